@@ -1,0 +1,1 @@
+"""The command line: one command per verb, no logic of its own."""

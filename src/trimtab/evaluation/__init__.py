@@ -1,0 +1,1 @@
+"""Does it help: arms, runner, paired statistics and the verdict."""

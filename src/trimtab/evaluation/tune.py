@@ -1,0 +1,100 @@
+"""The verb ``tune``: choose criterion, K and strength on the tune split, and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trimtab.errors import ConfigError
+from trimtab.evaluation.arms import UNSTEERED, Arm
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.runner import evaluate_arm
+from trimtab.gate import Gate
+from trimtab.model import OpenModel
+from trimtab.neurons import NeuronSet
+from trimtab.progress import Progress, silent
+from trimtab.sampling import SamplingSettings
+from trimtab.steering import PositionScope, Steering
+from trimtab.tasks import Grader
+from trimtab.traces import Problem, Split
+
+
+class TuneSettings(BaseModel):
+    """The grid, fixed before anything is evaluated. ``problems`` bounds how many of the tune split each point runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: tuple[int, ...] = (5, 20, 50)
+    strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
+    scope: PositionScope = "generated"
+    problems: int = Field(250, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class TunePoint:
+    """One point of the grid. ``gated`` is the accuracy with the gate, composed: steered where it fires, unsteered elsewhere."""
+
+    criterion: str
+    k: int
+    strength: float
+    n: int
+    unsteered: float
+    always: float
+    gated: float
+
+
+def tune(
+    opened: OpenModel,
+    rankings: Mapping[str, NeuronSet],
+    gate: Gate,
+    p_fail: Mapping[str, float],
+    problems: Sequence[Problem],
+    settings: TuneSettings,
+    sampling: SamplingSettings,
+    grader: Grader,
+    folder: Path,
+    progress: Progress = silent,
+) -> list[TunePoint]:
+    """Run the grid on the tune split.
+
+    With a hard gate a problem's chain is the steered one when the gate fires and the unsteered one when it does not, so one steered run
+    serves both columns.
+
+    Args:
+        rankings: one ranked set per criterion, with at least ``max(k)`` neurons.
+        p_fail: the gate's probability by problem id.
+
+    Raises:
+        ConfigError: a problem outside the tune split.
+    """
+    wrong = {problem.split for problem in problems} - {Split.TUNE}
+    if wrong:
+        raise ConfigError(f"tune reads the tune split only; it was given problems of {', '.join(sorted(wrong))}")
+    chosen = problems[: settings.problems]
+    greedy = sampling.greedy()
+    base = evaluate_arm(opened, Arm(UNSTEERED, None), chosen, greedy, grader, folder / UNSTEERED, progress=progress)
+    fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.kind == "logistic" else [True] * len(chosen)
+    points = []
+    for criterion, ranking in rankings.items():
+        for k in settings.k:
+            for strength in settings.strengths:
+                name = f"{criterion}-{k}-{strength:g}"
+                arm = Arm(name, Steering.steer(ranking.top(k), strength, settings.scope))
+                steered = evaluate_arm(opened, arm, chosen, greedy, grader, folder / name, progress=progress)
+                points.append(_point(criterion, k, strength, base, steered, fires))
+    return points
+
+
+def _point(
+    criterion: str, k: int, strength: float, base: Sequence[Outcome], steered: Sequence[Outcome], fires: Sequence[bool]
+) -> TunePoint:
+    n = len(base)
+    gated = sum((s if fire else b).correct for b, s, fire in zip(base, steered, fires, strict=True))
+    return TunePoint(criterion, k, strength, n, sum(b.correct for b in base) / n, sum(s.correct for s in steered) / n, gated / n)
+
+
+def best_point(points: Sequence[TunePoint], criterion: str | None = None) -> TunePoint:
+    """The point with the highest gated accuracy; on a tie the fewest neurons, then the weakest strength."""
+    candidates = [p for p in points if criterion is None or p.criterion == criterion]
+    return min(candidates, key=lambda p: (-p.gated, p.k, abs(p.strength), p.criterion))

@@ -1,0 +1,20 @@
+"""When to steer: fit a gate that predicts failure from the prompt, choose its threshold, and assess it."""
+
+from trimtab.gating.assess import CalibrationBin, Estimate, GateAssessment, assess
+from trimtab.gating.features import choose_features, f_scores
+from trimtab.gating.logistic import fit_logistic
+from trimtab.gating.text_baseline import TextBaseline, fit_text
+from trimtab.gating.threshold import youden
+
+__all__ = [
+    "CalibrationBin",
+    "Estimate",
+    "GateAssessment",
+    "TextBaseline",
+    "assess",
+    "choose_features",
+    "f_scores",
+    "fit_logistic",
+    "fit_text",
+    "youden",
+]

@@ -1,0 +1,23 @@
+"""Open a model, find its neurons, prove the hook points, and steer it."""
+
+from trimtab.model.adapters import FfnLayout, find_ffn
+from trimtab.model.attach import Attachment, attach
+from trimtab.model.doctor import Diagnosis, LayerFinding, examine, prove
+from trimtab.model.identity import check_identity, identify, tokenizer_fingerprint
+from trimtab.model.opening import OpenModel, open_model
+
+__all__ = [
+    "Attachment",
+    "Diagnosis",
+    "FfnLayout",
+    "LayerFinding",
+    "OpenModel",
+    "attach",
+    "check_identity",
+    "examine",
+    "find_ffn",
+    "identify",
+    "open_model",
+    "prove",
+    "tokenizer_fingerprint",
+]

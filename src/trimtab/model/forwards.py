@@ -1,0 +1,176 @@
+"""What one forward of the decoder stack is: prefill or decode, and which of its positions are in scope."""
+
+import inspect
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+
+from trimtab.errors import ModelError
+from trimtab.steering import PositionScope
+
+
+class Forward(NamedTuple):
+    """One call of the decoder stack.
+
+    Args:
+        past: tokens already in the cache; 0 makes it a prefill.
+        cached: whether a later forward can go on from this one's cache.
+        mask: the attention mask as it was given: None, ``[batch, past + seq]``, a prepared ``[batch, 1, seq, key]``, or several.
+    """
+
+    batch: int
+    length: int
+    past: int
+    cached: bool
+    mask: object
+    device: torch.device
+
+
+class Positions(NamedTuple):
+    """Where a forward is steered and where its gate reads.
+
+    Args:
+        steered: bool ``[batch, seq]``, None when no position is in scope.
+        prompt_end: int64 ``[batch]``, column of the last prompt token; None in a decode forward.
+    """
+
+    steered: Tensor | None
+    prompt_end: Tensor | None
+
+
+class ForwardReader:
+    """Reads the arguments of a decoder stack's forward, positional or by name."""
+
+    def __init__(self, base: nn.Module) -> None:
+        self._signature = inspect.signature(base.forward)
+        self._caches_by_default = bool(base.config.use_cache)  # type: ignore[union-attr]
+
+    def arguments(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Every argument by its name."""
+        bound = self._signature.bind_partial(*args, **kwargs).arguments
+        return {**{name: value for name, value in bound.items() if name != "kwargs"}, **bound.get("kwargs", {})}
+
+    def read(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Forward:
+        """Batch size, length, past and mask of a call.
+
+        Raises:
+            ModelError: packed sequences, no tokens, or a cache that cannot say how much it holds.
+        """
+        given = self.arguments(args, kwargs)
+        if given.get("cu_seq_lens_q") is not None:
+            raise ModelError("several sequences packed into one row (continuous batching) cannot be steered; give a padded batch")
+        tokens = given.get("input_ids")
+        tokens = given.get("inputs_embeds") if tokens is None else tokens
+        if not isinstance(tokens, Tensor):
+            raise ModelError("a steered forward needs input_ids or inputs_embeds as a tensor")
+        cache, use_cache = given.get("past_key_values"), given.get("use_cache")
+        if cache is not None and not isinstance(cache, Cache):
+            raise ModelError(f"past_key_values is a {type(cache).__name__}; give a transformers Cache, whose length can be read")
+        return Forward(
+            batch=tokens.shape[0],
+            length=tokens.shape[1],
+            past=0 if cache is None else int(cache.get_seq_length()),
+            cached=cache is not None or bool(self._caches_by_default if use_cache is None else use_cache),
+            mask=given.get("attention_mask"),
+            device=tokens.device,
+        )
+
+
+def place(forward: Forward, scope: PositionScope, prompt_lengths: Tensor | None) -> Positions:
+    """Which positions of a forward are steered.
+
+    With prompt lengths, a forward without past may hold generated tokens too (scoring a response): a position's number is
+    counted over the attention mask, so rows may be padded on either side.
+
+    Args:
+        prompt_lengths: int64 ``[batch]``, prompt tokens per row without padding; None when a prefill holds prompts only.
+
+    Raises:
+        ModelError: a forward whose positions cannot be told apart, with the fix.
+    """
+    if forward.past > 0:
+        if forward.length > 1:
+            raise ModelError(
+                f"a forward of {forward.length} tokens on top of {forward.past} cached ones: assisted decoding, chunked prefill "
+                "and continuing a cached conversation cannot be steered; decode one token at a time after one whole prefill"
+            )
+        return Positions(_all(forward), None)
+    if prompt_lengths is not None:
+        return _place_known(forward, scope, prompt_lengths)
+    if scope == "all":
+        return Positions(_all(forward), None)
+    if not forward.cached:
+        raise ModelError(
+            f"without a cache one forward holds prompt and generated tokens, so scope {scope!r} needs to know where each prompt "
+            "ends: attach with prompt_lengths, or use the cache (use_cache=True)"
+        )
+    if not _last_column_is_real(forward):
+        raise ModelError(
+            "the last column of a prefill is padding in some row, so the last prompt token is not where generation starts: "
+            'tokenize with padding_side="left", or attach with prompt_lengths'
+        )
+    prompt_end = torch.full((forward.batch,), forward.length - 1, device=forward.device)
+    return Positions(_column(forward, prompt_end) if scope == "last-and-generated" else None, prompt_end)
+
+
+def _place_known(forward: Forward, scope: PositionScope, prompt_lengths: Tensor) -> Positions:
+    if prompt_lengths.shape != (forward.batch,):
+        raise ModelError(
+            f"{len(prompt_lengths)} prompt lengths for a forward of {forward.batch} rows; give one per row "
+            "(beams and several return sequences repeat each prompt: prompt_lengths.repeat_interleave(n))"
+        )
+    real = _real_tokens(forward)
+    lengths = prompt_lengths.to(forward.device).unsqueeze(1)
+    number = real.cumsum(1) - 1
+    if bool(((lengths < 1) | (lengths > real.sum(1, keepdim=True))).any()):
+        raise ModelError(
+            f"prompt lengths {prompt_lengths.tolist()} for rows of {real.sum(1).tolist()} tokens; "
+            "each must lie between 1 and the row's number of tokens without padding"
+        )
+    prompt_end = (real & (number == lengths - 1)).int().argmax(1)
+    if scope == "all":
+        return Positions(_all(forward), prompt_end)
+    steered = real & (number >= lengths)
+    if scope == "last-and-generated":
+        steered = steered | _column(forward, prompt_end)
+    return Positions(steered if bool(steered.any()) else None, prompt_end)
+
+
+def _all(forward: Forward) -> Tensor:
+    return torch.ones(forward.batch, forward.length, dtype=torch.bool, device=forward.device)
+
+
+def _column(forward: Forward, column: Tensor) -> Tensor:
+    return torch.arange(forward.length, device=forward.device) == column.unsqueeze(1)
+
+
+def _real_tokens(forward: Forward) -> Tensor:
+    mask = forward.mask
+    if mask is None:
+        return _all(forward)
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        raise ModelError(
+            "prompt_lengths need the plain attention mask [batch, seq] (or none), and a prepared one was given, as a static "
+            "cache does; use the default cache, or leave prompt_lengths out"
+        )
+    return mask.to(forward.device).bool()
+
+
+def _last_column_is_real(forward: Forward) -> bool:
+    """Whether the last position of every row attends to itself, from a plain or a prepared mask."""
+    mask = forward.mask
+    if isinstance(mask, Mapping):
+        prepared = [entry for entry in mask.values() if entry is not None]
+        return all(_last_column_is_real(forward._replace(mask=entry)) for entry in prepared)
+    if mask is None:
+        return True
+    if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
+        raise ModelError(
+            f"cannot read an attention mask of type {type(mask).__name__}, so the end of the prompt is unknown; "
+            'open the model with attn_implementation="sdpa", or attach with prompt_lengths'
+        )
+    last = mask[:, -1] if mask.dim() == 2 else mask[:, 0, -1, forward.length - 1]
+    return bool((last if last.dtype == torch.bool else last > 0 if mask.dim() == 2 else last == 0).all())

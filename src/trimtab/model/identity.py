@@ -1,0 +1,103 @@
+"""Who a model is: sizes and a fingerprint of its weights, so that an artifact meets the model it was made for."""
+
+import hashlib
+import json
+import logging
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from trimtab.errors import MismatchError, ModelError
+from trimtab.model.adapters import FfnLayout, find_ffn
+from trimtab.neurons import ModelIdentity
+
+logger = logging.getLogger(__name__)
+
+_SAMPLE = 4096
+_SIZES = ("architecture", "n_layers", "d_model", "d_ff", "vocab_size")
+
+
+def identify(model: PreTrainedModel, name: str, revision: str | None, *, layout: FfnLayout | None = None) -> ModelIdentity:
+    """Sizes and weight fingerprint of a model.
+
+    The fingerprint is blake2b over the name, shape and an evenly strided sample (at most 4096 elements) of every parameter, each
+    parameter once however many names it is tied to. Samples are rounded to bfloat16 first, so a checkpoint opened in bfloat16
+    and in float32 agrees. Not guaranteed: a float32 checkpoint opened in float16 (rounded twice), a quantised copy, and two
+    fine-tunes that differ only between the sampled elements or below bfloat16's resolution.
+
+    Args:
+        name: what the file will call the model (hub id or folder); free text.
+        revision: commit or branch; free text.
+        layout: the result of :func:`find_ffn`, found again when None.
+
+    Raises:
+        ModelError: a weight is offloaded, so its content cannot be read.
+    """
+    layout = layout or find_ffn(model)
+    return ModelIdentity(
+        name=name,
+        revision=revision,
+        architecture=model.config.model_type,
+        fingerprint=_weight_fingerprint(model),
+        n_layers=len(layout.down),
+        d_model=layout.d_model,
+        d_ff=layout.d_ff,
+        vocab_size=model.config.get_text_config().vocab_size,
+    )
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of what turns text into ids and back: vocabulary, added tokens and, for a fast tokenizer, its rules and merges.
+
+    The chat template and the padding and truncation settings of a call do not count.
+    """
+    facts: dict[str, object] = {
+        "vocabulary": tokenizer.get_vocab(),
+        "added": {str(token_id): str(token) for token_id, token in tokenizer.added_tokens_decoder.items()},
+    }
+    if isinstance(tokenizer, PreTrainedTokenizerFast):
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        facts |= {part: state[part] for part in ("normalizer", "pre_tokenizer", "model", "decoder")}
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def check_identity(expected: ModelIdentity, actual: ModelIdentity, force: bool = False) -> None:
+    """Raise MismatchError naming every field in which a model differs from the one an artifact was made for.
+
+    Name and revision may differ (a renamed folder is the same model). ``force`` admits another fingerprint, for a fine-tune
+    of the same base; sizes and architecture must agree in any case.
+    """
+    different = [field for field in _SIZES if getattr(expected, field) != getattr(actual, field)]
+    refused = different + (["fingerprint"] if expected.fingerprint != actual.fingerprint and not force else [])
+    if refused:
+        lines = [f"  {field}: expected {getattr(expected, field)}, this model has {getattr(actual, field)}" for field in refused]
+        fix = (
+            f"open {expected.name}" + (f" at revision {expected.revision}" if expected.revision else "")
+            if different
+            else f"open {expected.name}, or force the model (force_model=True, --force-model) if this is a fine-tune of it"
+        )
+        raise MismatchError(
+            f"made for {expected.name}, given {actual.name}, and they differ in\n" + "\n".join(lines) + f"\nFix: {fix}"
+        )
+    if expected.fingerprint != actual.fingerprint:
+        logger.warning("forced: made for weights %s, used on %s (%s)", expected.fingerprint, actual.fingerprint, actual.name)
+
+
+def _weight_fingerprint(model: PreTrainedModel) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in sorted(model.named_parameters(remove_duplicate=True), key=lambda item: item[0]):
+        if parameter.is_meta:
+            raise ModelError(
+                f"parameter {name} is offloaded, so the weights cannot be fingerprinted; "
+                "open the model on one device, or pass the identity it had when it was opened"
+            )
+        digest.update(f"{name}{list(parameter.shape)}".encode())
+        digest.update(_sample(parameter.detach()))
+    return digest.hexdigest()
+
+
+def _sample(parameter: Tensor) -> bytes:
+    stride = max(1, -(-parameter.numel() // _SAMPLE))
+    sample = parameter.reshape(-1)[::stride]
+    return sample.to(torch.bfloat16).to("cpu", torch.float32).numpy().tobytes()

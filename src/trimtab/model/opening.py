@@ -1,0 +1,169 @@
+"""Open a model and its tokenizer, ready to be recorded and steered."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from trimtab.errors import ModelError
+from trimtab.model.adapters import FfnLayout, find_ffn
+from trimtab.model.identity import identify, tokenizer_fingerprint
+from trimtab.neurons import ModelIdentity
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model in eval mode without gradients, its tokenizer, where its neurons are, and who it is."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    layout: FfnLayout
+    identity: ModelIdentity
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go; the first device of a model spread over several."""
+        return self.model.device
+
+    @property
+    def d_ff(self) -> int:
+        return self.layout.d_ff
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layout.down)
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """Hash of what turns text into ids; hashed once."""
+        return tokenizer_fingerprint(self.tokenizer)
+
+
+def open_model(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> OpenModel:
+    """Open a causal language model from a hub id or a folder.
+
+    Args:
+        source: hub id such as ``Qwen/Qwen3-1.7B``, or a folder written by ``save_pretrained``.
+        revision: branch, tag or commit on the hub.
+        dtype: ``auto`` is the checkpoint's own dtype, but float32 on a CPU; or ``float32``, ``bfloat16``, ``float16``.
+        device: ``auto`` is ``cuda`` where there is one, else ``cpu``; or any torch device, or ``balanced`` to spread the layers.
+        trust_remote_code: allow a repository to run its own code.
+
+    Raises:
+        ModelError: missing, incomplete or unreadable checkpoint, unknown dtype or device, or no FFN that can be steered.
+
+    Example:
+        >>> opened = open_model("Qwen/Qwen3-1.7B")  # doctest: +SKIP
+        >>> opened.n_layers, opened.d_ff  # doctest: +SKIP
+        (28, 6144)
+    """
+    if dtype not in _DTYPES:
+        raise ModelError(f"unknown dtype {dtype!r}; accepted: {', '.join(_DTYPES)}")
+    source = _checked_source(source)
+    placement = _placement(device)
+    on_cpu = placement is not None and placement.type == "cpu"
+    model = _load_model(source, revision, "float32" if dtype == "auto" and on_cpu else dtype, placement, trust_remote_code)
+    tokenizer = _load_tokenizer(source, revision, trust_remote_code)
+    model.eval().requires_grad_(False)
+    if model.generation_config is not None and model.generation_config.pad_token_id is None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    layout = find_ffn(model)
+    commit = getattr(model.config, "_commit_hash", None)  # set by transformers for hub checkpoints only
+    return OpenModel(model, tokenizer, layout, identify(model, source, commit or revision, layout=layout))
+
+
+def _checked_source(source: str | Path) -> str:
+    is_path = isinstance(source, Path) or source.startswith((".", "/", "~"))
+    folder = Path(source).expanduser()
+    if is_path and not folder.is_dir():
+        raise ModelError(
+            f"model folder {folder} does not exist; give a folder written by save_pretrained, or a hub id like Qwen/Qwen3-1.7B"
+        )
+    return str(folder) if is_path else str(source)
+
+
+def _placement(device: str) -> torch.device | None:
+    """The one device asked for, None for layers spread over all of them."""
+    if device == "balanced":
+        return None
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        placement = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"unknown device {device!r}; accepted: auto, cpu, cuda, cuda:N, mps, balanced") from error
+    if placement.type == "cuda" and (placement.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"device {device!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu or auto"
+        )
+    return placement
+
+
+def _load_model(
+    source: str, revision: str | None, dtype: str, placement: torch.device | None, trust_remote_code: bool
+) -> PreTrainedModel:
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+            source,
+            revision=revision,
+            dtype=dtype,
+            device_map="auto" if placement is None else None,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+        if placement is not None:
+            model.to(placement)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{source} does not fit on {placement or 'all devices together'}: {error}. Use --device balanced or a smaller dtype"
+        ) from error
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        raise _cannot_open("model", source, error) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ModelError(
+            f"{source} lacks {len(missing)} of its weights, which would stay random: {', '.join(missing[:5])}"
+            f"{', ...' if len(missing) > 5 else ''}. Download the checkpoint again, or open it with its own architecture"
+        )
+    return model
+
+
+def _load_tokenizer(source: str, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=revision, trust_remote_code=trust_remote_code, padding_side="left"
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise _cannot_open("tokenizer", source, error) from error
+    if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
+        # transformers makes an empty tokenizer of the right class when a folder has none
+        raise ModelError(f"{source} has no tokenizer files (its vocabulary is empty); save the tokenizer into the same folder")
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                f"the tokenizer of {source} has neither a pad nor an eos token, so batches cannot be padded; set one of them"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _cannot_open(what: str, source: str, error: Exception) -> ModelError:
+    reason = str(error).strip().splitlines()
+    fix = (
+        "install the package it names"
+        if isinstance(error, ImportError)
+        else f"check the id, download it first while online (hf download {source}), or give a folder written by save_pretrained"
+    )
+    return ModelError(f"cannot open the {what} of {source!r}: {reason[0] if reason else type(error).__name__}\nFix: {fix}")

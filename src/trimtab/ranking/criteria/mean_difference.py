@@ -1,0 +1,14 @@
+"""The size of the mean difference alone: AdaRAS's ablation "without polarity selection"."""
+
+import numpy as np
+
+from trimtab.ranking.contrast import ClassMoments
+from trimtab.ranking.criterion import Ranking, sort_neurons
+
+NAME = "mean-difference"
+
+
+def score(moments: ClassMoments) -> Ranking:
+    """Order by ``|good - bad|``; neurons without a difference are never selected."""
+    size = np.abs(moments.delta)
+    return sort_neurons(size > 0, size)

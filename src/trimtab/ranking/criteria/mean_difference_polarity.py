@@ -1,0 +1,21 @@
+"""AdaRAS's criterion (arXiv 2601.19847): sign flips between the classes first, large differences first among them."""
+
+import numpy as np
+
+from trimtab.ranking.contrast import ClassMoments
+from trimtab.ranking.criterion import Ranking, sort_neurons
+
+NAME = "mean-difference-polarity"
+
+
+def score(moments: ClassMoments) -> Ranking:
+    """Order by ``r = |good - bad| / (|good| + |bad|)``, then by ``|good - bad|``, in float64 and without an epsilon.
+
+    A sign flip gives r = 1 exactly, since ``|good - bad|`` and ``|good| + |bad|`` are then the same sum; so does an exact zero
+    on one side. Neurons without a difference (r = 0, which includes 0/0) are never selected.
+    """
+    size = np.abs(moments.delta)
+    total = np.abs(moments.good_mean) + np.abs(moments.bad_mean)
+    differs = size > 0
+    relative = np.divide(size, total, out=np.zeros_like(size), where=differs)
+    return sort_neurons(differs, relative, size)

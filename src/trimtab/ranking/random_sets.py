@@ -1,0 +1,87 @@
+"""Random controls of a found set: as many neurons, in the same layers, pushed as hard, in no direction that was found."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import InputError
+from trimtab.neurons import NeuronSet
+from trimtab.ranking.criteria.random_neurons import NAME
+from trimtab.steering import Steering
+
+
+def random_like(neurons: NeuronSet, seed: int) -> NeuronSet:
+    """Draw other neurons of the same layers and give them the found shifts, permuted within each layer, with random signs.
+
+    Rank i of the control lies in the layer of rank i of the found set, so the top k of both have the same count per layer. The
+    columns are ``good = sign * permuted delta`` and ``bad = 0``; scores are 0, since nothing was scored. A layer with fewer than
+    ``count`` other neurons gives all of those and fills up with found ones.
+
+    One random set is no control: draw several seeds, and match norms with :func:`norm_matched`.
+    """
+    rng = np.random.default_rng(seed)
+    index = np.empty_like(neurons.index)
+    shift = np.empty(len(neurons), np.float32)
+    delta = neurons.delta
+    for layer in np.unique(neurons.layer):
+        ranks = np.flatnonzero(neurons.layer == layer)
+        found = neurons.index[ranks]
+        others = rng.permutation(np.setdiff1d(np.arange(neurons.model.d_ff), found))
+        drawn = np.concatenate([others, rng.permutation(found)])[: len(ranks)]
+        index[ranks] = rng.permutation(drawn)
+        shift[ranks] = rng.permutation(delta[ranks]) * rng.choice(np.array([-1, 1], np.float32), len(ranks))
+    return NeuronSet(
+        layer=neurons.layer,
+        index=index,
+        score=np.zeros(len(neurons)),
+        good=shift,
+        bad=np.zeros(len(neurons), np.float32),
+        criterion=NAME,
+        model=neurons.model,
+        facts={"control_of": neurons.criterion, "seed": seed},
+    )
+
+
+def norm_matched(steering: Steering, reference: Steering, down: Mapping[int, NDArray[np.float32]]) -> Steering:
+    """Scale the shifts of each layer until they move the residual stream as far as the reference's do.
+
+    Per layer with neurons S: ``norm(W[:, S] @ shift)`` becomes the reference's at unit strength; give both the same strength.
+
+    Args:
+        steering: the control; its gains must be 0.
+        reference: the steering to match, in the same layers; its gains must be 0.
+        down: per steered layer the down projection's weight, float32 ``[d_model, d_ff]``.
+
+    Raises:
+        InputError: a gain is not 0, the layers differ, a weight is missing or misshaped, or the control moves nothing in a layer
+            where the reference does.
+    """
+    if steering.dgain.any() or reference.dgain.any():
+        raise InputError("norms can be matched for shifts only, got a gain other than 0; its effect depends on the activations")
+    layers = np.unique(steering.layer)
+    if not np.array_equal(layers, np.unique(reference.layer)):
+        raise InputError(
+            f"layers differ: {layers.tolist()} and {np.unique(reference.layer).tolist()}; use random_like(reference's neurons)"
+        )
+    shift = steering.shift.copy()
+    for layer in layers.tolist():
+        own, wanted = (_push(side, layer, down) for side in (steering, reference))
+        if own == 0 and wanted > 0:
+            raise InputError(
+                f"the shifts of layer {layer} move nothing, so no scale gives them the norm {wanted:.3g}; draw another seed"
+            )
+        shift[steering.layer == layer] *= np.float32(wanted / own if own else 0)
+    return replace(steering, shift=shift, facts={**steering.facts, "norm_matched": True})
+
+
+def _push(steering: Steering, layer: int, down: Mapping[int, NDArray[np.float32]]) -> float:
+    """``norm(W[:, S] @ shift)`` of one layer in float64."""
+    model = steering.model
+    if layer not in down or down[layer].shape != (model.d_model, model.d_ff):
+        given = f"shape {list(down[layer].shape)}" if layer in down else "none"
+        raise InputError(f"layer {layer} needs a down projection of shape {[model.d_model, model.d_ff]}, got {given}")
+    here = steering.layer == layer
+    columns = down[layer][:, steering.index[here]].astype(np.float64)
+    return float(np.linalg.norm(columns @ steering.shift[here].astype(np.float64)))

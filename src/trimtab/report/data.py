@@ -1,0 +1,259 @@
+"""The data of a report: one frozen object from which the HTML is drawn, and its JSON twin on disk."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from trimtab.store import ModelRecord, Record, read_record
+
+FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
+FlipTable = dict[str, dict[FlipKind, int]]
+Curve = tuple[tuple[float, float], ...]
+
+
+class Section(Record):
+    """Base of every section: frozen, no unknown key, no NaN. A list is taken for a tuple, which JSON does not have."""
+
+    model_config = ConfigDict(strict=False)
+
+
+class UnscoredBounds(Section):
+    """Accuracies and gain with every unscored problem counted against the arm, and for it."""
+
+    base_low: float
+    base_high: float
+    arm_low: float
+    arm_high: float
+    gain_low: float
+    gain_high: float
+
+
+class VerdictReport(Section):
+    """The judgement of one arm against the unsteered model.
+
+    Args:
+        arm: the arm that is judged.
+        sentence: :attr:`trimtab.evaluation.verdict.VerdictSentence.sentence`.
+        minimum_detectable_gain: as a fraction; None when n problems could show no gain of any size.
+        bounds: None when every problem was scored.
+    """
+
+    word: Literal["helps", "no evidence", "hurts", "no verdict"]
+    sentence: str
+    n: int = Field(ge=1)
+    minimum_detectable_gain: float | None
+    arm: str = "gated"
+    split: str = "test"
+    bounds: UnscoredBounds | None = None
+
+
+class ArmRow(Section):
+    """:class:`trimtab.evaluation.summary.ArmSummary`, field by field."""
+
+    arm: str
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    p: float
+    fixed: int
+    broken: int
+    unscored: int
+    truncated: int
+    tokens_per_answer: float
+    firing_rate: float | None
+    steps_right: float | None
+
+
+class EstimateRow(Section):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class CalibrationRow(Section):
+    """Problems of similar p(fail): their mean p, the share that failed, and how many they are."""
+
+    predicted: float
+    observed: float
+    n: int
+
+
+class GateReport(Section):
+    """:class:`trimtab.gating.assess.GateAssessment`, with the threshold and how often the gate fires.
+
+    Args:
+        split: of the n problems that it is assessed on.
+        roc, text_roc: (false positive rate, true positive rate) of the gate and of the text-only baseline; ``text_roc`` may be empty.
+
+    Example:
+        ``GateReport(**asdict(assessment), split="test", threshold=gate.threshold, firing_rate=0.4)``
+    """
+
+    split: str
+    n: int = Field(ge=1)
+    n_failed: int
+    auroc: EstimateRow
+    text_auroc: EstimateRow
+    difference: EstimateRow
+    brier: float
+    text_brier: float
+    threshold: float
+    firing_rate: float
+    calibration: tuple[CalibrationRow, ...]
+    roc: Curve
+    text_roc: Curve = ()
+
+    @property
+    def beats_text(self) -> bool:
+        """Whether the whole interval of the difference lies above 0."""
+        return self.difference.low > 0
+
+
+class NeuronRow(Section):
+    """One selected neuron; ``delta`` is ``good - bad``."""
+
+    layer: int
+    index: int
+    good: float
+    bad: float
+    delta: float
+    score: float
+
+
+class NeuronsReport(Section):
+    """The neurons that are steered.
+
+    Args:
+        share: of all neurons of the model, as a fraction.
+        strength, scope: of the steering.
+        layer_counts: selected neurons per layer, every layer of the model.
+        top: the best of them, best first.
+        contrast: how many traces and problems they were found from, by name.
+    """
+
+    criterion: str
+    k: int
+    share: float
+    strength: float
+    scope: str
+    layer_counts: tuple[int, ...] = Field(min_length=1)
+    top: tuple[NeuronRow, ...] = Field(max_length=20)
+    contrast: dict[str, int]
+
+
+class TuneRow(Section):
+    """:class:`trimtab.evaluation.tune.TunePoint`, field by field."""
+
+    criterion: str
+    k: int
+    strength: float
+    n: int
+    unsteered: float
+    always: float
+    gated: float
+
+
+class DoseRow(Section):
+    """Accuracy on n problems at one strength, with everything else as chosen."""
+
+    strength: float
+    accuracy: float
+    n: int
+
+
+class TuneReport(Section):
+    """The grid, the point that was chosen from it, and the dose-response curve if one was run."""
+
+    points: tuple[TuneRow, ...] = Field(min_length=1)
+    chosen: TuneRow
+    dose: tuple[DoseRow, ...] = ()
+    dose_split: str = "tune"
+
+
+class CriterionRow(Section):
+    """The best point of a criterion on the tune split, and its row on the test split where it was evaluated."""
+
+    criterion: str
+    best: TuneRow
+    test: ArmRow | None = None
+
+
+class FlipsReport(Section):
+    """What happened to the problems of each group, from :func:`trimtab.evaluation.summary.flips`; a kind left out is 0."""
+
+    by_domain: FlipTable
+    by_difficulty: FlipTable
+    by_source: FlipTable | None = None
+
+
+class RunReport(Section):
+    """What is needed to run it again.
+
+    Args:
+        samples: how many traces, problems or recordings each stage handled.
+        seconds: per stage.
+        ledger_openings: how often the test split was opened, this time included.
+        command: reproduces the run.
+    """
+
+    model: ModelRecord
+    task: str
+    config_digest: str
+    samples: dict[str, int]
+    seconds: dict[str, float]
+    versions: dict[str, str]
+    ledger_openings: int
+    command: str
+
+
+class Example(Section):
+    """One problem with the chain of the unsteered and of the judged arm."""
+
+    problem_id: str
+    question: str
+    gold: str
+    unsteered: str
+    steered: str
+    kind: FlipKind
+    p_fail: float | None = None
+
+
+class Report(Section):
+    """A whole report.
+
+    Args:
+        claims: caveats that stand beside the verdict, one sentence each.
+        arms: in the order of the table; the first is the unsteered model.
+        random_gains: the gain of every random set, by kind.
+        gate: None when the gate is always or never.
+        examples: model output, so hostile text.
+    """
+
+    format: Literal[1] = 1
+    verdict: VerdictReport
+    claims: tuple[str, ...]
+    arms: tuple[ArmRow, ...] = Field(min_length=1)
+    random_gains: dict[str, tuple[float, ...]]
+    gate: GateReport | None
+    neurons: NeuronsReport
+    tune: TuneReport
+    criteria: tuple[CriterionRow, ...]
+    flips: FlipsReport
+    run: RunReport
+    examples: tuple[Example, ...] = Field((), max_length=4)
+
+
+def read_report(path: Path) -> Report:
+    """Read ``report.json``.
+
+    Raises:
+        StoreError: the file is missing, truncated, or has a key that is unknown, missing or of the wrong type; each is named.
+    """
+    return read_record(path, Report)

@@ -1,0 +1,151 @@
+"""Figures of the verdict: accuracy and paired gain of every arm, and which problems changed sides."""
+
+import plotly.graph_objects as go
+
+from trimtab.report.data import ArmRow, FlipKind, FlipTable, Report
+from trimtab.report.theme import FAINT, GREEN, GREY, VERMILLION, Drawing, arm_colour, bars, blank, hover, label, padded, sample
+from trimtab.report.wording import (
+    arm_label,
+    base_arm,
+    flip_counts,
+    is_random,
+    judged_arm,
+    ordered_groups,
+    percent,
+    points,
+    points_interval,
+)
+
+ROW = 46
+_FLIP_COLOURS: dict[FlipKind, str] = {"fixed": GREEN, "broken": VERMILLION, "still wrong": FAINT}
+
+
+def accuracy_figure(report: Report) -> Drawing:
+    """Accuracy per arm: a dot and its Wilson interval."""
+    rows, base = report.arms, base_arm(report)
+    subtitle = sample(base.n, report.verdict.split, "dots with 95 % Wilson intervals")
+    figure = blank("Accuracy per arm", subtitle, 118 + ROW * len(rows))
+    for y, row in enumerate(rows):
+        colour = arm_colour(row.arm, is_random(report, row.arm))
+        figure.add_scatter(
+            x=[row.accuracy],
+            y=[y],
+            mode="markers+text",
+            marker={"size": 11, "color": colour},
+            error_x=bars([row.accuracy], [row.low], [row.high], colour),
+            text=[percent(row.accuracy)],
+            textposition="top center",
+            hovertext=[hover(arm_label(report, row.arm), row.accuracy, row.low, row.high)],
+            hoverinfo="text",
+            showlegend=False,
+        )
+    figure.add_vline(x=base.accuracy, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
+    _arm_axis(figure, report, rows)
+    figure.update_xaxes(title="accuracy", tickformat=".0%", range=padded([end for row in rows for end in (row.low, row.high)]))
+    reading = (
+        "Each dot is an arm on the same problems, the bar its 95 % interval, the dotted line the unsteered model. "
+        "Whether an arm differs from it is read from the paired gain below, not from the overlap of two bars."
+    )
+    return Drawing("accuracy", "Accuracy", reading, figure)
+
+
+def gain_figure(report: Report) -> Drawing:
+    """Paired gain over the unsteered model, with every random set as a small dot."""
+    base, rows = base_arm(report), report.arms[1:]
+    subtitle = sample(base.n, report.verdict.split, "dots with 95 % paired intervals; small rings: single random sets")
+    figure = blank("Paired gain over the unsteered model", subtitle, 118 + ROW * max(1, len(rows)))
+    for y, row in enumerate(rows):
+        colour = arm_colour(row.arm, is_random(report, row.arm))
+        low, gain, high = (100 * end for end in (row.gain_low, row.gain, row.gain_high))
+        figure.add_scatter(
+            x=[gain],
+            y=[y],
+            mode="markers+text",
+            marker={"size": 11, "color": colour},
+            error_x=bars([gain], [low], [high], colour),
+            text=[points(row.gain)],
+            textposition="top center",
+            hovertext=[f"{label(arm_label(report, row.arm))}: {points(row.gain)} {points_interval(row.gain_low, row.gain_high)}"],
+            hoverinfo="text",
+            showlegend=False,
+        )
+        _add_random_sets(figure, report.random_gains.get(row.arm, ()), y)
+    figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
+    _arm_axis(figure, report, rows)
+    ends = [100 * end for row in rows for end in (row.gain_low, row.gain_high)]
+    ends += [100 * gain for gains in report.random_gains.values() for gain in gains]
+    figure.update_xaxes(title="gain in accuracy (percentage points)", range=padded([0.0, *ends], -100.0, 100.0))
+    return Drawing("gain", "Paired gain", _gain_reading(report), figure)
+
+
+def _add_random_sets(figure: go.Figure, gains: tuple[float, ...], y: int) -> None:
+    if gains:
+        figure.add_scatter(
+            x=[100 * gain for gain in gains],
+            # below the row's own mark, so that neither hides the other
+            y=[y + 0.24] * len(gains),
+            mode="markers",
+            marker={"size": 7, "color": GREY, "symbol": "circle-open", "line": {"width": 1.4}},
+            hovertext=[f"random set {i}: {points(gain)}" for i, gain in enumerate(gains)],
+            hoverinfo="text",
+            showlegend=False,
+        )
+
+
+def _gain_reading(report: Report) -> str:
+    judged = judged_arm(report)
+    reading = "An interval that leaves out 0 is an effect on these problems; a single random set can gain by luck, so all of them are drawn."
+    gains = [gain for kind in report.random_gains.values() for gain in kind]
+    if judged is None or not gains:
+        return reading
+    as_good = sum(gain >= judged.gain for gain in gains)
+    return f"{reading} {as_good} of {len(gains)} random sets gain as much as the arm that is judged ({points(judged.gain)})."
+
+
+def _arm_axis(figure: go.Figure, report: Report, rows: tuple[ArmRow, ...]) -> None:
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))),
+        ticktext=[f"{label(arm_label(report, row.arm))}  " for row in rows],
+        range=[len(rows) - 0.4, -0.6],
+        showgrid=False,
+        ticks="",
+    )
+
+
+def flip_figures(report: Report) -> list[Drawing]:
+    """Fixed, broken and still wrong by failure source, domain and difficulty, where there is more than one group."""
+    flips, split = report.flips, report.verdict.split
+    tables = [("source", "failure source", flips.by_source or {}), ("domain", "domain", flips.by_domain)]
+    tables.append(("difficulty", "difficulty", flips.by_difficulty))
+    return [flip_figure(name, what, table, split) for name, what, table in tables if len(table) > 1]
+
+
+def flip_figure(name: str, what: str, table: FlipTable, split: str) -> Drawing:
+    """Stacked shares of the problems of each group that were fixed, broken or stayed wrong."""
+    groups = ordered_groups(table)
+    counts = [flip_counts(table, group) for group in groups]
+    totals = [sum(row.values()) for row in counts]
+    figure = blank(f"Fixed and broken by {what}", sample(sum(totals), split, "the rest stayed right"), 150 + 30 * len(groups))
+    for kind, colour in _FLIP_COLOURS.items():
+        figure.add_bar(
+            x=[row[kind] / total if total else 0.0 for row, total in zip(counts, totals, strict=True)],
+            y=list(range(len(groups))),
+            orientation="h",
+            name=kind,
+            marker={"color": colour},
+            hovertext=[
+                f"{label(group)}: {row[kind]} of {total} {kind}" for group, row, total in zip(groups, counts, totals, strict=True)
+            ],
+            hoverinfo="text",
+        )
+    figure.update_layout(barmode="stack", bargap=0.35, legend={"y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"})
+    figure.update_xaxes(title="share of the group's problems", tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(
+        tickvals=list(range(len(groups))),
+        ticktext=[f"{label(group)} (n = {total})  " for group, total in zip(groups, totals, strict=True)],
+        range=[len(groups) - 0.5, -0.5],
+        showgrid=False,
+        ticks="",
+    )
+    reading = f"Green is what steering repairs, red what it costs, grey the failures it leaves, by {what}."
+    return Drawing(f"flips-{name}", f"What changed, by {what}", reading, figure)

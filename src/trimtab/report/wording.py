@@ -1,0 +1,152 @@
+"""How a report says a number and names an arm: the same in the HTML, the figures, the SVG and the terminal."""
+
+from trimtab.evaluation.arms import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
+from trimtab.report.data import ArmRow, FlipKind, FlipTable, Report
+
+MINUS = "\u2212"
+DASH = "\u2013"
+FLIP_KINDS: tuple[FlipKind, ...] = ("fixed", "broken", "still wrong", "still right")
+
+_ARM_LABELS = {
+    UNSTEERED: "Unsteered",
+    ALWAYS: "Steered always",
+    GATED: "Steered when the gate fires",
+    NEGATIVE: "Negative strength",
+    ADARAS: "AdaRAS criterion",
+    RANDOM: "Random neurons",
+    RANDOM_NORM: "Random, norm-matched",
+}
+
+
+def percent(share: float) -> str:
+    """A fraction as percent with one decimal.
+
+    Example:
+        >>> percent(0.63249)
+        '63.2 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def percent_interval(low: float, high: float) -> str:
+    """The two ends in percent, without the sign.
+
+    Example:
+        >>> percent_interval(0.6053, 0.65871)
+        '[60.5, 65.9]'
+    """
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def points(gain: float) -> str:
+    """A difference of two fractions in percentage points, signed unless it rounds to 0.
+
+    Example:
+        >>> points(0.353), points(-0.0004)
+        ('+35.3', '0.0')
+    """
+    text = f"{100 * gain:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+
+
+def points_interval(low: float, high: float) -> str:
+    """The two ends in percentage points.
+
+    Example:
+        >>> points_interval(0.331, 0.3749)
+        '[+33.1, +37.5]'
+    """
+    return f"[{points(low)}, {points(high)}]"
+
+
+def p_value(p: float) -> str:
+    """Two significant digits.
+
+    Example:
+        >>> p_value(0.03456), p_value(0.25), p_value(0.0009)
+        ('0.035', '0.25', '< 0.001')
+    """
+    if p < 0.001:
+        return "< 0.001"
+    # the exponent after rounding, which may carry: 0.0999 is 0.10
+    exponent = int(f"{p:.1e}".partition("e")[2])
+    return f"{p:.{1 - exponent}f}"
+
+
+def count(number: float) -> str:
+    """A count with thousands separated, or a mean: one decimal below 100, none above.
+
+    Example:
+        >>> count(1200), count(31.44), count(1234.5)
+        ('1,200', '31.4', '1,234')
+    """
+    return f"{number:,.1f}" if isinstance(number, float) and abs(number) < 100 else f"{number:,.0f}"
+
+
+def significant(number: float) -> str:
+    """Three significant digits, for activations and scores.
+
+    Example:
+        >>> significant(-0.012345)
+        '−0.0123'
+    """
+    return f"{number:.3g}".replace("-", MINUS)
+
+
+def duration(seconds: float) -> str:
+    """Seconds below a minute, else minutes, else hours.
+
+    Example:
+        >>> duration(4.21), duration(95), duration(7500)
+        ('4.2 s', '1 min 35 s', '2 h 5 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def arm_label(report: Report, arm: str) -> str:
+    """The reader's name of an arm; an arm without one keeps its own."""
+    label = _ARM_LABELS.get(arm, arm)
+    sets = len(report.random_gains.get(arm, ()))
+    return f"{label} (mean of {sets} sets)" if sets else label
+
+
+def base_arm(report: Report) -> ArmRow:
+    """The unsteered model: the first row."""
+    return report.arms[0]
+
+
+def judged_arm(report: Report) -> ArmRow | None:
+    """The row of the arm that the verdict is about, if it is in the table."""
+    return next((row for row in report.arms if row.arm == report.verdict.arm), None)
+
+
+def is_random(report: Report, arm: str) -> bool:
+    """Whether a row folds several random sets into one."""
+    return arm in report.random_gains
+
+
+def ordered_groups(table: FlipTable) -> list[str]:
+    """Groups in reading order: numbers by value before names by letter. JSON keeps no order of keys, so the order is made here."""
+
+    def key(group: str) -> tuple[bool, float, str]:
+        numeric = group.isdecimal()
+        return (not numeric, float(group) if numeric else 0.0, group)
+
+    return sorted(table, key=key)
+
+
+def flip_counts(table: FlipTable, group: str) -> dict[FlipKind, int]:
+    """All four counts of a group, 0 where a kind was left out."""
+    return {kind: table[group].get(kind, 0) for kind in FLIP_KINDS}
+
+
+def random_spread(report: Report) -> list[tuple[str, int, float, float, float]]:
+    """Per kind of random set: name, number of sets, and the lowest, mean and highest gain."""
+    return [
+        (kind, len(gains), min(gains), sum(gains) / len(gains), max(gains))
+        for kind, gains in sorted(report.random_gains.items())
+        if gains
+    ]

@@ -1,0 +1,117 @@
+"""The configuration of a run: one frozen model per section of ``run.toml``, unknown keys refused, each default in one place."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trimtab.errors import ConfigError
+from trimtab.evaluation.tune import TuneSettings
+from trimtab.moments import TokenScope
+from trimtab.recording import RecordingSettings
+from trimtab.sampling import SamplingSettings
+from trimtab.tasks import Rendering
+from trimtab.tasks.contrast import ContrastSettings
+from trimtab.tasks.problems import TaskSettings
+
+Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "report"]
+STAGES: tuple[Stage, ...] = ("problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "report")
+
+
+class Section(BaseModel):
+    """A section of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(Section):
+    """``source`` is a hub id, a folder, or ``testbed:NAME`` for a bundled model."""
+
+    source: str = "testbed:reasoner"
+    revision: str = ""
+    dtype: str = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+    rendering: Rendering = "chat"
+
+
+class TracesSettings(Section):
+    """Traces made elsewhere, in place of sampling. Empty ``path`` samples from the model."""
+
+    path: str = ""
+    verdict_column: str = ""
+    quality_column: str = ""
+    max_tokens: int = Field(0, ge=0, description="Cut longer responses; 0 keeps them whole.")
+
+
+class RankingSettings(Section):
+    """``scope`` is the token scope whose moments are contrasted; ``k`` neurons of each criterion go into the file."""
+
+    criteria: tuple[str, ...] = ("mean-difference-polarity", "mean-difference")
+    scope: TokenScope = "response"
+    k: int = Field(50, ge=1)
+
+
+class GateSettings(Section):
+    """``logistic`` is fitted on greedy verdicts of the find split; its threshold is Youden's on the tune split."""
+
+    kind: Literal["logistic", "always"] = "logistic"
+    features: int = Field(4096, ge=1)
+
+
+class EvaluationSettings(Section):
+    """``random_sets`` random sets of neurons as controls, of each kind; ``alpha`` is the level of the verdict."""
+
+    random_sets: int = Field(5, ge=5)
+    alpha: float = Field(0.05, gt=0.0, lt=1.0)
+    seed: int = 0
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    model: ModelSettings = ModelSettings()
+    task: TaskSettings = TaskSettings()
+    traces: TracesSettings = TracesSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    contrast: ContrastSettings = ContrastSettings()
+    recording: RecordingSettings = RecordingSettings()
+    ranking: RankingSettings = RankingSettings()
+    gate: GateSettings = GateSettings()
+    tune: TuneSettings = TuneSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+def load_config(path: Path | None) -> RunConfig:
+    """Read ``run.toml``; None gives the testbed's demo.
+
+    Raises:
+        ConfigError: unreadable TOML, an unknown key or a bad value, each named.
+    """
+    if path is None:
+        return DEMO
+    try:
+        data = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, object], where: str) -> RunConfig:
+    """Validate a configuration and name every key that is wrong."""
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in issue['loc'])}: {issue['msg']} (got {issue['input']!r})" for issue in error.errors()]
+        raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(lines)) from error
+
+
+DEMO = RunConfig(
+    task=TaskSettings(source="testbed", find=500, tune=400, test=1200),
+    sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=110, batch_tokens=70_000),
+    tune=TuneSettings(k=(5, 20, 50), strengths=(1.0, 3.0, 10.0, 30.0), problems=250),
+)
+"""The demo: the whole line on the bundled reasoner. Fixed before its test split was opened."""

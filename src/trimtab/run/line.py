@@ -1,0 +1,165 @@
+"""One run: its configuration, its directory, the model opened once, and what earlier stages left on disk."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import StoreError
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.tune import TunePoint
+from trimtab.gate import ALWAYS, Gate
+from trimtab.model import OpenModel, open_model
+from trimtab.neurons import NeuronSet
+from trimtab.progress import Progress, silent
+from trimtab.recording import Recording
+from trimtab.run.config import RunConfig
+from trimtab.sampling import read_traces
+from trimtab.steering import Steering
+from trimtab.store import RunDirectory, load_gate, load_neurons, read_table
+from trimtab.tasks import ExactGrader, Grader
+from trimtab.tasks.contrast import ContrastRow
+from trimtab.tasks.steps import StepChecker, testbed_steps
+from trimtab.testbed.models import resolve
+from trimtab.traces import Grade, Problem, Split, Trace
+
+SAMPLED = "sampled"
+
+
+def greedy_name(split: Split) -> str:
+    """The folder of the greedy traces of a split."""
+    return f"greedy-{split}"
+
+
+def prompts_name(split: Split) -> str:
+    """The folder of the last prompt tokens of a split."""
+    return f"prompts-{split}"
+
+
+class Line:
+    """What every stage needs. Reading a file of a stage that has not run names the command that makes it."""
+
+    def __init__(self, config: RunConfig, directory: RunDirectory, progress: Progress = silent) -> None:
+        self.config = config
+        self.directory = directory
+        self.progress = progress
+
+    @cached_property
+    def opened(self) -> OpenModel:
+        """The model, opened at the first stage that runs it."""
+        model = self.config.model
+        return open_model(
+            resolve(model.source),
+            revision=model.revision or None,
+            dtype=model.dtype,
+            device=model.device,
+            trust_remote_code=model.trust_remote_code,
+        )
+
+    @property
+    def trace_file(self) -> Path | None:
+        """The file of traces made elsewhere, if the run starts from one."""
+        return Path(self.config.traces.path) if self.config.traces.path else None
+
+    @property
+    def trace_folders(self) -> list[str]:
+        """Every folder of traces that the ``sample`` stage makes."""
+        if self.trace_file or self.config.gate.kind == "always":
+            return [SAMPLED]
+        return [SAMPLED, greedy_name(Split.FIND), greedy_name(Split.TUNE)]
+
+    @property
+    def recordings(self) -> list[str]:
+        """Every folder of moments that the ``record`` stage makes."""
+        if self.trace_file or self.config.gate.kind == "always":
+            return [SAMPLED]
+        return [SAMPLED, prompts_name(Split.FIND), prompts_name(Split.TUNE)]
+
+    @property
+    def grader(self) -> Grader:
+        """The grader of the task."""
+        return ExactGrader()
+
+    @property
+    def checker(self) -> StepChecker | None:
+        """The step checker of the task, where it has one."""
+        return testbed_steps if self.config.task.source == "testbed" and not self.trace_file else None
+
+    def problems(self, split: Split | None = None) -> list[Problem]:
+        """Problems of a split, in order."""
+        problems = read_table(self._made(self.directory.problems, "problems"), Problem)
+        return [problem for problem in problems if split is None or problem.split is split]
+
+    def traces(self, name: str) -> list[Trace]:
+        """Traces of a folder."""
+        return read_traces(self._made(self.directory.traces(name), "sample"))
+
+    def grades(self, name: str) -> list[Grade]:
+        """Grades of a folder of traces."""
+        return read_table(self._made(self.directory.grades(name), "grade"), Grade)
+
+    def contrast(self) -> list[ContrastRow]:
+        """The contrast."""
+        return read_table(self._made(self.directory.contrast, "contrast"), ContrastRow)
+
+    def recording(self, name: str) -> Recording:
+        """A recording."""
+        return Recording(self._made(self.directory.activations(name), "record"))
+
+    def neurons(self, criterion: str) -> NeuronSet:
+        """The ranked neurons of a criterion."""
+        return load_neurons(self._made(self.directory.ranking(criterion), "rank"))
+
+    def gate(self) -> Gate:
+        """The fitted gate, or ``always``."""
+        if self.config.gate.kind == "always":
+            return ALWAYS
+        self._made(self.directory.gate, "gate")
+        return load_gate(self.directory.path)
+
+    def tune_points(self) -> list[TunePoint]:
+        """Every point of the grid."""
+        return read_table(self._made(self.directory.tune, "tune"), TunePoint)
+
+    def steering_at(self, point: TunePoint) -> Steering:
+        """The steering of a grid point, behind the gate."""
+        neurons = self.neurons(point.criterion)
+        facts: dict[str, object] = {
+            "criterion": point.criterion,
+            "k": point.k,
+            "share": point.k / neurons.model.n_neurons,
+            "tune": {"n": point.n, "unsteered": point.unsteered, "always": point.always, "gated": point.gated},
+            "task": self.config.task.source,
+            "seed": self.config.sampling.seed,
+            **neurons.facts,
+        }
+        return Steering.steer(neurons.top(point.k), point.strength, self.config.tune.scope, self.gate(), facts)
+
+    def prompt_features(self, split: Split) -> NDArray[np.float32]:
+        """Activations of the last prompt token of a split's problems, ``[problem, layer, d_ff]``."""
+        return self.recording(prompts_name(split)).last_prompt([problem.id for problem in self.problems(split)])
+
+    def p_fail(self, gate: Gate, split: Split) -> dict[str, float]:
+        """The gate's probability by problem id."""
+        features = self.prompt_features(split)
+        probability = gate.probability(features[:, gate.layer, gate.index])
+        return {problem.id: float(p) for problem, p in zip(self.problems(split), probability, strict=True)}
+
+    def outcomes(self) -> dict[str, list[Outcome]]:
+        """Outcomes by arm."""
+        arms: dict[str, list[Outcome]] = {}
+        for outcome in read_table(self._made(self.directory.outcomes, "evaluate"), Outcome):
+            arms.setdefault(outcome.arm, []).append(outcome)
+        return arms
+
+    def failed(self, split: Split) -> NDArray[np.bool_]:
+        """True where the greedy trace of a problem is not correct; the label of the gate."""
+        by_problem = {grade.problem_id: grade.verdict != "correct" for grade in self.grades(greedy_name(split))}
+        return np.array([by_problem[problem.id] for problem in self.problems(split)])
+
+    def _made(self, path: Path, stage: str) -> Path:
+        if not path.exists():
+            raise StoreError(f"{path} does not exist; run `trimtab {stage} {self.directory.path}` first")
+        return path
+

@@ -1,0 +1,220 @@
+"""The stages of a run: each reads what the one before left on disk and writes its own file, so each can be run alone."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.evaluation.arms import ADARAS, Arm, standard_arms
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.runner import evaluate_arm
+from trimtab.evaluation.tune import best_point, tune
+from trimtab.gating import assess, fit_logistic, fit_text, youden
+from trimtab.model import down_weights
+from trimtab.ranking import class_moments, rank
+from trimtab.recording import record_prompts, record_traces
+from trimtab.run.config import Stage
+from trimtab.run.line import SAMPLED, Line, greedy_name, prompts_name
+from trimtab.run.reporting import write_run_report
+from trimtab.sampling import import_traces, read_labels, sample_traces
+from trimtab.store import (
+    Parts,
+    make_plan,
+    read_json,
+    record_opening,
+    save_gate,
+    save_neurons,
+    save_steering,
+    write_json,
+    write_table,
+)
+from trimtab.tasks import grade_traces, load_problems, render_prompt
+from trimtab.tasks.contrast import choose_contrast
+from trimtab.tasks.files import read_rows
+from trimtab.tasks.problems import problems_of
+from trimtab.traces import Split
+
+ADARAS_CRITERION = "mean-difference-polarity"
+
+
+def make_problems(line: Line) -> None:
+    """Write problems.parquet."""
+    path = line.trace_file
+    problems = problems_of(read_rows(path), str(path), Split.FIND) if path else load_problems(line.config.task)
+    write_table(line.directory.problems, problems)
+
+
+def sample(line: Line) -> None:
+    """Sample the find split, and the greedy traces that label the gate; or import the traces of a file."""
+    config, directory = line.config, line.directory
+    rendering = config.model.rendering
+    if line.trace_file:
+        _, traces = import_traces(
+            line.trace_file, line.opened, rendering=rendering, max_tokens=config.traces.max_tokens or None
+        )
+        parts = Parts(directory.traces(SAMPLED))
+        ids = [trace.id for trace in traces]
+        parts.ensure_plan(make_plan(ids, [1] * len(ids), len(ids), {"traces": config.traces.model_dump()}))
+        by_id = {trace.id: trace for trace in traces}
+        parts.write_table(0, [by_id[trace_id] for trace_id in parts.plan.parts[0]])
+        return
+    jobs = [(SAMPLED, Split.FIND, config.sampling)]
+    if config.gate.kind == "logistic":
+        jobs += [(greedy_name(split), split, config.sampling.greedy()) for split in (Split.FIND, Split.TUNE)]
+    for name, split, settings in jobs:
+        folder = directory.traces(name)
+        sample_traces(line.opened, line.problems(split), settings, folder, rendering=rendering, progress=line.progress)
+
+
+def grade(line: Line) -> None:
+    """Grade every folder of traces."""
+    problems = {problem.id: problem for problem in line.problems()}
+    columns = line.config.traces
+    path = line.trace_file
+    labels = read_labels(path, columns.verdict_column) if path and columns.verdict_column else None
+    quality = read_labels(path, columns.quality_column) if path and columns.quality_column else None
+    for name in line.trace_folders:
+        grades = grade_traces(line.traces(name), problems, line.grader, labels, line.checker, quality)
+        write_table(line.directory.grades(name), grades)
+
+
+def contrast(line: Line) -> None:
+    """Choose the traces to compare, and count what was left out."""
+    rows, counts = choose_contrast(line.traces(SAMPLED), line.grades(SAMPLED), line.config.contrast)
+    write_json(line.directory.contrast.with_suffix(".json"), counts.to_json())
+    write_table(line.directory.contrast, rows)
+
+
+def record(line: Line) -> None:
+    """Record the moments of the contrast's traces and the last prompt tokens that the gate reads."""
+    wanted = {row.trace_id for row in line.contrast()}
+    traces = [trace for trace in line.traces(SAMPLED) if trace.id in wanted]
+    settings = line.config.recording
+    record_traces(line.opened, traces, settings, line.directory.activations(SAMPLED), progress=line.progress)
+    if line.config.gate.kind == "logistic" and not line.trace_file:
+        for split in (Split.FIND, Split.TUNE):
+            prompts = {
+                problem.id: render_prompt(line.opened.tokenizer, problem.question, line.config.model.rendering)
+                for problem in line.problems(split)
+            }
+            folder = line.directory.activations(prompts_name(split))
+            record_prompts(line.opened, prompts, folder, batch_tokens=settings.batch_tokens, progress=line.progress)
+
+
+def rank_neurons(line: Line) -> None:
+    """Rank all neurons by every criterion asked for, from the recording alone."""
+    settings = line.config.ranking
+    labels = {row.trace_id: row for row in line.contrast()}
+    moments = class_moments(
+        (part, [labels[i].problem_id for i in ids], [labels[i].correct for i in ids])
+        for ids, part in line.recording(SAMPLED).stream(settings.scope)
+    )
+    facts = {"contrast": read_json(line.directory.contrast.with_suffix(".json")), "scope": settings.scope}
+    for criterion in settings.criteria:
+        neurons = rank(moments, criterion, settings.k, line.opened.identity, facts)
+        save_neurons(neurons, line.directory.ranking(criterion))
+
+
+def fit_gate(line: Line) -> None:
+    """Fit p(fail) on the find split, its threshold on the tune split, and the text-only baseline beside it."""
+    if line.config.gate.kind == "always":
+        return
+    failed = {split: line.failed(split) for split in (Split.FIND, Split.TUNE)}
+    fitted = fit_logistic(line.prompt_features(Split.FIND), failed[Split.FIND], n_features=line.config.gate.features)
+    p_tune = np.array(list(line.p_fail(fitted, Split.TUNE).values()))
+    text = fit_text([problem.question for problem in line.problems(Split.FIND)], failed[Split.FIND])
+    p_text = text.probability([problem.question for problem in line.problems(Split.TUNE)])
+    facts = {
+        "find": _counts(failed[Split.FIND]),
+        "tune": _counts(failed[Split.TUNE]),
+        "tune_assessment": assess(failed[Split.TUNE], p_tune, p_text).to_json(),
+    }
+    gate = replace(fitted, threshold=youden(failed[Split.TUNE], p_tune), facts={**fitted.facts, **facts})
+    save_gate(gate, line.directory.path)
+
+
+def tune_steering(line: Line) -> None:
+    """Run the grid on the tune split and write the steering artifact of its best point."""
+    config = line.config
+    gate = line.gate()
+    points = tune(
+        line.opened,
+        {criterion: line.neurons(criterion) for criterion in config.ranking.criteria},
+        gate,
+        line.p_fail(gate, Split.TUNE) if gate.kind == "logistic" else {},
+        line.problems(Split.TUNE),
+        config.tune,
+        config.sampling,
+        line.grader,
+        line.directory.tune_parts,
+        line.progress,
+    )
+    write_table(line.directory.tune, points)
+    save_steering(line.steering_at(best_point(points)), line.directory.steering, force=True)
+
+
+def evaluate(line: Line) -> None:
+    """Open the test split: every arm on the same problems."""
+    config = line.config
+    problems = line.problems(Split.TEST)
+    record_opening(line.directory.ledger, command="evaluate", what=f"{len(problems)} problems", digest=line.directory.digest)
+    best = best_point(line.tune_points())
+    steering = line.steering_at(best)
+    neurons = line.neurons(best.criterion).top(best.k)
+    down = down_weights(line.opened, np.unique(steering.layer).tolist())
+    arms = standard_arms(steering, neurons, down, config.evaluation.random_sets, config.evaluation.seed)
+    if ADARAS_CRITERION in config.ranking.criteria and best.criterion != ADARAS_CRITERION:
+        arms.append(Arm(ADARAS, line.steering_at(best_point(line.tune_points(), ADARAS_CRITERION))))
+    outcomes: list[Outcome] = []
+    for arm in arms:
+        outcomes += evaluate_arm(
+            line.opened,
+            arm,
+            problems,
+            config.sampling.greedy(),
+            line.grader,
+            line.directory.outcome_parts(arm.name),
+            rendering=config.model.rendering,
+            checker=line.checker,
+            progress=line.progress,
+        )
+    write_table(line.directory.outcomes, outcomes)
+
+
+STAGE_FUNCTIONS: Mapping[Stage, Callable[[Line], None]] = {
+    "problems": make_problems,
+    "sample": sample,
+    "grade": grade,
+    "contrast": contrast,
+    "record": record,
+    "rank": rank_neurons,
+    "gate": fit_gate,
+    "tune": tune_steering,
+    "evaluate": evaluate,
+    "report": write_run_report,
+}
+
+
+def is_done(line: Line, stage: Stage) -> bool:
+    """Whether a stage's last file is there; a stage of parts is asked whether it is complete, so it goes on where it was."""
+    directory = line.directory
+    if stage == "sample":
+        return all(Parts(directory.traces(name)).complete for name in line.trace_folders)
+    if stage == "record":
+        return all(Parts(directory.activations(name), ".safetensors").complete for name in line.recordings)
+    files = {
+        "problems": [directory.problems],
+        "grade": [directory.grades(name) for name in line.trace_folders],
+        "contrast": [directory.contrast],
+        "rank": [directory.ranking(criterion) / "neurons.json" for criterion in line.config.ranking.criteria],
+        "gate": [] if line.config.gate.kind == "always" else [directory.gate],
+        "tune": [directory.tune, directory.steering],
+        "evaluate": [directory.outcomes],
+        "report": [directory.report],
+    }
+    return all(path.exists() for path in files[stage])
+
+
+def _counts(failed: NDArray[np.bool_]) -> dict[str, int]:
+    return {"problems": len(failed), "failed": int(failed.sum())}

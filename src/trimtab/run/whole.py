@@ -1,0 +1,78 @@
+"""The whole line: every stage in order, what is done already skipped."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from trimtab.errors import ConfigError
+from trimtab.progress import Progress, silent
+from trimtab.run.config import STAGES, RunConfig, Stage, parse_config
+from trimtab.run.line import Line
+from trimtab.run.stages import STAGE_FUNCTIONS, is_done
+from trimtab.store import RunDirectory
+
+OnStage = Callable[[Stage, float | None], None]
+"""Called with a stage and its seconds, or None when it was done already."""
+
+
+def run(
+    config: RunConfig,
+    path: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    until: Stage = "report",
+    progress: Progress = silent,
+    on_stage: OnStage = lambda stage, seconds: None,  # noqa: ARG005
+) -> Path:
+    """From problems to the report in one run directory; returns the directory.
+
+    Every stage leaves its file, so a run killed at any moment and called again with ``resume`` goes on where it was and ends with the
+    same bytes.
+
+    Args:
+        config: see :class:`trimtab.run.config.RunConfig`.
+        path: the run directory.
+        resume: go on with the run that is there; another configuration is refused and the differences are listed.
+        force: delete the run that is there.
+        until: the last stage.
+
+    Raises:
+        TrimtabError: whatever a stage raises; what earlier stages wrote stays.
+    """
+    with RunDirectory.create(path, config.model_dump(mode="json"), resume=resume, force=force) as directory:
+        line = Line(config, directory, progress)
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            run_stage(line, stage, on_stage)
+    return path
+
+
+def run_one(path: Path, stage: Stage, progress: Progress = silent) -> None:
+    """One stage of an existing run; its earlier stages must be done."""
+    with RunDirectory.open(path, write=True) as directory:
+        line = Line(parse_config(dict(directory.config), str(path / "run.toml")), directory, progress)
+        run_stage(line, stage)
+
+
+def run_stage(line: Line, stage: Stage, on_stage: OnStage = lambda stage, seconds: None) -> None:  # noqa: ARG005
+    """A stage, unless its file is there already."""
+    if is_done(line, stage):
+        on_stage(stage, None)
+        return
+    start = time.perf_counter()
+    STAGE_FUNCTIONS[stage](line)
+    on_stage(stage, time.perf_counter() - start)
+
+
+def check_until(config: RunConfig, until: Stage) -> Stage:
+    """Imported traces carry no verdict of the model itself, so a run on them ends with the ranking.
+
+    Raises:
+        ConfigError: a later stage was asked for.
+    """
+    if config.traces.path and STAGES.index(until) > STAGES.index("rank"):
+        raise ConfigError(
+            "a run on imported traces ends with `rank`: gate, tune and evaluate need problems that this model answers itself; "
+            "use --until rank, then evaluate the neurons on a task"
+        )
+    return until

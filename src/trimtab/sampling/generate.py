@@ -1,0 +1,149 @@
+"""The generation loop: one batch, left-padded, one cache, finished rows dropped as they end."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trimtab.errors import ModelError
+from trimtab.model import Attachment, OpenModel, attach
+from trimtab.sampling.cache import keep_rows, new_cache
+from trimtab.sampling.draw import draw_tokens, uniforms
+from trimtab.sampling.settings import SamplingSettings
+from trimtab.steering import Steering
+
+DROP_SHARE = 0.25
+"""Finished rows are dropped once they are this share of the batch: each drop copies the cache."""
+NOTHING = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sequence to generate. ``seed`` is its own (see :func:`trimtab.sampling.draw.row_seed`)."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What was generated, end token included; ``p_fail`` is the gate's probability where a gate was read."""
+
+    id: str
+    response_ids: tuple[int, ...]
+    finish: Literal["stop", "length"]
+    p_fail: float | None = None
+
+
+class _Rows:
+    """The rows still being generated: which requests they are, their tokens, mask and next position."""
+
+    def __init__(self, requests: Sequence[Request], pad: int, device: torch.device, max_new_tokens: int) -> None:
+        width = max(len(request.prompt_ids) for request in requests)
+        self.origin = torch.arange(len(requests), device=device)
+        self.input_ids = torch.full((len(requests), width), pad, device=device)
+        self.mask = torch.zeros((len(requests), width + max_new_tokens), dtype=torch.long, device=device)
+        for row, request in enumerate(requests):
+            start = width - len(request.prompt_ids)
+            self.input_ids[row, start:] = torch.tensor(request.prompt_ids, device=device)
+            self.mask[row, start:] = 1
+        self.filled = width
+        self.positions = (self.mask[:, :width].cumsum(-1) - 1).clamp_(min=0)
+        self.seeds = torch.tensor([request.seed for request in requests], device=device)
+        self.finished = torch.zeros(len(requests), dtype=torch.bool, device=device)
+
+    def append(self, tokens: Tensor) -> None:
+        self.mask[:, self.filled] = 1
+        self.input_ids = tokens[:, None]
+        self.positions = self.positions[:, -1:] + 1
+        self.filled += 1
+
+    def keep(self, rows: Tensor) -> None:
+        for name in ("origin", "input_ids", "mask", "positions", "seeds", "finished"):
+            setattr(self, name, getattr(self, name)[rows])
+
+
+def end_tokens(opened: OpenModel) -> tuple[int, ...]:
+    """Ids that end a response: the generation config's and the tokenizer's."""
+    configured = opened.model.generation_config.eos_token_id if opened.model.generation_config else None
+    ids = {opened.tokenizer.eos_token_id}
+    ids.update(configured if isinstance(configured, list) else [configured])
+    ends = tuple(sorted(i for i in ids if i is not None))
+    if not ends:
+        raise ModelError(f"{opened.identity.name} names no end-of-sequence token; set eos_token_id in its generation_config.json")
+    return ends
+
+
+@torch.inference_mode()
+def generate_batch(
+    opened: OpenModel,
+    requests: Sequence[Request],
+    settings: SamplingSettings,
+    steering: Steering | None = None,
+    gate: Literal["auto", "on", "off"] = "auto",
+) -> list[Generation]:
+    """Generate all requests as one batch, in their order.
+
+    The gate reads the prefill that starts the generation, so a gated run costs one model and one pass. Each row draws from its own seed.
+
+    Raises:
+        ModelError: a logit is NaN, or the model cannot be steered.
+    """
+    context = nullcontext()
+    if steering is not None:
+        context = attach(opened.model, steering, gate=gate, layout=opened.layout, identity=opened.identity)
+    with context as attachment:
+        return _loop(opened, requests, settings, attachment)
+
+
+def _loop(
+    opened: OpenModel, requests: Sequence[Request], settings: SamplingSettings, attachment: Attachment | None
+) -> list[Generation]:
+    ends = torch.tensor(end_tokens(opened), device=opened.device)
+    rows = _Rows(requests, opened.tokenizer.pad_token_id, opened.device, settings.max_new_tokens)
+    cache = new_cache(opened.model.config, rows.filled + settings.max_new_tokens)
+    output = torch.full((len(requests), settings.max_new_tokens), NOTHING, device=opened.device)
+    probability: list[float] | None = None
+    for step in range(settings.max_new_tokens):
+        logits = opened.model(
+            input_ids=rows.input_ids,
+            attention_mask=rows.mask[:, : rows.filled],
+            position_ids=rows.positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        if step == 0 and attachment is not None and attachment.probability is not None:
+            probability = attachment.probability.tolist()
+        tokens = draw_tokens(logits, uniforms(rows.seeds, step), settings.temperature, settings.top_p)
+        output[rows.origin, step] = tokens.masked_fill(rows.finished, NOTHING)
+        rows.finished |= torch.isin(tokens, ends)
+        # a NaN anywhere in a row's last hidden state makes all of its logits NaN, so one column is enough to see it
+        finished, broken = torch.stack((rows.finished.sum(), logits[:, 0].isnan().sum())).tolist()
+        if broken:
+            raise ModelError(f"{opened.identity.name} gave NaN logits for {broken} of {len(tokens)} rows; try dtype float32")
+        if finished == len(tokens):
+            break
+        rows.append(tokens)
+        if finished >= DROP_SHARE * len(tokens):
+            kept = (~rows.finished).nonzero().squeeze(-1)
+            rows.keep(kept)
+            keep_rows(cache, kept)
+            if attachment is not None:
+                attachment.select_rows(kept)
+    return _collect(requests, output, probability, set(ends.tolist()))
+
+
+def _collect(
+    requests: Sequence[Request], output: Tensor, probability: list[float] | None, ends: set[int]
+) -> list[Generation]:
+    generations = []
+    for row, (request, ids) in enumerate(zip(requests, output.tolist(), strict=True)):
+        response = tuple(ids[: ids.index(NOTHING)] if NOTHING in ids else ids)
+        finish = "stop" if response[-1] in ends else "length"
+        generations.append(Generation(request.id, response, finish, probability[row] if probability else None))
+    return generations

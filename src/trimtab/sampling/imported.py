@@ -1,0 +1,109 @@
+"""Traces that were made elsewhere: JSON lines or Parquet, with AdaRAS's field names among the accepted ones.
+
+Accepted fields: ``question``; the chain in ``thinking`` and ``answer_content`` (AdaRAS), or in ``response``; the gold answer in
+``gold_answer``; optional ``id``, ``_id``, and a label in a column of the user's choice (AdaRAS: ``is_good``). Where ``gold_answer`` stands
+beside ``answer``, ``answer`` is the extracted one and is not used.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from trimtab.errors import InputError, MismatchError
+from trimtab.model import OpenModel
+from trimtab.tasks.files import Row, read_rows, text_field
+from trimtab.tasks.graders import read_label
+from trimtab.tasks.problems import problems_of
+from trimtab.tasks.prompts import Rendering, render_prompt
+from trimtab.traces import Problem, Split, Trace
+
+
+def import_traces(
+    path: Path, opened: OpenModel, *, rendering: Rendering = "chat", max_tokens: int | None = None
+) -> tuple[list[Problem], list[Trace]]:
+    """Read the problems and traces of a file and tokenise their text for this model.
+
+    Text is tokenised again. Token ids (``prompt_ids``, ``response_ids``) are taken as they are only if the row names this very tokenizer
+    in ``tokenizer`` (its fingerprint). ``max_tokens`` cuts a longer response; a cut trace has ``finish = "length"``.
+
+    Raises:
+        InputError: unreadable file, missing fields.
+        MismatchError: token ids from another tokenizer.
+    """
+    rows = list(read_rows(path))
+    traces = [
+        _trace(row, f"{path}, row {number}", problem_id, sample, opened, rendering, max_tokens)
+        for number, (row, (problem_id, sample)) in enumerate(zip(rows, _addresses(rows), strict=True), start=1)
+    ]
+    return problems_of(rows, str(path), split=Split.FIND), traces
+
+
+def read_labels(path: Path, column: str) -> dict[str, bool]:
+    """A binary column of a trace file by trace id: the user's own verdict, or the quality of the steps.
+
+    Raises:
+        InputError: the column is missing somewhere, or a value is not binary.
+    """
+    rows = list(read_rows(path))
+    missing = sum(column not in row for row in rows)
+    if missing:
+        raise InputError(f"{missing} of {len(rows)} rows of {path} have no column {column!r}; the first has {', '.join(rows[0])}")
+    labels = {}
+    for row, (problem_id, sample) in zip(rows, _addresses(rows), strict=True):
+        trace_id = f"{problem_id}/{sample}"
+        labels[trace_id] = read_label(row[column], trace_id)
+    return labels
+
+
+def _addresses(rows: list[Row]) -> list[tuple[str, int]]:
+    """(problem id, sample number) of every row: the rows of a problem are its samples in order."""
+    counters: Counter[str] = Counter()
+    addresses = []
+    for number, row in enumerate(rows, start=1):
+        problem_id = str(row.get("id", number))
+        addresses.append((problem_id, counters[problem_id]))
+        counters[problem_id] += 1
+    return addresses
+
+
+def _trace(
+    row: Row, where: str, problem_id: str, sample: int, opened: OpenModel, rendering: Rendering, max_tokens: int | None
+) -> Trace:
+    if "response_ids" in row:
+        prompt, response = _given_ids(row, where, opened)
+        text = opened.tokenizer.decode(response)
+    else:
+        prompt = render_prompt(opened.tokenizer, text_field(row, ("question", "problem", "prompt"), where), rendering)
+        text = _response_text(row, where)
+        response = tuple(opened.tokenizer.encode(text, add_special_tokens=False))
+    if not response:
+        raise InputError(f"{where} has an empty response; remove the row")
+    cut = max_tokens is not None and len(response) > max_tokens
+    return Trace(
+        f"{problem_id}/{sample}", problem_id, sample, prompt, response[:max_tokens], str(text), "length" if cut else "stop"
+    )
+
+
+def _response_text(row: Row, where: str) -> str:
+    if row.get("thinking") is not None:
+        answer = row.get("answer_content")
+        return f"{row['thinking']}</think>{answer}" if answer else str(row["thinking"])
+    return text_field(row, ("response", "completion", "text"), where)
+
+
+def _given_ids(row: Row, where: str, opened: OpenModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if row.get("tokenizer") != opened.tokenizer_fingerprint:
+        raise MismatchError(
+            f"{where} brings token ids of tokenizer {row.get('tokenizer')!r}, the model's is {opened.tokenizer_fingerprint!r}; "
+            "ids mean other words there. Give the text instead (question and response), it is tokenised again"
+        )
+    prompt, response = (tuple(int(i) for i in _ids(row, name, where)) for name in ("prompt_ids", "response_ids"))
+    return prompt, response
+
+
+def _ids(row: Row, name: str, where: str) -> Sequence[int]:
+    ids = row.get(name)
+    if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
+        raise InputError(f"{where}: {name} must be a list of token ids")
+    return ids
+

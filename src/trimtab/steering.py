@@ -1,0 +1,134 @@
+"""Steering: every intervention as one affine map on K neurons."""
+
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import InputError
+from trimtab.gate import ALWAYS, Gate
+from trimtab.neurons import ModelIdentity, NeuronSet, check_addresses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from trimtab.model.attach import Attachment
+
+PositionScope = Literal["generated", "last-and-generated", "all"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steering:
+    """``a' = a + strength * g * (dgain * a + shift)`` on the neurons ``(layer, index)``, with g from the gate.
+
+    Args:
+        layer, index: int64 ``[neuron]``.
+        dgain, shift: float32 ``[neuron]`` at unit strength.
+        strength: default strength; 0 is bit-identical to the unsteered model.
+        scope: ``generated`` (tokens that were generated), ``last-and-generated`` (also the last prompt token), ``all``.
+        gate: when to steer. A gate other than always or never allows the scope ``generated`` only.
+        model: the model it was made for.
+        facts: provenance (criterion, counts, metrics, seed, versions).
+
+    Raises:
+        InputError: lengths differ, a value is not finite, an address lies outside the model, or scope and gate conflict.
+    """
+
+    layer: NDArray[np.int64]
+    index: NDArray[np.int64]
+    dgain: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    strength: float
+    scope: PositionScope
+    gate: Gate
+    model: ModelIdentity
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not len(self.layer) == len(self.index) == len(self.dgain) == len(self.shift):
+            raise InputError("a steering needs one layer, index, dgain and shift per neuron")
+        check_addresses(self.layer, self.index, self.model)
+        if self.gate.kind == "logistic":
+            check_addresses(self.gate.layer, self.gate.index, self.model)
+        if not (np.isfinite(self.dgain).all() and np.isfinite(self.shift).all() and np.isfinite(self.strength)):
+            raise InputError("a steering needs finite dgain, shift and strength; NaN or infinity was given")
+        if self.scope not in get_args(PositionScope):
+            raise InputError(f"unknown scope {self.scope!r}; accepted: {', '.join(get_args(PositionScope))}")
+        if self.gate.kind == "logistic" and self.scope != "generated":
+            raise InputError(
+                f"a logistic gate decides after the prompt was read, so it cannot steer scope {self.scope!r}; "
+                "use scope 'generated', or gate 'always'"
+            )
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that decides what this steering does to a forward."""
+        summary = hashlib.blake2b(digest_size=16)
+        arrays = (self.layer, self.index, self.dgain, self.shift, self.gate.layer, self.gate.index, self.gate.weight)
+        for array in arrays:
+            summary.update(array.tobytes())
+        numbers = (self.strength, self.scope, self.gate.kind, self.gate.mode, self.gate.bias, self.gate.threshold)
+        summary.update(repr((*numbers, self.model.fingerprint)).encode())
+        return summary.hexdigest()
+
+    @classmethod
+    def steer(
+        cls,
+        neurons: NeuronSet,
+        strength: float,
+        scope: PositionScope = "generated",
+        gate: Gate = ALWAYS,
+        facts: dict[str, object] | None = None,
+    ) -> "Steering":
+        """AdaRAS's operator: dgain 0 and shift = good - bad of each neuron."""
+        return cls(
+            neurons.layer,
+            neurons.index,
+            np.zeros(len(neurons), np.float32),
+            neurons.delta,
+            strength,
+            scope,
+            gate,
+            neurons.model,
+            facts or {},
+        )
+
+    def with_strength(self, strength: float) -> "Steering":
+        """The same map at another strength."""
+        return replace(self, strength=strength)
+
+    def with_gate(self, gate: Gate) -> "Steering":
+        """The same map behind another gate."""
+        return replace(self, gate=gate)
+
+    def attach(self, model: "PreTrainedModel", **options: object) -> "AbstractContextManager[Attachment]":
+        """Steer every forward and ``generate`` call of a model within a ``with`` block; see :func:`trimtab.model.attach.attach`."""
+        from trimtab.model.attach import attach
+
+        return attach(model, self, **options)  # type: ignore[arg-type]
+
+    def save_pretrained(self, folder: str | Path, force: bool = False) -> Path:
+        """Write the artifact; see :func:`trimtab.store.artifact.save_steering`."""
+        from trimtab.store.artifact import save_steering
+
+        return save_steering(self, Path(folder), force=force)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> "Steering":
+        """Read an artifact from a folder or a hub repository; see :func:`trimtab.store.artifact.load_steering`."""
+        from trimtab.store.artifact import load_steering
+
+        return load_steering(source, revision=revision)
+
+    def push_to_hub(self, repo: str, private: bool = True, token: str | None = None) -> str:
+        """Upload the artifact; see :func:`trimtab.store.artifact.push_steering`. Returns the commit's URL."""
+        from trimtab.store.artifact import push_steering
+
+        return push_steering(self, repo, private=private, token=token)

@@ -1,0 +1,60 @@
+"""Everything on disk: run directories, tables, tensors, resumable parts, neuron sets, gates and the artifact to share."""
+
+from trimtab.store.artifact import ArtifactConfig, load_steering, push_steering, save_steering
+from trimtab.store.atomic import (
+    digest_of,
+    read_json,
+    read_text,
+    remove_leftovers,
+    replace_file,
+    replace_folder,
+    write_json,
+    write_text,
+)
+from trimtab.store.ledger import openings, record_opening
+from trimtab.store.neuron_files import load_gate, load_neurons, save_gate, save_neurons
+from trimtab.store.plan import Parts, Plan, make_plan
+from trimtab.store.records import ModelRecord, Record, read_record
+from trimtab.store.run_directory import RunDirectory
+from trimtab.store.tables import TableOf, read_arrow, read_table, table_of, write_arrow, write_table
+from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, save_tensors
+from trimtab.store.toml_writer import to_toml
+
+__all__ = [
+    "ArtifactConfig",
+    "ModelRecord",
+    "Parts",
+    "Plan",
+    "Record",
+    "RunDirectory",
+    "TableOf",
+    "TensorSlice",
+    "digest_of",
+    "load_gate",
+    "load_neurons",
+    "load_steering",
+    "load_tensors",
+    "make_plan",
+    "open_tensor",
+    "openings",
+    "push_steering",
+    "read_arrow",
+    "read_json",
+    "read_record",
+    "read_table",
+    "read_text",
+    "record_opening",
+    "remove_leftovers",
+    "replace_file",
+    "replace_folder",
+    "save_gate",
+    "save_neurons",
+    "save_steering",
+    "save_tensors",
+    "table_of",
+    "to_toml",
+    "write_arrow",
+    "write_json",
+    "write_table",
+    "write_text",
+]

@@ -1,0 +1,234 @@
+"""Files that are either whole or not there: text and JSON written to a temporary name, synced and renamed."""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from trimtab.errors import InputError, StoreError
+
+PARTIAL = "trimtab-partial"
+
+_FIXES = {
+    errno.ENOSPC: "free space on that disk and run the same command again",
+    errno.EDQUOT: "your disk quota is full: free space and run the same command again",
+    errno.EACCES: "make the folder writable or choose another one",
+    errno.EPERM: "make the folder writable or choose another one",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.EEXIST: "a file stands where a folder is needed; move it away or choose another folder",
+    errno.ENOTDIR: "a file stands where a folder is needed; move it away or choose another folder",
+    errno.EISDIR: "a folder stands where a file is needed; move it away or choose another folder",
+}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError within the block into a StoreError that names the path, the cause and the fix."""
+    try:
+        yield
+    except OSError as cause:
+        fix = _FIXES.get(cause.errno or 0, "choose a folder on a disk that can be written")
+        raise StoreError(f"cannot write {path}: {cause}; {fix}") from cause
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder (made if missing) that takes the place of ``path`` when the block ends.
+
+    The rename is atomic and the bytes are synced before it, so a reader, or a process killed at any moment, finds the old file or
+    the new one. On an exception the temporary file is removed. One writer per file at a time.
+
+    Raises:
+        StoreError: the folder cannot be written or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> with replace_file(path) as temporary:
+        ...     _ = temporary.write_bytes(b"whole")
+        >>> path.read_bytes()
+        b'whole'
+    """
+    temporary = path.with_name(_partial_name(path))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``folder`` that takes its place, whole, when the block ends.
+
+    An old folder is moved aside just before the rename and deleted after it, so a kill between the two renames leaves no folder
+    rather than half of one.
+
+    Raises:
+        StoreError: the place cannot be written or the disk is full.
+    """
+    folder = folder.resolve()
+    temporary = folder.with_name(_partial_name(folder))
+    previous = folder.with_name(_partial_name(folder))
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.parent, folder.name)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                _sync(file)
+            if folder.exists():
+                folder.replace(previous)
+            temporary.replace(folder)
+            _sync(folder.parent)
+        finally:
+            if previous.exists() and not folder.exists():
+                previous.replace(folder)
+            for left in (temporary, previous):
+                if left.exists():
+                    shutil.rmtree(left)
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """Delete what a killed writer left in ``folder``, of one file or of all, and return the paths.
+
+    Call it only where no other process writes: a temporary file that is still being written looks the same.
+    """
+    pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.[0-9a-f]{{8}}\.{PARTIAL}")
+    found = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name)) if folder.is_dir() else []
+    with writing(folder):
+        for path in found:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, newlines as given, or leave the old file in place. Raises StoreError when it cannot be written."""
+    with replace_file(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write JSON with sorted keys, an indent of 2 and a final newline: the same data gives the same bytes.
+
+    Raises:
+        InputError: a value that JSON cannot hold, NaN and infinity among them.
+        StoreError: the file cannot be written.
+    """
+    write_text(path, json.dumps(plain(data, path.name), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> object:
+    """Read what :func:`write_json` wrote; tuples come back as lists.
+
+    Raises:
+        StoreError: the file is missing, truncated or not JSON, or holds NaN.
+    """
+    try:
+        return json.loads(read_text(path), parse_constant=_refuse_constant)
+    except ValueError as cause:
+        raise unreadable(path, "JSON", cause) from cause
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text. Raises StoreError when the file is missing or is not text."""
+    try:
+        return path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise unreadable(path, "text", cause) from cause
+
+
+def unreadable(path: Path, kind: str, cause: Exception) -> StoreError:
+    """The error for a file of a run that is missing, truncated or something else."""
+    if not path.exists():
+        return StoreError(f"{path} is missing; check the path, or run the command that writes it")
+    if path.is_dir() or isinstance(cause, PermissionError):
+        return StoreError(f"{path} cannot be read: {cause}; give the path of a {kind} file that you may read")
+    return StoreError(
+        f"{path} is truncated or not a {kind} file of trimtab ({cause}); delete it and run the same command with --resume"
+    )
+
+
+def digest_of(data: object) -> str:
+    """SHA-256, as hex, of the canonical JSON of ``data``: key order and tuple or list do not matter, 1 and 1.0 differ.
+
+    Example:
+        >>> digest_of({"a": 1, "b": (2,)}) == digest_of({"b": [2], "a": 1})
+        True
+    """
+    text = json.dumps(plain(data, "data"), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(value: object, where: str) -> object:
+    """The same value from dict, list, str, int, float, bool and None only.
+
+    ``where`` names the value in messages. Subclasses (StrEnum, np.float64) become their plain type and tuples become lists.
+
+    Raises:
+        InputError: another type, a key that is not a string, a number that is not finite, or text that is not Unicode.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _plain_text(value, where)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InputError(f"{where} is {value}; a stored number must be finite: leave the key out or store None")
+        return float(value)
+    if isinstance(value, Mapping):
+        return {_plain_key(key, where): plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    raise InputError(
+        f"{where} is of type {type(value).__name__}; accepted: str, int, float, bool, None, and lists and dicts of them: "
+        "convert it first, for example with float(x), str(x) or x.tolist()"
+    )
+
+
+def _plain_key(key: object, where: str) -> str:
+    if not isinstance(key, str):
+        raise InputError(f"{where} has the key {key!r} of type {type(key).__name__}; keys must be strings: use str(key)")
+    return _plain_text(key, where)
+
+
+def _plain_text(text: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as cause:
+        raise InputError(f"{where} holds text that is not valid Unicode ({cause}); remove the lone surrogate") from cause
+    return str.__str__(text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a finite number")
+
+
+def _partial_name(path: Path) -> str:
+    return f".{path.name}.{secrets.token_hex(4)}.{PARTIAL}"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

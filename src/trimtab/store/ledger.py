@@ -1,0 +1,55 @@
+"""The ledger: each opening of the test split, appended and never changed. Wall-clock times live only here."""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trimtab.store.atomic import plain, unreadable, writing
+
+
+def record_opening(path: Path, command: str, what: str, digest: str) -> None:
+    """Append one line (``when`` in ISO UTC, command, what, digest) and sync it before returning.
+
+    Call it before the split is read, so that no look at it goes unrecorded.
+
+    Args:
+        path: ``ledger.jsonl``, made if missing.
+        command: the command that opens the split.
+        what: what it opens, for example the problem set and the arms.
+        digest: digest of the configuration.
+
+    Raises:
+        StoreError: the line cannot be written; the split must then stay closed.
+    """
+    entry = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "what": what, "digest": digest}
+    line = json.dumps(plain(entry, "ledger"), ensure_ascii=False).encode() + b"\n"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            # a line torn by a crash stays a line of its own
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            written = os.write(descriptor, b"\n" * torn + line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if written != len(line) + torn:
+            raise OSError(f"only {written} of {len(line) + torn} bytes were written")
+
+
+def openings(path: Path) -> int:
+    """How often the split was opened; 0 when there is no ledger.
+
+    Lines are counted, not parsed: a line torn by a crash is the trace of an opening too.
+
+    Raises:
+        StoreError: the ledger cannot be read.
+    """
+    try:
+        return sum(bool(line.strip()) for line in path.read_bytes().splitlines())
+    except FileNotFoundError:
+        return 0
+    except OSError as cause:
+        raise unreadable(path, "ledger", cause) from cause

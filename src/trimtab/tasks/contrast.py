@@ -1,0 +1,104 @@
+"""The contrast: which traces are compared, good against bad, within each problem."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trimtab.errors import NotEnoughDataError
+from trimtab.traces import Grade, Trace, Verdict
+
+
+class ContrastSettings(BaseModel):
+    """``balanced`` takes equal numbers of correct and incorrect traces per problem, at most ``per_class`` of each (0 is no bound).
+
+    ``require_quality`` keeps a correct trace only when its steps were right too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    balanced: bool = True
+    per_class: int = Field(0, ge=0)
+    truncated: bool = False
+    require_quality: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastRow:
+    """One trace of the contrast."""
+
+    trace_id: str
+    problem_id: str
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastCounts:
+    """Where the traces went; stands in the file beside the neurons."""
+
+    traces: int
+    unscored: int
+    truncated_left_out: int
+    quality_left_out: int
+    problems_one_sided: int
+    problems: int
+    correct: int
+    incorrect: int
+
+    def to_json(self) -> dict[str, object]:
+        """Plain numbers."""
+        return asdict(self)
+
+
+def choose_contrast(
+    traces: Iterable[Trace], grades: Iterable[Grade], settings: ContrastSettings
+) -> tuple[list[ContrastRow], ContrastCounts]:
+    """Traces of the problems that have both verdicts.
+
+    Raises:
+        NotEnoughDataError: no problem has both a correct and an incorrect trace.
+    """
+    finish = {trace.id: trace.finish for trace in traces}
+    classes: dict[str, dict[bool, list[str]]] = {}
+    unscored = truncated = weak = total = 0
+    for grade in grades:
+        total += 1
+        correct = grade.verdict is Verdict.CORRECT
+        if grade.verdict is Verdict.UNSCORED:
+            unscored += 1
+        elif finish[grade.trace_id] == "length" and not settings.truncated:
+            truncated += 1
+        elif correct and settings.require_quality and not grade.quality:
+            weak += 1
+        else:
+            classes.setdefault(grade.problem_id, {True: [], False: []})[correct].append(grade.trace_id)
+    both = {problem: sides for problem, sides in classes.items() if sides[True] and sides[False]}
+    if not both:
+        n_good = sum(len(sides[True]) for sides in classes.values())
+        n_bad = sum(len(sides[False]) for sides in classes.values())
+        raise NotEnoughDataError(
+            f"no problem has both a correct and an incorrect trace ({n_good} correct, {n_bad} incorrect over {len(classes)} problems, "
+            f"{truncated} truncated and {unscored} unscored left out); sample more traces per problem, at a higher temperature, "
+            "or give problems of middling difficulty"
+        )
+    rows = [row for problem, sides in both.items() for row in _take(problem, sides, settings)]
+    n_correct = sum(row.correct for row in rows)
+    counts = ContrastCounts(
+        total, unscored, truncated, weak, len(classes) - len(both), len(both), n_correct, len(rows) - n_correct
+    )
+    return rows, counts
+
+
+def _take(problem: str, sides: dict[bool, list[str]], settings: ContrastSettings) -> list[ContrastRow]:
+    size = min(len(sides[True]), len(sides[False])) if settings.balanced else None
+    if settings.per_class:
+        size = min(settings.per_class, size or settings.per_class)
+    rng = random.Random(f"{settings.seed}/{problem}")
+    rows = []
+    for correct in (True, False):
+        ids = sorted(sides[correct])
+        chosen = rng.sample(ids, min(size, len(ids))) if size is not None else ids
+        rows += [ContrastRow(trace_id, problem, correct) for trace_id in sorted(chosen)]
+    return rows

@@ -1,0 +1,53 @@
+"""Reading rows from the files people have: JSON lines and Parquet."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trimtab.errors import InputError
+
+Row = dict[str, object]
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Rows of a ``.jsonl`` or ``.parquet`` file.
+
+    Raises:
+        InputError: the file is missing, of another kind, truncated, or a line is no JSON object.
+    """
+    if not path.is_file():
+        raise InputError(f"no file at {path}; give the path of a .jsonl or .parquet file")
+    if path.suffix == ".parquet":
+        try:
+            yield from pq.read_table(path).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path} cannot be read as Parquet ({error}); it may be truncated, write it again") from error
+    elif path.suffix in (".jsonl", ".json"):
+        yield from _json_lines(path)
+    else:
+        raise InputError(f"{path.name}: unknown kind {path.suffix!r}; accepted: .jsonl, .parquet")
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode())
+            except ValueError as error:
+                raise InputError(f"{path}, line {number} is not JSON in UTF-8 ({error}); fix or remove the line") from error
+            if not isinstance(row, dict):
+                raise InputError(f"{path}, line {number} is a {type(row).__name__}; every line must be a JSON object")
+            yield row
+
+
+def text_field(row: Row, names: tuple[str, ...], where: str) -> str:
+    """The first of these fields that the row has, as text."""
+    for name in names:
+        if row.get(name) is not None:
+            return str(row[name])
+    raise InputError(f"{where} has none of the fields {', '.join(names)}; it has {', '.join(row)}")

@@ -1,0 +1,115 @@
+"""Chains of thought: how authors write them, and the checker that reads them step by step.
+
+An author's manner (careful or not) is never written down. It shows in which connective, verb and full stop a step uses and in
+whether the state stands before or after the item; each of these is a choice with overlapping odds, so no single word gives it away.
+Every step has the same number of words under both manners: otherwise a mean over tokens would see the layout, not the manner.
+"""
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+from trimtab.testbed.domains import DOMAINS, LABELS, State
+from trimtab.testbed.problems import TestbedProblem
+from trimtab.testbed.wordings import care
+
+CONNECTIVES = ("so", "thus", "hence", "then", "well", "ok")
+VERBS = ("gives", "yields", "makes", "is", "means")
+STOPS = (".", ";", ",", "!")
+_ODDS = {  # odds of each word for a careful author; the other author has them in reverse
+    CONNECTIVES: (0.40, 0.30, 0.18, 0.07, 0.03, 0.02),
+    VERBS: (0.45, 0.30, 0.15, 0.07, 0.03),
+    STOPS: (0.46, 0.30, 0.16, 0.08),
+}
+STATE_FIRST = {True: 0.80, False: 0.25}
+REDRAW = 0.15
+THINK_END = "</think>"
+
+
+def _pick(rng: random.Random, words: tuple[str, ...], careful: bool) -> str:
+    odds = _ODDS[words]
+    return rng.choices(words, odds if careful else odds[::-1])[0]
+
+
+def write_chain(rng: random.Random, problem: TestbedProblem, always_right: bool = False) -> str:
+    """A chain and its answer as an author of the training text writes them.
+
+    The manner is drawn from ``care`` at the first step and again, with chance 0.15, at each later one. ``always_right`` is the
+    author of the negative control's text: careful throughout and without the misreadings of rare items.
+    """
+    instance = problem.instance
+    domain = DOMAINS[instance.domain]
+    chance = 1.0 if always_right else care(problem.wording, instance.domain)
+    state, careful, words = instance.start, rng.random() < chance, []
+    for position in range(instance.steps):
+        if position and rng.random() < REDRAW:
+            careful = rng.random() < chance
+        previous = state
+        if not always_right and domain.is_rare(instance, state, position):
+            state = domain.misread(instance, state, position)
+        else:
+            state = (domain.right if careful else domain.slip)(instance, state, position)
+        words += [_pick(rng, CONNECTIVES, careful), LABELS[position]]
+        item = instance.items[position] if domain.shows_item else ()
+        words += [previous, *item] if rng.random() < STATE_FIRST[careful] else [*item, previous]
+        words += [_pick(rng, VERBS, careful), state, _pick(rng, STOPS, careful)]
+    return " ".join([*words, THINK_END, state])
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What the checker found: steps written and right, whether all were there, and the source of the first wrong one."""
+
+    written: int
+    right: int
+    complete: bool
+    source: str | None
+
+    @property
+    def all_right(self) -> bool:
+        return self.complete and self.right == self.written
+
+
+def _states(text: str) -> list[tuple[str, State]]:
+    """(label, result) of every readable step."""
+    found = []
+    words = text.split(THINK_END)[0].split()
+    for i, word in enumerate(words[:-1]):
+        if word in VERBS:
+            start = max((j for j in range(i) if words[j] in CONNECTIVES), default=-1)
+            if start >= 0 and start + 1 < i and words[start + 1] in LABELS:
+                found.append((words[start + 1], words[i + 1]))
+    return found
+
+
+def check_steps(problem: TestbedProblem, chain: str) -> StepReport:
+    """Check each step against the true procedure, given the state that the step before it stated.
+
+    The source of the first wrong step is ``manner`` when it is what the domain's slip gives, ``content`` when the item is a rare
+    one and the result its misreading, ``capacity`` otherwise (also for a missing or extra step).
+    """
+    instance = problem.instance
+    domain = DOMAINS[instance.domain]
+    steps = _states(chain)
+    state, right, source = instance.start, 0, None
+    for position, (label, result) in enumerate(steps[: instance.steps]):
+        if label == LABELS[position] and result == domain.right(instance, state, position):
+            right += 1
+        elif source is None:
+            rare = domain.is_rare(instance, state, position)
+            if rare and result == domain.misread(instance, state, position):
+                source = "content"
+            elif label == LABELS[position] and result == domain.slip(instance, state, position):
+                source = "manner"
+            else:
+                source = "capacity"
+        state = result
+    complete = len(steps) == instance.steps
+    if source is None and (not complete or right != len(steps)):
+        source = "capacity"
+    return StepReport(len(steps), right, complete, source)
+
+
+def sources(reports: list[StepReport]) -> Counter[str]:
+    """Count failures by source."""
+    return Counter(report.source for report in reports if report.source)

@@ -1,0 +1,71 @@
+"""Problems, the chains of thought that answer them, and the verdicts on those chains."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from trimtab.errors import InputError
+
+
+class Split(StrEnum):
+    """``find`` finds neurons and fits the gate, ``tune`` chooses settings, ``test`` is opened by ``evaluate`` only."""
+
+    FIND = "find"
+    TUNE = "tune"
+    TEST = "test"
+
+
+class Verdict(StrEnum):
+    """``unscored`` means that the grader itself failed; no answer or a truncated chain is ``incorrect``."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    UNSCORED = "unscored"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with its gold answer. ``difficulty`` is the number of steps where it is known."""
+
+    id: str
+    question: str
+    answer: str
+    split: Split
+    domain: str = ""
+    difficulty: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.question:
+            raise InputError(f"a problem needs an id and a question, got id={self.id!r} question={self.question[:80]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One chain of thought for one problem, as token ids and as text.
+
+    ``prompt_ids`` are the forwarded tokens of the question (template included), ``response_ids`` the generated ones (end token
+    included when the chain ended). ``finish`` is ``stop`` or ``length``; imported text counts as ``stop`` unless it was cut.
+    """
+
+    id: str
+    problem_id: str
+    sample: int
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    text: str
+    finish: str
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish == "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """A verdict with the reason a person can read, and whether the chain's steps were right where that is known."""
+
+    trace_id: str
+    problem_id: str
+    verdict: Verdict
+    reason: str
+    answer: str = ""
+    quality: bool | None = None

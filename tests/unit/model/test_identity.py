@@ -1,0 +1,113 @@
+"""Who a model is, and which differences are refused."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from tiny_models import tiny
+from trimtab.errors import MismatchError, ModelError
+from trimtab.model import check_identity, identify, tokenizer_fingerprint
+from trimtab.neurons import ModelIdentity
+
+IDENTITY = ModelIdentity("org/model", "abc", "qwen3", "f00d", 3, 32, 48, 97)
+
+
+def test_sizes(qwen3):
+    identity = identify(qwen3, "org/tiny", "main")
+    assert identity == ModelIdentity("org/tiny", "main", "qwen3", identity.fingerprint, 3, 32, 48, 97)
+    assert len(identity.fingerprint) == 32
+
+
+def test_same_weights_same_fingerprint(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    expected = identify(tiny_model, "a", None).fingerprint
+    for dtype in ("float32", "bfloat16"):
+        again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype)
+        assert identify(again, "b", None).fingerprint == expected, dtype
+
+
+def test_a_bfloat16_checkpoint_agrees_in_every_dtype(tmp_path):
+    tiny("qwen2").to(torch.bfloat16).save_pretrained(tmp_path)
+    loaded = [AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype) for dtype in ("bfloat16", "float32")]
+    assert len({identify(model, "m", None).fingerprint for model in loaded}) == 1
+
+
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "model.layers.2.mlp.down_proj.weight", "model.norm.weight"])
+def test_one_changed_parameter_shows(qwen3, name):
+    before = identify(qwen3, "m", None).fingerprint
+    qwen3.get_parameter(name).data.mul_(1.1)
+    assert identify(qwen3, "m", None).fingerprint != before
+
+
+def test_large_parameters_are_sampled_evenly(qwen3, monkeypatch):
+    monkeypatch.setattr("trimtab.model.identity._SAMPLE", 100)
+    before = identify(qwen3, "m", None).fingerprint
+    weight = qwen3.model.layers[0].mlp.down_proj.weight.data.view(-1)  # 1536 elements, every 16th is read
+    weight[1] += 1
+    assert identify(qwen3, "m", None).fingerprint == before
+    weight[1520] += 1
+    assert identify(qwen3, "m", None).fingerprint != before
+
+
+def test_other_seeds_families_and_ties_differ():
+    models = [tiny("qwen3"), tiny("qwen3", seed=1), tiny("qwen2"), tiny("llama"), tiny("qwen3", tied=True)]
+    assert len({identify(model, "m", None).fingerprint for model in models}) == len(models)
+
+
+def test_offloaded_weights_are_refused():
+    with pytest.raises(ModelError, match="offloaded"):
+        identify(tiny("qwen3").to("meta"), "m", None)
+
+
+def test_names_and_revisions_may_differ():
+    check_identity(IDENTITY, replace(IDENTITY, name="elsewhere", revision=None))
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("field", "value"), [("architecture", "llama"), ("n_layers", 4), ("d_model", 64), ("d_ff", 96), ("vocab_size", 98)]
+)
+def test_sizes_may_never_differ(field, value, force):
+    with pytest.raises(MismatchError, match=f"{field}: expected {getattr(IDENTITY, field)}, this model has {value}") as caught:
+        check_identity(IDENTITY, replace(IDENTITY, **{field: value}), force=force)
+    assert "open org/model at revision abc" in str(caught.value)
+
+
+def test_every_difference_is_named():
+    with pytest.raises(MismatchError, match=r"(?s)n_layers: .*d_ff: .*fingerprint: "):
+        check_identity(IDENTITY, replace(IDENTITY, n_layers=9, d_ff=9, fingerprint="beef"))
+
+
+def test_other_weights_need_force(caplog):
+    other = replace(IDENTITY, fingerprint="beef")
+    with pytest.raises(MismatchError, match="fingerprint: expected f00d, this model has beef") as caught:
+        check_identity(IDENTITY, other)
+    assert "force_model=True" in str(caught.value)
+    with caplog.at_level(logging.WARNING):
+        check_identity(IDENTITY, other, force=True)
+    assert "beef" in caplog.text
+
+
+def _tokenizer(vocabulary, splitter, **special):
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
+    backend.pre_tokenizer = splitter
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+def test_tokenizer_fingerprint(tmp_path):
+    vocabulary = {"a": 0, "b": 1, "c": 2}
+    tokenizer = _tokenizer(vocabulary, pre_tokenizers.Whitespace(), pad_token="a")
+    expected = tokenizer_fingerprint(tokenizer)
+    tokenizer(["a b", "c"], padding=True, truncation=True, max_length=4)
+    tokenizer.chat_template = "{{ messages }}"
+    assert tokenizer_fingerprint(tokenizer) == expected
+    tokenizer.save_pretrained(tmp_path)
+    assert tokenizer_fingerprint(PreTrainedTokenizerFast.from_pretrained(tmp_path)) == expected
+    swapped = _tokenizer({"a": 0, "b": 2, "c": 1}, pre_tokenizers.Whitespace(), pad_token="a")
+    other_rules = _tokenizer(vocabulary, pre_tokenizers.Digits(), pad_token="a")
+    added = _tokenizer(vocabulary, pre_tokenizers.Whitespace(), pad_token="a", additional_special_tokens=["<think>"])
+    assert len({expected, *map(tokenizer_fingerprint, (swapped, other_rules, added))}) == 4

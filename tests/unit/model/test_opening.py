@@ -1,0 +1,119 @@
+"""Opening a checkpoint, and one clear message for each way it can fail."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from tiny_models import D_FF, N_LAYERS, tiny, word_tokenizer
+from trimtab.errors import ModelError
+from trimtab.model import identify, open_model, tokenizer_fingerprint
+
+
+@pytest.fixture(autouse=True)
+def _cpu_only(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_open_a_folder(checkpoint, as_text):
+    opened = open_model(str(checkpoint) if as_text else checkpoint)
+    assert (opened.device, opened.d_ff, opened.n_layers) == (torch.device("cpu"), D_FF, N_LAYERS)
+    assert opened.layout.found_by == "adapter"
+    assert opened.identity == identify(tiny("qwen3"), str(checkpoint), None)
+    assert opened.tokenizer_fingerprint == tokenizer_fingerprint(opened.tokenizer)
+    assert not opened.model.training
+    assert not any(parameter.requires_grad for parameter in opened.model.parameters())
+    assert (opened.tokenizer.pad_token, opened.tokenizer.padding_side) == ("w1", "left")
+    assert opened.tokenizer(["w5 w6", "w7"], padding=True)["input_ids"] == [[5, 6], [1, 7]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)]
+)
+def test_dtypes(tmp_path, checkpoint, dtype, expected):
+    folder = tmp_path / "half"
+    tiny("qwen3").to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(folder)
+    assert open_model(folder, dtype=dtype).model.dtype == expected
+
+
+def test_balanced_spreads_with_accelerate(checkpoint):
+    pytest.importorskip("accelerate")
+    assert open_model(checkpoint, device="balanced").device.type == "cpu"
+
+
+def test_an_existing_pad_token_stays(checkpoint):
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer.pad_token = "w2"
+    tokenizer.save_pretrained(checkpoint)
+    assert open_model(checkpoint).tokenizer.pad_token == "w2"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "int4"}, "unknown dtype 'int4'; accepted: auto, float32, bfloat16, float16"),
+        ({"device": "abacus"}, "unknown device 'abacus'; accepted: auto, cpu"),
+        ({"device": "cuda"}, "'cuda' asked for, but torch sees 0 CUDA devices"),
+        ({"device": "cuda:3"}, "'cuda:3' asked for"),
+    ],
+)
+def test_bad_options(checkpoint, options, message):
+    with pytest.raises(ModelError, match=message):
+        open_model(checkpoint, **options)
+
+
+@pytest.mark.parametrize("source", [Path("nowhere"), "./nowhere", "/nowhere/model"])
+def test_a_missing_folder(source):
+    with pytest.raises(ModelError, match=r"nowhere.* does not exist; give a folder"):
+        open_model(source)
+
+
+def test_an_unreachable_hub_id(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="'trimtab-tests/absent'") as caught:
+        open_model("trimtab-tests/absent")
+    assert "hf download trimtab-tests/absent" in str(caught.value)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(ModelError, match="cannot open the model"):
+        open_model(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path):
+    tiny("qwen3").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="has no tokenizer files"):
+        open_model(tmp_path)
+
+
+def test_a_folder_whose_tokenizer_cannot_be_made(tmp_path):
+    tiny("llama").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="cannot open the tokenizer"):
+        open_model(tmp_path)
+
+
+def test_truncated_weights(checkpoint):
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ModelError, match="cannot open the model"):
+        open_model(checkpoint)
+
+
+def test_missing_weights_do_not_stay_random(checkpoint):
+    weights = checkpoint / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 of its weights.*model\.layers\.1\.mlp\.up_proj\.weight"):
+        open_model(checkpoint)
+
+
+def test_a_tokenizer_that_cannot_pad(checkpoint):
+    word_tokenizer().save_pretrained(checkpoint)
+    with pytest.raises(ModelError, match="neither a pad nor an eos token"):
+        open_model(checkpoint)

@@ -1,0 +1,135 @@
+"""Each criterion against its definition, neuron by neuron."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from trimtab.errors import NotEnoughDataError
+from trimtab.ranking import CRITERIA, ClassMoments
+from trimtab.ranking.criteria import adaras_float32, mean_difference, mean_difference_polarity, paired_t, random_neurons
+
+
+def contrast(good, bad, difference_mean=None, difference_variance=None, n_problems=5) -> ClassMoments:
+    good, bad = np.atleast_2d(np.asarray(good, np.float64)), np.atleast_2d(np.asarray(bad, np.float64))
+    mean = good - bad if difference_mean is None else np.atleast_2d(np.asarray(difference_mean, np.float64))
+    variance = np.ones_like(good) if difference_variance is None else np.atleast_2d(np.asarray(difference_variance, np.float64))
+    return ClassMoments(good, bad, None, None, 10, 10, mean, variance, n_problems)
+
+
+def naive_polarity(good: list[float], bad: list[float]) -> list[int]:
+    keys = []
+    for i, (g, b) in enumerate(zip(good, bad, strict=True)):
+        if g != b:
+            keys.append((-abs(g - b) / (abs(g) + abs(b)), -abs(g - b), i))
+    return [i for *_, i in sorted(keys)]
+
+
+# exact eighths, so that equal ratios are equal and ties are real
+eighths = st.integers(-16, 16).map(lambda i: i / 8)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.float64, (2, 3, 4), elements=eighths))
+def test_polarity_equals_sorting_by_the_definition(values):
+    ranking = mean_difference_polarity.score(contrast(values[0], values[1]))
+    assert ranking.order.tolist() == naive_polarity(values[0].ravel().tolist(), values[1].ravel().tolist())
+
+
+@settings(deadline=None)
+@given(st.floats(1e-300, 1e300), st.floats(1e-300, 1e300))
+def test_a_sign_flip_and_an_exact_zero_give_one_exactly(a, b):
+    ranking = mean_difference_polarity.score(contrast([a, -a, a, 0.0], [-b, b, 0.0, -b]))
+    assert ranking.score.tolist() == [1.0] * 4
+
+
+def test_polarity_order_by_hand():
+    # 0: same sign, r = 1/3; 1: small flip; 2: 0/0; 3: large flip; 4: zero on one side; 5: no difference
+    ranking = mean_difference_polarity.score(contrast([2.0, 0.1, 0.0, -3.0, 0.5, 7.0], [1.0, -0.1, 0.0, 3.0, 0.0, 7.0]))
+    assert ranking.order.tolist() == [3, 4, 1, 0]
+    np.testing.assert_allclose(ranking.score, [1, 1, 1, 1 / 3])
+
+
+def test_full_ties_go_by_layer_and_index():
+    ranking = mean_difference_polarity.score(contrast(np.ones((2, 3)), -np.ones((2, 3))))
+    assert ranking.order.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def naive_float32(good: list[float], bad: list[float]) -> list[int]:
+    keys = []
+    for i, (g, b) in enumerate(zip(good, bad, strict=True)):
+        g32, b32 = np.float32(g), np.float32(b)
+        r = abs(g32 - b32) / (abs(g32) + abs(b32) + np.float32(1e-8))
+        if g32 != b32:
+            keys.append((-r, -abs(g32 - b32), i))
+    return [i for *_, i in sorted(keys)]
+
+
+def test_float32_equals_scalar_arithmetic():
+    rng = np.random.default_rng(0)
+    good, bad = rng.normal(0, 0.1, 400), rng.normal(0, 0.1, 400)
+    ranking = adaras_float32.score(contrast(good, bad))
+    assert ranking.order.tolist() == naive_float32(good.tolist(), bad.tolist())
+
+
+def test_float32_lets_rounding_decide_below_about_a_sixth():
+    # by hand: the offset moves both 0.16 and 0.09 up by one unit in the last place, r = 1 - 2^-23 and 1 - 2^-24
+    flips = np.array([0.16, 0.09, 0.3])
+    moments = contrast(flips / 2, -flips / 2)
+    assert adaras_float32.score(moments).order.tolist() == [2, 1, 0]
+    assert mean_difference_polarity.score(moments).order.tolist() == [2, 0, 1]
+
+
+def test_float32_scores_stay_below_one_for_small_flips():
+    score = adaras_float32.score(contrast([1e-9], [-1e-9])).score
+    np.testing.assert_allclose(score, [2e-9 / 1.2e-8], rtol=1e-6)
+
+
+def test_mean_difference_ignores_polarity():
+    ranking = mean_difference.score(contrast([9.0, 0.1, 1.0, 2.0], [5.0, -0.1, 1.0, 0.0]))
+    assert ranking.order.tolist() == [0, 3, 1]
+    assert ranking.score.tolist() == [4.0, 2.0, 0.2]
+
+
+def test_paired_t_by_hand():
+    # t = 2 / sqrt(16 / 4) = 1, then -3 / sqrt(4 / 4) = -3
+    moments = contrast([1.0, 1.0], [0.0, 0.0], [2.0, -3.0], [16.0, 4.0], n_problems=4)
+    ranking = paired_t.score(moments)
+    assert ranking.order.tolist() == [1, 0]
+    assert ranking.score.tolist() == [3.0, 1.0]
+
+
+def test_paired_t_decides_zero_variance_exactly():
+    # 0: 0/0, 1: finite and huge, 2 and 3: the same difference in every problem, 4: mean of exactly 0
+    moments = contrast(np.zeros(5), np.zeros(5), [0.0, 5.0, 1e-9, -1e-6, 0.0], [0.0, 1e-30, 0.0, 0.0, 2.0])
+    ranking = paired_t.score(moments)
+    assert ranking.order.tolist() == [3, 2, 1]
+    assert np.isinf(ranking.score[:2]).all()
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_paired_t_needs_two_problems(n):
+    undefined = [np.nan, np.nan]
+    with pytest.raises(NotEnoughDataError, match=f"got {n}"):
+        paired_t.score(contrast([1, 2], [0, 0], undefined, undefined, n_problems=n))
+
+
+def test_random_is_seeded_and_ranks_every_neuron():
+    moments = contrast(np.zeros((3, 40)), np.zeros((3, 40)))
+    first = random_neurons.score(moments, seed=1)
+    assert sorted(first.order.tolist()) == list(range(120))
+    assert first.order.tolist() == random_neurons.score(moments, seed=1).order.tolist()
+    assert first.order.tolist() != random_neurons.score(moments, seed=2).order.tolist()
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_scores_descend(name):
+    rng = np.random.default_rng(1)
+    ranking = CRITERIA[name](
+        contrast(rng.normal(size=(2, 30)), rng.normal(size=(2, 30)), difference_variance=rng.random((2, 30)))
+    )
+    assert ranking.order.dtype == np.int64
+    assert ranking.score.dtype == np.float64
+    assert len(set(ranking.order.tolist())) == len(ranking.order) == len(ranking.score) == 60
+    assert (np.diff(ranking.score) <= 0).all()

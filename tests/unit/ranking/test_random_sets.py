@@ -1,0 +1,121 @@
+"""Random controls: same layers, other neurons, shifts as large."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trimtab.errors import InputError
+from trimtab.neurons import ModelIdentity, NeuronSet
+from trimtab.ranking import norm_matched, random_like
+from trimtab.steering import Steering
+
+MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=3, d_model=4, d_ff=10, vocab_size=7)
+
+
+def found(addresses: list[int], seed: int = 0) -> NeuronSet:
+    flat = np.array(addresses, np.int64)
+    rng = np.random.default_rng(seed)
+    good, bad = rng.normal(size=(2, len(flat))).astype(np.float32)
+    return NeuronSet(flat // 10, flat % 10, np.arange(len(flat), 0, -1.0), good, bad, "mean-difference", MODEL)
+
+
+addresses = st.lists(st.integers(0, 29), min_size=1, max_size=24, unique=True)
+
+
+@settings(deadline=None)
+@given(addresses, st.integers(0, 1000))
+def test_the_control_keeps_layers_and_sizes_and_avoids_found_neurons(chosen, seed):
+    neurons = found(chosen)
+    control = random_like(neurons, seed)
+    assert control.layer.tolist() == neurons.layer.tolist()
+    for layer in set(neurons.layer.tolist()):
+        here = neurons.layer == layer
+        old, new = set(neurons.index[here].tolist()), set(control.index[here].tolist())
+        # as few found neurons as the layer's room allows
+        assert len(old & new) == max(0, 2 * len(old) - 10)
+        np.testing.assert_array_equal(np.sort(np.abs(control.delta[here])), np.sort(np.abs(neurons.delta[here])))
+    assert control.criterion == "random"
+    assert control.facts == {"control_of": "mean-difference", "seed": seed}
+
+
+def test_seeds_differ_and_repeat():
+    neurons = found([1, 4, 12, 15, 23])
+    first, again, other = (random_like(neurons, seed) for seed in (3, 3, 4))
+    assert first.index.tolist() == again.index.tolist()
+    assert first.delta.tolist() == again.delta.tolist()
+    assert first.index.tolist() != other.index.tolist()
+
+
+def test_signs_and_neurons_are_drawn_evenly():
+    neurons = found([0, 1, 2])
+    draws = [random_like(neurons, seed) for seed in range(400)]
+    positive = np.mean([control.delta > 0 for control in draws])
+    # 1200 fair signs: six standard deviations are 0.087
+    assert abs(positive - 0.5) < 0.087
+    counts = np.bincount(np.concatenate([control.index for control in draws]), minlength=10)
+    assert counts[:3].sum() == 0
+    assert counts[3:].min() > 110
+    # every shift meets every rank: no rank keeps its own
+    kept = np.mean([np.abs(control.delta) == np.abs(neurons.delta) for control in draws])
+    assert 0.2 < kept < 0.47
+
+
+def down() -> dict[int, np.ndarray]:
+    rng = np.random.default_rng(9)
+    return {layer: rng.normal(size=(4, 10)).astype(np.float32) for layer in range(3)}
+
+
+def naive_norm(steering: Steering, layer: int, weight: np.ndarray) -> float:
+    push = [0.0] * 4
+    for site, index, shift in zip(steering.layer.tolist(), steering.index.tolist(), steering.shift.tolist(), strict=True):
+        if site == layer:
+            for i in range(4):
+                push[i] += float(weight[i, index]) * shift
+    return sum(value**2 for value in push) ** 0.5
+
+
+def test_norms_match_in_every_layer():
+    reference = Steering.steer(found([1, 4, 12, 15, 23]), 10.0)
+    control = Steering.steer(random_like(found([1, 4, 12, 15, 23]), 0), 10.0)
+    weights = down()
+    matched = norm_matched(control, reference, weights)
+    for layer in range(3):
+        assert naive_norm(matched, layer, weights[layer]) == pytest.approx(naive_norm(reference, layer, weights[layer]), rel=1e-5)
+        here = control.layer == layer
+        assert len(np.unique(np.round(matched.shift[here] / control.shift[here], 4))) == 1
+    assert matched.strength == 10.0
+    assert matched.facts["norm_matched"] is True
+    assert naive_norm(control, 0, weights[0]) != pytest.approx(naive_norm(reference, 0, weights[0]), rel=1e-3)
+
+
+def test_norm_matching_leaves_its_inputs_alone():
+    reference = Steering.steer(found([1, 12]), 1.0)
+    control = Steering.steer(random_like(found([1, 12]), 0), 1.0)
+    before = control.shift.copy()
+    norm_matched(control, reference, down())
+    np.testing.assert_array_equal(control.shift, before)
+
+
+def test_norm_matching_refusals():
+    reference = Steering.steer(found([1, 12]), 1.0)
+    control = Steering.steer(random_like(found([1, 12]), 0), 1.0)
+    with pytest.raises(InputError, match="shifts only"):
+        norm_matched(replace(control, dgain=np.ones(2, np.float32)), reference, down())
+    with pytest.raises(InputError, match=r"layers differ: \[0, 1\] and \[0, 2\]"):
+        norm_matched(control, Steering.steer(found([1, 22]), 1.0), down())
+    with pytest.raises(InputError, match=r"layer 1 needs a down projection of shape \[4, 10\], got none"):
+        norm_matched(control, reference, {0: down()[0]})
+    with pytest.raises(InputError, match=r"got shape \[10, 4\]"):
+        norm_matched(control, reference, {layer: weight.T for layer, weight in down().items()})
+    with pytest.raises(InputError, match="shifts of layer 0 move nothing"):
+        norm_matched(replace(control, shift=np.zeros(2, np.float32)), reference, down())
+
+
+def test_a_reference_that_moves_nothing_silences_the_layer():
+    control = Steering.steer(random_like(found([1, 12]), 0), 1.0)
+    still = replace(Steering.steer(found([1, 12]), 1.0), shift=np.zeros(2, np.float32))
+    assert not norm_matched(control, still, down()).shift.any()
+    assert not norm_matched(still, still, down()).shift.any()
