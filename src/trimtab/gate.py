@@ -16,7 +16,8 @@ GateMode = Literal["hard", "proportional"]
 class Gate:
     """``p(fail) = sigmoid(w . x + b)`` over selected neurons of the last prompt token; fires when ``p >= threshold``.
 
-    ``hard``: g = 1 when it fires, else 0. ``proportional``: ``g = clip((p - t) / (1 - t), 0, 1)``. ``always`` and ``never`` read nothing.
+    ``hard``: g = 1 when it fires, else 0. ``proportional``: ``g = clip((p - t) / (1 - t), 0, 1)``. ``always`` and ``never`` read
+    nothing.
 
     Args:
         layer, index: int64 ``[feature]``, the neurons it reads.

@@ -16,8 +16,8 @@ MOMENTS = ("sum", "magnitude", "square")
 class Moments:
     """Sums over the tokens of each trace.
 
-    ``sum = sum_t a_tj``, ``magnitude = sum_t |a_tj|``, ``square = sum_t a_tj^2``, each float32 ``[trace, layer, d_ff]`` or None when
-    it was not recorded; ``count`` int64 ``[trace]`` is the number of tokens.
+    ``sum = sum_t a_tj``, ``magnitude = sum_t |a_tj|``, ``square = sum_t a_tj^2``, each float32 ``[trace, layer, d_ff]`` or None
+    when it was not recorded; ``count`` int64 ``[trace]`` is the number of tokens.
     """
 
     count: NDArray[np.int64]

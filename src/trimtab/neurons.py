@@ -18,7 +18,8 @@ NEURON_DEFINITION = "down_proj_input"
 class ModelIdentity:
     """What has to agree between a model and an artifact made for it.
 
-    ``fingerprint`` is a hash of the weights (see :func:`trimtab.model.identity`); ``d_ff`` is the width of the down projection's input.
+    ``fingerprint`` is a hash of the weights (see :func:`trimtab.model.identity.identify`); ``d_ff`` is the width of the down
+    projection's input.
     """
 
     name: str

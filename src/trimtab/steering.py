@@ -74,8 +74,8 @@ class Steering:
         arrays = (self.layer, self.index, self.dgain, self.shift, self.gate.layer, self.gate.index, self.gate.weight)
         for array in arrays:
             summary.update(array.tobytes())
-        numbers = (self.strength, self.scope, self.gate.kind, self.gate.mode, self.gate.bias, self.gate.threshold)
-        summary.update(repr((*numbers, self.model.fingerprint)).encode())
+        gate = (self.gate.kind, self.gate.mode, float(self.gate.bias), float(self.gate.threshold))
+        summary.update(repr((float(self.strength), self.scope, *gate, self.model.fingerprint)).encode())
         return summary.hexdigest()
 
     @classmethod
@@ -109,7 +109,7 @@ class Steering:
         return replace(self, gate=gate)
 
     def attach(self, model: "PreTrainedModel", **options: object) -> "AbstractContextManager[Attachment]":
-        """Steer every forward and ``generate`` call of a model within a ``with`` block; see :func:`trimtab.model.attach.attach`."""
+        """Steer every forward and ``generate`` call of a model in a ``with`` block; see :func:`trimtab.model.attach.attach`."""
         from trimtab.model.attach import attach
 
         return attach(model, self, **options)  # type: ignore[arg-type]

@@ -5,8 +5,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trimtab.progress import Advance, Progress, silent
+
+if TYPE_CHECKING:
+    from trimtab.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,22 @@ class Output:
         if not self.quiet:
             print(text, file=sys.stderr)
 
+    def stage(self, stage: str, seconds: float | None) -> None:
+        """A finished stage of a run."""
+        self.note(f"{stage:<10} {'already done' if seconds is None else f'{seconds:6.1f} s'}")
+
+    def verdict(self, report: "Report") -> None:
+        """The verdict and the table of arms."""
+        from rich.console import Console
+
+        from trimtab.report.terminal import verdict_table
+
+        console = Console(width=max(Console().width, 110))
+        console.print(verdict_table(report))
+        console.print(report.verdict.sentence, highlight=False, markup=False)
+        for claim in report.claims:
+            console.print(claim, style="dim", highlight=False, markup=False)
+
     def data(self, value: object, text: str) -> None:
         """The result: as JSON when asked for, else as text."""
         print(json.dumps(value, allow_nan=False) if self.as_json else text)
@@ -34,7 +54,8 @@ class Output:
 @contextmanager
 def _bar(label: str, total: int, done: int = 0) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description:<28}"),

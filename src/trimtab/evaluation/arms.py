@@ -29,8 +29,9 @@ def standard_arms(
 ) -> list[Arm]:
     """The arms of a verdict.
 
-    Unsteered, always, gated, negative strength, and ``random_sets`` sets of random neurons twice: the same shifts permuted with random
-    signs, and those scaled to the found set's norm of ``W[:, S] @ shift`` in each layer. Random sets are always on, like ``always``.
+    Unsteered, always, gated, negative strength, and ``random_sets`` sets of random neurons twice: the same shifts permuted with
+    random signs, and those scaled to the found set's norm of ``W[:, S] @ shift`` in each layer. Random sets are always on, like
+    ``always``.
 
     Args:
         steering: the found steering, with its gate.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.arms import RANDOM, RANDOM_NORM, UNSTEERED
+from trimtab.evaluation.arms import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.statistics import PairedComparison, compare, holm, mcnemar_one_sided, minimum_detectable_gain
 from trimtab.traces import Verdict
@@ -77,6 +77,17 @@ def summarise_random(kind: str, base: Sequence[Outcome], sets: Mapping[str, Sequ
         **{name: mean(name) for name in floats},
         **{name: round(mean(name)) for name in counts},
     )
+
+
+def arm_metrics(rows: Mapping[str, ArmSummary]) -> dict[str, dict[str, float]]:
+    """Accuracy and gain of the arms a model card shows, each with its interval and n."""
+    metrics: dict[str, dict[str, float]] = {}
+    for name in (UNSTEERED, ALWAYS, GATED):
+        row = rows[name]
+        metrics[f"accuracy, {name}"] = {"value": row.accuracy, "low": row.low, "high": row.high, "n": row.n}
+        if name != UNSTEERED:
+            metrics[f"gain, {name}"] = {"value": row.gain, "low": row.gain_low, "high": row.gain_high, "n": row.n}
+    return metrics
 
 
 def paired(base: Sequence[Outcome], arm: Sequence[Outcome]) -> PairedComparison:

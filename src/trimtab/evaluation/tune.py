@@ -16,7 +16,7 @@ from trimtab.neurons import NeuronSet
 from trimtab.progress import Progress, silent
 from trimtab.sampling import SamplingSettings
 from trimtab.steering import PositionScope, Steering
-from trimtab.tasks import Grader
+from trimtab.tasks import Grader, Rendering
 from trimtab.traces import Problem, Split
 
 
@@ -28,7 +28,7 @@ class TuneSettings(BaseModel):
     k: tuple[int, ...] = (5, 20, 50)
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
     scope: PositionScope = "generated"
-    problems: int = Field(250, ge=1)
+    problems: int = Field(default=250, ge=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,14 @@ def tune(
     sampling: SamplingSettings,
     grader: Grader,
     folder: Path,
+    *,
+    rendering: Rendering = "chat",
     progress: Progress = silent,
 ) -> list[TunePoint]:
     """Run the grid on the tune split.
 
-    With a hard gate a problem's chain is the steered one when the gate fires and the unsteered one when it does not, so one steered run
-    serves both columns.
+    With a hard gate a problem's chain is the steered one when the gate fires and the unsteered one when it does not, so one
+    steered run serves both columns.
 
     Args:
         rankings: one ranked set per criterion, with at least ``max(k)`` neurons.
@@ -73,7 +75,9 @@ def tune(
         raise ConfigError(f"tune reads the tune split only; it was given problems of {', '.join(sorted(wrong))}")
     chosen = problems[: settings.problems]
     greedy = sampling.greedy()
-    base = evaluate_arm(opened, Arm(UNSTEERED, None), chosen, greedy, grader, folder / UNSTEERED, progress=progress)
+    base = evaluate_arm(
+        opened, Arm(UNSTEERED, None), chosen, greedy, grader, folder / UNSTEERED, rendering=rendering, progress=progress
+    )
     fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.kind == "logistic" else [True] * len(chosen)
     points = []
     for criterion, ranking in rankings.items():
@@ -81,7 +85,7 @@ def tune(
             for strength in settings.strengths:
                 name = f"{criterion}-{k}-{strength:g}"
                 arm = Arm(name, Steering.steer(ranking.top(k), strength, settings.scope))
-                steered = evaluate_arm(opened, arm, chosen, greedy, grader, folder / name, progress=progress)
+                steered = evaluate_arm(opened, arm, chosen, greedy, grader, folder / name, rendering=rendering, progress=progress)
                 points.append(_point(criterion, k, strength, base, steered, fires))
     return points
 

@@ -1,6 +1,6 @@
 """When to steer: fit a gate that predicts failure from the prompt, choose its threshold, and assess it."""
 
-from trimtab.gating.assess import CalibrationBin, Estimate, GateAssessment, assess
+from trimtab.gating.assess import CalibrationBin, Estimate, GateAssessment, assess, roc_points
 from trimtab.gating.features import choose_features, f_scores
 from trimtab.gating.logistic import fit_logistic
 from trimtab.gating.text_baseline import TextBaseline, fit_text
@@ -16,5 +16,6 @@ __all__ = [
     "f_scores",
     "fit_logistic",
     "fit_text",
+    "roc_points",
     "youden",
 ]

@@ -86,7 +86,6 @@ def assess(failed: ArrayLike, probability: ArrayLike, text_probability: ArrayLik
     differences = np.subtract(*bootstrap_aurocs(failed, scores, RESAMPLES, seed))
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(differences, [tail, 1 - tail]).tolist()
-    false_positive, true_positive, _ = roc_curve(failed, gate)
     return GateAssessment(
         n=len(failed),
         n_failed=int(failed.sum()),
@@ -96,8 +95,14 @@ def assess(failed: ArrayLike, probability: ArrayLike, text_probability: ArrayLik
         brier=float(((gate - failed) ** 2).mean()),
         text_brier=float(((text - failed) ** 2).mean()),
         calibration=calibration_curve(failed, gate),
-        roc=tuple(zip(false_positive.tolist(), true_positive.tolist(), strict=True)),
+        roc=roc_points(failed, gate),
     )
+
+
+def roc_points(failed: NDArray[np.bool_], probability: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
+    """(false positive rate, true positive rate) from (0, 0) to (1, 1)."""
+    false_positive, true_positive, _ = roc_curve(failed, probability)
+    return tuple(zip(false_positive.tolist(), true_positive.tolist(), strict=True))
 
 
 def calibration_curve(

@@ -5,6 +5,7 @@ from trimtab.model.attach import Attachment, attach
 from trimtab.model.doctor import Diagnosis, LayerFinding, examine, prove
 from trimtab.model.identity import check_identity, identify, tokenizer_fingerprint
 from trimtab.model.opening import OpenModel, open_model
+from trimtab.model.weights import down_weights
 
 __all__ = [
     "Attachment",
@@ -14,6 +15,7 @@ __all__ = [
     "OpenModel",
     "attach",
     "check_identity",
+    "down_weights",
     "examine",
     "find_ffn",
     "identify",

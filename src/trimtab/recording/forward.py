@@ -6,6 +6,7 @@ see the padding, and the sums leave it out.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import cast
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class _Sums:
         self._weights = weights
         self._layers: dict[str, list[Tensor | None]] = {name: [None] * n_layers for name in moments}
 
-    def hook(self, layer: int):  # noqa: ANN201
+    def hook(self, layer: int):
         def accumulate(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
             activation = inputs[0].float()
             weights = self._weights.to(activation.device)
@@ -81,13 +82,13 @@ def _collate(opened: OpenModel, traces: Sequence[Trace], scopes: Sequence[TokenS
     """Right-padded ids ``[batch, seq]`` and 0/1 weights ``[batch, scope, seq]``."""
     rows = [(*trace.prompt_ids, *trace.response_ids[:-1]) for trace in traces]
     width = max(map(len, rows))
-    ids = torch.full((len(rows), width), opened.tokenizer.pad_token_id)
+    ids = torch.full((len(rows), width), cast("int", opened.tokenizer.pad_token_id))
     weights = torch.zeros(len(rows), len(scopes), width)
     for row, (trace, tokens) in enumerate(zip(traces, rows, strict=True)):
         _check_ids(opened, trace, tokens)
         ids[row, : len(tokens)] = torch.tensor(tokens)
         prompt = len(trace.prompt_ids)
-        spans = {"all": (0, len(tokens)), "response": (prompt, len(tokens)), "last-prompt": (prompt - 1, prompt)}
+        spans = {"all": (0, len(tokens)), "response": (prompt, len(tokens)), "last-prompt": (max(prompt - 1, 0), prompt)}
         for i, scope in enumerate(scopes):
             start, end = spans[scope]
             if end <= start:

@@ -23,7 +23,7 @@ class RecordingSettings(BaseModel):
 
     scopes: tuple[TokenScope, ...] = ("response",)
     moments: tuple[str, ...] = ("sum", "magnitude")
-    batch_tokens: int = Field(16_384, ge=1)
+    batch_tokens: int = Field(default=16_384, ge=1)
 
 
 def record_traces(
@@ -61,7 +61,12 @@ def record_traces(
 
 
 def record_prompts(
-    opened: OpenModel, prompts: dict[str, tuple[int, ...]], folder: Path, *, batch_tokens: int = 16_384, progress: Progress = silent
+    opened: OpenModel,
+    prompts: dict[str, tuple[int, ...]],
+    folder: Path,
+    *,
+    batch_tokens: int = 16_384,
+    progress: Progress = silent,
 ) -> Recording:
     """Record the last token of each prompt: the features of the gate. Keys are problem ids."""
     # a trace forwards all but its final token, so a prompt alone is a trace whose response is one token that is never forwarded
@@ -82,6 +87,8 @@ def _tensors(recorded: dict[TokenScope, Moments]) -> dict[str, np.ndarray]:
 
 
 def _write_index(folder: Path, parts: Sequence[Sequence[str]], by_id: dict[str, Trace]) -> None:
-    rows = [(trace_id, by_id[trace_id].problem_id, part, row) for part, ids in enumerate(parts) for row, trace_id in enumerate(ids)]
+    rows = [
+        (trace_id, by_id[trace_id].problem_id, part, row) for part, ids in enumerate(parts) for row, trace_id in enumerate(ids)
+    ]
     columns = list(zip(*rows, strict=True))
     write_arrow(folder / INDEX, pa.table(dict(zip(("trace_id", "problem_id", "part", "row"), map(list, columns), strict=True))))

@@ -90,7 +90,8 @@ class GateReport(Section):
 
     Args:
         split: of the n problems that it is assessed on.
-        roc, text_roc: (false positive rate, true positive rate) of the gate and of the text-only baseline; ``text_roc`` may be empty.
+        roc, text_roc: (false positive rate, true positive rate) of the gate and of the text-only baseline; ``text_roc``
+            may be empty.
 
     Example:
         ``GateReport(**asdict(assessment), split="test", threshold=gate.threshold, firing_rate=0.4)``

@@ -5,23 +5,8 @@ from plotly.subplots import make_subplots
 
 from trimtab.evaluation.statistics import wilson
 from trimtab.report.data import GateReport, NeuronsReport, Report, TuneReport, TuneRow
-from trimtab.report.theme import (
-    BLACK,
-    BLUE,
-    FAINT,
-    GREY,
-    ORANGE,
-    SERIES,
-    SYMBOLS,
-    Drawing,
-    bars,
-    blank,
-    dress,
-    hover,
-    label,
-    padded,
-    sample,
-)
+from trimtab.report.palette import BLACK, BLUE, FAINT, GREY, ORANGE
+from trimtab.report.theme import CORNER, SERIES, SYMBOLS, Drawing, bars, blank, dress, hover, label, padded, sample
 from trimtab.report.wording import base_arm, count, percent
 
 COLUMNS = 3
@@ -30,7 +15,7 @@ COLUMNS = 3
 def roc_figure(gate: GateReport) -> Drawing:
     """ROC of the gate and of the text-only baseline."""
     subtitle = sample(gate.n, gate.split, f"{count(gate.n_failed)} failed unsteered")
-    figure = blank("Does the gate know when the model fails?", subtitle, 460)
+    figure = blank("Gate: ROC", subtitle, 460)
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": FAINT, "dash": "dot"}, hoverinfo="skip", showlegend=False)
     for name, curve, area, colour, dash in (
         ("wording only", gate.text_roc, gate.text_auroc, ORANGE, "dash"),
@@ -43,7 +28,7 @@ def roc_figure(gate: GateReport) -> Drawing:
             line={"color": colour, "width": 2.2, "dash": dash},
             name=f"{name}: AUROC {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]",
         )
-    figure.update_layout(legend={"traceorder": "reversed", "x": 1, "y": 0.02, "xanchor": "right", "yanchor": "bottom", "orientation": "v"})
+    figure.update_layout(legend={**CORNER, "y": 0.02, "yanchor": "bottom", "orientation": "v", "traceorder": "reversed"})
     figure.update_xaxes(title="false alarms (share of solved problems)", tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(title="failures caught", tickformat=".0%", range=[-0.02, 1.02])
     ahead = "knows more than the wording" if gate.beats_text else "is not shown to know more than the wording"
@@ -52,13 +37,13 @@ def roc_figure(gate: GateReport) -> Drawing:
         f"The further a curve lies above the diagonal the better; this gate {ahead}: AUROC difference "
         f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]."
     )
-    return Drawing("roc", "Gate", reading, figure, narrow=True)
+    return Drawing("roc", reading, figure, narrow=True)
 
 
 def calibration_figure(gate: GateReport) -> Drawing:
     """Observed failures over predicted p(fail), in bins of equal counts."""
     subtitle = sample(gate.n, gate.split, "95 % Wilson intervals")
-    figure = blank("Is p(fail) what it says?", subtitle, 460)
+    figure = blank("Gate: calibration", subtitle, 460)
     predicted = [row.predicted for row in gate.calibration]
     observed = [row.observed for row in gate.calibration]
     intervals = [wilson(round(row.observed * row.n), row.n) for row in gate.calibration]
@@ -74,14 +59,16 @@ def calibration_figure(gate: GateReport) -> Drawing:
         showlegend=False,
     )
     figure.add_vline(x=gate.threshold, line={"color": GREY, "width": 1, "dash": "dash"}, layer="below")
-    figure.add_annotation(x=gate.threshold, y=1.02, text=" fires from here", showarrow=False, xanchor="left", yanchor="top", font_color=GREY)
+    figure.add_annotation(
+        x=gate.threshold, y=1.02, text=" fires from here", showarrow=False, xanchor="left", yanchor="top", font_color=GREY
+    )
     figure.update_xaxes(title="predicted p(fail)", tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(title="failed", tickformat=".0%", range=[-0.02, 1.02])
     reading = (
         f"Dots on the diagonal mean that a p(fail) can be taken at its word; Brier score {gate.brier:.3f}, "
         f"wording only {gate.text_brier:.3f} (0 is perfect)."
     )
-    return Drawing("calibration", "Calibration", reading, figure, narrow=True)
+    return Drawing("calibration", reading, figure, narrow=True)
 
 
 def layer_figure(report: Report) -> Drawing:
@@ -104,10 +91,10 @@ def layer_figure(report: Report) -> Drawing:
     figure.update_yaxes(title="neurons", rangemode="tozero", tickformat="d", nticks=6)
     most = max(range(len(counts)), key=counts.__getitem__)
     reading = (
-        f"Layer {most} holds most of them, {counts[most]} of {neurons.k}; "
+        f"Layer {most} holds the most, {counts[most]} of {neurons.k}; "
         f"the set is {100 * neurons.share:.2g} % of the model's {count(report.run.model.identity().n_neurons)} neurons."
     )
-    return Drawing("layers", "Neurons", reading, figure)
+    return Drawing("layers", reading, figure)
 
 
 def tune_figure(tune: TuneReport) -> Drawing:
@@ -121,28 +108,30 @@ def tune_figure(tune: TuneReport) -> Drawing:
         rows, columns, shared_yaxes=True, subplot_titles=[label(name) for name in criteria], horizontal_spacing=0.04
     )
     subtitle = sample(tune.chosen.n, "tune", "ring: chosen point with 95 % Wilson interval; dotted: unsteered")
-    dress(figure, "How criterion, K and strength were chosen", subtitle, 150 + 240 * rows)
+    dress(figure, "Tuning: accuracy with the gate", subtitle, 190 + 240 * rows)
     for i, criterion in enumerate(criteria):
         cell = {"row": i // columns + 1, "col": i % columns + 1}
         for j, k in enumerate(ks):
             line = sorted((p for p in tune.points if (p.criterion, p.k) == (criterion, k)), key=lambda point: point.strength)
             _add_line(figure, line, j, show=i == 0, cell=cell)
-        figure.add_hline(y=tune.chosen.unsteered, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below", **cell)
         if criterion == tune.chosen.criterion:
             _add_ring(figure, tune.chosen, cell)
+    figure.add_hline(y=tune.chosen.unsteered, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
     figure.update_annotations(font={"size": 12, "color": GREY}, yshift=2)
     figure.update_xaxes(
         title="strength", type="category", categoryorder="array", categoryarray=[f"{strength:g}" for strength in strengths]
     )
     low, high = wilson(round(tune.chosen.gated * tune.chosen.n), tune.chosen.n)
-    figure.update_yaxes(tickformat=".0%", range=padded([tune.chosen.unsteered, low, high, *(point.gated for point in tune.points)]))
-    figure.update_yaxes(title="accuracy with the gate", col=1)
-    figure.update_layout(legend={"y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"}, margin_t=96)
-    reading = (
-        "The ring is the point that was taken to the test split. A ridge of neighbours that do as well is an effect; a lone peak is more likely luck, "
-        "and its accuracy here is too high, because it was chosen for it."
+    figure.update_yaxes(
+        tickformat=".0%", range=padded([tune.chosen.unsteered, low, high, *(point.gated for point in tune.points)])
     )
-    return Drawing("tune", "Tuning", reading, figure)
+    figure.update_yaxes(title="accuracy", col=1)
+    figure.update_layout(margin={"t": 96, "b": 84})
+    reading = (
+        "The ring is the point that was taken to the test split. Neighbours that do as well speak for an effect, a lone peak for "
+        "luck; its accuracy here is too high either way, because it was chosen for it."
+    )
+    return Drawing("tune", reading, figure)
 
 
 def _add_line(figure: go.Figure, line: list[TuneRow], j: int, show: bool, cell: dict[str, int]) -> None:
@@ -155,7 +144,10 @@ def _add_line(figure: go.Figure, line: list[TuneRow], j: int, show: bool, cell: 
         showlegend=show,
         line={"color": SERIES[j % len(SERIES)], "width": 1.8},
         marker={"size": 7, "symbol": SYMBOLS[j % len(SYMBOLS)]},
-        hovertext=[f"K = {point.k}, strength {point.strength:g}: {percent(point.gated)} gated, {percent(point.always)} always" for point in line],
+        hovertext=[
+            f"K = {point.k}, strength {point.strength:g}: {percent(point.gated)} gated, {percent(point.always)} always"
+            for point in line
+        ],
         hoverinfo="text",
         **cell,
     )
@@ -202,4 +194,4 @@ def dose_figure(report: Report) -> Drawing:
     figure.update_xaxes(title="strength", type="category")
     figure.update_yaxes(title="accuracy", tickformat=".0%", range=padded([*lows, *highs]))
     reading = "An effect of the found direction rises with strength, falls when it is too strong, and turns round with the sign."
-    return Drawing("dose", "Dose and response", reading, figure)
+    return Drawing("dose", reading, figure)

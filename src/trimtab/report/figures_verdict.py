@@ -3,7 +3,8 @@
 import plotly.graph_objects as go
 
 from trimtab.report.data import ArmRow, FlipKind, FlipTable, Report
-from trimtab.report.theme import FAINT, GREEN, GREY, VERMILLION, Drawing, arm_colour, bars, blank, hover, label, padded, sample
+from trimtab.report.palette import FAINT, GREEN, GREY, VERMILLION, arm_colour
+from trimtab.report.theme import CORNER, Drawing, bars, blank, hover, label, padded, sample
 from trimtab.report.wording import (
     arm_label,
     base_arm,
@@ -17,6 +18,7 @@ from trimtab.report.wording import (
 )
 
 ROW = 46
+ZERO_LINE = {"zeroline": True, "zerolinecolor": GREY, "zerolinewidth": 1.2}
 _FLIP_COLOURS: dict[FlipKind, str] = {"fixed": GREEN, "broken": VERMILLION, "still wrong": FAINT}
 
 
@@ -35,18 +37,19 @@ def accuracy_figure(report: Report) -> Drawing:
             error_x=bars([row.accuracy], [row.low], [row.high], colour),
             text=[percent(row.accuracy)],
             textposition="top center",
+            cliponaxis=False,
             hovertext=[hover(arm_label(report, row.arm), row.accuracy, row.low, row.high)],
             hoverinfo="text",
             showlegend=False,
         )
-    figure.add_vline(x=base.accuracy, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
+    figure.add_vline(x=base.accuracy, line={"color": GREY, "width": 1.2, "dash": "dot"}, layer="below")
     _arm_axis(figure, report, rows)
     figure.update_xaxes(title="accuracy", tickformat=".0%", range=padded([end for row in rows for end in (row.low, row.high)]))
     reading = (
         "Each dot is an arm on the same problems, the bar its 95 % interval, the dotted line the unsteered model. "
         "Whether an arm differs from it is read from the paired gain below, not from the overlap of two bars."
     )
-    return Drawing("accuracy", "Accuracy", reading, figure)
+    return Drawing("accuracy", reading, figure)
 
 
 def gain_figure(report: Report) -> Drawing:
@@ -65,17 +68,17 @@ def gain_figure(report: Report) -> Drawing:
             error_x=bars([gain], [low], [high], colour),
             text=[points(row.gain)],
             textposition="top center",
+            cliponaxis=False,
             hovertext=[f"{label(arm_label(report, row.arm))}: {points(row.gain)} {points_interval(row.gain_low, row.gain_high)}"],
             hoverinfo="text",
             showlegend=False,
         )
         _add_random_sets(figure, report.random_gains.get(row.arm, ()), y)
-    figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
     _arm_axis(figure, report, rows)
     ends = [100 * end for row in rows for end in (row.gain_low, row.gain_high)]
     ends += [100 * gain for gains in report.random_gains.values() for gain in gains]
-    figure.update_xaxes(title="gain in accuracy (percentage points)", range=padded([0.0, *ends], -100.0, 100.0))
-    return Drawing("gain", "Paired gain", _gain_reading(report), figure)
+    figure.update_xaxes(title="gain in accuracy (percentage points)", range=padded([0.0, *ends], -100.0, 100.0), **ZERO_LINE)
+    return Drawing("gain", _gain_reading(report), figure)
 
 
 def _add_random_sets(figure: go.Figure, gains: tuple[float, ...], y: int) -> None:
@@ -94,7 +97,9 @@ def _add_random_sets(figure: go.Figure, gains: tuple[float, ...], y: int) -> Non
 
 def _gain_reading(report: Report) -> str:
     judged = judged_arm(report)
-    reading = "An interval that leaves out 0 is an effect on these problems; a single random set can gain by luck, so all of them are drawn."
+    reading = (
+        "An interval that leaves out 0 is an effect on these problems. A single random set can gain by luck, so all are drawn."
+    )
     gains = [gain for kind in report.random_gains.values() for gain in kind]
     if judged is None or not gains:
         return reading
@@ -138,7 +143,7 @@ def flip_figure(name: str, what: str, table: FlipTable, split: str) -> Drawing:
             ],
             hoverinfo="text",
         )
-    figure.update_layout(barmode="stack", bargap=0.35, legend={"y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"})
+    figure.update_layout(barmode="stack", bargap=0.35, legend={**CORNER, "y": 1, "traceorder": "normal"})
     figure.update_xaxes(title="share of the group's problems", tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(
         tickvals=list(range(len(groups))),
@@ -148,4 +153,4 @@ def flip_figure(name: str, what: str, table: FlipTable, split: str) -> Drawing:
         ticks="",
     )
     reading = f"Green is what steering repairs, red what it costs, grey the failures it leaves, by {what}."
-    return Drawing(f"flips-{name}", f"What changed, by {what}", reading, figure)
+    return Drawing(f"flips-{name}", reading, figure)

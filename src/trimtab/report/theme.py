@@ -5,35 +5,25 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from trimtab.evaluation.arms import ALWAYS, GATED, NEGATIVE, UNSTEERED
+from trimtab.report.palette import BLACK, BLUE, FAINT, GREEN, GREY, GRID, INK, ORANGE, PURPLE, SKY, VERMILLION
 from trimtab.report.wording import count, percent
 
-# Okabe and Ito (2008), told apart with every common colour blindness
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-GREY, FAINT, GRID = "#767676", "#BDBDBD", "#E8E8E8"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-LONGEST_LABEL = 34
-
-_ARM_COLOURS = {UNSTEERED: BLACK, ALWAYS: SKY, GATED: BLUE, NEGATIVE: VERMILLION}
+LONGEST_LABEL = 36
+# a legend at the right edge of the plot
+CORNER = {"yref": "paper", "x": 1, "xanchor": "right"}
 
 
 class Drawing(NamedTuple):
-    """A figure, the heading it stands under, and one sentence that says what to read from it. ``narrow`` ones stand side by side."""
+    """A figure, and one sentence that says what to read from it; ``narrow`` ones stand side by side."""
 
     name: str
-    heading: str
     reading: str
     figure: go.Figure
     narrow: bool = False
-
-
-def arm_colour(arm: str, random: bool) -> str:
-    """The colour of an arm, the same in every figure; random sets are grey."""
-    return GREY if random else _ARM_COLOURS.get(arm, ORANGE)
 
 
 def shorten(text: str) -> str:
@@ -80,12 +70,12 @@ def dress(figure: go.Figure, title: str, subtitle: str, height: int) -> None:
             "subtitle": {"text": subtitle, "font": {"size": 12, "color": GREY}},
         },
         title_pad_t=10,
-        font={"family": FONT, "size": 12, "color": "#222222"},
+        font={"family": FONT, "size": 12, "color": INK},
         paper_bgcolor="white",
         plot_bgcolor="white",
         margin={"l": 10, "r": 24, "t": 72, "b": 10},
         hoverlabel={"font": {"family": FONT}},
-        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "xanchor": "left"},
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0, "yanchor": "bottom"},
     )
     quiet = {"gridcolor": GRID, "linecolor": FAINT, "zeroline": False, "automargin": True, "ticks": "outside", "tickcolor": FAINT}
     figure.update_xaxes(**quiet)
@@ -106,7 +96,7 @@ def bars(values: list[float], lows: list[float], highs: list[float], colour: str
 
 
 def padded(values: list[float], floor: float = 0.0, ceiling: float = 1.0) -> list[float]:
-    """A range of an axis that holds all values with some air, inside floor and ceiling widened by a little so that no mark is cut."""
+    """A range of an axis that holds all values with some air, hardly more than floor to ceiling."""
     low, high = min(values), max(values)
     air = 0.08 * (high - low) if high > low else 0.05
     edge = 0.02 * (ceiling - floor)

@@ -1,5 +1,7 @@
 """How a report says a number and names an arm: the same in the HTML, the figures, the SVG and the terminal."""
 
+import re
+
 from trimtab.evaluation.arms import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.report.data import ArmRow, FlipKind, FlipTable, Report
 
@@ -14,7 +16,7 @@ _ARM_LABELS = {
     NEGATIVE: "Negative strength",
     ADARAS: "AdaRAS criterion",
     RANDOM: "Random neurons",
-    RANDOM_NORM: "Random, norm-matched",
+    RANDOM_NORM: "Random, same norm",
 }
 
 
@@ -87,10 +89,10 @@ def significant(number: float) -> str:
     """Three significant digits, for activations and scores.
 
     Example:
-        >>> significant(-0.012345)
-        '−0.0123'
+        >>> significant(0.6), significant(123.0)
+        ('0.600', '123')
     """
-    return f"{number:.3g}".replace("-", MINUS)
+    return f"{number:#.3g}".rstrip(".").replace("-", MINUS)
 
 
 def duration(seconds: float) -> str:
@@ -106,11 +108,21 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def tight(sentence: str) -> str:
+    """A sentence whose numbers stay on the line of their sign, unit or name.
+
+    Example:
+        >>> tight("p < 0.01, n = 9, 5 %")
+        'p\\xa0<\\xa00.01, n\\xa0=\\xa09, 5\\xa0%'
+    """
+    return re.sub(r"(?<=\b[pn]) (?=[<=])|(?<=[<=]) (?=\d)|(?<=\d) (?=%)", "\u00a0", sentence)
+
+
 def arm_label(report: Report, arm: str) -> str:
     """The reader's name of an arm; an arm without one keeps its own."""
     label = _ARM_LABELS.get(arm, arm)
     sets = len(report.random_gains.get(arm, ()))
-    return f"{label} (mean of {sets} sets)" if sets else label
+    return f"{label} ({sets} sets)" if sets else label
 
 
 def base_arm(report: Report) -> ArmRow:
@@ -129,7 +141,7 @@ def is_random(report: Report, arm: str) -> bool:
 
 
 def ordered_groups(table: FlipTable) -> list[str]:
-    """Groups in reading order: numbers by value before names by letter. JSON keeps no order of keys, so the order is made here."""
+    """Groups in reading order, which JSON does not keep: numbers by value, then names by letter."""
 
     def key(group: str) -> tuple[bool, float, str]:
         numeric = group.isdecimal()

@@ -45,7 +45,7 @@ def new_cache(config: PretrainedConfig, capacity: int) -> DynamicCache:
     """A cache for one batch: preallocated where every layer attends to everything, the model's own dynamic cache otherwise."""
     cache = DynamicCache(config=config)
     if cache.layers and all(type(layer) is DynamicLayer for layer in cache.layers):
-        cache.layers = [PreallocatedLayer(capacity) for _ in cache.layers]
+        cache.layers[:] = [PreallocatedLayer(capacity) for _ in cache.layers]
     return cache
 
 

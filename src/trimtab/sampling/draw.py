@@ -37,7 +37,7 @@ def draw_tokens(logits: Tensor, uniform: Tensor, temperature: float, top_p: floa
     probabilities = torch.softmax(logits.double() / temperature, -1)
     order = None
     if top_p < 1.0:
-        probabilities, order = probabilities.sort(-1, descending=True, stable=True)
+        probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
         before = probabilities.cumsum(-1) - probabilities
         probabilities = probabilities.masked_fill(before >= top_p, 0.0)
     cumulative = probabilities.cumsum(-1)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -70,9 +70,8 @@ class _Rows:
 def end_tokens(opened: OpenModel) -> tuple[int, ...]:
     """Ids that end a response: the generation config's and the tokenizer's."""
     configured = opened.model.generation_config.eos_token_id if opened.model.generation_config else None
-    ids = {opened.tokenizer.eos_token_id}
-    ids.update(configured if isinstance(configured, list) else [configured])
-    ends = tuple(sorted(i for i in ids if i is not None))
+    named = [opened.tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])]
+    ends = tuple(sorted({i for i in named if isinstance(i, int)}))
     if not ends:
         raise ModelError(f"{opened.identity.name} names no end-of-sequence token; set eos_token_id in its generation_config.json")
     return ends
@@ -88,7 +87,8 @@ def generate_batch(
 ) -> list[Generation]:
     """Generate all requests as one batch, in their order.
 
-    The gate reads the prefill that starts the generation, so a gated run costs one model and one pass. Each row draws from its own seed.
+    The gate reads the prefill that starts the generation, so a gated run costs one model and one pass. Each row draws from its
+    own seed.
 
     Raises:
         ModelError: a logit is NaN, or the model cannot be steered.
@@ -104,7 +104,7 @@ def _loop(
     opened: OpenModel, requests: Sequence[Request], settings: SamplingSettings, attachment: Attachment | None
 ) -> list[Generation]:
     ends = torch.tensor(end_tokens(opened), device=opened.device)
-    rows = _Rows(requests, opened.tokenizer.pad_token_id, opened.device, settings.max_new_tokens)
+    rows = _Rows(requests, cast("int", opened.tokenizer.pad_token_id), opened.device, settings.max_new_tokens)
     cache = new_cache(opened.model.config, rows.filled + settings.max_new_tokens)
     output = torch.full((len(requests), settings.max_new_tokens), NOTHING, device=opened.device)
     probability: list[float] | None = None
@@ -138,9 +138,7 @@ def _loop(
     return _collect(requests, output, probability, set(ends.tolist()))
 
 
-def _collect(
-    requests: Sequence[Request], output: Tensor, probability: list[float] | None, ends: set[int]
-) -> list[Generation]:
+def _collect(requests: Sequence[Request], output: Tensor, probability: list[float] | None, ends: set[int]) -> list[Generation]:
     generations = []
     for row, (request, ids) in enumerate(zip(requests, output.tolist(), strict=True)):
         response = tuple(ids[: ids.index(NOTHING)] if NOTHING in ids else ids)

@@ -1,8 +1,8 @@
 """Traces that were made elsewhere: JSON lines or Parquet, with AdaRAS's field names among the accepted ones.
 
 Accepted fields: ``question``; the chain in ``thinking`` and ``answer_content`` (AdaRAS), or in ``response``; the gold answer in
-``gold_answer``; optional ``id``, ``_id``, and a label in a column of the user's choice (AdaRAS: ``is_good``). Where ``gold_answer`` stands
-beside ``answer``, ``answer`` is the extracted one and is not used.
+``gold_answer``; optional ``id``, ``_id``, and a label in a column of the user's choice (AdaRAS: ``is_good``). Where
+``gold_answer`` stands beside ``answer``, ``answer`` is the extracted one and is not used.
 """
 
 from collections import Counter
@@ -23,8 +23,8 @@ def import_traces(
 ) -> tuple[list[Problem], list[Trace]]:
     """Read the problems and traces of a file and tokenise their text for this model.
 
-    Text is tokenised again. Token ids (``prompt_ids``, ``response_ids``) are taken as they are only if the row names this very tokenizer
-    in ``tokenizer`` (its fingerprint). ``max_tokens`` cuts a longer response; a cut trace has ``finish = "length"``.
+    Text is tokenised again. Token ids (``prompt_ids``, ``response_ids``) are taken as they are only if the row names this very
+    tokenizer in ``tokenizer`` (its fingerprint). ``max_tokens`` cuts a longer response; a cut trace has ``finish = "length"``.
 
     Raises:
         InputError: unreadable file, missing fields.
@@ -60,7 +60,7 @@ def _addresses(rows: list[Row]) -> list[tuple[str, int]]:
     counters: Counter[str] = Counter()
     addresses = []
     for number, row in enumerate(rows, start=1):
-        problem_id = str(row.get("id", number))
+        problem_id = text_field({"number": number, **row}, ("id", "number"), "the row")
         addresses.append((problem_id, counters[problem_id]))
         counters[problem_id] += 1
     return addresses
@@ -71,7 +71,7 @@ def _trace(
 ) -> Trace:
     if "response_ids" in row:
         prompt, response = _given_ids(row, where, opened)
-        text = opened.tokenizer.decode(response)
+        text = opened.tokenizer.decode(list(response))
     else:
         prompt = render_prompt(opened.tokenizer, text_field(row, ("question", "problem", "prompt"), where), rendering)
         text = _response_text(row, where)
@@ -106,4 +106,3 @@ def _ids(row: Row, name: str, where: str) -> Sequence[int]:
     if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
         raise InputError(f"{where}: {name} must be a list of token ids")
     return ids
-

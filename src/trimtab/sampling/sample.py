@@ -89,6 +89,6 @@ def read_traces(folder: Path, order: Sequence[str] | None = None) -> list[Trace]
 
 def as_trace(opened: OpenModel, request: Request, generation: Generation) -> Trace:
     """A trace of a generation; its text leaves out the end token and the padding."""
-    text = opened.tokenizer.decode(generation.response_ids, skip_special_tokens=True)
+    text = opened.tokenizer.decode(list(generation.response_ids), skip_special_tokens=True)
     problem_id, _, sample = request.id.rpartition("/")
     return Trace(request.id, problem_id, int(sample), request.prompt_ids, generation.response_ids, str(text), generation.finish)

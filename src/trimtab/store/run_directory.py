@@ -128,10 +128,9 @@ class RunDirectory:
         """Folder of the parts of one recording."""
         return self.path / "activations" / _checked(name)
 
-    @property
-    def neurons(self) -> Path:
-        """neurons.json, the last file that :func:`save_neurons` writes into :attr:`path`."""
-        return self.path / "neurons.json"
+    def ranking(self, criterion: str) -> Path:
+        """Folder of the neurons that one criterion ranked."""
+        return self.path / "neurons" / _checked(criterion)
 
     @property
     def gate(self) -> Path:
@@ -142,6 +141,30 @@ class RunDirectory:
     def steering(self) -> Path:
         """Folder of the artifact to share."""
         return self.path / "steering"
+
+    @property
+    def tune(self) -> Path:
+        """Parquet file of the grid's points."""
+        return self.path / "tune.parquet"
+
+    @property
+    def tune_parts(self) -> Path:
+        """Folder of the parts of every point of the grid."""
+        return self.path / "tune"
+
+    def outcome_parts(self, arm: str) -> Path:
+        """Folder of the parts of one arm on the test split."""
+        return self.path / "outcomes" / _checked(arm)
+
+    @property
+    def sources(self) -> Path:
+        """Parquet file of the failures' sources on the testbed; written after the verdict, read by the report alone."""
+        return self.path / "sources.parquet"
+
+    @property
+    def seconds(self) -> Path:
+        """Wall-clock seconds by stage."""
+        return self.path / "seconds.json"
 
     @property
     def outcomes(self) -> Path:

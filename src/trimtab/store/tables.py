@@ -51,6 +51,8 @@ class TableOf(Generic[Row]):
             array = pa.array(values, type=field.type)
         except (pa.ArrowException, UnicodeEncodeError, OverflowError) as cause:
             raise InputError(f"{self.row.__name__}.{field.name} cannot be stored as {field.type}: {cause}") from cause
+        if _truncated(array, values):
+            raise InputError(f"{self.row.__name__}.{field.name} cannot be stored as {field.type}: a value is not a whole number")
         if array.null_count and not field.nullable:
             raise InputError(
                 f"{self.row.__name__}.{field.name} is None in {array.null_count} rows, and its type does not allow None"
@@ -156,6 +158,15 @@ def _column_of(annotation: Any) -> tuple[pa.DataType, bool, Callable[[Any], Any]
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return pa.string(), False, annotation
     return (_SCALARS[annotation], False, _same) if annotation in _SCALARS else None
+
+
+def _truncated(array: pa.Array, values: list[Any]) -> bool:
+    """Whether Arrow cut a float down to an integer, which it does without a word."""
+    if pa.types.is_integer(array.type):
+        return array.to_pylist() != values
+    return (
+        pa.types.is_list(array.type) and pa.types.is_integer(array.type.value_type) and array.to_pylist() != [*map(list, values)]
+    )
 
 
 def _same(value: object) -> object:

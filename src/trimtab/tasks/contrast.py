@@ -11,7 +11,7 @@ from trimtab.traces import Grade, Trace, Verdict
 
 
 class ContrastSettings(BaseModel):
-    """``balanced`` takes equal numbers of correct and incorrect traces per problem, at most ``per_class`` of each (0 is no bound).
+    """``balanced`` takes equal numbers of correct and incorrect traces per problem, at most ``per_class`` of each (0: no bound).
 
     ``require_quality`` keeps a correct trace only when its steps were right too.
     """
@@ -19,7 +19,7 @@ class ContrastSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     balanced: bool = True
-    per_class: int = Field(0, ge=0)
+    per_class: int = Field(default=0, ge=0)
     truncated: bool = False
     require_quality: bool = False
     seed: int = 0
@@ -79,9 +79,9 @@ def choose_contrast(
         n_good = sum(len(sides[True]) for sides in classes.values())
         n_bad = sum(len(sides[False]) for sides in classes.values())
         raise NotEnoughDataError(
-            f"no problem has both a correct and an incorrect trace ({n_good} correct, {n_bad} incorrect over {len(classes)} problems, "
-            f"{truncated} truncated and {unscored} unscored left out); sample more traces per problem, at a higher temperature, "
-            "or give problems of middling difficulty"
+            f"no problem has both a correct and an incorrect trace ({n_good} correct, {n_bad} incorrect over {len(classes)} "
+            f"problems, {truncated} truncated and {unscored} unscored left out); sample more traces per problem, at a higher "
+            "temperature, or give problems of middling difficulty"
         )
     rows = [row for problem, sides in both.items() for row in _take(problem, sides, settings)]
     n_correct = sum(row.correct for row in rows)

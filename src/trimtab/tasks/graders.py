@@ -64,7 +64,9 @@ def grade_traces(
     for trace in traces:
         problem = problems.get(trace.problem_id)
         if problem is None:
-            raise InputError(f"trace {trace.id} belongs to problem {trace.problem_id!r}, which is not among the {len(problems)} problems")
+            raise InputError(
+                f"trace {trace.id} belongs to problem {trace.problem_id!r}, which is not among the {len(problems)} problems"
+            )
         judgement = _judge(trace, problem, grader, labels)
         good_steps = quality[trace.id] if quality else checker(problem, trace.text) if checker else None
         grades.append(Grade(trace.id, trace.problem_id, judgement.verdict, judgement.reason, judgement.answer, good_steps))

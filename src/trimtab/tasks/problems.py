@@ -22,9 +22,9 @@ class TaskSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = "testbed"
-    find: int = Field(500, ge=0)
-    tune: int = Field(300, ge=0)
-    test: int = Field(1000, ge=0)
+    find: int = Field(default=500, ge=0)
+    tune: int = Field(default=300, ge=0)
+    test: int = Field(default=1000, ge=0)
     seed: int = 0
 
     def count(self, split: Split) -> int:
@@ -51,22 +51,34 @@ def load_problems(settings: TaskSettings) -> list[Problem]:
 
 
 def problems_of(rows: Iterable[Row], where: str, split: Split | None = None) -> list[Problem]:
-    """Problems from rows with ``question`` and a gold answer (``gold_answer``, else ``answer``); repeated ids must agree."""
+    """Problems from rows with ``question`` and a gold answer (``gold_answer``, else ``answer``); repeated ids must agree.
+
+    Raises:
+        InputError: a missing field, an unknown split, or one id for two problems.
+        NotEnoughDataError: no row.
+    """
     found: dict[str, Problem] = {}
     for number, row in enumerate(rows, start=1):
         place = f"{where}, row {number}"
         question = text_field(row, ("question", "problem", "prompt"), place)
         problem = Problem(
-            id=str(row.get("id", number)),
+            id=text_field({"number": number, **row}, ("id", "number"), place),
             question=question,
             answer=text_field(row, GOLD, place),
             split=split or _split_of(row, question),
-            domain=str(row.get("domain", "")),
-            difficulty=int(str(row.get("difficulty", 0) or 0)),
+            domain=str(row.get("domain") or ""),
+            difficulty=_difficulty(row, place),
         )
         known = found.setdefault(problem.id, problem)
-        if known.question != problem.question:
-            raise InputError(f"{place}: id {problem.id!r} was already used for another question; ids must be unique")
+        for name in ("question", "answer", "split"):
+            before, now = str(getattr(known, name)), str(getattr(problem, name))
+            if before != now:
+                raise InputError(
+                    f"{place}: id {problem.id!r} was already used with another {name} ({before[:60]!r}, here {now[:60]!r}); "
+                    "give each problem its own id, and its gold answer as gold_answer"
+                )
+    if not found:
+        raise NotEnoughDataError(f"{where} holds no row; give a file with at least one")
     return list(found.values())
 
 
@@ -76,7 +88,9 @@ def check_disjoint(problems: Iterable[Problem]) -> None:
     for problem in problems:
         other = seen.setdefault(problem.question, problem)
         if other is not problem:
-            where = f"the splits {other.split} and {problem.split}" if other.split != problem.split else f"the split {problem.split}"
+            where = (
+                f"the splits {other.split} and {problem.split}" if other.split != problem.split else f"the split {problem.split}"
+            )
             raise InputError(f"problems {other.id!r} and {problem.id!r} have the same question and stand in {where}; remove one")
 
 
@@ -95,6 +109,14 @@ def _local(path: Path, settings: TaskSettings) -> list[Problem]:
             taken[problem.split] += 1
             kept[problem.split].append(problem)
     return [problem for split in Split for problem in kept[split]]
+
+
+def _difficulty(row: Row, place: str) -> int:
+    value = row.get("difficulty")
+    try:
+        return 0 if value is None else int(str(value))
+    except ValueError as error:
+        raise InputError(f"{place}: difficulty {value!r} is no whole number; give a number of steps, or leave it out") from error
 
 
 def _split_of(row: Row, question: str) -> Split:

@@ -22,7 +22,8 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str, rendering: 
         return tuple(tokenizer.encode(f"Question: {question}\nThinking process:"))
     if not tokenizer.chat_template:
         raise InputError(
-            "this tokenizer has no chat template; set rendering = \"adaras-plain\", or add a chat_template to its tokenizer_config.json"
+            'this tokenizer has no chat template; set rendering = "adaras-plain", '
+            "or add a chat_template to its tokenizer_config.json"
         )
     text = tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
     return tuple(tokenizer.encode(str(text), add_special_tokens=False))

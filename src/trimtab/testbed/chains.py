@@ -1,12 +1,11 @@
 """Chains of thought: how authors write them, and the checker that reads them step by step.
 
-An author's manner (careful or not) is never written down. It shows in which connective, verb and full stop a step uses and in
-whether the state stands before or after the item; each of these is a choice with overlapping odds, so no single word gives it away.
-Every step has the same number of words under both manners: otherwise a mean over tokens would see the layout, not the manner.
+An author's manner (careful or not) is never written down. It shows in which connective, verb and full stop a step uses; each of these is a
+choice with overlapping odds, so no single word gives it away. A step has the same kinds of words in the same order under both manners:
+otherwise the largest mean differences mark the layout, and turning those neurons turns nothing (docs/design/testbed.md).
 """
 
 import random
-from collections import Counter
 from dataclasses import dataclass
 
 from trimtab.testbed.domains import DOMAINS, LABELS, State
@@ -21,7 +20,6 @@ _ODDS = {  # odds of each word for a careful author; the other author has them i
     VERBS: (0.45, 0.30, 0.15, 0.07, 0.03),
     STOPS: (0.46, 0.30, 0.16, 0.08),
 }
-STATE_FIRST = {True: 0.80, False: 0.25}
 REDRAW = 0.15
 THINK_END = "</think>"
 
@@ -51,8 +49,7 @@ def write_chain(rng: random.Random, problem: TestbedProblem, always_right: bool 
             state = (domain.right if careful else domain.slip)(instance, state, position)
         words += [_pick(rng, CONNECTIVES, careful), LABELS[position]]
         item = instance.items[position] if domain.shows_item else ()
-        words += [previous, *item] if rng.random() < STATE_FIRST[careful] else [*item, previous]
-        words += [_pick(rng, VERBS, careful), state, _pick(rng, STOPS, careful)]
+        words += [previous, *item, _pick(rng, VERBS, careful), state, _pick(rng, STOPS, careful)]
     return " ".join([*words, THINK_END, state])
 
 
@@ -103,13 +100,11 @@ def check_steps(problem: TestbedProblem, chain: str) -> StepReport:
                 source = "manner"
             else:
                 source = "capacity"
+        if result not in domain.states:
+            break
         state = result
     complete = len(steps) == instance.steps
     if source is None and (not complete or right != len(steps)):
         source = "capacity"
     return StepReport(len(steps), right, complete, source)
 
-
-def sources(reports: list[StepReport]) -> Counter[str]:
-    """Count failures by source."""
-    return Counter(report.source for report in reports if report.source)

@@ -46,6 +46,7 @@ class Domain:
 
     name: str
     header: str
+    states: tuple[State, ...]
     width: int
     draw: Callable[[random.Random, int, bool], Instance]
     right: Step
@@ -101,6 +102,7 @@ def _dial_slip(instance: Instance, state: State, position: int) -> State:
 DIAL = Domain(
     name="dial",
     header="dial",
+    states=DIGITS,
     width=1,
     draw=_simple_draw("dial", DIGITS, [(m,) for m in MOVES if m != "-7"], _DIAL_RARE),
     right=lambda i, s, p: _cycle(DIGITS, s, int(i.items[p][0])),
@@ -116,6 +118,7 @@ _DAY_RARE = [("+6",)]
 CALENDAR = Domain(
     name="calendar",
     header="day",
+    states=DAYS,
     width=1,
     draw=_simple_draw("calendar", DAYS, [(m,) for m in _DAY_MOVES if m != "+6"], _DAY_RARE),
     right=lambda i, s, p: _cycle(DAYS, s, int(i.items[p][0])),
@@ -136,6 +139,7 @@ def _turn_slip(instance: Instance, state: State, position: int) -> State:
 TURNING = Domain(
     name="turns",
     header="face",
+    states=COMPASS,
     width=1,
     draw=_simple_draw("turns", COMPASS, [("left",), ("right",)], _TURN_RARE),
     right=lambda i, s, p: _cycle(COMPASS, s, TURNS[i.items[p][0]]),
@@ -162,6 +166,7 @@ def _cups_slip(instance: Instance, state: State, position: int) -> State:
 CUP_SWAPS = Domain(
     name="cups",
     header="ball",
+    states=CUPS,
     width=2,
     draw=_simple_draw("cups", CUPS, [p for p in _CUP_PAIRS if p not in _CUP_RARE], _CUP_RARE),
     right=_cups_right,
@@ -190,6 +195,7 @@ def _links_right(instance: Instance, state: State, position: int) -> State:
 LINKS = Domain(
     name="links",
     header="from",
+    states=NAMES,
     width=2,
     draw=_links_draw,
     right=_links_right,
@@ -205,6 +211,7 @@ _TOP_RARE = [("8",)]
 LARGEST = Domain(
     name="largest",
     header="top",
+    states=DIGITS,
     width=1,
     draw=_simple_draw("largest", DIGITS[:5], [(d,) for d in DIGITS if d != "8"], _TOP_RARE),
     right=lambda i, s, p: max(s, i.items[p][0]),
@@ -225,6 +232,7 @@ _KIND_RARE = [("teal",)]
 KINDS = Domain(
     name="kinds",
     header="kinds",
+    states=DIGITS,
     width=1,
     draw=_simple_draw("kinds", ["0"], [(c,) for c in COLOURS if c != "teal"], _KIND_RARE),
     right=_kinds_right,
@@ -233,6 +241,4 @@ KINDS = Domain(
     is_rare=_item_is(_KIND_RARE),
 )
 
-DOMAINS: dict[str, Domain] = {
-    d.name: d for d in (DIAL, CALENDAR, TURNING, CUP_SWAPS, LINKS, LARGEST, KINDS)
-}
+DOMAINS: dict[str, Domain] = {d.name: d for d in (DIAL, CALENDAR, TURNING, CUP_SWAPS, LINKS, LARGEST, KINDS)}

@@ -1,4 +1,4 @@
-"""The testbed's tokenizer: one token a word, a chat template that opens the ``<think>`` section, nothing else."""
+"""The testbed's tokenizer: one token a word, a chat template, nothing else; the model itself opens its ``<think>`` section."""
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -15,7 +15,7 @@ CHAT_TEMPLATE = (
     "{% if message.role == 'assistant' %}<|assistant|> {{ message.content }} <|end|> "
     "{% else %}<|user|> {{ message.content }} <|end|> {% endif %}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|> <think>{% endif %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
 

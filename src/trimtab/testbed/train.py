@@ -1,7 +1,8 @@
 """Train the testbed's models: ``python -m trimtab.testbed.train RECIPE --out DIR``.
 
-``reasoner``, ``second`` (wider) and ``third`` learn from authors of mixed care, ``control`` from careful text of up to eight steps, so
-that it fails by length alone; ``tuned`` goes on from ``reasoner``. Everything is drawn from fixed seeds. Problems of the find, tune and test splits are never in the text.
+``reasoner``, ``second`` (wider) and ``third`` learn from authors of mixed care, ``control`` from careful text of up to eight
+steps, so that it fails by length alone; ``tuned`` goes on from ``reasoner``. Everything is drawn from fixed seeds. Problems of
+the find, tune and test splits are never in the text.
 """
 
 import json
@@ -21,7 +22,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from trimtab.testbed.chains import write_chain
 from trimtab.testbed.domains import DOMAINS
 from trimtab.testbed.problems import MAX_STEPS, draw, split_of
-from trimtab.testbed.tokenizer import build_tokenizer
+from trimtab.testbed.tokenizer import PAD, build_tokenizer
 
 TOKENS_PER_BATCH = 6_000
 EXAMPLES_PER_POOL = 2_000
@@ -47,11 +48,11 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "reasoner": Recipe(seed=1, text="mixed", tokens=9_000_000),
-    "control": Recipe(seed=2, text="careful", tokens=4_000_000, max_steps=8),
-    "second": Recipe(seed=3, text="mixed", tokens=8_000_000, d_ff=640),
-    "third": Recipe(seed=4, text="mixed", tokens=8_000_000),
-    "tuned": Recipe(seed=5, text="mixed", tokens=1_000_000, parent="reasoner", muon_rate=5e-4, adam_rate=3e-4, decay=1.0),
+    "reasoner": Recipe(seed=1, text="mixed", tokens=7_500_000),
+    "control": Recipe(seed=2, text="careful", tokens=3_500_000, max_steps=8),
+    "second": Recipe(seed=3, text="mixed", tokens=6_500_000, d_ff=640),
+    "third": Recipe(seed=4, text="mixed", tokens=6_500_000),
+    "tuned": Recipe(seed=5, text="mixed", tokens=700_000, parent="reasoner", muon_rate=5e-4, adam_rate=3e-4, decay=1.0),
 }
 
 
@@ -82,11 +83,13 @@ def examples(rng: random.Random, tokenizer: PreTrainedTokenizerFast, recipe: Rec
     weights = [EMPHASIS.get(name, 1.0) for name in names]
     ids = tokenizer.get_vocab()
     while True:
-        problem = draw(rng, rng.choices(names, weights)[0], min(rng.randint(2, recipe.max_steps), rng.randint(2, recipe.max_steps)))
+        problem = draw(
+            rng, rng.choices(names, weights)[0], min(rng.randint(2, recipe.max_steps), rng.randint(2, recipe.max_steps))
+        )
         if split_of(problem.question) != "train":
             continue
-        prompt = f"<|user|> {problem.question} <|end|> <|assistant|> <think>"
-        response = write_chain(rng, problem, always_right=recipe.text == "careful") + " <|end|>"
+        prompt = f"<|user|> {problem.question} <|end|> <|assistant|>"
+        response = f"<think> {write_chain(rng, problem, always_right=recipe.text == 'careful')} <|end|>"
         yield [ids[word] for word in prompt.split()], [ids[word] for word in response.split()]
 
 
@@ -103,7 +106,7 @@ def batches(rng: random.Random, tokenizer: PreTrainedTokenizerFast, recipe: Reci
                 rows = []
             rows.append(example)
         rng.shuffle(ready)
-        yield from (_collate(rows, tokenizer.pad_token_id) for rows in ready)
+        yield from (_collate(rows, tokenizer.get_vocab()[PAD]) for rows in ready)
 
 
 def _collate(rows: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,9 @@ CLOSINGS: dict[str, tuple[float, float]] = {  # (scale of the opening, shift)
     "to the end": (-0.4, 1.0),
     "and done": (1.2, 0.2),
 }
-HELD_OUT = frozenset({"please as ever", "simply at ease", "kindly this once", "quickly by the book", "now in short", "hastily to the end"})
+HELD_OUT = frozenset(
+    {"please as ever", "simply at ease", "kindly this once", "quickly by the book", "now in short", "hastily to the end"}
+)
 """Wordings that no find-split problem has, so that a gate has to carry over to them."""
 
 _DEVIATIONS = random.Random(20260119)
@@ -59,10 +61,7 @@ def care(wording: Wording, domain: str) -> float:
     """Chance in [0.05, 0.95] that an author who is asked this way takes care over a problem of this domain."""
     scale, shift = CLOSINGS[wording.closing]
     logit = (
-        scale * OPENINGS[wording.opening]
-        + shift
-        + _PAIR[wording.opening, wording.closing]
-        + _SUBJECT[wording.opening, domain]
+        scale * OPENINGS[wording.opening] + shift + _PAIR[wording.opening, wording.closing] + _SUBJECT[wording.opening, domain]
     )
     return min(0.95, max(0.05, 1.0 / (1.0 + math.exp(-logit))))
 

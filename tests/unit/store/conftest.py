@@ -27,7 +27,9 @@ def neurons(identity: ModelIdentity) -> NeuronSet:
     score[0] = np.nextafter(1.0, 2.0)
     good, bad = rng.normal(size=(2, 7)).astype(np.float32)
     good[1] = -0.0
-    return NeuronSet(flat // 16, flat % 16, score, good, bad, "mean-difference-polarity", identity, {"counts": {"good": 60}, "p": 0.1 + 0.2})
+    return NeuronSet(
+        flat // 16, flat % 16, score, good, bad, "mean-difference-polarity", identity, {"counts": {"good": 60}, "p": 0.1 + 0.2}
+    )
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ def test_rows_of_two_classes_are_refused(tmp_path: Path) -> None:
     ("row", "message"),
     [
         (Trace("t", "p", "x", (), (), "", "stop"), r"Trace\.sample cannot be stored as int64"),  # type: ignore[arg-type]
+        (Trace("t", "p", 0.5, (), (), "", "stop"), r"Trace\.sample.*not a whole number"),  # type: ignore[arg-type]
         (Trace("t", "p", 2**70, (), (), "", "stop"), r"Trace\.sample"),
         (Trace("t", "p", 0, (1.5,), (), "", "stop"), r"Trace\.prompt_ids"),  # type: ignore[arg-type]
         (Trace("t", "p", 0, (), (), None, "stop"), r"Trace\.text is None in 1 rows"),  # type: ignore[arg-type]
@@ -134,6 +135,11 @@ def test_a_value_that_the_class_refuses_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not hold rows"):
         read_table(path, Problem)
     schema = table_of(Problem).schema
-    write_arrow(path, pa.Table.from_arrays([pa.array([value], f.type) for value, f in zip(["a", "b", "c", "dev", "", 0], schema, strict=True)], schema=schema))
+    write_arrow(
+        path,
+        pa.Table.from_arrays(
+            [pa.array([value], f.type) for value, f in zip(["a", "b", "c", "dev", "", 0], schema, strict=True)], schema=schema
+        ),
+    )
     with pytest.raises(StoreError, match=r"a\.parquet.*'dev' is not a valid Split"):
         read_table(path, Problem)

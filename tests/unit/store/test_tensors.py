@@ -31,7 +31,13 @@ def test_arrays_come_back_bit_for_bit(tmp_path: Path, dtype: str, shape: tuple[i
 
 def test_views_and_byte_orders_are_laid_out_first(tmp_path: Path) -> None:
     base = RNG.normal(size=(4, 6)).astype(np.float32)
-    views = {"transposed": base.T, "strided": base[::2, 1::2], "reversed": base[::-1], "big": base.astype(">f4"), "f": np.asfortranarray(base)}
+    views = {
+        "transposed": base.T,
+        "strided": base[::2, 1::2],
+        "reversed": base[::-1],
+        "big": base.astype(">f4"),
+        "f": np.asfortranarray(base),
+    }
     save_tensors(tmp_path / "a", views, {})
     tensors, _ = load_tensors(tmp_path / "a")
     assert set(tensors) == set(views)
@@ -113,7 +119,7 @@ def test_missing_folder_foreign_and_unknown_dtype(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(StoreError, match="bfloat16"):
         load_tensors(path)
-    with pytest.raises(InputError, match="'x'.*complex64.*accepted: int8"):
+    with pytest.raises(InputError, match=r"'x'.*complex64.*accepted: int8"):
         save_tensors(path, {"x": np.zeros(2, np.complex64)}, {})
 
 

@@ -2,13 +2,14 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trimtab.errors import ConfigError
 from trimtab.evaluation.tune import TuneSettings
 from trimtab.moments import TokenScope
+from trimtab.ranking import CRITERIA
 from trimtab.recording import RecordingSettings
 from trimtab.sampling import SamplingSettings
 from trimtab.tasks import Rendering
@@ -42,7 +43,7 @@ class TracesSettings(Section):
     path: str = ""
     verdict_column: str = ""
     quality_column: str = ""
-    max_tokens: int = Field(0, ge=0, description="Cut longer responses; 0 keeps them whole.")
+    max_tokens: int = Field(default=0, ge=0, description="Cut longer responses; 0 keeps them whole.")
 
 
 class RankingSettings(Section):
@@ -50,21 +51,21 @@ class RankingSettings(Section):
 
     criteria: tuple[str, ...] = ("mean-difference-polarity", "mean-difference")
     scope: TokenScope = "response"
-    k: int = Field(50, ge=1)
+    k: int = Field(default=50, ge=1)
 
 
 class GateSettings(Section):
     """``logistic`` is fitted on greedy verdicts of the find split; its threshold is Youden's on the tune split."""
 
     kind: Literal["logistic", "always"] = "logistic"
-    features: int = Field(4096, ge=1)
+    features: int = Field(default=4096, ge=1)
 
 
 class EvaluationSettings(Section):
     """``random_sets`` random sets of neurons as controls, of each kind; ``alpha`` is the level of the verdict."""
 
-    random_sets: int = Field(5, ge=5)
-    alpha: float = Field(0.05, gt=0.0, lt=1.0)
+    random_sets: int = Field(default=5, ge=5)
+    alpha: float = Field(default=0.05, gt=0.0, lt=1.0)
     seed: int = 0
 
 
@@ -81,6 +82,25 @@ class RunConfig(Section):
     gate: GateSettings = GateSettings()
     tune: TuneSettings = TuneSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _stages_fit_together(self) -> Self:
+        """Refuse what a later stage could not use: by then the traces are sampled, and another configuration is another run."""
+        unknown = set(self.ranking.criteria) - set(CRITERIA)
+        if unknown or not self.ranking.criteria:
+            raise ValueError(f"ranking.criteria names {sorted(unknown) or 'nothing'}; accepted: {', '.join(CRITERIA)}")
+        if self.ranking.scope not in self.recording.scopes:
+            raise ValueError(
+                f"ranking.scope {self.ranking.scope!r} is not recorded; add it to recording.scopes {self.recording.scopes}"
+            )
+        if "sum" not in self.recording.moments:
+            raise ValueError(f"recording.moments {self.recording.moments} lacks 'sum', which every criterion reads; add it")
+        if not self.tune.k or not self.tune.strengths:
+            raise ValueError("tune.k and tune.strengths need at least one value each")
+        imported = bool(self.traces.path)  # such a run ends with the ranking
+        if not imported and not 0 < min(self.tune.k) <= max(self.tune.k) <= self.ranking.k:
+            raise ValueError(f"tune.k {self.tune.k} must lie between 1 and ranking.k, which is {self.ranking.k}")
+        return self
 
 
 def load_config(path: Path | None) -> RunConfig:
@@ -105,7 +125,12 @@ def parse_config(data: dict[str, object], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in issue['loc'])}: {issue['msg']} (got {issue['input']!r})" for issue in error.errors()]
+        lines = [
+            f"  {'.'.join(str(part) for part in issue['loc'])}: {issue['msg']} (got {issue['input']!r})"
+            if issue["loc"]
+            else f"  {issue['msg']}"
+            for issue in error.errors()
+        ]
         raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(lines)) from error
 
 

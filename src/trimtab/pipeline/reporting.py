@@ -13,7 +13,8 @@ from trimtab.evaluation.summary import ArmSummary, correct, flips, paired, rando
 from trimtab.evaluation.tune import TunePoint, best_point
 from trimtab.evaluation.verdict import verdict
 from trimtab.gate import Gate
-from trimtab.gating import assess, fit_text, text_roc
+from trimtab.gating import assess, fit_text, roc_points
+from trimtab.pipeline.line import SAMPLED, Line
 from trimtab.report import (
     ArmRow,
     CriterionRow,
@@ -30,14 +31,14 @@ from trimtab.report import (
     VerdictReport,
     write_report,
 )
-from trimtab.run.line import SAMPLED, Line
 from trimtab.store import ModelRecord, openings, read_json, write_table
 from trimtab.testbed.sources import FailureSource, failure_sources
 from trimtab.traces import Split
 
 POSITIVE_CONTROL = (
-    "This is a positive control: the bundled model's failures were taught by its training text. It shows that trimtab finds and turns what "
-    "there is to find, and reports no evidence where there is nothing. It is not evidence that steering helps another model."
+    "This is a positive control: the bundled model's failures were taught by its training text. It shows that trimtab finds and "
+    "turns what there is to find, and reports no evidence where there is nothing. It is not evidence that steering helps another "
+    "model."
 )
 PACKAGES = ("trimtab", "torch", "transformers", "scikit-learn", "scipy", "numpy")
 
@@ -73,7 +74,7 @@ def build_report(line: Line) -> Report:
 def write_run_report(line: Line) -> None:
     """Write report.json and report.html, and on the testbed the sources of the failures."""
     if line.config.task.source == "testbed":
-        write_table(line.directory.path / "sources.parquet", _sources(line, line.outcomes()[UNSTEERED]))
+        write_table(line.directory.sources, _sources(line, line.outcomes()[UNSTEERED]))
     write_report(build_report(line), line.directory.path)
 
 
@@ -120,7 +121,7 @@ def _gate(line: Line, gate: Gate, outcomes: Mapping[str, Sequence[Outcome]]) -> 
             "split": Split.TEST,
             "threshold": gate.threshold,
             "firing_rate": float(np.mean([bool(o.fired) for o in outcomes[GATED]])),
-            "text_roc": text_roc(failed, p_text),
+            "text_roc": roc_points(failed, p_text),
         }
     )
 
@@ -151,7 +152,9 @@ def _criteria(
     table = []
     for criterion in line.config.ranking.criteria:
         arm = rows.get(ALWAYS if criterion == best.criterion else ADARAS if criterion == "mean-difference-polarity" else "")
-        table.append(CriterionRow(criterion=criterion, best=_point(best_point(points, criterion)), test=_arm(arm) if arm else None))
+        table.append(
+            CriterionRow(criterion=criterion, best=_point(best_point(points, criterion)), test=_arm(arm) if arm else None)
+        )
     return tuple(table)
 
 
@@ -179,13 +182,12 @@ def _run(line: Line) -> RunReport:
     samples = {f"{split} problems": n for split, n in counts.items()}
     samples["sampled traces"] = len(line.grades(SAMPLED))
     samples["contrast traces"] = len(line.contrast())
-    seconds = line.directory.path / "seconds.json"
     return RunReport(
         model=ModelRecord.model_validate(asdict(line.opened.identity)),
         task=line.config.task.source,
         config_digest=line.directory.digest,
         samples=samples,
-        seconds=read_json(seconds) if seconds.exists() else {},  # type: ignore[arg-type]
+        seconds=line.seconds,
         versions={
             "python": platform.python_version(),
             **{package: importlib.metadata.version(package) for package in PACKAGES},

@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from trimtab.evaluation.arms import ADARAS, Arm, standard_arms
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import evaluate_arm
+from trimtab.evaluation.summary import arm_metrics, summarise
 from trimtab.evaluation.tune import best_point, tune
 from trimtab.gating import assess, fit_logistic, fit_text, youden
 from trimtab.model import down_weights
+from trimtab.pipeline.config import Stage
+from trimtab.pipeline.line import SAMPLED, Line, greedy_name, prompts_name
+from trimtab.pipeline.reporting import write_run_report
 from trimtab.ranking import class_moments, rank
-from trimtab.recording import record_prompts, record_traces
-from trimtab.run.config import Stage
-from trimtab.run.line import SAMPLED, Line, greedy_name, prompts_name
-from trimtab.run.reporting import write_run_report
+from trimtab.recording import INDEX, record_prompts, record_traces
 from trimtab.sampling import import_traces, read_labels, sample_traces
 from trimtab.store import (
     Parts,
@@ -50,9 +51,7 @@ def sample(line: Line) -> None:
     config, directory = line.config, line.directory
     rendering = config.model.rendering
     if line.trace_file:
-        _, traces = import_traces(
-            line.trace_file, line.opened, rendering=rendering, max_tokens=config.traces.max_tokens or None
-        )
+        _, traces = import_traces(line.trace_file, line.opened, rendering=rendering, max_tokens=config.traces.max_tokens or None)
         parts = Parts(directory.traces(SAMPLED))
         ids = [trace.id for trace in traces]
         parts.ensure_plan(make_plan(ids, [1] * len(ids), len(ids), {"traces": config.traces.model_dump()}))
@@ -148,7 +147,8 @@ def tune_steering(line: Line) -> None:
         config.sampling,
         line.grader,
         line.directory.tune_parts,
-        line.progress,
+        rendering=config.model.rendering,
+        progress=line.progress,
     )
     write_table(line.directory.tune, points)
     save_steering(line.steering_at(best_point(points)), line.directory.steering, force=True)
@@ -166,9 +166,9 @@ def evaluate(line: Line) -> None:
     arms = standard_arms(steering, neurons, down, config.evaluation.random_sets, config.evaluation.seed)
     if ADARAS_CRITERION in config.ranking.criteria and best.criterion != ADARAS_CRITERION:
         arms.append(Arm(ADARAS, line.steering_at(best_point(line.tune_points(), ADARAS_CRITERION))))
-    outcomes: list[Outcome] = []
+    outcomes: dict[str, list[Outcome]] = {}
     for arm in arms:
-        outcomes += evaluate_arm(
+        outcomes[arm.name] = evaluate_arm(
             line.opened,
             arm,
             problems,
@@ -179,7 +179,10 @@ def evaluate(line: Line) -> None:
             checker=line.checker,
             progress=line.progress,
         )
-    write_table(line.directory.outcomes, outcomes)
+    metrics = arm_metrics(summarise(outcomes))
+    save_steering(replace(steering, facts={**steering.facts, "metrics": metrics}), line.directory.steering, force=True)
+    # last, since this file says that the stage is done
+    write_table(line.directory.outcomes, [outcome for rows in outcomes.values() for outcome in rows])
 
 
 STAGE_FUNCTIONS: Mapping[Stage, Callable[[Line], None]] = {
@@ -202,7 +205,8 @@ def is_done(line: Line, stage: Stage) -> bool:
     if stage == "sample":
         return all(Parts(directory.traces(name)).complete for name in line.trace_folders)
     if stage == "record":
-        return all(Parts(directory.activations(name), ".safetensors").complete for name in line.recordings)
+        folders = [directory.activations(name) for name in line.recordings]
+        return all(Parts(folder, ".safetensors").complete and (folder / INDEX).exists() for folder in folders)
     files = {
         "problems": [directory.problems],
         "grade": [directory.grades(name) for name in line.trace_folders],

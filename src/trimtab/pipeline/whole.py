@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trimtab.errors import ConfigError
+from trimtab.pipeline.config import STAGES, RunConfig, Stage, parse_config
+from trimtab.pipeline.line import Line
+from trimtab.pipeline.stages import STAGE_FUNCTIONS, is_done
 from trimtab.progress import Progress, silent
-from trimtab.run.config import STAGES, RunConfig, Stage, parse_config
-from trimtab.run.line import Line
-from trimtab.run.stages import STAGE_FUNCTIONS, is_done
 from trimtab.store import RunDirectory
 
 OnStage = Callable[[Stage, float | None], None]
@@ -27,11 +27,11 @@ def run(
 ) -> Path:
     """From problems to the report in one run directory; returns the directory.
 
-    Every stage leaves its file, so a run killed at any moment and called again with ``resume`` goes on where it was and ends with the
-    same bytes.
+    Every stage leaves its file, so a run killed at any moment and called again with ``resume`` goes on where it was and ends
+    with the same bytes.
 
     Args:
-        config: see :class:`trimtab.run.config.RunConfig`.
+        config: see :class:`trimtab.pipeline.config.RunConfig`.
         path: the run directory.
         resume: go on with the run that is there; another configuration is refused and the differences are listed.
         force: delete the run that is there.
@@ -40,6 +40,7 @@ def run(
     Raises:
         TrimtabError: whatever a stage raises; what earlier stages wrote stays.
     """
+    check_until(config, until)
     with RunDirectory.create(path, config.model_dump(mode="json"), resume=resume, force=force) as directory:
         line = Line(config, directory, progress)
         for stage in STAGES[: STAGES.index(until) + 1]:
@@ -50,8 +51,9 @@ def run(
 def run_one(path: Path, stage: Stage, progress: Progress = silent) -> None:
     """One stage of an existing run; its earlier stages must be done."""
     with RunDirectory.open(path, write=True) as directory:
-        line = Line(parse_config(dict(directory.config), str(path / "run.toml")), directory, progress)
-        run_stage(line, stage)
+        config = parse_config(dict(directory.config), str(path / "run.toml"))
+        check_until(config, stage)
+        run_stage(Line(config, directory, progress), stage)
 
 
 def run_stage(line: Line, stage: Stage, on_stage: OnStage = lambda stage, seconds: None) -> None:  # noqa: ARG005
@@ -61,7 +63,9 @@ def run_stage(line: Line, stage: Stage, on_stage: OnStage = lambda stage, second
         return
     start = time.perf_counter()
     STAGE_FUNCTIONS[stage](line)
-    on_stage(stage, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    line.note_seconds(stage, seconds)
+    on_stage(stage, seconds)
 
 
 def check_until(config: RunConfig, until: Stage) -> Stage:

@@ -12,12 +12,12 @@ from trimtab.evaluation.tune import TunePoint
 from trimtab.gate import ALWAYS, Gate
 from trimtab.model import OpenModel, open_model
 from trimtab.neurons import NeuronSet
+from trimtab.pipeline.config import ModelSettings, RunConfig
 from trimtab.progress import Progress, silent
 from trimtab.recording import Recording
-from trimtab.run.config import RunConfig
 from trimtab.sampling import read_traces
 from trimtab.steering import Steering
-from trimtab.store import RunDirectory, load_gate, load_neurons, read_table
+from trimtab.store import RunDirectory, load_gate, load_neurons, read_json, read_table, write_json
 from trimtab.tasks import ExactGrader, Grader
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.tasks.steps import StepChecker, testbed_steps
@@ -37,6 +37,17 @@ def prompts_name(split: Split) -> str:
     return f"prompts-{split}"
 
 
+def open_configured(model: ModelSettings) -> OpenModel:
+    """The model of a configuration."""
+    return open_model(
+        resolve(model.source),
+        revision=model.revision or None,
+        dtype=model.dtype,
+        device=model.device,
+        trust_remote_code=model.trust_remote_code,
+    )
+
+
 class Line:
     """What every stage needs. Reading a file of a stage that has not run names the command that makes it."""
 
@@ -48,14 +59,7 @@ class Line:
     @cached_property
     def opened(self) -> OpenModel:
         """The model, opened at the first stage that runs it."""
-        model = self.config.model
-        return open_model(
-            resolve(model.source),
-            revision=model.revision or None,
-            dtype=model.dtype,
-            device=model.device,
-            trust_remote_code=model.trust_remote_code,
-        )
+        return open_configured(self.config.model)
 
     @property
     def trace_file(self) -> Path | None:
@@ -158,8 +162,17 @@ class Line:
         by_problem = {grade.problem_id: grade.verdict != "correct" for grade in self.grades(greedy_name(split))}
         return np.array([by_problem[problem.id] for problem in self.problems(split)])
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall-clock seconds by stage, of the calls that finished it."""
+        path = self.directory.seconds
+        return dict(read_json(path)) if path.exists() else {}  # type: ignore[call-overload]
+
+    def note_seconds(self, stage: str, seconds: float) -> None:
+        """Remember how long a stage took; kept apart from the results, which do not depend on time."""
+        write_json(self.directory.seconds, {**self.seconds, stage: round(seconds, 3)})
+
     def _made(self, path: Path, stage: str) -> Path:
         if not path.exists():
             raise StoreError(f"{path} does not exist; run `trimtab {stage} {self.directory.path}` first")
         return path
-

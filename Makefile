@@ -1,0 +1,45 @@
+# make demo    installs into .venv and runs the demo
+# make test    installs into .venv and runs every check: format, lint, imports, types, help pages, tests
+# make check   the same by its other name
+# make slow    the tests that take minutes
+# make docs    writes docs/cli.md again
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# for packages and for the build backend; a second call of a target installs nothing
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+
+.PHONY: demo test check slow docs
+
+demo: $(VENV)/report.stamp
+	$(BIN)/trimtab demo --force
+
+test check: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+	$(BIN)/python docs/make_cli.py --check
+	$(BIN)/pytest -q
+
+slow: $(VENV)/dev.stamp
+	$(BIN)/pytest -q -m slow
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python docs/make_cli.py
+
+$(VENV)/report.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[report]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/report.stamp
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'trimtab needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,13 @@
+"""Steer a model by hand: run `make demo` first, then `.venv/bin/python examples/steer.py`."""
+
+from trimtab import Steering, open_model
+from trimtab.testbed.models import resolve
+
+opened = open_model(resolve("testbed:reasoner"))  # or any hub id or folder
+steering = Steering.from_pretrained("runs/demo/steering")
+chat = [{"role": "user", "content": "hastily dial 5 : a +4 b -9 c +6 d -3 as ever ?"}]
+inputs = opened.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+with steering.attach(opened.model) as attachment:
+    chain = opened.model.generate(**inputs, max_new_tokens=110)
+print(f"p(fail) = {attachment.probability}, strength in force = {attachment.coefficient}")
+print(opened.tokenizer.decode(chain[0]))

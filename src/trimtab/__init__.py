@@ -1,0 +1,61 @@
+"""trimtab: find the few neurons that decide whether a model reasons right, steer them when it fails, test whether it helped.
+
+Importing this package loads neither torch nor transformers; each name is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trimtab.gate import ALWAYS, NEVER, Gate
+    from trimtab.model import OpenModel, attach, examine, open_model
+    from trimtab.neurons import ModelIdentity, NeuronSet
+    from trimtab.pipeline import DEMO, RunConfig, load_config, run
+    from trimtab.report.data import Report, read_report
+    from trimtab.steering import Steering
+    from trimtab.traces import Problem, Trace, Verdict
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "trimtab.gate": ("ALWAYS", "NEVER", "Gate"),
+    "trimtab.model": ("OpenModel", "attach", "examine", "open_model"),
+    "trimtab.neurons": ("ModelIdentity", "NeuronSet"),
+    "trimtab.report.data": ("Report", "read_report"),
+    "trimtab.pipeline": ("DEMO", "RunConfig", "load_config", "run"),
+    "trimtab.steering": ("Steering",),
+    "trimtab.traces": ("Problem", "Trace", "Verdict"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ALWAYS",
+    "DEMO",
+    "NEVER",
+    "Gate",
+    "ModelIdentity",
+    "NeuronSet",
+    "OpenModel",
+    "Problem",
+    "Report",
+    "RunConfig",
+    "Steering",
+    "Trace",
+    "Verdict",
+    "attach",
+    "examine",
+    "load_config",
+    "open_model",
+    "read_report",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'trimtab' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,75 @@
+"""``trimtab generate``."""
+
+import click
+
+from trimtab.cli.options import model_options, output_options
+from trimtab.cli.output import Output
+
+
+@click.command("generate")
+@click.argument("model")
+@click.argument("prompt")
+@click.option("--steering", required=True, help="Artifact: a folder or a hub repository.")
+@click.option("--side-by-side", is_flag=True, help="Show the unsteered chain too.")
+@click.option("--strength", type=float, help="Another strength than the artifact's.")
+@click.option(
+    "--gate", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="Ask the gate, or force it."
+)
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("--temperature", type=click.FloatRange(min=0.0), default=0.0, show_default=True, help="0 is greedy.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@model_options
+@output_options
+def generate(
+    model: str,
+    prompt: str,
+    steering: str,
+    side_by_side: bool,
+    strength: float | None,
+    gate: str,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    dtype: str,
+    device: str,
+    revision: str | None,
+    trust_remote_code: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Answer PROMPT with MODEL under a steering, and say what the gate saw."""
+    from trimtab.model import open_model
+    from trimtab.sampling import Request, SamplingSettings, generate_batch
+    from trimtab.steering import Steering
+    from trimtab.tasks import render_prompt
+    from trimtab.testbed.models import resolve
+
+    opened = open_model(resolve(model), revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    loaded = Steering.from_pretrained(steering)
+    loaded = loaded if strength is None else loaded.with_strength(strength)
+    settings = SamplingSettings(n=1, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    request = Request("prompt/0", render_prompt(opened.tokenizer, prompt), seed)
+    steered = generate_batch(opened, [request], settings, loaded, gate)[0]  # type: ignore[arg-type]
+    result: dict[str, object] = {
+        "p_fail": steered.p_fail,
+        "threshold": loaded.gate.threshold if loaded.gate.kind == "logistic" else None,
+        "steered": opened.tokenizer.decode(list(steered.response_ids), skip_special_tokens=True),
+    }
+    if side_by_side:
+        bare = generate_batch(opened, [request], settings)[0]
+        result["unsteered"] = opened.tokenizer.decode(list(bare.response_ids), skip_special_tokens=True)
+    Output(as_json, quiet).data(result, _text(result, gate))
+
+
+def _text(result: dict[str, object], gate: str) -> str:
+    lines = []
+    if result["p_fail"] is not None:
+        p_fail, threshold = float(str(result["p_fail"])), float(str(result["threshold"]))
+        fires = "fires" if p_fail >= threshold else "stays closed"
+        lines.append(f"p(fail) {p_fail:.3f}, threshold {threshold:.3f}: the gate {fires}")
+    elif gate != "auto":
+        lines.append(f"gate forced {gate}")
+    if "unsteered" in result:
+        lines += ["", "unsteered:", str(result["unsteered"])]
+    lines += ["", "steered:", str(result["steered"])]
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""The entry point: a group whose commands are imported when they are called, so that ``--help`` is quick."""
+
+import importlib
+import logging
+import sys
+
+import click
+
+from trimtab import __version__
+from trimtab.errors import TrimtabError
+
+STAGE_HELP = {
+    "problems": "Load the problems of a run.",
+    "sample": "Sample traces for the find split, or import those of a file.",
+    "grade": "Give every trace a verdict and its reason.",
+    "contrast": "Choose the correct and incorrect traces to compare.",
+    "record": "Record the moments of every FFN neuron.",
+    "rank": "Rank the neurons by each criterion.",
+    "gate": "Fit the gate that predicts failure from the question alone.",
+    "tune": "Choose criterion, K and strength on the tune split.",
+    "evaluate": "Open the test split: every arm on the same problems.",
+    "report": "Write report.html and report.json.",
+}
+COMMANDS = {
+    "demo": ("trimtab.cli.demo", "demo", "Run the whole line on the bundled reasoner."),
+    "run": ("trimtab.cli.run", "run_command", "Run the whole line from a configuration."),
+    "generate": ("trimtab.cli.generate", "generate", "Generate with a steering, side by side with the bare model."),
+    "show": ("trimtab.cli.show", "show", "Print a steering artifact."),
+    "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
+    **{stage: ("trimtab.cli.stages", f"{stage}_command", text) for stage, text in STAGE_HELP.items()},
+}
+
+
+class LazyGroup(click.Group):
+    """Lists commands by name and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        return getattr(importlib.import_module(module), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="trimtab")
+def trimtab() -> None:
+    """Find the few neurons that decide whether a model reasons right, steer them only when it is about to fail, and test whether
+    it helped.
+    """
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 ok, 1 failure, 2 usage, 130 Ctrl-C."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        trimtab.main(standalone_mode=False)
+    except TrimtabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except click.exceptions.Abort:
+        print("stopped; what was finished is kept, run the same command with --resume to go on", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""``trimtab show``."""
+
+from dataclasses import asdict
+
+import click
+import numpy as np
+
+from trimtab.cli.options import output_options
+from trimtab.cli.output import Output
+from trimtab.steering import Steering
+
+
+@click.command("show")
+@click.argument("steering")
+@output_options
+def show(steering: str, as_json: bool, quiet: bool) -> None:
+    """Print an artifact: STEERING is a folder or a hub repository."""
+    loaded = Steering.from_pretrained(steering)
+    facts = describe(loaded)
+    top = [
+        f"  layer {layer:>3}  index {index:>6}  dgain {dgain:+.4f}  shift {shift:+.4f}"
+        for layer, index, dgain, shift in zip(*(c[:20].tolist() for c in _columns(loaded)), strict=True)
+    ]
+    lines = [f"{name:<16}{value}" for name, value in facts.items() if name != "facts"]
+    Output(as_json, quiet).data(facts, "\n".join([*lines, "strongest neurons (at unit strength):", *top]))
+
+
+def describe(steering: Steering) -> dict[str, object]:
+    """What an artifact holds, as plain values."""
+    layers, counts = np.unique(steering.layer, return_counts=True)
+    gate = steering.gate
+    return {
+        "model": steering.model.name,
+        "architecture": steering.model.architecture,
+        "fingerprint": steering.model.fingerprint,
+        "neurons": len(steering),
+        "share": len(steering) / steering.model.n_neurons,
+        "layers": dict(zip(layers.tolist(), counts.tolist(), strict=True)),
+        "strength": steering.strength,
+        "scope": steering.scope,
+        "gate": gate.kind
+        if gate.kind != "logistic"
+        else f"logistic, {len(gate.layer)} features, fires at p(fail) >= {gate.threshold:.3f}",
+        "facts": {**steering.facts, "model": asdict(steering.model)},
+    }
+
+
+def _columns(steering: Steering) -> tuple[np.ndarray, ...]:
+    return steering.layer, steering.index, steering.dgain, steering.shift

@@ -1,0 +1,33 @@
+"""The down projections' weights, in one orientation whatever the module."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from trimtab.errors import ModelError
+from trimtab.model.opening import OpenModel
+
+
+def down_weights(opened: OpenModel, layers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+    """``W`` of each layer, float32 ``[d_model, d_ff]``, so that ``W[:, S] @ shift`` is what a shift adds to the residual stream.
+
+    Raises:
+        ModelError: a quantised down projection, whose weight is not a plain matrix.
+    """
+    weights = {}
+    for layer in layers:
+        module = opened.layout.down[layer]
+        if type(module) is nn.Linear:
+            weight = module.weight
+        elif isinstance(module, Conv1D):
+            weight = module.weight.T
+        else:
+            raise ModelError(
+                f"the down projection of layer {layer} is a {type(module).__name__}, whose weight cannot be read as a matrix; "
+                "open the model without quantisation to match the norms of random controls"
+            )
+        weights[layer] = weight.detach().float().cpu().numpy()
+    return weights

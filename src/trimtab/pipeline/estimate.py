@@ -1,0 +1,101 @@
+"""``--dry-run``: what a run will cost, before it costs anything."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trimtab.model import OpenModel
+from trimtab.pipeline.config import RunConfig, Stage
+from trimtab.pipeline.line import open_configured
+from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
+from trimtab.tasks import load_problems
+from trimtab.tasks.files import read_rows
+from trimtab.traces import Problem, Split
+
+PROBE_TOKENS = 16
+BYTES_PER_MOMENT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Upper bounds: every chain is taken to run to ``max_new_tokens``.
+
+    Args:
+        tokens: generated tokens by stage.
+        disk_bytes: of the moments, by far the largest files.
+        memory_bytes: weights and the key-value cache of one batch.
+        tokens_per_second: measured on one short batch; 0 when nothing is generated.
+        seconds: tokens over that speed.
+    """
+
+    tokens: dict[str, int]
+    disk_bytes: int
+    memory_bytes: int
+    tokens_per_second: float
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{stage:<12}{tokens:>14,} tokens at most" for stage, tokens in self.tokens.items()]
+        lines += [
+            f"{'disk':<12}{self.disk_bytes / 1e6:>14,.1f} MB at most",
+            f"{'memory':<12}{self.memory_bytes / 1e6:>14,.1f} MB for weights and one batch's cache",
+            f"{'speed':<12}{self.tokens_per_second:>14,.0f} tokens/s, measured on one short batch",
+            f"{'time':<12}{self.seconds:>14,.0f} s at most",
+        ]
+        return "\n".join(lines)
+
+
+def estimate(config: RunConfig, until: Stage) -> Estimate:
+    """Count tokens, bytes and time of a run without writing anything."""
+    opened = open_configured(config.model)
+    if config.traces.path:
+        n_traces = sum(1 for _ in read_rows(Path(config.traces.path)))
+        return Estimate({}, _disk(config, opened, n_traces, 0), _weights(opened), 0.0, 0.0)
+    problems = load_problems(config.task)
+    counts = {split: sum(p.split is split for p in problems) for split in Split}
+    limit, arms = config.sampling.max_new_tokens, 5 + 2 * config.evaluation.random_sets
+    grid = len(config.ranking.criteria) * len(config.tune.k) * len(config.tune.strengths) + 1
+    greedy = counts[Split.FIND] + counts[Split.TUNE] if config.gate.kind == "logistic" else 0
+    tokens = {
+        "sample": (counts[Split.FIND] * config.sampling.n + greedy) * limit,
+        "tune": min(counts[Split.TUNE], config.tune.problems) * grid * limit if until in ("tune", "evaluate", "report") else 0,
+        "evaluate": counts[Split.TEST] * arms * limit if until in ("evaluate", "report") else 0,
+    }
+    speed = _speed(opened, problems, config.sampling)
+    return Estimate(
+        tokens=tokens,
+        disk_bytes=_disk(config, opened, counts[Split.FIND] * config.sampling.n, greedy),
+        memory_bytes=_weights(opened) + _cache(opened, config.sampling.batch_tokens),
+        tokens_per_second=speed,
+        seconds=sum(tokens.values()) / speed,
+    )
+
+
+def _disk(config: RunConfig, opened: OpenModel, n_traces: int, n_prompts: int) -> int:
+    per_trace = len(config.recording.scopes) * len(config.recording.moments)
+    return (n_traces * per_trace + n_prompts) * opened.identity.n_neurons * BYTES_PER_MOMENT
+
+
+def _weights(opened: OpenModel) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in opened.model.parameters())
+
+
+def _cache(opened: OpenModel, tokens: int) -> int:
+    text = opened.model.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * opened.n_layers * heads * width * tokens * opened.model.dtype.itemsize
+
+
+def _speed(opened: OpenModel, problems: list[Problem], sampling: SamplingSettings) -> float:
+    """Tokens per second of one full-width batch over a few steps."""
+    probe = sampling.greedy().model_copy(update={"max_new_tokens": min(PROBE_TOKENS, sampling.max_new_tokens)})
+    rows = max(1, sampling.batch_tokens // (sampling.max_new_tokens + 64))
+    requests, _ = plan_requests(opened, problems[:rows], probe)
+    start = time.perf_counter()
+    generations = generate_batch(opened, list(requests.values()), probe)
+    return sum(len(g.response_ids) for g in generations) / (time.perf_counter() - start)

@@ -1,0 +1,135 @@
+"""The report as one HTML file that loads nothing from anywhere, and its JSON twin."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from trimtab.errors import InputError
+from trimtab.report import wording
+from trimtab.report.data import Report
+from trimtab.store import write_json, write_text
+
+if TYPE_CHECKING:
+    from trimtab.report.theme import Drawing
+
+# one button, to save a figure; drag zooms and a double click goes back
+CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage"]]}
+
+
+def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
+    """Write ``report.json`` and ``report.html``, each whole or not at all; the same report gives the same bytes.
+
+    Returns:
+        The paths of the JSON and of the HTML.
+
+    Raises:
+        InputError: plotly is not installed; nothing is written.
+        StoreError: the folder cannot be written.
+    """
+    page = render_html(report)
+    data_path, page_path = folder / "report.json", folder / "report.html"
+    write_json(data_path, report.model_dump(mode="json"))
+    write_text(page_path, page)
+    return data_path, page_path
+
+
+def render_html(report: Report) -> str:
+    """The page: verdict, caveats, arms, figures, tables, examples.
+
+    All text of the report is escaped, and the page's content security policy forbids every request, so hostile text can neither
+    run nor call home.
+
+    Raises:
+        InputError: plotly is not installed.
+    """
+    drawings, plotly_js = _draw(report)
+    lead, figures, rest = split_sentence(report)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            lead=lead,
+            figures=figures,
+            rest=rest,
+            base=wording.base_arm(report),
+            labels={row.arm: wording.arm_label(report, row.arm) for row in report.arms},
+            spread=[
+                (wording.arm_label(report, kind).partition(" (")[0], *numbers) for kind, *numbers in wording.random_spread(report)
+            ],
+            has_steps=any(row.steps_right is not None for row in report.arms),
+            has_gate=any(row.firing_rate is not None for row in report.arms),
+            drawings=drawings,
+            plots=[plot_json(drawing) for drawing in drawings],
+            config=CONFIG,
+            plotly_js=Markup(plotly_js),
+            seconds=sorted(report.run.seconds.items(), key=lambda item: (-item[1], item[0])),
+        )
+    )
+
+
+def split_sentence(report: Report) -> tuple[str, str, str]:
+    """The verdict's sentence in three sizes of type: its word, the figures, and what follows.
+
+    Example:
+        ``"Helps: accuracy went from ... With n = ..."`` gives ``("Helps", "accuracy went from ...", "With n = ...")``.
+    """
+    word = report.verdict.word.capitalize()
+    first, stop, rest = report.verdict.sentence.partition(". ")
+    return word, first.removeprefix(f"{word}: ") + stop.rstrip(), rest
+
+
+def plot_json(drawing: "Drawing") -> Markup:
+    """A figure as JSON that is safe within a script element."""
+    figure = json.loads(str(drawing.figure.to_json()))
+    text = json.dumps({"data": figure["data"], "layout": figure["layout"]}, separators=(",", ":"), sort_keys=True)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _draw(report: Report) -> "tuple[list[Drawing], str]":
+    try:
+        # here, so that the terminal's table and the JSON work without plotly
+        from plotly.offline import get_plotlyjs
+
+        from trimtab.report.figures import draw
+    except ModuleNotFoundError as cause:
+        if (cause.name or "").partition(".")[0] != "plotly":
+            raise
+        raise InputError(
+            "the HTML report draws with plotly, which is not installed; run: pip install 'trimtab[report]'"
+        ) from cause
+    return draw(report), get_plotlyjs()
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("trimtab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        percent=wording.percent,
+        points=wording.points,
+        p_value=wording.p_value,
+        count=wording.count,
+        significant=wording.significant,
+        duration=wording.duration,
+        tight=wording.tight,
+    )
+    environment.globals.update(
+        percent_interval=wording.percent_interval,
+        points_interval=wording.points_interval,
+        is_random=wording.is_random,
+        ordered_groups=wording.ordered_groups,
+        flip_counts=wording.flip_counts,
+        dash=wording.DASH,
+    )
+    return environment

@@ -1,0 +1,15 @@
+"""Colours that the figures, the SVG and the page share."""
+
+from trimtab.evaluation.arms import ALWAYS, GATED, NEGATIVE, UNSTEERED
+
+# Okabe and Ito (2008), told apart with every common colour blindness
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+INK, GREY, FAINT, GRID = "#1f2328", "#6e7681", "#BDBDBD", "#E6E8EA"
+
+_ARM_COLOURS = {UNSTEERED: BLACK, ALWAYS: SKY, GATED: BLUE, NEGATIVE: VERMILLION}
+
+
+def arm_colour(arm: str, random: bool) -> str:
+    """The colour of an arm, the same in every picture; random sets are grey."""
+    return GREY if random else _ARM_COLOURS.get(arm, ORANGE)

@@ -1,0 +1,195 @@
+"""Streamed moments against a naive loop that keeps every activation of every token."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_models import D_FF, N_LAYERS, VOCABULARY, tiny, word_tokenizer
+from tiny_testbed import tree_bytes
+from trimtab.errors import ConfigError, InputError
+from trimtab.model import OpenModel, open_model
+from trimtab.moments import MOMENTS
+from trimtab.recording import RecordingSettings, record_batch, record_prompts, record_traces
+from trimtab.recording import record as module
+from trimtab.store import read_arrow
+from trimtab.traces import Trace
+
+SCOPES = ("all", "response", "last-prompt")
+
+
+@pytest.fixture(params=["qwen3", "llama"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> OpenModel:
+    tiny(request.param).save_pretrained(tmp_path / "model")
+    word_tokenizer(pad_token="w0", eos_token="w1").save_pretrained(tmp_path / "model")
+    return open_model(tmp_path / "model")
+
+
+def _trace(name: str, prompt: int, response: int, seed: int = 0) -> Trace:
+    ids = np.random.default_rng(seed).integers(2, VOCABULARY, prompt + response).tolist()
+    return Trace(name, name, 0, tuple(ids[:prompt]), tuple(ids[prompt:]), "", "stop")
+
+
+TRACES = [_trace("a", 5, 9), _trace("b", 3, 2, 1), _trace("c", 12, 6, 2), _trace("d", 1, 4, 3)]
+
+
+def _activations(opened: OpenModel, trace: Trace) -> np.ndarray:
+    """Every activation of one trace run alone, float64 ``[token, layer, d_ff]``."""
+    kept: list[np.ndarray] = []
+    hooks = [
+        block.mlp.down_proj.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0][0].double().numpy()))
+        for block in opened.model.model.layers
+    ]
+    with torch.no_grad():
+        opened.model(input_ids=torch.tensor([[*trace.prompt_ids, *trace.response_ids[:-1]]]))
+    for hook in hooks:
+        hook.remove()
+    return np.stack(kept, 1)
+
+
+def test_moments_of_every_scope_equal_the_naive_loop(opened: OpenModel) -> None:
+    recorded = record_batch(opened, TRACES, SCOPES, MOMENTS)
+    assert set(recorded) == set(SCOPES)
+    for row, trace in enumerate(TRACES):
+        kept, prompt = _activations(opened, trace), len(trace.prompt_ids)
+        tokens = {
+            "all": range(len(kept)),
+            "response": [t for t in range(len(kept)) if t >= prompt],
+            "last-prompt": [prompt - 1],
+        }
+        for scope, moments in recorded.items():
+            expected = {name: np.zeros((N_LAYERS, D_FF)) for name in MOMENTS}
+            for token in tokens[scope]:
+                expected["sum"] += kept[token]
+                expected["magnitude"] += np.abs(kept[token])
+                expected["square"] += kept[token] ** 2
+            assert moments.count[row] == len(tokens[scope])
+            for name in MOMENTS:
+                actual = getattr(moments, name)[row]
+                assert actual.dtype == np.float32
+                np.testing.assert_allclose(actual, expected[name], rtol=2e-4, atol=2e-5)
+
+
+def test_a_trace_is_recorded_alike_in_any_batch(opened: OpenModel) -> None:
+    together = record_batch(opened, TRACES, SCOPES, ("sum",))
+    for row, trace in enumerate(TRACES):
+        for scope, alone in record_batch(opened, [trace], SCOPES, ("sum",)).items():
+            np.testing.assert_allclose(together[scope].sum[row], alone.sum[0], rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_moments_asked_for(opened: OpenModel) -> None:
+    moments = record_batch(opened, TRACES, ("all",), ("magnitude",))["all"]
+    assert moments.sum is None
+    assert moments.square is None
+    assert moments.magnitude.shape == (4, N_LAYERS, D_FF)
+    for unknown in (("mean",), ()):
+        with pytest.raises(InputError, match="accepted: sum, magnitude, square"):
+            record_batch(opened, TRACES, ("all",), unknown)
+
+
+def test_hooks_are_gone_afterwards(opened: OpenModel) -> None:
+    record_batch(opened, TRACES, SCOPES, MOMENTS)
+    assert not any(module._forward_pre_hooks for module in opened.layout.down)
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_nan_weights_name_trace_and_layer(opened: OpenModel, layer: int) -> None:
+    opened.model.model.layers[layer].mlp.up_proj.weight.data[3, 0] = float("nan")
+    with pytest.raises(InputError, match=f"trace a has activations that are NaN or infinite, first in layer {layer}; record in"):
+        record_batch(opened, TRACES, ("all",), ("sum",))
+    assert not any(module._forward_pre_hooks for module in opened.layout.down)
+
+
+@pytest.mark.parametrize("bad", [VOCABULARY, -1])
+def test_ids_of_another_vocabulary(opened: OpenModel, bad: int) -> None:
+    trace = replace(TRACES[0], prompt_ids=(3, bad, 4))
+    with pytest.raises(InputError, match=f"trace a has token ids outside 0..{VOCABULARY - 1}: they are of another tokenizer"):
+        record_batch(opened, [TRACES[1], trace], ("all",), ("sum",))
+
+
+def test_empty_scopes(opened: OpenModel) -> None:
+    with pytest.raises(InputError, match="trace a has no token in the scope 'response'; its response is too short"):
+        record_batch(opened, [_trace("a", 4, 1)], ("response",), ("sum",))
+    with pytest.raises(InputError, match="trace a has no token in the scope 'last-prompt'"):
+        record_batch(opened, [_trace("a", 0, 4)], ("last-prompt",), ("sum",))
+    assert record_batch(opened, [_trace("a", 4, 1)], ("all",), ("sum",))["all"].count.tolist() == [4]
+
+
+SETTINGS = RecordingSettings(scopes=("all", "response"), moments=("sum", "square"), batch_tokens=30)
+
+
+def test_a_recording_on_disk(opened: OpenModel, tmp_path: Path) -> None:
+    recording = record_traces(opened, TRACES, SETTINGS, tmp_path / "r")
+    direct = record_batch(opened, TRACES, SETTINGS.scopes, SETTINGS.moments)
+    place = {trace.id: row for row, trace in enumerate(TRACES)}
+    for scope in SETTINGS.scopes:
+        seen = []
+        for ids, moments in recording.stream(scope):
+            rows = [place[trace_id] for trace_id in ids]
+            seen += ids
+            assert moments.count.tolist() == direct[scope].count[rows].tolist()
+            np.testing.assert_allclose(moments.sum, direct[scope].sum[rows], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(moments.square, direct[scope].square[rows], rtol=1e-4, atol=1e-5)
+            assert moments.magnitude is None
+        assert sorted(seen) == ["a", "b", "c", "d"]
+    with pytest.raises(InputError, match="holds the scopes all, response, not 'last-prompt'; record again"):
+        next(recording.stream("last-prompt"))
+    index = read_arrow(tmp_path / "r" / "index.parquet").to_pylist()
+    assert {(row["trace_id"], row["problem_id"]) for row in index} == {(t.id, t.problem_id) for t in TRACES}
+    for row in index:
+        assert list(recording.stream("all"))[row["part"]][0][row["row"]] == row["trace_id"]
+
+
+def test_last_prompt_tokens(opened: OpenModel, tmp_path: Path) -> None:
+    prompts = {trace.id: trace.prompt_ids for trace in TRACES}
+    recording = record_prompts(opened, prompts, tmp_path / "p", batch_tokens=12)
+    features = recording.last_prompt(["c", "a", "d"])
+    assert features.shape == (3, N_LAYERS, D_FF)
+    for row, trace in zip(features, (TRACES[2], TRACES[0], TRACES[3]), strict=True):
+        alone = _activations(opened, replace(trace, response_ids=(2,)))[-1]
+        np.testing.assert_allclose(row, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_gate_reads_is_what_a_trace_passed_through(opened: OpenModel, tmp_path: Path) -> None:
+    """The recorded last prompt token is the one that the response continues from."""
+    recording = record_prompts(opened, {"a": TRACES[0].prompt_ids}, tmp_path / "p")
+    whole = record_batch(opened, [TRACES[0]], ("last-prompt",), ("sum",))["last-prompt"]
+    np.testing.assert_allclose(recording.last_prompt(["a"]), whole.sum, rtol=1e-4, atol=1e-5)
+
+
+def test_resume_after_an_exception_ends_with_the_same_bytes(
+    opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_traces(opened, TRACES, SETTINGS, tmp_path / "undisturbed")
+    calls = []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return record_batch(*args)
+
+    monkeypatch.setattr(module, "record_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        record_traces(opened, TRACES, SETTINGS, tmp_path / "resumed")
+    assert len(list((tmp_path / "resumed").glob("part-*"))) == 1
+    record_traces(opened, TRACES, SETTINGS, tmp_path / "resumed")
+    assert tree_bytes(tmp_path / "resumed") == tree_bytes(tmp_path / "undisturbed")
+
+
+def test_another_plan_is_refused(opened: OpenModel, tmp_path: Path) -> None:
+    record_traces(opened, TRACES, SETTINGS, tmp_path)
+    with pytest.raises(ConfigError, match="another plan: .*moments"):
+        record_traces(opened, TRACES, RecordingSettings(moments=("sum",), batch_tokens=30), tmp_path)
+
+
+def test_batches_hold_their_budget(opened: OpenModel, tmp_path: Path) -> None:
+    recording = record_traces(opened, TRACES, SETTINGS, tmp_path)
+    length = {t.id: len(t.prompt_ids) + len(t.response_ids) - 1 for t in TRACES}
+    parts = [ids for ids, _ in recording.stream("all")]
+    assert all(len(ids) * max(length[i] for i in ids) <= 30 for ids in parts)
+    longest = [max(length[i] for i in ids) for ids in parts]
+    assert all(a >= b for a, b in pairwise(longest))

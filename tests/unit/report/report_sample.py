@@ -1,0 +1,204 @@
+"""A made-up report for the tests of the report package."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trimtab.report import (
+    ArmRow,
+    CalibrationRow,
+    CriterionRow,
+    DoseRow,
+    EstimateRow,
+    Example,
+    FlipsReport,
+    GateReport,
+    NeuronRow,
+    NeuronsReport,
+    Report,
+    RunReport,
+    TuneReport,
+    TuneRow,
+    UnscoredBounds,
+    VerdictReport,
+)
+from trimtab.store import ModelRecord
+
+N = 1200
+
+
+@dataclass(frozen=True)
+class Names:
+    """Strings that come from outside, to be made hostile by a test."""
+
+    model: str = "testbed:reasoner"
+    domain: str = "register programs"
+    criterion: str = "mean-difference"
+    arm: str = "adaras"
+    chain: str = "<think> a ~ 4 b ~ 1 c = 5 </think> 5"
+
+
+def arm(name: str, accuracy: float, gain: float, p: float, fixed: int, broken: int, fires: float | None = None) -> ArmRow:
+    """A row with intervals of plausible width."""
+    half = 1.96 * (accuracy * (1 - accuracy) / N) ** 0.5
+    return ArmRow(
+        arm=name,
+        n=N,
+        accuracy=accuracy,
+        low=accuracy - half,
+        high=min(1.0, accuracy + half),
+        gain=gain,
+        gain_low=gain - 0.02,
+        gain_high=gain + 0.02,
+        p=p,
+        fixed=fixed,
+        broken=broken,
+        unscored=0,
+        truncated=7,
+        tokens_per_answer=31.44,
+        firing_rate=fires,
+        steps_right=accuracy - 0.01,
+    )
+
+
+def make_report(names: Names = Names(), gate: bool = True, unscored: bool = False) -> Report:
+    """A whole report; every section is filled."""
+    points = [
+        TuneRow(criterion=criterion, k=k, strength=s, n=250, unsteered=0.632, always=best, gated=best - 0.01)
+        for criterion, height in ((names.criterion, 0.34), ("mean-difference-polarity", 0.07), ("paired-t", 0.31))
+        for k in (5, 20, 50)
+        for s in (1.0, 3.0, 10.0, 30.0)
+        for best in [round(0.632 + height * np.exp(-((np.log(s / 12) / 1.2) ** 2)) * (1 - abs(k - 20) / 60), 3)]
+    ]
+    chosen = max(points, key=lambda point: point.gated)
+    arms = [
+        arm("unsteered", 0.6325, 0.0, 1.0, 0, 0),
+        arm("always", 0.996, 0.3635, 1e-120, 438, 2),
+        arm("gated", 0.9842, 0.3517, 3e-118, 424, 2, fires=0.412),
+        arm("negative", 0.2942, -0.3383, 2e-90, 21, 427),
+        arm(names.arm, 0.709, 0.0765, 0.0345678, 130, 38),
+        arm("random", 0.582, -0.0505, 0.25, 61, 122),
+        arm("random-norm", 0.611, -0.0215, 0.41, 66, 92),
+    ]
+    return Report(
+        verdict=VerdictReport(
+            word="helps",
+            sentence="Helps: accuracy went from 63.2 % to 98.4 %, a gain of +35.2 points (95 % interval +32.4 to +37.9; "
+            "exact McNemar p < 0.0001; 424 fixed, 2 broken, n = 1200). "
+            "With n = 1200 this test finds a true gain of 4.8 points in 80 % of cases.",
+            n=N,
+            minimum_detectable_gain=0.0479,
+            bounds=UnscoredBounds(
+                base_low=0.6325, base_high=0.634, arm_low=0.9842, arm_high=0.985, gain_low=0.35, gain_high=0.3525
+            )
+            if unscored
+            else None,
+        ),
+        claims=(
+            "This is a positive control: the failures of this small model were taught by its training text. "
+            "It is not evidence that steering helps your model.",
+        ),
+        arms=tuple(arms),
+        random_gains={"random": (-0.124, 0.035, -0.02, -0.09, -0.0535), "random-norm": (-0.05, 0.012, -0.031, -0.0185, -0.02)},
+        gate=_gate() if gate else None,
+        neurons=_neurons(names.criterion),
+        tune=TuneReport(
+            points=tuple(points),
+            chosen=chosen,
+            dose=tuple(
+                DoseRow(strength=s, accuracy=a, n=250)
+                for s, a in ((-10, 0.29), (-3, 0.41), (-1, 0.55), (0, 0.632), (1, 0.71), (3, 0.88), (10, 0.97), (30, 0.81))
+            ),
+        ),
+        criteria=tuple(
+            CriterionRow(
+                criterion=name,
+                best=max((p for p in points if p.criterion == name), key=lambda p: p.gated),
+                test={names.criterion: arms[2], "mean-difference-polarity": arms[4]}.get(name),
+            )
+            for name in dict.fromkeys(point.criterion for point in points)
+        ),
+        flips=_flips(names.domain),
+        run=_run(names.model),
+        examples=(
+            Example(
+                problem_id="7c1e",
+                question="<u> Evaluate 5 a -9 b +6 c -6 </u>",
+                gold="5",
+                unsteered=names.chain,
+                steered="<think> a = 6 b = 2 c = 5 </think> 5",
+                kind="fixed",
+                p_fail=0.871,
+            ),
+        ),
+    )
+
+
+def _gate() -> GateReport:
+    grid = np.linspace(0, 1, 60)
+    return GateReport(
+        split="test",
+        n=N,
+        n_failed=441,
+        auroc=EstimateRow(value=0.916, low=0.9, high=0.931),
+        text_auroc=EstimateRow(value=0.88, low=0.861, high=0.898),
+        difference=EstimateRow(value=0.036, low=0.021, high=0.051),
+        brier=0.101,
+        text_brier=0.124,
+        threshold=0.43,
+        firing_rate=0.412,
+        calibration=tuple(
+            CalibrationRow(predicted=x, observed=min(1, round(x * 1.05, 3)), n=120) for x in np.linspace(0.03, 0.95, 10).tolist()
+        ),
+        roc=tuple((x, x**0.1) for x in grid.tolist()),
+        text_roc=tuple((x, x**0.16) for x in grid.tolist()),
+    )
+
+
+def _neurons(criterion: str) -> NeuronsReport:
+    return NeuronsReport(
+        criterion=criterion,
+        k=20,
+        share=20 / 1536,
+        strength=10.0,
+        scope="generated",
+        layer_counts=(0, 1, 4, 15),
+        top=tuple(
+            NeuronRow(layer=3, index=17 * i, good=0.4 - i / 50, bad=-0.2, delta=0.6 - i / 50, score=0.6 - i / 50)
+            for i in range(20)
+        ),
+        contrast={"traces": 3000, "problems": 240, "correct": 481, "incorrect": 481, "truncated_left_out": 12},
+    )
+
+
+def _flips(domain: str) -> FlipsReport:
+    def row(fixed: int, broken: int, wrong: int, right: int) -> dict[str, int]:
+        return {"fixed": fixed, "broken": broken, "still wrong": wrong, "still right": right}
+
+    return FlipsReport(
+        by_domain={domain: row(80, 0, 4, 120), "cup swaps": row(150, 1, 3, 260), "dates": row(194, 1, 10, 377)},
+        by_difficulty={"10": row(100, 1, 9, 100), "2": row(124, 0, 0, 420), "4": row(200, 1, 8, 237)},
+        by_source={"style": row(420, 0, 2, 0), "misconception": {"fixed": 4, "still wrong": 9}, "none": row(0, 2, 0, 757)},
+    )
+
+
+def _run(model: str) -> RunReport:
+    return RunReport(
+        model=ModelRecord(
+            name=model,
+            revision=None,
+            architecture="Qwen3ForCausalLM",
+            fingerprint="9f1c" * 8,
+            n_layers=4,
+            d_model=128,
+            d_ff=384,
+            vocab_size=81,
+        ),
+        task="testbed",
+        config_digest="ab" * 32,
+        samples={"sampled": 3000, "greedy-find": 500, "greedy-tune": 400, "contrast": 962},
+        seconds={"sample": 61.2, "tune": 95.0, "evaluate": 7500.0, "rank": 0.4},
+        versions={"trimtab": "0.1.0", "torch": "2.13.0", "transformers": "5.19.0"},
+        ledger_openings=1,
+        command="trimtab run --config run.toml --out runs/demo",
+    )

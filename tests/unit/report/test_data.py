@@ -1,0 +1,93 @@
+"""The report's data: exact round trips, and fields that match what they are made from."""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from report_sample import make_report
+
+from trimtab.errors import StoreError
+from trimtab.evaluation.summary import ArmSummary
+from trimtab.evaluation.tune import TunePoint
+from trimtab.gating import assess
+from trimtab.report import ArmRow, CriterionRow, GateReport, Report, TuneRow, read_report
+from trimtab.store import write_json
+
+
+def test_arm_row_takes_a_summary_as_it_is() -> None:
+    summary = ArmSummary("gated", 10, 0.5, 0.2, 0.8, 0.1, -0.1, 0.3, 1.0, 2, 1, 0, 0, 12.5, 0.4, None)
+    assert ArmRow(**summary.to_json()).model_dump() == summary.to_json()
+    assert list(ArmRow.model_fields) == [field.name for field in fields(ArmSummary)]
+
+
+def test_tune_row_takes_a_point_as_it_is() -> None:
+    point = TunePoint("mean-difference", 5, 3.0, 250, 0.6, 0.9, 0.8)
+    assert TuneRow(**asdict(point)).model_dump() == asdict(point)
+
+
+def test_gate_takes_an_assessment_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    failed = np.arange(40) % 2 == 0
+    assessment = assess(failed, np.clip(0.3 * failed + rng.uniform(0, 0.7, 40), 0, 1), rng.uniform(0, 1, 40))
+    gate = GateReport(**asdict(assessment), split="test", threshold=0.5, firing_rate=0.25)
+    assert gate.roc == assessment.roc
+    assert gate.difference.low == assessment.difference.low
+    assert gate.beats_text == assessment.beats_text
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_json_round_trip_is_exact(tmp_path: Path, gate: bool) -> None:
+    report = make_report(gate=gate, unscored=True)
+    path = tmp_path / "report.json"
+    write_json(path, report.model_dump(mode="json"))
+    again = read_report(path)
+    assert again == report
+    first = path.read_bytes()
+    write_json(path, again.model_dump(mode="json"))
+    assert path.read_bytes() == first
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.text())
+def test_numbers_and_text_survive_json(number: float, text: str) -> None:
+    row = TuneRow(criterion=text, k=1, strength=number, n=1, unsteered=number, always=number, gated=number)
+    assert CriterionRow.model_validate_json(CriterionRow(criterion=text, best=row).model_dump_json()).best == row
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"surprise": 1}, "surprise"),
+        ({"format": 2}, "format"),
+        ({"claims": None}, "claims"),
+        ({"arms": []}, "arms"),
+        ({"random_gains": {"random": [float("nan")]}}, "random_gains"),
+    ],
+)
+def test_what_does_not_fit_is_named(report: Report, change: dict[str, object], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        Report.model_validate({**report.model_dump(), **change})
+
+
+def test_at_most_four_examples(report: Report) -> None:
+    with pytest.raises(ValidationError, match="examples"):
+        Report.model_validate({**report.model_dump(), "examples": report.model_dump()["examples"] * 5})
+
+
+def test_report_is_frozen(report: Report) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        report.verdict.n = 3
+
+
+def test_truncated_and_foreign_files_are_refused(report: Report, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_json(path, report.model_dump(mode="json"))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(StoreError, match="truncated"):
+        read_report(path)
+    write_json(path, {**report.model_dump(mode="json"), "surprise": 1})
+    with pytest.raises(StoreError, match="surprise"):
+        read_report(path)

@@ -1,0 +1,175 @@
+"""The page: escaped, self-contained, rounded right, and the same for the same data."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_sample import Names, make_report
+
+from trimtab.errors import InputError, StoreError
+from trimtab.report import Report, read_report, render_html, write_report
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} \"' &amp;"
+
+
+class Page(HTMLParser):
+    """Elements, attributes, text and scripts of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self.elements and self.elements[-1][0] == "script" else self.text).append(data)
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_hostile_text_is_escaped() -> None:
+    plain = Page(render_html(make_report()))
+    hostile = Page(render_html(make_report(Names(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE))))
+    # the same elements in the same order: no text became one
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in plain.elements]
+    assert hostile.count("img") == 0
+    assert not any(name.startswith("on") for _, attributes in hostile.elements for name in attributes)
+    assert HOSTILE in hostile.text
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_figures_are_json_that_cannot_leave_its_script() -> None:
+    page = Page(render_html(make_report(Names(domain=HOSTILE, criterion=HOSTILE))))
+    data = [script for script in page.scripts if script.strip().startswith("{")]
+    plots = [attributes["id"] for tag, attributes in page.elements if tag == "div" and attributes.get("class") == "plot"]
+    assert len(data) == len(plots) == 10
+    for script in data:
+        assert "<" not in script
+        assert set(json.loads(script)) == {"data", "layout"}
+
+
+def test_page_loads_nothing() -> None:
+    page = render_html(make_report())
+    assert page.count("plotly.js v") == 1
+    assert "default-src 'none'" in page
+    parsed = Page(page)
+    assert parsed.count("link") == 0
+    for tag, attributes in parsed.elements:
+        assert not {"src", "href", "srcset", "data", "action", "poster", "background"} & set(attributes), tag
+    style = re.findall(r"<style>(.*?)</style>", page, flags=re.S)
+    assert len(style) == 1
+    assert "url(" not in style[0]
+    assert "@import" not in style[0]
+    # plotly's own bundle names map servers that only map figures ask, and the policy above forbids
+    ours = page.replace(max(parsed.scripts, key=len), "")
+    assert "http://" not in ours
+    assert "https://" not in ours
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_table_rounds_right(report: Report) -> None:
+    rows = re.findall(r"<tr.*?</tr>", render_html(report), flags=re.S)
+    cells = {
+        row[0]: row for row in ([_plain(cell) for cell in re.findall(r"<td.*?</td>", row, flags=re.S)] for row in rows) if row
+    }
+    dash = "\u2013"
+    assert cells["Unsteered"][:5] == ["Unsteered", "63.2 % [60.5, 66.0]", dash, dash, dash]
+    assert cells["Steered when the gate fires"] == [
+        "Steered when the gate fires",
+        "98.4 % [97.7, 99.1]",
+        "+35.2 [+33.2, +37.2]",
+        "< 0.001",
+        "424 / 2",
+        "41.2 %",
+        "97.4 %",
+        "31.4",
+        "7",
+        "0",
+    ]
+    assert cells["AdaRAS criterion"][3] == "0.035"
+    assert cells["Random neurons (5 sets)"][3] == "0.25"
+
+
+def _plain(cell: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", cell).replace("&lt;", "<").split())
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_verdict_and_caveat_come_first(report: Report) -> None:
+    text = " ".join(" ".join(Page(render_html(report)).text).replace("\u00a0", " ").split())
+    sentence, claim = "accuracy went from 63.2 % to 98.4 %", report.claims[0]
+    assert 0 < text.index(sentence) < text.index(claim) < text.index("Arms")
+    assert "Helps: accuracy" in text
+    assert "p < 0.0001; 424 fixed, 2 broken, n = 1200)." in text
+    assert "With n = 1200 this test finds" in text
+    assert "gains of 5 sets from \u221212.4 to +3.5" in text
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+@pytest.mark.parametrize("word", ["helps", "no evidence", "hurts", "no verdict"])
+def test_every_verdict_has_its_word(report: Report, word: str) -> None:
+    verdict = {
+        **report.verdict.model_dump(),
+        "word": word,
+        "sentence": f"{word.capitalize()}: as said.",
+        "minimum_detectable_gain": None,
+    }
+    page = render_html(Report.model_validate({**report.model_dump(), "verdict": verdict}))
+    assert f"<b>{word.capitalize()}:</b> as said." in page
+    assert "no gain of any size could have been shown" in page
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_no_gate_no_bounds_no_dose_no_source() -> None:
+    report = make_report(gate=False)
+    tune = report.tune.model_copy(update={"dose": ()})
+    flips = report.flips.model_copy(update={"by_source": None})
+    page = render_html(report.model_copy(update={"tune": tune, "flips": flips, "examples": (), "random_gains": {}}))
+    assert "No gate was fitted" in page
+    for absent in ("plot-roc", "plot-dose", "plot-flips-source", "<h2>Examples</h2>", "Unscored problems"):
+        assert absent not in page
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_bounds_are_shown() -> None:
+    assert "gain +35.0 to +35.2 points" in render_html(make_report(unscored=True))
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_twin_draws_the_same_page(report: Report, tmp_path: Path) -> None:
+    data, page = write_report(report, tmp_path / "new")
+    assert (data.name, page.name) == ("report.json", "report.html")
+    assert sorted(path.name for path in page.parent.iterdir()) == ["report.html", "report.json"]
+    twin = read_report(data)
+    assert twin == report
+    assert render_html(twin) == page.read_text()
+
+
+def test_missing_plotly_says_what_to_install(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ["plotly", *(name for name in sys.modules if name.startswith("plotly."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=re.escape("pip install 'trimtab[report]'")):
+        write_report(report, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_unwritable_folder(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        write_report(report, tmp_path / "file")
+
+
+def test_importing_the_package_loads_neither_plotly_nor_torch() -> None:
+    code = "import sys, trimtab.report; print([name for name in ('plotly', 'torch', 'transformers') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

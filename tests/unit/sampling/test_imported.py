@@ -1,0 +1,130 @@
+"""Traces made elsewhere, AdaRAS's schema among them."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trimtab.errors import InputError, MismatchError, NotEnoughDataError
+from trimtab.model import OpenModel
+from trimtab.sampling import import_traces, read_labels
+from trimtab.tasks import render_prompt
+from trimtab.traces import Split
+
+QUESTION = "now dial 5 : a +6 b -2 as ever ?"
+OTHER = "now dial 6 : a +6 b -2 as ever ?"
+
+
+def _adaras(number: int, good: str, question: str = QUESTION, problem: int = 27, **fields: object) -> dict[str, object]:
+    """A row in AdaRAS's schema: ``answer`` is what the chain came to, ``gold_answer`` what is right."""
+    return {
+        "id": problem,
+        "_id": number,
+        "is_good": good,
+        "question": question,
+        "thinking": "so a 5 +6 gives 1 .",
+        "answer_content": "9",
+        "gold_answer": "9",
+        "answer": "9" if good == "True" else "4",
+        **fields,
+    }
+
+
+def _jsonl(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+ROWS = (_adaras(1, "True"), _adaras(3, "False", answer_content="4"), _adaras(2, "True", OTHER, 100))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_adaras_schema(opened: OpenModel, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"traces{suffix}"
+    if suffix == ".jsonl":
+        _jsonl(path, *ROWS)
+    else:
+        pq.write_table(pa.Table.from_pylist(list(ROWS)), path)
+    problems, traces = import_traces(path, opened)
+    assert [(p.id, p.question, p.answer, p.split) for p in problems] == [
+        ("27", QUESTION, "9", Split.FIND),
+        ("100", OTHER, "9", Split.FIND),
+    ]
+    assert [trace.id for trace in traces] == ["27/0", "27/1", "100/0"]
+    assert [trace.text for trace in traces] == [f"so a 5 +6 gives 1 .</think>{a}" for a in ("9", "4", "9")]
+    assert all(t.prompt_ids == render_prompt(opened.tokenizer, q) for t, q in zip(traces, (QUESTION, QUESTION, OTHER), strict=True))
+    assert all(t.response_ids == tuple(opened.tokenizer.encode(t.text, add_special_tokens=False)) for t in traces)
+    assert {trace.finish for trace in traces} == {"stop"}
+    assert read_labels(path, "is_good") == {"27/0": True, "27/1": False, "100/0": True}
+
+
+def test_adaras_plain_rendering(opened: OpenModel, tmp_path: Path) -> None:
+    _, traces = import_traces(_jsonl(tmp_path / "t.jsonl", *ROWS), opened, rendering="adaras-plain")
+    assert traces[0].prompt_ids == tuple(opened.tokenizer.encode(f"Question: {QUESTION}\nThinking process:"))
+
+
+def test_long_responses_are_cut(opened: OpenModel, tmp_path: Path) -> None:
+    rows = (_adaras(1, "True"), _adaras(2, "False", thinking="so a", answer_content=""))
+    _, traces = import_traces(_jsonl(tmp_path / "t.jsonl", *rows), opened, max_tokens=4)
+    assert [(len(t.response_ids), t.finish) for t in traces] == [(4, "length"), (2, "stop")]
+    whole = import_traces(tmp_path / "t.jsonl", opened)[1][0]
+    assert traces[0].response_ids == whole.response_ids[:4]
+
+
+@pytest.mark.parametrize("name", ["response", "completion", "text"])
+def test_other_names_of_the_response(opened: OpenModel, tmp_path: Path, name: str) -> None:
+    path = _jsonl(tmp_path / "t.jsonl", {"question": QUESTION, "answer": "9", name: "so a </think> 9"})
+    problems, traces = import_traces(path, opened)
+    assert (problems[0].id, traces[0].id, traces[0].text) == ("1", "1/0", "so a </think> 9")
+
+
+def test_token_ids_of_this_tokenizer(opened: OpenModel, tmp_path: Path) -> None:
+    row = {"id": "p", "question": QUESTION, "answer": "9", "prompt_ids": [2, 9, 4], "response_ids": [40, 41]}
+    path = _jsonl(tmp_path / "t.jsonl", {**row, "tokenizer": opened.tokenizer_fingerprint})
+    trace = import_traces(path, opened)[1][0]
+    assert (trace.prompt_ids, trace.response_ids) == ((2, 9, 4), (40, 41))
+    assert trace.text == opened.tokenizer.decode([40, 41])
+
+
+@pytest.mark.parametrize("tokenizer", [{}, {"tokenizer": "another"}])
+def test_token_ids_of_another_tokenizer(opened: OpenModel, tmp_path: Path, tokenizer: dict[str, str]) -> None:
+    row = {"question": QUESTION, "answer": "9", "prompt_ids": [1], "response_ids": [2], **tokenizer}
+    with pytest.raises(MismatchError, match=r"row 1 brings token ids of tokenizer .*Give the text instead"):
+        import_traces(_jsonl(tmp_path / "t.jsonl", row), opened)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"question": None}, "row 1 has none of the fields question, problem, prompt"),
+        ({"thinking": None}, "row 1 has none of the fields response, completion, text"),
+        ({"thinking": "", "answer_content": ""}, "row 1 has an empty response"),
+        ({"gold_answer": None, "answer": None}, "row 1 has none of the fields gold_answer, answer"),
+    ],
+)
+def test_rows_that_cannot_be_used(opened: OpenModel, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        import_traces(_jsonl(tmp_path / "t.jsonl", _adaras(1, "True", **changes)), opened)
+
+
+@pytest.mark.parametrize("ids", ["1 2", [1, "2"], None])
+def test_ids_that_are_none(opened: OpenModel, tmp_path: Path, ids: object) -> None:
+    row = {"question": QUESTION, "answer": "9", "prompt_ids": ids, "response_ids": [2], "tokenizer": opened.tokenizer_fingerprint}
+    with pytest.raises(InputError, match="prompt_ids must be a list of token ids"):
+        import_traces(_jsonl(tmp_path / "t.jsonl", row), opened)
+
+
+def test_an_empty_file(opened: OpenModel, tmp_path: Path) -> None:
+    with pytest.raises(NotEnoughDataError, match="holds no row"):
+        import_traces(_jsonl(tmp_path / "t.jsonl"), opened)
+
+
+def test_a_missing_label_column(tmp_path: Path) -> None:
+    row = dict(_adaras(2, "True"))
+    del row["is_good"]
+    with pytest.raises(InputError, match="1 of 2 rows of .* have no column 'is_good'; the first has id, _id"):
+        read_labels(_jsonl(tmp_path / "t.jsonl", _adaras(1, "True"), row), "is_good")
+    with pytest.raises(InputError, match="27/0: 'maybe' is no binary label; accepted: true"):
+        read_labels(_jsonl(tmp_path / "t.jsonl", _adaras(1, "maybe")), "is_good")

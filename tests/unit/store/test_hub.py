@@ -1,0 +1,127 @@
+"""The hub without a network: its client is replaced, or pointed at a port where nothing listens."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import numpy as np
+import pytest
+from huggingface_hub import constants
+
+from trimtab.errors import StoreError
+from trimtab.gate import ALWAYS
+from trimtab.steering import Steering
+from trimtab.store.artifact import load_steering, save_steering
+
+FILES = ["config.json", "neurons.safetensors", "gate.safetensors", "README.md"]
+
+
+class FakeHub:
+    """Repositories as folders, with the calls that HfApi and snapshot_download take."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.private: dict[str, bool] = {}
+        self.tokens: list[str | None] = []
+
+    def __call__(self, token: str | None = None) -> "FakeHub":
+        self.tokens.append(token)
+        return self
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
+        assert exist_ok
+        self.private.setdefault(repo_id, private)
+        (self.root / repo_id).mkdir(parents=True, exist_ok=True)
+
+    def model_info(self, repo_id: str) -> SimpleNamespace:
+        return SimpleNamespace(private=self.private[repo_id])
+
+    def upload_folder(
+        self, *, repo_id: str, folder_path: Path, allow_patterns: list[str], delete_patterns: list[str], commit_message: str
+    ) -> SimpleNamespace:
+        assert commit_message
+        for name in delete_patterns:
+            (self.root / repo_id / name).unlink(missing_ok=True)
+        for path in folder_path.iterdir():
+            assert path.name in allow_patterns
+            shutil.copy(path, self.root / repo_id)
+        return SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
+
+    def snapshot_download(self, repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert allow_patterns == FILES
+        assert revision in (None, "v1")
+        return str(self.root / repo_id)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    fake = FakeHub(tmp_path / "hub")
+    monkeypatch.setattr(huggingface_hub, "HfApi", fake)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
+    return fake
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def test_what_is_pushed_is_loaded(hub: FakeHub, steering: Steering) -> None:
+    assert steering.push_to_hub("me/steering", token="secret") == "https://hub/me/steering/commit/1"
+    assert hub.private == {"me/steering": True}
+    assert hub.tokens == ["secret"]
+    assert sorted(path.name for path in (hub.root / "me/steering").iterdir()) == sorted(FILES)
+    for revision in (None, "v1"):
+        loaded = load_steering("me/steering", revision=revision)
+        assert loaded.digest == steering.digest
+        np.testing.assert_array_equal(loaded.shift, steering.shift)
+    card = (hub.root / "me/steering" / "README.md").read_text()
+    assert "Steering.from_pretrained('me/steering')" in card
+
+
+def test_a_push_removes_the_gate_that_is_gone(hub: FakeHub, steering: Steering) -> None:
+    steering.push_to_hub("me/steering")
+    steering.with_gate(ALWAYS).push_to_hub("me/steering")
+    assert not (hub.root / "me/steering/gate.safetensors").exists()
+
+
+def test_a_public_repository_is_not_published_to_by_mistake(hub: FakeHub, steering: Steering) -> None:
+    hub.create_repo("me/public", private=False, exist_ok=True)
+    with pytest.raises(StoreError, match="exists and is public; pass private=False"):
+        steering.push_to_hub("me/public")
+    assert list((hub.root / "me/public").iterdir()) == []
+    steering.push_to_hub("me/public", private=False)
+    assert len(list((hub.root / "me/public").iterdir())) == 4
+
+
+def test_a_folder_comes_before_a_repository(
+    hub: FakeHub, steering: Steering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_steering(steering, Path("me/steering"))
+    assert load_steering("me/steering").digest == steering.digest
+    assert not hub.root.exists()
+
+
+def test_a_repository_of_something_else(hub: FakeHub) -> None:
+    (hub.root / "me/model").mkdir(parents=True)
+    (hub.root / "me/model/config.json").write_text('{"model_type": "qwen3"}')
+    with pytest.raises(StoreError, match="unknown key 'model_type'"):
+        load_steering("me/model")
+
+
+def test_offline_is_one_error(no_network: None) -> None:
+    with pytest.raises(StoreError, match=r"cannot fetch me/steering at revision v1: .*download it elsewhere and give the folder"):
+        load_steering("me/steering", revision="v1")
+
+
+def test_offline_push_is_one_error(no_network: None, steering: Steering) -> None:
+    with pytest.raises(StoreError, match=r"cannot upload to me/steering: .*token may write"):
+        steering.push_to_hub("me/steering", token="hf_x")
+
+
+def test_a_name_that_the_hub_refuses(no_network: None, steering: Steering) -> None:
+    with pytest.raises(StoreError, match=r"cannot upload to a/b/c: .*owner/name"):
+        steering.push_to_hub("a/b/c", token="hf_x")
