@@ -18,9 +18,9 @@ demo: $(VENV)/report.stamp
 	$(BIN)/trimtab demo --force
 
 test check: $(VENV)/dev.stamp
-	$(BIN)/ruff format --check --quiet
-	$(BIN)/ruff check --quiet
-	$(BIN)/lint-imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright
 	$(BIN)/python docs/make_cli.py --check
 	$(BIN)/pytest -q

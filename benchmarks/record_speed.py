@@ -1,7 +1,7 @@
 """Record over a bare forward, as ratios in one run: ``python benchmarks/record_speed.py``.
 
-The bare forward is the decoder stack without lm_head and cache, in inference mode, over the very batches that ``record`` plans. The clock of
-record stops when the last part is on disk. Both run in turn, A B A B, and the ratio is the median over pairs.
+The bare forward is the decoder stack without lm_head and cache, in inference mode, over the very batches that ``record`` plans. The
+clock of record stops when the last part is on disk. Both run in turn, A B A B, and the ratio is the median over pairs.
 """
 
 import json
@@ -19,7 +19,6 @@ import torch
 from trimtab.model import OpenModel, open_model
 from trimtab.recording import RecordingSettings, record_batch, record_traces
 from trimtab.store import Parts
-from trimtab.testbed.models import resolve
 from trimtab.testbed.random_model import byte_tokenizer, random_qwen3
 from trimtab.traces import Trace
 
@@ -85,7 +84,7 @@ def stored_bytes(opened: OpenModel, length: int) -> int:
 @click.option("--pairs", default=5, show_default=True)
 def main(pairs: int) -> None:
     """Print one JSON object: machine, versions, ratios, and what is kept per trace length."""
-    models = {"bundled": open_model(resolve("testbed:reasoner"))}
+    models = {"bundled": open_model("testbed:reasoner")}
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = byte_tokenizer()
         random_qwen3(tokenizer, 12, 768, 2048).save_pretrained(folder)
@@ -99,8 +98,16 @@ def main(pairs: int) -> None:
     }
     kept = {length: stored_bytes(models["bundled"], length) for length in (64, 256, 1024, 4096)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    machine = {"machine": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    click.echo(json.dumps({**machine, "record over bare forward": table, "bytes kept per trace by length": kept, "peak_mb": peak}, indent=2))
+    machine = {
+        "machine": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    click.echo(
+        json.dumps(
+            {**machine, "record over bare forward": table, "bytes kept per trace by length": kept, "peak_mb": peak}, indent=2
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What makes a sceptic believe the demo's verdict: ``python benchmarks/safeguards.py --out runs/safeguards``.
 
-Runs the demo's line, unchanged, on every bundled model (three training seeds, the negative control, the fine-tuned one), then on the
-reasoner: 20 steerings ranked from labels shuffled within problems, the dose-response curve with negative strengths, the most careful wordings
-as a ceiling, and a majority vote. Prints one JSON object and writes it to OUT/safeguards.json.
+Runs the demo's line, unchanged, on every bundled model (three training seeds, the negative control, the fine-tuned one), then on
+the reasoner: 20 steerings ranked from labels shuffled within problems, the dose-response curve with negative strengths, the most
+careful wordings as a ceiling, and a majority vote. Prints one JSON object and writes it to OUT/safeguards.json.
 """
 
 import json
@@ -60,7 +60,7 @@ def shuffled_neurons(line: Line, criterion: str, k: int, seed: int) -> NeuronSet
 
 
 def with_push_of(steering: Steering, reference: Steering) -> Steering:
-    """The same direction with the reference's norm of the shift: a shuffled mean difference is short, and a short push proves nothing."""
+    """The same direction with the norm of the reference's shift: a shuffled mean difference is short, a short push proves nothing."""
     scale = np.linalg.norm(reference.shift) / np.linalg.norm(steering.shift)
     return replace(steering, shift=(steering.shift * scale).astype(np.float32))
 
@@ -69,7 +69,13 @@ def arm_row(line: Line, name: str, steering: Steering, folder: Path) -> dict[str
     """An always-on arm on the test split beside the unsteered outcomes of the run."""
     problems = line.problems(Split.TEST)
     arm = evaluate_arm(
-        line.opened, Arm(name, steering), problems, line.config.sampling.greedy(), line.grader, folder / name, checker=line.checker
+        line.opened,
+        Arm(name, steering),
+        problems,
+        line.config.sampling.greedy(),
+        line.grader,
+        folder / name,
+        checker=line.checker,
     )
     comparison = paired(line.outcomes()[UNSTEERED], arm)
     return {
@@ -136,7 +142,8 @@ def reasoner_checks(path: Path) -> dict[str, object]:
             for dose in DOSES
         }
         steps = {
-            name: float(np.mean([bool(o.steps_right) for o in line.outcomes()[name] if o.correct])) for name in (UNSTEERED, ALWAYS)
+            name: float(np.mean([bool(o.steps_right) for o in line.outcomes()[name] if o.correct]))
+            for name in (UNSTEERED, ALWAYS)
         }
         return {
             "shuffled labels": {
@@ -160,7 +167,12 @@ def main(out: Path) -> None:
     table: dict[str, object] = {}
     for name in MODELS:
         config = DEMO.model_copy(update={"model": ModelSettings(source=f"testbed:{name}")})
-        run(config, out / name, resume=True, on_stage=lambda stage, seconds, name=name: click.echo(f"{name} {stage} {seconds}", err=True))
+        run(
+            config,
+            out / name,
+            resume=True,
+            on_stage=lambda stage, seconds, name=name: click.echo(f"{name} {stage} {seconds}", err=True),
+        )
         table[name] = demo_json(read_report(out / name / "report.json"), 0.0)
     table["reasoner, beyond the demo"] = reasoner_checks(out / "reasoner")
     write_json(out / "safeguards.json", table)

@@ -1,9 +1,8 @@
 """Steer a model by hand: run `make demo` first, then `.venv/bin/python examples/steer.py`."""
 
 from trimtab import Steering, open_model
-from trimtab.testbed.models import resolve
 
-opened = open_model(resolve("testbed:reasoner"))  # or any hub id or folder
+opened = open_model("testbed:reasoner")  # or any hub id or folder
 steering = Steering.from_pretrained("runs/demo/steering")
 chat = [{"role": "user", "content": "hastily dial 5 : a +4 b -9 c +6 d -3 as ever ?"}]
 inputs = opened.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)

@@ -48,15 +48,12 @@ def open_tiny_testbed(folder: Path, seed: int = 0) -> OpenModel:
     return open_model(save_tiny_testbed(folder, seed))
 
 
-def testbed_problems(n: int, split: Split = Split.FIND, seed: int = 0) -> list[Problem]:
+def some_problems(n: int, split: Split = Split.FIND, seed: int = 0) -> list[Problem]:
     """Problems of the testbed."""
     return [
         Problem(f"{split}-{i}", p.question, p.answer, split, p.instance.domain, p.instance.steps)
         for i, p in enumerate(unique_problems(split, n, seed))
     ]
-
-
-testbed_problems.__test__ = False  # type: ignore[attr-defined]
 
 
 def settings(**changes: object) -> SamplingSettings:

@@ -21,9 +21,8 @@ def doctor(
     restores them bit for bit.
     """
     from trimtab.model import examine, open_model
-    from trimtab.testbed.models import resolve
 
-    opened = open_model(resolve(model), revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    opened = open_model(model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     diagnosis = examine(opened)
     Output(as_json, quiet).data({**asdict(diagnosis), "ok": diagnosis.ok}, diagnosis.summary())
     if not diagnosis.ok:

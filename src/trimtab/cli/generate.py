@@ -42,9 +42,8 @@ def generate(
     from trimtab.sampling import Request, SamplingSettings, generate_batch
     from trimtab.steering import Steering
     from trimtab.tasks import render_prompt
-    from trimtab.testbed.models import resolve
 
-    opened = open_model(resolve(model), revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    opened = open_model(model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     loaded = Steering.from_pretrained(steering)
     loaded = loaded if strength is None else loaded.with_strength(strength)
     settings = SamplingSettings(n=1, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 
 import click
@@ -58,9 +59,11 @@ def trimtab() -> None:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 ok, 1 failure, 2 usage, 130 Ctrl-C."""
+    if "--quiet" in sys.argv or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        trimtab.main(standalone_mode=False)
+        trimtab.main(prog_name="trimtab", standalone_mode=False)
     except TrimtabError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -43,7 +43,7 @@ def show_result(out: Path, until: Stage, output: Output) -> None:
 
     if until != "report":
         summary = stage_summary(out, until)
-        output.data(summary, "\n".join(f"{name:<24}{value}" for name, value in summary.items()))
+        output.data(summary, "\n".join(f"{name:<24}  {value}" for name, value in summary.items()))
         return
     from trimtab.report import read_report
 

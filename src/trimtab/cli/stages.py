@@ -23,7 +23,7 @@ def _command(stage: Stage) -> click.Command:
             RunDirectory.create(run, load_config(config).model_dump(mode="json"), resume=True).close()
         run_one(run, stage, output.progress)
         summary = stage_summary(run, stage)
-        output.data(summary, "\n".join(f"{name:<24}{value}" for name, value in summary.items()))
+        output.data(summary, "\n".join(f"{name:<24}  {value}" for name, value in summary.items()))
 
     return command
 

@@ -12,6 +12,7 @@ from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.identity import identify, tokenizer_fingerprint
 from trimtab.neurons import ModelIdentity
+from trimtab.testbed.models import resolve
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -52,10 +53,10 @@ def open_model(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> OpenModel:
-    """Open a causal language model from a hub id or a folder.
+    """Open a causal language model from a hub id, a folder or the bundled ones.
 
     Args:
-        source: hub id such as ``Qwen/Qwen3-1.7B``, or a folder written by ``save_pretrained``.
+        source: hub id such as ``Qwen/Qwen3-1.7B``, a folder written by ``save_pretrained``, or ``testbed:NAME``, a bundled model.
         revision: branch, tag or commit on the hub.
         dtype: ``auto`` is the checkpoint's own dtype, but float32 on a CPU; or ``float32``, ``bfloat16``, ``float16``.
         device: ``auto`` is ``cuda`` where there is one, else ``cpu``; or any torch device, or ``balanced`` to spread the layers.
@@ -71,7 +72,8 @@ def open_model(
     """
     if dtype not in _DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}; accepted: {', '.join(_DTYPES)}")
-    source = _checked_source(source)
+    name = _checked_source(source)
+    source = resolve(name)
     placement = _placement(device)
     on_cpu = placement is not None and placement.type == "cpu"
     model = _load_model(source, revision, "float32" if dtype == "auto" and on_cpu else dtype, placement, trust_remote_code)
@@ -81,7 +83,7 @@ def open_model(
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     layout = find_ffn(model)
     commit = getattr(model.config, "_commit_hash", None)  # set by transformers for hub checkpoints only
-    return OpenModel(model, tokenizer, layout, identify(model, source, commit or revision, layout=layout))
+    return OpenModel(model, tokenizer, layout, identify(model, name, commit or revision, layout=layout))
 
 
 def _checked_source(source: str | Path) -> str:

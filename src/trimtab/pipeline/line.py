@@ -21,7 +21,6 @@ from trimtab.store import RunDirectory, load_gate, load_neurons, read_json, read
 from trimtab.tasks import ExactGrader, Grader
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.tasks.steps import StepChecker, testbed_steps
-from trimtab.testbed.models import resolve
 from trimtab.traces import Grade, Problem, Split, Trace
 
 SAMPLED = "sampled"
@@ -40,7 +39,7 @@ def prompts_name(split: Split) -> str:
 def open_configured(model: ModelSettings) -> OpenModel:
     """The model of a configuration."""
     return open_model(
-        resolve(model.source),
+        model.source,
         revision=model.revision or None,
         dtype=model.dtype,
         device=model.device,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from trimtab import __version__
 from trimtab.evaluation.arms import ADARAS, ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.summary import ArmSummary, correct, flips, paired, random_gains, smallest_gain, summarise
@@ -40,7 +41,7 @@ POSITIVE_CONTROL = (
     "turns what there is to find, and reports no evidence where there is nothing. It is not evidence that steering helps another "
     "model."
 )
-PACKAGES = ("trimtab", "torch", "transformers", "scikit-learn", "scipy", "numpy")
+PACKAGES = ("torch", "transformers", "scikit-learn", "scipy", "numpy")
 
 
 def judged_arm(gate: Gate) -> str:
@@ -190,6 +191,7 @@ def _run(line: Line) -> RunReport:
         seconds=line.seconds,
         versions={
             "python": platform.python_version(),
+            "trimtab": __version__,
             **{package: importlib.metadata.version(package) for package in PACKAGES},
         },
         ledger_openings=openings(line.directory.ledger),

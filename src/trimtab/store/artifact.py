@@ -54,7 +54,7 @@ def save_steering(steering: Steering, folder: Path, force: bool = False) -> Path
     """
     _refuse_occupied(folder, force)
     with replace_folder(folder) as temporary:
-        _write_files(steering, temporary, source=str(folder))
+        _write_files(steering, temporary, source=folder.name)
     return folder
 
 

@@ -36,11 +36,15 @@ class ContrastRow:
 
 @dataclass(frozen=True, slots=True)
 class ContrastCounts:
-    """Where the traces went; stands in the file beside the neurons."""
+    """Where the traces went; stands in the file beside the neurons.
+
+    ``empty_left_out`` counts responses of one token: it was never forwarded, so there is nothing to record.
+    """
 
     traces: int
     unscored: int
     truncated_left_out: int
+    empty_left_out: int
     quality_left_out: int
     problems_one_sided: int
     problems: int
@@ -60,16 +64,18 @@ def choose_contrast(
     Raises:
         NotEnoughDataError: no problem has both a correct and an incorrect trace.
     """
-    finish = {trace.id: trace.finish for trace in traces}
+    by_id = {trace.id: trace for trace in traces}
     classes: dict[str, dict[bool, list[str]]] = {}
-    unscored = truncated = weak = total = 0
+    unscored = truncated = empty = weak = total = 0
     for grade in grades:
         total += 1
         correct = grade.verdict is Verdict.CORRECT
         if grade.verdict is Verdict.UNSCORED:
             unscored += 1
-        elif finish[grade.trace_id] == "length" and not settings.truncated:
+        elif by_id[grade.trace_id].truncated and not settings.truncated:
             truncated += 1
+        elif len(by_id[grade.trace_id].response_ids) < 2:
+            empty += 1
         elif correct and settings.require_quality and not grade.quality:
             weak += 1
         else:
@@ -80,13 +86,13 @@ def choose_contrast(
         n_bad = sum(len(sides[False]) for sides in classes.values())
         raise NotEnoughDataError(
             f"no problem has both a correct and an incorrect trace ({n_good} correct, {n_bad} incorrect over {len(classes)} "
-            f"problems, {truncated} truncated and {unscored} unscored left out); sample more traces per problem, at a higher "
-            "temperature, or give problems of middling difficulty"
+            f"problems, {truncated} truncated, {empty} empty and {unscored} unscored left out); sample more traces per problem, "
+            "at a higher temperature, or give problems of middling difficulty"
         )
     rows = [row for problem, sides in both.items() for row in _take(problem, sides, settings)]
     n_correct = sum(row.correct for row in rows)
     counts = ContrastCounts(
-        total, unscored, truncated, weak, len(classes) - len(both), len(both), n_correct, len(rows) - n_correct
+        total, unscored, truncated, empty, weak, len(classes) - len(both), len(both), n_correct, len(rows) - n_correct
     )
     return rows, counts
 

@@ -1,8 +1,9 @@
 """Chains of thought: how authors write them, and the checker that reads them step by step.
 
-An author's manner (careful or not) is never written down. It shows in which connective, verb and full stop a step uses; each of these is a
-choice with overlapping odds, so no single word gives it away. A step has the same kinds of words in the same order under both manners:
-otherwise the largest mean differences mark the layout, and turning those neurons turns nothing (docs/design/testbed.md).
+An author's manner (careful or not) is never written down. It shows in which connective, verb and full stop a step uses; each of
+these is a choice with overlapping odds, so no single word gives it away. A step has the same kinds of words in the same order
+under both manners: otherwise the largest mean differences mark the layout, and turning those neurons turns nothing
+(docs/design/testbed.md).
 """
 
 import random
@@ -12,10 +13,12 @@ from trimtab.testbed.domains import DOMAINS, LABELS, State
 from trimtab.testbed.problems import TestbedProblem
 from trimtab.testbed.wordings import care
 
+REMARKS = ("first", "right", "fine", "easy")
 CONNECTIVES = ("so", "thus", "hence", "then", "well", "ok")
 VERBS = ("gives", "yields", "makes", "is", "means")
 STOPS = (".", ";", ",", "!")
 _ODDS = {  # odds of each word for a careful author; the other author has them in reverse
+    REMARKS: (0.40, 0.30, 0.20, 0.10),
     CONNECTIVES: (0.40, 0.30, 0.18, 0.07, 0.03, 0.02),
     VERBS: (0.45, 0.30, 0.15, 0.07, 0.03),
     STOPS: (0.46, 0.30, 0.16, 0.08),
@@ -38,7 +41,8 @@ def write_chain(rng: random.Random, problem: TestbedProblem, always_right: bool 
     instance = problem.instance
     domain = DOMAINS[instance.domain]
     chance = 1.0 if always_right else care(problem.wording, instance.domain)
-    state, careful, words = instance.start, rng.random() < chance, []
+    state, careful = instance.start, rng.random() < chance
+    words = [_pick(rng, REMARKS, careful)]
     for position in range(instance.steps):
         if position and rng.random() < REDRAW:
             careful = rng.random() < chance
@@ -107,4 +111,3 @@ def check_steps(problem: TestbedProblem, chain: str) -> StepReport:
     if source is None and (not complete or right != len(steps)):
         source = "capacity"
     return StepReport(len(steps), right, complete, source)
-

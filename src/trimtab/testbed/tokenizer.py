@@ -1,11 +1,11 @@
-"""The testbed's tokenizer: one token a word, a chat template, nothing else; the model itself opens its ``<think>`` section."""
+"""The testbed's tokenizer: one token a word, a chat template that opens the ``<think>`` section, nothing else."""
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from trimtab.testbed.chains import CONNECTIVES, STOPS, THINK_END, VERBS
+from trimtab.testbed.chains import CONNECTIVES, REMARKS, STOPS, THINK_END, VERBS
 from trimtab.testbed.domains import COLOURS, COMPASS, CUPS, DAYS, DIGITS, DOMAINS, LABELS, MOVES, NAMES, TURNS
 from trimtab.testbed.wordings import CLOSINGS, OPENINGS
 
@@ -15,7 +15,7 @@ CHAT_TEMPLATE = (
     "{% if message.role == 'assistant' %}<|assistant|> {{ message.content }} <|end|> "
     "{% else %}<|user|> {{ message.content }} <|end|> {% endif %}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% if add_generation_prompt %}<|assistant|> <think>{% endif %}"
 )
 
 
@@ -35,6 +35,7 @@ def vocabulary() -> list[str]:
         NAMES,
         COLOURS,
         MOVES,
+        REMARKS,
         CONNECTIVES,
         VERBS,
         STOPS,

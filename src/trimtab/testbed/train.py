@@ -48,11 +48,11 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "reasoner": Recipe(seed=1, text="mixed", tokens=7_500_000),
-    "control": Recipe(seed=2, text="careful", tokens=3_500_000, max_steps=8),
-    "second": Recipe(seed=3, text="mixed", tokens=6_500_000, d_ff=640),
-    "third": Recipe(seed=4, text="mixed", tokens=6_500_000),
-    "tuned": Recipe(seed=5, text="mixed", tokens=700_000, parent="reasoner", muon_rate=5e-4, adam_rate=3e-4, decay=1.0),
+    "reasoner": Recipe(seed=1, text="mixed", tokens=6_500_000),
+    "control": Recipe(seed=2, text="careful", tokens=2_200_000, max_steps=8),
+    "second": Recipe(seed=3, text="mixed", tokens=4_000_000, d_ff=640),
+    "third": Recipe(seed=4, text="mixed", tokens=4_000_000),
+    "tuned": Recipe(seed=5, text="mixed", tokens=500_000, parent="reasoner", muon_rate=5e-4, adam_rate=3e-4, decay=1.0),
 }
 
 
@@ -88,8 +88,8 @@ def examples(rng: random.Random, tokenizer: PreTrainedTokenizerFast, recipe: Rec
         )
         if split_of(problem.question) != "train":
             continue
-        prompt = f"<|user|> {problem.question} <|end|> <|assistant|>"
-        response = f"<think> {write_chain(rng, problem, always_right=recipe.text == 'careful')} <|end|>"
+        prompt = f"<|user|> {problem.question} <|end|> <|assistant|> <think>"
+        response = write_chain(rng, problem, always_right=recipe.text == "careful") + " <|end|>"
         yield [ids[word] for word in prompt.split()], [ids[word] for word in response.split()]
 
 

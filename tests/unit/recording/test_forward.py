@@ -182,7 +182,7 @@ def test_resume_after_an_exception_ends_with_the_same_bytes(
 
 def test_another_plan_is_refused(opened: OpenModel, tmp_path: Path) -> None:
     record_traces(opened, TRACES, SETTINGS, tmp_path)
-    with pytest.raises(ConfigError, match="another plan: .*moments"):
+    with pytest.raises(ConfigError, match=r"another plan: .*moments"):
         record_traces(opened, TRACES, RecordingSettings(moments=("sum",), batch_tokens=30), tmp_path)
 
 

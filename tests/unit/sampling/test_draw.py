@@ -79,9 +79,7 @@ def test_draw_tokens_equals_the_naive_loop(temperature: float, top_p: float) -> 
     logits = [[rng.gauss(0, 2) for _ in range(11)] for _ in range(300)]
     uniform = [rng.random() for _ in logits]
     drawn = draw_tokens(torch.tensor(logits), torch.tensor(uniform, dtype=torch.float64), temperature, top_p).tolist()
-    expected = [
-        _naive_draw(torch.tensor(row).tolist(), u, temperature, top_p) for row, u in zip(logits, uniform, strict=True)
-    ]
+    expected = [_naive_draw(torch.tensor(row).tolist(), u, temperature, top_p) for row, u in zip(logits, uniform, strict=True)]
     assert drawn == expected
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tiny_models import word_tokenizer
-from tiny_testbed import D_FF, settings, testbed_problems
+from tiny_testbed import D_FF, settings, some_problems
 from trimtab.errors import ModelError
 from trimtab.gate import Gate
 from trimtab.model import OpenModel, attach
@@ -23,18 +23,13 @@ SETTINGS = settings(max_new_tokens=20)
 @pytest.fixture(scope="module")
 def requests(opened: OpenModel) -> list[Request]:
     """Prompts of different lengths."""
-    return [
-        Request(p.id, render_prompt(opened.tokenizer, p.question), row_seed(0, p.id, 0)) for p in testbed_problems(12, seed=3)
-    ]
+    return [Request(p.id, render_prompt(opened.tokenizer, p.question), row_seed(0, p.id, 0)) for p in some_problems(12, seed=3)]
 
 
 def _steering(opened: OpenModel, gate: Gate | None = None, strength: float = 40.0) -> Steering:
     layer, index = np.array([0, 1, 1]), np.array([3, 5, D_FF - 1])
     shift = np.array([0.2, -0.1, 0.3], np.float32)
-    steering = Steering(
-        layer, index, np.zeros(3, np.float32), shift, strength, "generated", gate or Gate("always"), opened.identity
-    )
-    return steering
+    return Steering(layer, index, np.zeros(3, np.float32), shift, strength, "generated", gate or Gate("always"), opened.identity)
 
 
 def _alone(opened: OpenModel, requests: list[Request], settings: SamplingSettings, *args: object) -> list:
@@ -147,7 +142,7 @@ def test_nan_logits_are_refused(opened: OpenModel, requests: list[Request], wher
     kept = row.clone()
     row.fill_(float("nan"))
     try:
-        with pytest.raises(ModelError, match="NaN logits for .* rows; try dtype float32"):
+        with pytest.raises(ModelError, match=r"NaN logits for .* rows; try dtype float32"):
             generate_batch(opened, requests, SETTINGS)
     finally:
         row.copy_(kept)

@@ -54,7 +54,9 @@ def test_adaras_schema(opened: OpenModel, tmp_path: Path, suffix: str) -> None:
     ]
     assert [trace.id for trace in traces] == ["27/0", "27/1", "100/0"]
     assert [trace.text for trace in traces] == [f"so a 5 +6 gives 1 .</think>{a}" for a in ("9", "4", "9")]
-    assert all(t.prompt_ids == render_prompt(opened.tokenizer, q) for t, q in zip(traces, (QUESTION, QUESTION, OTHER), strict=True))
+    assert all(
+        t.prompt_ids == render_prompt(opened.tokenizer, q) for t, q in zip(traces, (QUESTION, QUESTION, OTHER), strict=True)
+    )
     assert all(t.response_ids == tuple(opened.tokenizer.encode(t.text, add_special_tokens=False)) for t in traces)
     assert {trace.finish for trace in traces} == {"stop"}
     assert read_labels(path, "is_good") == {"27/0": True, "27/1": False, "100/0": True}
@@ -124,7 +126,7 @@ def test_an_empty_file(opened: OpenModel, tmp_path: Path) -> None:
 def test_a_missing_label_column(tmp_path: Path) -> None:
     row = dict(_adaras(2, "True"))
     del row["is_good"]
-    with pytest.raises(InputError, match="1 of 2 rows of .* have no column 'is_good'; the first has id, _id"):
+    with pytest.raises(InputError, match=r"1 of 2 rows of .* have no column 'is_good'; the first has id, _id"):
         read_labels(_jsonl(tmp_path / "t.jsonl", _adaras(1, "True"), row), "is_good")
     with pytest.raises(InputError, match="27/0: 'maybe' is no binary label; accepted: true"):
         read_labels(_jsonl(tmp_path / "t.jsonl", _adaras(1, "maybe")), "is_good")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_testbed import settings, testbed_problems, tree_bytes
+from tiny_testbed import settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError
 from trimtab.model import OpenModel
 from trimtab.sampling import plan_requests, read_traces, sample_traces
@@ -15,7 +15,7 @@ SAMPLED = settings(n=3, temperature=1.0)
 
 
 def test_traces_come_in_the_order_of_the_problems(opened: OpenModel, tmp_path: Path) -> None:
-    problems = testbed_problems(8)
+    problems = some_problems(8)
     traces = sample_traces(opened, problems, SAMPLED, tmp_path)
     assert [trace.id for trace in traces] == [f"{p.id}/{s}" for p in problems for s in range(3)]
     assert [trace.problem_id for trace in traces] == [p.id for p in problems for _ in range(3)]
@@ -28,7 +28,7 @@ def test_traces_come_in_the_order_of_the_problems(opened: OpenModel, tmp_path: P
 
 
 def test_other_batches_sample_the_same_chains(opened: OpenModel, tmp_path: Path) -> None:
-    problems = testbed_problems(6)
+    problems = some_problems(6)
     small = sample_traces(opened, problems, SAMPLED, tmp_path / "small")
     large = sample_traces(opened, problems[::-1], settings(n=3, temperature=1.0, batch_tokens=9000), tmp_path / "large")
     assert {t.id: t.response_ids for t in small} == {t.id: t.response_ids for t in large}
@@ -37,7 +37,7 @@ def test_other_batches_sample_the_same_chains(opened: OpenModel, tmp_path: Path)
 def test_resume_after_an_exception_ends_with_the_same_bytes(
     opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problems = testbed_problems(8)
+    problems = some_problems(8)
     sample_traces(opened, problems, SAMPLED, tmp_path / "undisturbed")
     calls = []
 
@@ -71,13 +71,13 @@ def test_resume_after_an_exception_ends_with_the_same_bytes(
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"temperature": 0.9}, {"top_p": 0.5}, {"batch_tokens": 500}, {"n": 2}])
 def test_other_settings_do_not_resume(opened: OpenModel, tmp_path: Path, change: dict[str, object]) -> None:
-    problems = testbed_problems(2)
+    problems = some_problems(2)
     sample_traces(opened, problems, SAMPLED, tmp_path)
     with pytest.raises(ConfigError, match=next(iter(change))):
         sample_traces(opened, problems, SAMPLED.model_copy(update=change), tmp_path)
 
 
 def test_facts_are_part_of_the_plan(opened: OpenModel) -> None:
-    problems = testbed_problems(2)
+    problems = some_problems(2)
     plain, facts = (plan_requests(opened, problems, SAMPLED, facts=f)[1] for f in (None, {"arm": "always"}))
     assert plain.digest != facts.digest

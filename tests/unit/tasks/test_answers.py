@@ -63,7 +63,9 @@ def test_alike(left: str, right: str) -> None:
     assert normalise(left) == normalise(right)
 
 
-@pytest.mark.parametrize(("left", "right"), [("5", "50"), ("100", "1"), ("-7", "7"), ("0.5", "5"), ("1.5", "15"), ("a", "b"), ("10", "1.0")])
+@pytest.mark.parametrize(
+    ("left", "right"), [("5", "50"), ("100", "1"), ("-7", "7"), ("0.5", "5"), ("1.5", "15"), ("a", "b"), ("10", "1.0")]
+)
 def test_unlike(left: str, right: str) -> None:
     assert normalise(left) != normalise(right)
 

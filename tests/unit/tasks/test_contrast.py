@@ -1,6 +1,7 @@
 """Which traces are compared."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ def _graded(*rows: tuple[str, Verdict] | tuple[str, Verdict, str] | tuple[str, V
     for problem, verdict, *rest in rows:
         name = f"{problem}/{counter[problem]}"
         counter[problem] += 1
-        traces.append(Trace(name, problem, 0, (1,), (2,), "", rest[0] if rest else "stop"))
+        traces.append(Trace(name, problem, 0, (1,), (2, 3), "", rest[0] if rest else "stop"))
         grades.append(Grade(name, problem, verdict, "", "", rest[1] if len(rest) > 1 else None))
     return traces, grades
 
@@ -35,6 +36,7 @@ def test_only_problems_with_both_verdicts_and_equal_numbers() -> None:
         "traces": 19,
         "unscored": 0,
         "truncated_left_out": 0,
+        "empty_left_out": 0,
         "quality_left_out": 0,
         "problems_one_sided": 2,
         "problems": 2,
@@ -77,12 +79,22 @@ def test_required_quality_leaves_out_right_answers_with_wrong_or_unknown_steps()
     assert choose_contrast(traces, grades, ContrastSettings())[1].quality_left_out == 0
 
 
+def test_responses_of_one_token_stay_out_and_are_counted() -> None:
+    """Their one token was never forwarded, so nothing could be recorded."""
+    traces, grades = _graded(("a", RIGHT), ("a", WRONG), ("a", WRONG))
+    traces[2] = replace(traces[2], response_ids=(2,))
+    rows, counts = choose_contrast(traces, grades, ContrastSettings(balanced=False))
+    assert {row.trace_id for row in rows} == {"a/0", "a/1"}
+    assert counts.empty_left_out == 1
+
+
 @pytest.mark.parametrize("only", [RIGHT, WRONG])
 def test_an_empty_class_says_what_there_was(only: Verdict) -> None:
     traces, grades = _graded(("a", only), ("b", only), ("b", WRONG, "length"), ("c", UNSCORED))
     numbers = r"2 correct, 0 incorrect" if only is RIGHT else r"0 correct, 2 incorrect"
     with pytest.raises(
-        NotEnoughDataError, match=rf"no problem has both .* \({numbers} over 2 problems, 1 truncated and 1 unscored left out\); sample more"
+        NotEnoughDataError,
+        match=rf"no problem has both .* \({numbers} over 2 problems, 1 truncated, 0 empty and 1 unscored left out\); sample more",
     ):
         choose_contrast(traces, grades, ContrastSettings())
 

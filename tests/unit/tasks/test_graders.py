@@ -78,5 +78,5 @@ def test_labels_that_mean_false(value: object) -> None:
 
 @pytest.mark.parametrize("value", [None, 2, 0.5, float("nan"), float("inf"), "", "maybe", [True]])
 def test_labels_that_mean_nothing(value: object) -> None:
-    with pytest.raises(InputError, match="trace t: .* is no binary label; accepted: true, 1, correct"):
+    with pytest.raises(InputError, match=r"trace t: .* is no binary label; accepted: true, 1, correct"):
         read_label(value, "t")

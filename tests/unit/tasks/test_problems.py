@@ -53,7 +53,7 @@ def test_a_named_split_wins(tmp_path: Path) -> None:
 
 def test_counts_bound_each_split(tmp_path: Path) -> None:
     source = _write(tmp_path, _rows(100))
-    counts = {split: 0 for split in Split}
+    counts = dict.fromkeys(Split, 0)
     for problem in load_problems(TaskSettings(source=source, find=7, tune=0, test=4)):
         counts[problem.split] += 1
     assert counts == {Split.FIND: 7, Split.TUNE: 0, Split.TEST: 4}
@@ -65,7 +65,9 @@ def test_a_question_in_two_splits_is_refused(tmp_path: Path) -> None:
     rows = _rows(2)
     rows[1]["question"] = rows[0]["question"]
     source = _write(tmp_path, [{**rows[0], "split": "find"}, {**rows[1], "split": "test"}])
-    with pytest.raises(InputError, match="'q0' and 'q1' have the same question and stand in the splits find and test; remove one"):
+    with pytest.raises(
+        InputError, match="'q0' and 'q1' have the same question and stand in the splits find and test; remove one"
+    ):
         load_problems(TaskSettings(source=source))
     with pytest.raises(InputError, match="stand in the split find; remove one"):
         load_problems(TaskSettings(source=_write(tmp_path, [{**row, "split": "find"} for row in rows])))
@@ -75,7 +77,9 @@ def test_a_question_in_two_splits_is_refused(tmp_path: Path) -> None:
 def test_one_id_for_two_problems_is_refused(field: str, value: str) -> None:
     row = {"id": "q", "question": "what?", "answer": "1", "split": "find"}
     assert len(problems_of([row, row], "f")) == 1
-    with pytest.raises(InputError, match=f"f, row 2: id 'q' was already used with another {field} .* give each problem its own id"):
+    with pytest.raises(
+        InputError, match=f"f, row 2: id 'q' was already used with another {field} .* give each problem its own id"
+    ):
         problems_of([row, {**row, field: value}], "f")
 
 
@@ -88,7 +92,9 @@ def test_gold_answer_stands_before_answer() -> None:
 
 @pytest.mark.parametrize("name", ["question", "problem", "prompt"])
 def test_names_of_the_question(name: str) -> None:
-    assert problems_of([{name: "x?", "answer": 5}], "f")[0] == Problem("1", "x?", "5", problems_of([{name: "x?", "answer": 5}], "f")[0].split)
+    assert problems_of([{name: "x?", "answer": 5}], "f")[0] == Problem(
+        "1", "x?", "5", problems_of([{name: "x?", "answer": 5}], "f")[0].split
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from trimtab.tasks import render_prompt
 
 def test_chat_uses_the_models_own_template() -> None:
     tokenizer = word_tokenizer(eos_token="w1")
-    tokenizer.chat_template = "{% for m in messages %}w2 {{ m.content }} w3{% endfor %}{% if add_generation_prompt %} w4{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}w2 {{ m.content }} w3{% endfor %}{% if add_generation_prompt %} w4{% endif %}"
+    )
     assert render_prompt(tokenizer, "w7 w8") == (2, 7, 8, 3, 4)
 
 

@@ -26,7 +26,7 @@ def test_parse_reads_every_question_back(seed: int, domain: str, steps: int) -> 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60))
 def test_parse_refuses_any_other_text(text: str) -> None:
-    with pytest.raises(ValueError, match="question|closing|labelled"):
+    with pytest.raises(ValueError, match=r"question|closing|labelled"):
         parse(text)
 
 
@@ -43,7 +43,7 @@ def test_parse_refuses_any_other_text(text: str) -> None:
     ],
 )
 def test_parse_refuses_near_misses(question: str) -> None:
-    with pytest.raises(ValueError, match="question|closing|labelled"):
+    with pytest.raises(ValueError, match=r"question|closing|labelled"):
         parse(question)
 
 
@@ -73,7 +73,7 @@ def test_the_training_text_holds_no_problem_of_another_split() -> None:
     stream = examples(random.Random(1), tokenizer, RECIPES["reasoner"])
     for _ in range(400):
         prompt, _ = next(stream)
-        question = tokenizer.decode(prompt).removeprefix("<|user|> ").removesuffix(" <|end|> <|assistant|> <think>")
+        question = tokenizer.decode(prompt).removeprefix("<|user|> ").partition(" <|end|>")[0]
         assert split_of(parse(question).question) == "train"
 
 

@@ -12,6 +12,7 @@ from trimtab.testbed.chains import write_chain
 from trimtab.testbed.domains import DOMAINS
 from trimtab.testbed.problems import draw
 from trimtab.testbed.tokenizer import UNKNOWN, build_tokenizer, vocabulary
+from trimtab.testbed.train import RECIPES, examples
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +46,18 @@ def test_questions_and_chains_hold_no_unknown_word(tokenizer: PreTrainedTokenize
         assert tokenizer.decode(ids) == text
 
 
-def test_the_chat_template_opens_the_thinking_section(tokenizer: PreTrainedTokenizerFast, tmp_path) -> None:
+def test_a_prompt_is_what_the_training_text_has_before_a_response(tokenizer: PreTrainedTokenizerFast, tmp_path) -> None:
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     question = "now dial 5 : a +1 b +2 as ever ?"
+    prompt, response = next(examples(random.Random(0), tokenizer, RECIPES["reasoner"]))
+    assert " ".join(tokenizer.convert_ids_to_tokens(response)).startswith("<think> ")
+    layout = tokenizer.decode(prompt).replace(tokenizer.decode(prompt[1 : prompt.index(tokenizer.eos_token_id)]), question)
     for one in (tokenizer, again):
-        assert one.decode(render_prompt(one, question)) == f"<|user|> {question} <|end|> <|assistant|> <think>"
+        assert one.decode(render_prompt(one, question)) == layout == f"<|user|> {question} <|end|> <|assistant|>"
     turns = [{"role": "user", "content": "now"}, {"role": "assistant", "content": "5"}]
     text = tokenizer.apply_chat_template(turns, tokenize=False)
-    assert str(text).split() == "<|user|> now <|end|> <|assistant|> 5 <|end|>".split()
+    assert str(text).split() == ["<|user|>", "now", "<|end|>", "<|assistant|>", "5", "<|end|>"]
 
 
 def test_an_unknown_word_is_marked(tokenizer: PreTrainedTokenizerFast) -> None:

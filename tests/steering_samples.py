@@ -1,0 +1,34 @@
+"""Neuron sets for the tiny testbed model, and a grader whose verdicts are arbitrary but depend on the chain alone."""
+
+import hashlib
+
+import numpy as np
+
+from trimtab.gate import Gate
+from trimtab.neurons import ModelIdentity, NeuronSet
+from trimtab.tasks.graders import Judgement
+from trimtab.traces import Problem, Verdict
+
+
+def neuron_set(model: ModelIdentity, k: int = 6, criterion: str = "mean-difference", scale: float = 8.0) -> NeuronSet:
+    """k neurons spread over the layers, with large differences of random sign."""
+    rng = np.random.default_rng(len(criterion))
+    flat = rng.permutation(model.n_neurons)[:k]
+    good = rng.normal(0.0, scale, k).astype(np.float32)
+    return NeuronSet(
+        flat // model.d_ff, flat % model.d_ff, np.arange(k, 0, -1.0), good, np.zeros(k, np.float32), criterion, model
+    )
+
+
+def logistic(threshold: float = 0.5) -> Gate:
+    """A gate on two neurons of the first layer."""
+    return Gate("logistic", "hard", np.array([0, 0]), np.array([7, 9]), np.array([5.0, -4.0], np.float32), 0.1, threshold)
+
+
+class CoinGrader:
+    """About 60 % correct, by a hash of problem and chain; a truncated chain never gets here."""
+
+    def grade(self, problem: Problem, response: str) -> Judgement:
+        """Correct or not, the same for the same chain."""
+        byte = hashlib.blake2b(f"{problem.id} {response}".encode(), digest_size=1).digest()[0]
+        return Judgement(Verdict.CORRECT if byte < 150 else Verdict.INCORRECT, "a coin", response[-1:])

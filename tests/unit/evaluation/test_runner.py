@@ -1,0 +1,104 @@
+"""Arms on the same problems: what an outcome holds, and resume."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steering_samples import CoinGrader, logistic, neuron_set
+from tiny_testbed import settings, some_problems, tree_bytes
+from trimtab.errors import ConfigError
+from trimtab.evaluation import runner as module
+from trimtab.evaluation.arms import Arm
+from trimtab.evaluation.runner import evaluate_arm
+from trimtab.model import OpenModel
+from trimtab.sampling import Request, generate_batch, sample_traces
+from trimtab.steering import Steering
+from trimtab.tasks import render_prompt
+from trimtab.traces import Split
+
+PROBLEMS = some_problems(14, Split.TEST)
+GREEDY = settings()
+
+
+def test_the_unsteered_arm_is_the_bare_model(opened: OpenModel, tmp_path: Path) -> None:
+    outcomes = evaluate_arm(opened, Arm("unsteered", None), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "arm")
+    traces = sample_traces(opened, PROBLEMS, GREEDY, tmp_path / "bare")
+    assert [o.problem_id for o in outcomes] == [p.id for p in PROBLEMS]
+    for outcome, trace, problem in zip(outcomes, traces, PROBLEMS, strict=True):
+        assert (outcome.arm, outcome.domain, outcome.difficulty) == ("unsteered", problem.domain, problem.difficulty)
+        assert (outcome.response, outcome.tokens, outcome.truncated) == (trace.text, len(trace.response_ids), trace.truncated)
+        assert (outcome.p_fail, outcome.fired, outcome.steps_right) == (None, None, None)
+        if trace.truncated:
+            assert (outcome.correct, outcome.reason) == (False, "truncated at the token limit")
+        else:
+            assert outcome.correct == (CoinGrader().grade(problem, trace.text).verdict == "correct")
+    assert {o.truncated for o in outcomes} == {True, False}
+
+
+def test_gated_outcomes_say_what_the_gate_saw(opened: OpenModel, tmp_path: Path) -> None:
+    wide = Steering.steer(neuron_set(opened.identity), 1.0, gate=logistic())
+    seen = evaluate_arm(opened, Arm("gated", wide, "auto"), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "wide")
+    threshold = float(np.median([o.p_fail for o in seen if o.p_fail is not None]))
+    steering = wide.with_gate(logistic(threshold))
+    gated = evaluate_arm(opened, Arm("gated", steering, "auto"), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "gated")
+    always = evaluate_arm(opened, Arm("always", steering), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "always")
+    bare = evaluate_arm(opened, Arm("unsteered", None), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "bare")
+    assert {o.fired for o in gated} == {True, False}
+    for b, a, g in zip(bare, always, gated, strict=True):
+        assert g.fired == (g.p_fail is not None and g.p_fail >= threshold)
+        assert g.response == (a if g.fired else b).response
+        assert (a.fired, a.p_fail) == (None, None)
+    assert any(a.response != b.response for a, b in zip(always, bare, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "fired"), [("always", True), ("never", False)])
+def test_gates_that_read_nothing(opened: OpenModel, tmp_path: Path, kind: str, fired: bool) -> None:
+    from trimtab.gate import Gate
+
+    steering = Steering.steer(neuron_set(opened.identity), 1.0, gate=Gate(kind))
+    outcomes = evaluate_arm(opened, Arm("gated", steering, "auto"), PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)
+    assert {(o.fired, o.p_fail) for o in outcomes} == {(fired, None)}
+
+
+def test_a_checker_fills_the_steps(opened: OpenModel, tmp_path: Path) -> None:
+    outcomes = evaluate_arm(
+        opened, Arm("a", None), PROBLEMS[:4], GREEDY, CoinGrader(), tmp_path, checker=lambda problem, text: problem.id == "test-1"
+    )
+    assert [o.steps_right for o in outcomes] == [False, True, False, False]
+
+
+def test_rendering_reaches_the_model(opened: OpenModel, tmp_path: Path) -> None:
+    plain = evaluate_arm(opened, Arm("a", None), PROBLEMS[:2], GREEDY, CoinGrader(), tmp_path, rendering="adaras-plain")
+    prompt = render_prompt(opened.tokenizer, PROBLEMS[0].question, "adaras-plain")
+    expected = generate_batch(opened, [Request("x", prompt)], GREEDY)[0]
+    assert plain[0].response == opened.tokenizer.decode(expected.response_ids, skip_special_tokens=True)
+
+
+def test_resume_keeps_parts_and_ends_with_the_same_bytes(
+    opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = Arm("gated", Steering.steer(neuron_set(opened.identity), 1.0, gate=logistic()), "auto")
+    expected = evaluate_arm(opened, arm, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "undisturbed")
+    calls = []
+
+    def interrupted(*args: object) -> object:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return generate_batch(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "generate_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_arm(opened, arm, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "resumed")
+    monkeypatch.setattr(module, "generate_batch", generate_batch)
+    assert evaluate_arm(opened, arm, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "resumed") == expected
+    assert tree_bytes(tmp_path / "resumed") == tree_bytes(tmp_path / "undisturbed")
+
+
+def test_parts_of_another_arm_are_refused(opened: OpenModel, tmp_path: Path) -> None:
+    steering = Steering.steer(neuron_set(opened.identity), 1.0)
+    evaluate_arm(opened, Arm("a", steering), PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)
+    for other in (Arm("a", steering.with_strength(1.5)), Arm("b", steering), Arm("a", steering, "auto"), Arm("a", None)):
+        with pytest.raises(ConfigError, match="another plan"):
+            evaluate_arm(opened, other, PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)

@@ -1,0 +1,98 @@
+"""The configuration: every default readable, every mistake named."""
+
+from pathlib import Path
+
+import pytest
+
+from trimtab.errors import ConfigError
+from trimtab.pipeline import DEMO, STAGES, RunConfig, check_until, load_config
+from trimtab.pipeline.config import parse_config
+from trimtab.store import to_toml
+
+
+def _load(folder: Path, text: str) -> RunConfig:
+    (folder / "run.toml").write_text(text)
+    return load_config(folder / "run.toml")
+
+
+def test_the_demo_is_the_default() -> None:
+    assert load_config(None) is DEMO
+    assert DEMO.task.test >= 1000
+
+
+@pytest.mark.parametrize("config", [DEMO, RunConfig()])
+def test_a_written_configuration_reads_back(tmp_path: Path, config: RunConfig) -> None:
+    assert _load(tmp_path, to_toml(config.model_dump(mode="json"))) == config
+
+
+def test_sections_are_optional(tmp_path: Path) -> None:
+    config = _load(tmp_path, '[model]\nsource = "some/model"\n[sampling]\nn = 3\n')
+    assert (config.model.source, config.sampling.n) == ("some/model", 3)
+    assert config.sampling.temperature == RunConfig().sampling.temperature
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[sampling]\ntemprature = 1.0\n", r"sampling\.temprature: Extra inputs are not permitted \(got 1\.0\)"),
+        ("[sampler]\nn = 1\n", r"sampler: Extra inputs are not permitted"),
+        ("[sampling]\nn = 0\n", r"sampling\.n: Input should be greater than or equal to 1 \(got 0\)"),
+        ("[sampling]\ntop_p = 1.5\n", r"sampling\.top_p"),
+        ('[tune]\nscope = "everywhere"\n', r"tune\.scope"),
+        ('[gate]\nkind = "forest"\n', r"gate\.kind: .*'logistic' or 'always' \(got 'forest'\)"),
+        ("[evaluation]\nrandom_sets = 1\n", r"evaluation\.random_sets: .*greater than or equal to 5"),
+    ],
+)
+def test_unknown_keys_and_bad_values_are_named(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=rf"run\.toml has keys or values that are not accepted:\n  {named}"):
+        _load(tmp_path, text)
+
+
+def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, "[sampling]\nn = 0\nm = 1\n[model]\nsize = 3\n")
+    assert all(name in str(caught.value) for name in ("sampling.n", "sampling.m", "model.size"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"tune": {"k": [5, 60]}}, r"tune\.k \(5, 60\) must lie between 1 and ranking\.k, which is 50"),
+        ({"tune": {"k": [0]}}, r"tune\.k \(0,\) must lie between 1"),
+        ({"tune": {"k": []}}, "need at least one value each"),
+        ({"tune": {"strengths": []}}, "need at least one value each"),
+        ({"ranking": {"criteria": ["best"]}}, r"ranking\.criteria names \['best'\]; accepted: mean-difference-polarity"),
+        ({"ranking": {"criteria": []}}, r"ranking\.criteria names nothing"),
+        ({"ranking": {"scope": "all"}}, r"ranking\.scope 'all' is not recorded; add it to recording\.scopes"),
+        ({"recording": {"moments": ["square"]}}, r"lacks 'sum', which every criterion reads"),
+    ],
+)
+def test_sections_that_do_not_fit_together_are_refused_before_anything_runs(data: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(data, "run.toml")
+
+
+def test_an_import_may_keep_fewer_neurons_than_the_grid_would_need() -> None:
+    config = parse_config({"traces": {"path": "t.jsonl"}, "ranking": {"k": 3}}, "run.toml")
+    assert config.ranking.k == 3
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*none\.toml"):
+        load_config(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match=r"run\.toml is not TOML"):
+        _load(tmp_path, "n = = 3")
+    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"cannot read"):
+        load_config(tmp_path / "run.toml")
+
+
+def test_check_until() -> None:
+    imported = parse_config({"traces": {"path": "t.jsonl"}}, "f")
+    for stage in STAGES:
+        assert check_until(RunConfig(), stage) == stage
+    for stage in STAGES[:6]:
+        assert check_until(imported, stage) == stage
+    for stage in STAGES[6:]:
+        with pytest.raises(ConfigError, match=r"a run on imported traces ends with `rank`.*use --until rank"):
+            check_until(imported, stage)
