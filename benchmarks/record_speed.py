@@ -1,6 +1,6 @@
 """Record over a bare forward, as ratios in one run: ``python benchmarks/record_speed.py``.
 
-The bare forward is the decoder stack without lm_head and cache, in inference mode, over the very batches that ``record`` plans. The
+The bare forward is the decoder stack without lm_head and cache, in inference mode, over the batches that ``record`` plans. The
 clock of record stops when the last part is on disk. Both run in turn, A B A B, and the ratio is the median over pairs.
 """
 

@@ -60,7 +60,7 @@ def shuffled_neurons(line: Line, criterion: str, k: int, seed: int) -> NeuronSet
 
 
 def with_push_of(steering: Steering, reference: Steering) -> Steering:
-    """The same direction with the norm of the reference's shift: a shuffled mean difference is short, a short push proves nothing."""
+    """The same direction with the norm of the reference's shift: a shuffled difference is short, and a short push is no test."""
     scale = np.linalg.norm(reference.shift) / np.linalg.norm(steering.shift)
     return replace(steering, shift=(steering.shift * scale).astype(np.float32))
 

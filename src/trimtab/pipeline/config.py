@@ -137,6 +137,6 @@ def parse_config(data: dict[str, object], where: str) -> RunConfig:
 DEMO = RunConfig(
     task=TaskSettings(source="testbed", find=500, tune=400, test=1000),
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=96, batch_tokens=72_000),
-    tune=TuneSettings(k=(5, 20, 50), strengths=(2.0, 4.0, 6.0, 8.0), problems=200),
+    tune=TuneSettings(k=(5, 20, 50), strengths=(2.0, 4.0, 6.0), problems=200),
 )
 """The demo: the whole line on the bundled reasoner. Fixed before its test split was opened."""

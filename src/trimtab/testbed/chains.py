@@ -1,9 +1,9 @@
 """Chains of thought: how authors write them, and the checker that reads them step by step.
 
-An author's manner (careful or not) is never written down. It shows in which connective, verb and full stop a step uses; each of
-these is a choice with overlapping odds, so no single word gives it away. A step has the same kinds of words in the same order
-under both manners: otherwise the largest mean differences mark the layout, and turning those neurons turns nothing
-(docs/design/testbed.md).
+An author's manner (careful or not) is never written down. It shows in the remark that opens a chain and in the connective of each step,
+choices with overlapping odds, so no single word gives it away; verbs and full stops vary too, and mean nothing. A step has the same
+kinds of words in the same order under both manners: otherwise the largest mean differences mark the layout, and turning those neurons
+turns nothing (docs/design/testbed.md).
 """
 
 import random
@@ -18,11 +18,11 @@ CONNECTIVES = ("so", "thus", "hence", "then", "well", "ok")
 VERBS = ("gives", "yields", "makes", "is", "means")
 STOPS = (".", ";", ",", "!")
 _ODDS = {  # odds of each word for a careful author; the other author has them in reverse
-    REMARKS: (0.40, 0.30, 0.20, 0.10),
+    REMARKS: (0.38, 0.28, 0.20, 0.14),
     CONNECTIVES: (0.40, 0.30, 0.18, 0.07, 0.03, 0.02),
-    VERBS: (0.45, 0.30, 0.15, 0.07, 0.03),
-    STOPS: (0.46, 0.30, 0.16, 0.08),
 }
+_VERB_ODDS = (0.46, 0.26, 0.15, 0.08, 0.05)
+_STOP_ODDS = (0.50, 0.27, 0.15, 0.08)
 REDRAW = 0.15
 THINK_END = "</think>"
 
@@ -53,7 +53,7 @@ def write_chain(rng: random.Random, problem: TestbedProblem, always_right: bool 
             state = (domain.right if careful else domain.slip)(instance, state, position)
         words += [_pick(rng, CONNECTIVES, careful), LABELS[position]]
         item = instance.items[position] if domain.shows_item else ()
-        words += [previous, *item, _pick(rng, VERBS, careful), state, _pick(rng, STOPS, careful)]
+        words += [previous, *item, rng.choices(VERBS, _VERB_ODDS)[0], state, rng.choices(STOPS, _STOP_ODDS)[0]]
     return " ".join([*words, THINK_END, state])
 
 

@@ -48,10 +48,10 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "reasoner": Recipe(seed=1, text="mixed", tokens=6_500_000),
-    "control": Recipe(seed=2, text="careful", tokens=2_200_000, max_steps=8),
-    "second": Recipe(seed=3, text="mixed", tokens=4_000_000, d_ff=640),
-    "third": Recipe(seed=4, text="mixed", tokens=4_000_000),
+    "reasoner": Recipe(seed=1, text="mixed", tokens=5_500_000),
+    "control": Recipe(seed=2, text="careful", tokens=2_000_000, max_steps=8),
+    "second": Recipe(seed=3, text="mixed", tokens=3_500_000, d_ff=640),
+    "third": Recipe(seed=4, text="mixed", tokens=3_500_000),
     "tuned": Recipe(seed=5, text="mixed", tokens=500_000, parent="reasoner", muon_rate=5e-4, adam_rate=3e-4, decay=1.0),
 }
 
