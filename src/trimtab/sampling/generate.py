@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trimtab.errors import ModelError
 from trimtab.model import Attachment, OpenModel, attach
+from trimtab.sampling.attention import grouped_attention
 from trimtab.sampling.cache import keep_rows, new_cache
 from trimtab.sampling.draw import draw_tokens, uniforms
 from trimtab.sampling.settings import SamplingSettings
@@ -96,7 +97,7 @@ def generate_batch(
     context = nullcontext()
     if steering is not None:
         context = attach(opened.model, steering, gate=gate, layout=opened.layout, identity=opened.identity)
-    with context as attachment:
+    with context as attachment, grouped_attention(opened.model):
         return _loop(opened, requests, settings, attachment)
 
 
