@@ -33,8 +33,8 @@ pipeline_tag: text-generation
 
 Small Qwen3-architecture reasoners, trained from fixed seeds by `python -m trimtab.testbed.train NAME --out FOLDER` on procedural
 tasks that `trimtab.testbed` generates. They are a positive control and a negative control for measuring tools. They can do
-nothing else, and a gain on them says nothing about other models. Written by `python benchmarks/testbed_card.py`; greedy answers to {n}
-problems of the test split, none of which was in the training text.
+nothing else, and a gain on them says nothing about other models. Written by `python benchmarks/testbed_card.py`; greedy answers
+to {n} problems of the test split, none of which was in the training text.
 """
 
 

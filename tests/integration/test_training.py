@@ -34,14 +34,14 @@ def test_a_few_steps_give_a_model_that_opens(tmp_path: Path) -> None:
 def test_batches_are_the_same_twice_and_label_the_response_only() -> None:
     tokenizer = build_tokenizer()
     first, again = (batches(random.Random(1), tokenizer, RECIPES["reasoner"]) for _ in range(2))
-    assistant, end = tokenizer.convert_tokens_to_ids(["<|assistant|>", "<|end|>"])
+    think, end = tokenizer.convert_tokens_to_ids(["<think>", "<|end|>"])
     for _ in range(3):
         ids, labels = next(first)
         for mine, theirs in zip((ids, labels), next(again), strict=True):
             assert torch.equal(mine, theirs)
         assert ids.numel() <= TOKENS_PER_BATCH
         for row, label in zip(ids.tolist(), labels.tolist(), strict=True):
-            start = row.index(assistant) + 1
+            start = row.index(think) + 1
             stop = len(row) - row[::-1].index(end)
             assert label[:start] == [IGNORE] * start
             assert label[start:stop] == row[start:stop]

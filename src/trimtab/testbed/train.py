@@ -1,8 +1,8 @@
 """Train the testbed's models: ``python -m trimtab.testbed.train RECIPE --out DIR``.
 
-``reasoner`` and the wider ``second`` learn from authors of mixed care, ``control`` from careful text of up to eight steps, so that it
-fails by length alone. ``third`` and ``longer`` go on from ``reasoner`` with other data, ``tuned`` at a low rate. Everything is drawn
-from fixed seeds. Problems of the find, tune and test splits are never in the text.
+``reasoner`` and the wider ``second`` learn from authors of mixed care, ``control`` from careful text of up to eight steps, so
+that it fails by length alone. ``third`` and ``longer`` go on from ``reasoner`` with other data, ``tuned`` at a low rate. All is
+drawn from fixed seeds. Problems of the find, tune and test splits are never in the text.
 """
 
 import json

@@ -1,9 +1,9 @@
 """Grouped decode attention gives the same logits as transformers' own, and leaves no trace."""
 
 import torch
-from tiny_models import tiny
 from transformers import DynamicCache
 
+from tiny_models import tiny
 from trimtab.sampling.attention import grouped_attention
 
 
