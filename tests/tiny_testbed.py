@@ -12,7 +12,7 @@ from trimtab.testbed.tokenizer import build_tokenizer
 from trimtab.traces import Problem, Split
 
 N_LAYERS, D_FF = 2, 40
-ENDING_WORDS = 40
+ENDING_WORDS = 20
 """So many words end a response, so that random chains end at different lengths."""
 
 

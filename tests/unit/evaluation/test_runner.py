@@ -33,7 +33,7 @@ def test_the_unsteered_arm_is_the_bare_model(opened: OpenModel, tmp_path: Path) 
             assert (outcome.correct, outcome.reason) == (False, "truncated at the token limit")
         else:
             assert outcome.correct == (CoinGrader().grade(problem, trace.text).verdict == "correct")
-    assert {o.truncated for o in outcomes} == {True, False}
+    assert not all(o.truncated for o in outcomes)
 
 
 def test_gated_outcomes_say_what_the_gate_saw(opened: OpenModel, tmp_path: Path) -> None:
