@@ -90,7 +90,7 @@ def main(pairs: int) -> None:
         random_qwen3(tokenizer, 12, 768, 2048).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         models["12 x 768 x 2048"] = open_model(folder)
-    shapes = {"bundled": (400, 40, 110), "12 x 768 x 2048": (12, 500, 1500)}
+    shapes = {"bundled": (400, 40, 110), "12 x 768 x 2048": (6, 300, 900)}
     table = {
         f"{name}, {label}": speed(opened, make_traces(opened, *shapes[name]), moments, pairs)
         for name, opened in models.items()
