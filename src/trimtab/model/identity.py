@@ -75,7 +75,7 @@ def check_identity(expected: ModelIdentity, actual: ModelIdentity, force: bool =
         fix = (
             f"open {expected.name}" + (f" at revision {expected.revision}" if expected.revision else "")
             if different
-            else f"open {expected.name}, or force the model (force_model=True, --force-model) if this is a fine-tune of it"
+            else f"open {expected.name}, or force the model with attach(..., force_model=True) if this is a fine-tune of it"
         )
         raise MismatchError(
             f"made for {expected.name}, given {actual.name}, and they differ in\n" + "\n".join(lines) + f"\nFix: {fix}"
