@@ -1,12 +1,13 @@
 """Neuron sets for the tiny testbed model, and a grader whose verdicts are arbitrary but depend on the chain alone."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from trimtab.gate import Gate
 from trimtab.neurons import ModelIdentity, NeuronSet
-from trimtab.tasks.graders import Judgement
+from trimtab.tasks import Judgement
 from trimtab.traces import Problem, Verdict
 
 
@@ -28,7 +29,11 @@ def logistic(threshold: float = 0.5) -> Gate:
 class CoinGrader:
     """About 60 % correct, by a hash of problem and chain; a truncated chain never gets here."""
 
-    def grade(self, problem: Problem, response: str) -> Judgement:
+    def judge(self, answers: Sequence[tuple[Problem, str]]) -> list[Judgement]:
         """Correct or not, the same for the same chain."""
+        return [self._flip(problem, response) for problem, response in answers]
+
+    @staticmethod
+    def _flip(problem: Problem, response: str) -> Judgement:
         byte = hashlib.blake2b(f"{problem.id} {response}".encode(), digest_size=1).digest()[0]
         return Judgement(Verdict.CORRECT if byte < 150 else Verdict.INCORRECT, "a coin", response[-1:])

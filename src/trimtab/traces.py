@@ -22,9 +22,23 @@ class Verdict(StrEnum):
     UNSCORED = "unscored"
 
 
+class AnswerKind(StrEnum):
+    """What kind of answer a problem wants, and so which grader judges it."""
+
+    EXACT = "exact"
+    MATH = "math"
+    CHOICE = "choice"
+    YES_NO = "yes-no"
+    CODE = "code"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with its gold answer. ``difficulty`` is the number of steps where it is known."""
+    """A question with its gold answer.
+
+    ``difficulty`` is the number of steps where it is known. ``choices`` are the options of a choice problem, in the order of
+    their letters; ``tests`` is the JSON of a code problem's tests (:class:`trimtab.tasks.grading.code.CodeTests`).
+    """
 
     id: str
     question: str
@@ -32,6 +46,9 @@ class Problem:
     split: Split
     domain: str = ""
     difficulty: int = 0
+    kind: AnswerKind = AnswerKind.EXACT
+    choices: tuple[str, ...] = ()
+    tests: str = ""
 
     def __post_init__(self) -> None:
         if not self.id or not self.question:

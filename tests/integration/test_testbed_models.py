@@ -48,8 +48,7 @@ def _chains(name: str, problems: list[Problem]) -> list[str]:
 @cache
 def _accuracy(name: str) -> float:
     problems = load_problems(TaskSettings(find=0, tune=0, test=N))
-    grader = ExactGrader()
-    graded = [grader.grade(problem, chain) for problem, chain in zip(problems, _chains(name, problems), strict=True)]
+    graded = ExactGrader().judge([*zip(problems, _chains(name, problems), strict=True)])
     return sum(judgement.verdict == "correct" for judgement in graded) / N
 
 
@@ -127,8 +126,7 @@ def test_the_reasoner_really_reasons_in_every_domain() -> None:
 def test_the_control_fails_by_length() -> None:
     """It learned from careful text of up to eight steps."""
     problems = load_problems(TaskSettings(find=0, tune=0, test=2 * N))
-    grader = ExactGrader()
-    judged = zip(problems, _chains("control", problems), strict=True)
-    right = {p.id: grader.grade(p, chain).verdict == "correct" for p, chain in judged}
+    judged = ExactGrader().judge([*zip(problems, _chains("control", problems), strict=True)])
+    right = {p.id: judgement.verdict == "correct" for p, judgement in zip(problems, judged, strict=True)}
     short, long = ([right[p.id] for p in problems if (p.difficulty <= 8) == side] for side in (True, False))
     assert sum(short) / len(short) > sum(long) / len(long) + 0.1

@@ -11,7 +11,7 @@ from trimtab.sampling import Generation, Request, SamplingSettings, generate_bat
 from trimtab.sampling.sample import as_trace
 from trimtab.steering import Steering
 from trimtab.store import Parts, read_table
-from trimtab.tasks import Grader, Rendering, grade_traces
+from trimtab.tasks import CHAT, Grader, Prompt, grade_traces
 from trimtab.tasks.steps import StepChecker
 from trimtab.traces import Problem
 
@@ -24,7 +24,7 @@ def evaluate_arm(
     grader: Grader,
     folder: Path,
     *,
-    rendering: Rendering = "chat",
+    prompt: Prompt = CHAT,
     checker: StepChecker | None = None,
     progress: Progress = silent,
 ) -> list[Outcome]:
@@ -34,7 +34,7 @@ def evaluate_arm(
         ConfigError: the folder holds parts of another arm or plan.
     """
     facts = {"arm": arm.name, "gate": arm.gate, "steering": arm.steering.digest if arm.steering else None}
-    requests, plan = plan_requests(opened, problems, settings, rendering, facts)
+    requests, plan = plan_requests(opened, problems, settings, prompt, facts)
     by_id = {problem.id: problem for problem in problems}
     parts = Parts(folder)
     parts.ensure_plan(plan)

@@ -16,7 +16,7 @@ from trimtab.neurons import NeuronSet
 from trimtab.progress import Progress, silent
 from trimtab.sampling import SamplingSettings
 from trimtab.steering import PositionScope, Steering
-from trimtab.tasks import Grader, Rendering
+from trimtab.tasks import CHAT, Grader, Prompt
 from trimtab.traces import Problem, Split
 
 
@@ -55,7 +55,7 @@ def tune(
     grader: Grader,
     folder: Path,
     *,
-    rendering: Rendering = "chat",
+    prompt: Prompt = CHAT,
     progress: Progress = silent,
 ) -> list[TunePoint]:
     """Run the grid on the tune split.
@@ -76,7 +76,7 @@ def tune(
     chosen = problems[: settings.problems]
     greedy = sampling.greedy()
     base = evaluate_arm(
-        opened, Arm(UNSTEERED, None), chosen, greedy, grader, folder / UNSTEERED, rendering=rendering, progress=progress
+        opened, Arm(UNSTEERED, None), chosen, greedy, grader, folder / UNSTEERED, prompt=prompt, progress=progress
     )
     fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.kind == "logistic" else [True] * len(chosen)
     points = []
@@ -85,7 +85,7 @@ def tune(
             for strength in settings.strengths:
                 name = f"{criterion}-{k}-{strength:g}"
                 arm = Arm(name, Steering.steer(ranking.top(k), strength, settings.scope))
-                steered = evaluate_arm(opened, arm, chosen, greedy, grader, folder / name, rendering=rendering, progress=progress)
+                steered = evaluate_arm(opened, arm, chosen, greedy, grader, folder / name, prompt=prompt, progress=progress)
                 points.append(_point(criterion, k, strength, base, steered, fires))
     return points
 

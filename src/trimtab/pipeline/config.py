@@ -12,7 +12,7 @@ from trimtab.moments import TokenScope
 from trimtab.ranking import CRITERIA
 from trimtab.recording import RecordingSettings
 from trimtab.sampling import SamplingSettings
-from trimtab.tasks import Rendering
+from trimtab.tasks import Prompt
 from trimtab.tasks.contrast import ContrastSettings
 from trimtab.tasks.problems import TaskSettings
 
@@ -34,7 +34,6 @@ class ModelSettings(Section):
     dtype: str = "auto"
     device: str = "auto"
     trust_remote_code: bool = False
-    rendering: Rendering = "chat"
 
 
 class TracesSettings(Section):
@@ -74,6 +73,7 @@ class RunConfig(Section):
 
     model: ModelSettings = ModelSettings()
     task: TaskSettings = TaskSettings()
+    prompt: Prompt = Prompt()
     traces: TracesSettings = TracesSettings()
     sampling: SamplingSettings = SamplingSettings()
     contrast: ContrastSettings = ContrastSettings()

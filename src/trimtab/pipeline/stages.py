@@ -49,9 +49,8 @@ def make_problems(line: Line) -> None:
 def sample(line: Line) -> None:
     """Sample the find split, and the greedy traces that label the gate; or import the traces of a file."""
     config, directory = line.config, line.directory
-    rendering = config.model.rendering
     if line.trace_file:
-        _, traces = import_traces(line.trace_file, line.opened, rendering=rendering, max_tokens=config.traces.max_tokens or None)
+        _, traces = import_traces(line.trace_file, line.opened, prompt=config.prompt, max_tokens=config.traces.max_tokens or None)
         parts = Parts(directory.traces(SAMPLED))
         ids = [trace.id for trace in traces]
         parts.ensure_plan(make_plan(ids, [1] * len(ids), len(ids), {"traces": config.traces.model_dump()}))
@@ -63,7 +62,7 @@ def sample(line: Line) -> None:
         jobs += [(greedy_name(split), split, config.sampling.greedy()) for split in (Split.FIND, Split.TUNE)]
     for name, split, settings in jobs:
         folder = directory.traces(name)
-        sample_traces(line.opened, line.problems(split), settings, folder, rendering=rendering, progress=line.progress)
+        sample_traces(line.opened, line.problems(split), settings, folder, prompt=config.prompt, progress=line.progress)
 
 
 def grade(line: Line) -> None:
@@ -94,7 +93,7 @@ def record(line: Line) -> None:
     if line.config.gate.kind == "logistic" and not line.trace_file:
         for split in (Split.FIND, Split.TUNE):
             prompts = {
-                problem.id: render_prompt(line.opened.tokenizer, problem.question, line.config.model.rendering)
+                problem.id: render_prompt(line.opened.tokenizer, problem.question, line.config.prompt)
                 for problem in line.problems(split)
             }
             folder = line.directory.activations(prompts_name(split))
@@ -147,7 +146,7 @@ def tune_steering(line: Line) -> None:
         config.sampling,
         line.grader,
         line.directory.tune_parts,
-        rendering=config.model.rendering,
+        prompt=config.prompt,
         progress=line.progress,
     )
     write_table(line.directory.tune, points)
@@ -175,7 +174,7 @@ def evaluate(line: Line) -> None:
             config.sampling.greedy(),
             line.grader,
             line.directory.outcome_parts(arm.name),
-            rendering=config.model.rendering,
+            prompt=config.prompt,
             checker=line.checker,
             progress=line.progress,
         )

@@ -12,14 +12,14 @@ from pathlib import Path
 from trimtab.errors import InputError, MismatchError
 from trimtab.model import OpenModel
 from trimtab.tasks.files import Row, read_rows, text_field
-from trimtab.tasks.graders import read_label
+from trimtab.tasks.grading import read_label
 from trimtab.tasks.problems import problems_of
-from trimtab.tasks.prompts import Rendering, render_prompt
+from trimtab.tasks.prompts import CHAT, Prompt, render_prompt
 from trimtab.traces import Problem, Split, Trace
 
 
 def import_traces(
-    path: Path, opened: OpenModel, *, rendering: Rendering = "chat", max_tokens: int | None = None
+    path: Path, opened: OpenModel, *, prompt: Prompt = CHAT, max_tokens: int | None = None
 ) -> tuple[list[Problem], list[Trace]]:
     """Read the problems and traces of a file and tokenise their text for this model.
 
@@ -32,7 +32,7 @@ def import_traces(
     """
     rows = list(read_rows(path))
     traces = [
-        _trace(row, f"{path}, row {number}", problem_id, sample, opened, rendering, max_tokens)
+        _trace(row, f"{path}, row {number}", problem_id, sample, opened, prompt, max_tokens)
         for number, (row, (problem_id, sample)) in enumerate(zip(rows, _addresses(rows), strict=True), start=1)
     ]
     return problems_of(rows, str(path), split=Split.FIND), traces
@@ -67,20 +67,20 @@ def _addresses(rows: list[Row]) -> list[tuple[str, int]]:
 
 
 def _trace(
-    row: Row, where: str, problem_id: str, sample: int, opened: OpenModel, rendering: Rendering, max_tokens: int | None
+    row: Row, where: str, problem_id: str, sample: int, opened: OpenModel, prompt: Prompt, max_tokens: int | None
 ) -> Trace:
     if "response_ids" in row:
-        prompt, response = _given_ids(row, where, opened)
+        prompt_ids, response = _given_ids(row, where, opened)
         text = opened.tokenizer.decode(list(response))
     else:
-        prompt = render_prompt(opened.tokenizer, text_field(row, ("question", "problem", "prompt"), where), rendering)
+        prompt_ids = render_prompt(opened.tokenizer, text_field(row, ("question", "problem", "prompt"), where), prompt)
         text = _response_text(row, where)
         response = tuple(opened.tokenizer.encode(text, add_special_tokens=False))
     if not response:
         raise InputError(f"{where} has an empty response; remove the row")
     cut = max_tokens is not None and len(response) > max_tokens
     return Trace(
-        f"{problem_id}/{sample}", problem_id, sample, prompt, response[:max_tokens], str(text), "length" if cut else "stop"
+        f"{problem_id}/{sample}", problem_id, sample, prompt_ids, response[:max_tokens], str(text), "length" if cut else "stop"
     )
 
 
@@ -97,8 +97,8 @@ def _given_ids(row: Row, where: str, opened: OpenModel) -> tuple[tuple[int, ...]
             f"{where} brings token ids of tokenizer {row.get('tokenizer')!r}, the model's is {opened.tokenizer_fingerprint!r}; "
             "ids mean other words there. Give the text instead (question and response), it is tokenised again"
         )
-    prompt, response = (tuple(int(i) for i in _ids(row, name, where)) for name in ("prompt_ids", "response_ids"))
-    return prompt, response
+    prompt_ids, response_ids = (tuple(int(i) for i in _ids(row, name, where)) for name in ("prompt_ids", "response_ids"))
+    return prompt_ids, response_ids
 
 
 def _ids(row: Row, name: str, where: str) -> Sequence[int]:

@@ -9,7 +9,7 @@ from trimtab.sampling.draw import row_seed
 from trimtab.sampling.generate import Generation, Request, generate_batch
 from trimtab.sampling.settings import SamplingSettings
 from trimtab.store import Parts, Plan, make_plan, read_table
-from trimtab.tasks.prompts import Rendering, render_prompt
+from trimtab.tasks.prompts import CHAT, Prompt, render_prompt
 from trimtab.traces import Problem, Trace
 
 
@@ -17,7 +17,7 @@ def plan_requests(
     opened: OpenModel,
     problems: Sequence[Problem],
     settings: SamplingSettings,
-    rendering: Rendering = "chat",
+    prompt: Prompt = CHAT,
     facts: Mapping[str, object] | None = None,
 ) -> tuple[dict[str, Request], Plan]:
     """One request per problem and sample, and the length-sorted batches they run in.
@@ -26,17 +26,17 @@ def plan_requests(
     """
     requests = {}
     for problem in problems:
-        prompt = render_prompt(opened.tokenizer, problem.question, rendering)
+        prompt_ids = render_prompt(opened.tokenizer, problem.question, prompt)
         for sample in range(settings.n):
             trace_id = f"{problem.id}/{sample}"
-            requests[trace_id] = Request(trace_id, prompt, row_seed(settings.seed, problem.id, sample))
+            requests[trace_id] = Request(trace_id, prompt_ids, row_seed(settings.seed, problem.id, sample))
     plan = make_plan(
         list(requests),
         [len(request.prompt_ids) + settings.max_new_tokens for request in requests.values()],
         settings.batch_tokens,
         {
             "sampling": settings.model_dump(),
-            "rendering": rendering,
+            "prompt": prompt.model_dump(),
             "model": opened.identity.fingerprint,
             "tokenizer": opened.tokenizer_fingerprint,
             **(facts or {}),
@@ -51,7 +51,7 @@ def sample_traces(
     settings: SamplingSettings,
     folder: Path,
     *,
-    rendering: Rendering = "chat",
+    prompt: Prompt = CHAT,
     progress: Progress = silent,
 ) -> list[Trace]:
     """Sample ``settings.n`` traces for each problem into ``folder`` and return them in the order of the problems.
@@ -62,7 +62,7 @@ def sample_traces(
         ConfigError: the folder holds parts of another plan.
         ModelError: a logit is NaN.
     """
-    requests, plan = plan_requests(opened, problems, settings, rendering)
+    requests, plan = plan_requests(opened, problems, settings, prompt)
     parts = Parts(folder)
     parts.ensure_plan(plan)
     missing = parts.missing()

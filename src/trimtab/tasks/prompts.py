@@ -2,28 +2,70 @@
 
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, field_validator
 from transformers import PreTrainedTokenizerBase
 
 from trimtab.errors import InputError
 
-Rendering = Literal["chat", "adaras-plain"]
 
-
-def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str, rendering: Rendering = "chat") -> tuple[int, ...]:
-    r"""Token ids of a question, up to where the response starts.
+class Prompt(BaseModel):
+    r"""How a question is put to a model.
 
     ``chat`` is the model's own chat template with the generation prompt; ``adaras-plain`` is the text
     ``Question: {q}\nThinking process:`` that AdaRAS feeds.
 
-    Raises:
-        InputError: ``chat`` was asked for and the tokenizer has no chat template.
+    Args:
+        style: ``chat`` or ``adaras-plain``.
+        template: the text around the question, which replaces ``{question}``.
+        system: a system message; empty for none. Only ``chat`` has one.
+        thinking: ``on`` or ``off`` is passed to the chat template as ``enable_thinking``; ``default`` leaves it to the template.
+
+    Example:
+        >>> Prompt(template="{question}\nAnswer with a number.").wrap("What is 2 + 2?")
+        'What is 2 + 2?\nAnswer with a number.'
     """
-    if rendering == "adaras-plain":
-        return tuple(tokenizer.encode(f"Question: {question}\nThinking process:"))
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    style: Literal["chat", "adaras-plain"] = "chat"
+    template: str = "{question}"
+    system: str = ""
+    thinking: Literal["default", "on", "off"] = "default"
+
+    @field_validator("template")
+    @classmethod
+    def _holds_the_question(cls, template: str) -> str:
+        if template.count("{question}") != 1:
+            raise ValueError(f"the template must hold {{question}} exactly once, got {template!r}")
+        return template
+
+    def wrap(self, question: str) -> str:
+        """The question inside the template."""
+        return self.template.replace("{question}", question)
+
+
+CHAT = Prompt()
+"""The model's chat template around the bare question."""
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str, prompt: Prompt = CHAT) -> tuple[int, ...]:
+    """Token ids of a question, up to where the response starts.
+
+    Raises:
+        InputError: ``chat`` was asked for and the tokenizer has no chat template, or a system message without one.
+    """
+    text = prompt.wrap(question)
+    if prompt.style == "adaras-plain":
+        if prompt.system:
+            raise InputError('style "adaras-plain" has no place for a system message; put it into the template')
+        return tuple(tokenizer.encode(f"Question: {text}\nThinking process:"))
     if not tokenizer.chat_template:
         raise InputError(
-            'this tokenizer has no chat template; set rendering = "adaras-plain", '
+            'this tokenizer has no chat template; set prompt.style = "adaras-plain", '
             "or add a chat_template to its tokenizer_config.json"
         )
-    text = tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
-    return tuple(tokenizer.encode(str(text), add_special_tokens=False))
+    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    messages = [*system, {"role": "user", "content": text}]
+    options: dict[str, object] = {} if prompt.thinking == "default" else {"enable_thinking": prompt.thinking == "on"}
+    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)  # type: ignore[arg-type]
+    return tuple(tokenizer.encode(str(rendered), add_special_tokens=False))

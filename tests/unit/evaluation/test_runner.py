@@ -14,7 +14,7 @@ from trimtab.evaluation.runner import evaluate_arm
 from trimtab.model import OpenModel
 from trimtab.sampling import Request, generate_batch, sample_traces
 from trimtab.steering import Steering
-from trimtab.tasks import render_prompt
+from trimtab.tasks import Prompt, render_prompt
 from trimtab.traces import Split
 
 PROBLEMS = some_problems(14, Split.TEST)
@@ -32,7 +32,7 @@ def test_the_unsteered_arm_is_the_bare_model(opened: OpenModel, tmp_path: Path) 
         if trace.truncated:
             assert (outcome.correct, outcome.reason) == (False, "truncated at the token limit")
         else:
-            assert outcome.correct == (CoinGrader().grade(problem, trace.text).verdict == "correct")
+            assert outcome.correct == (CoinGrader().judge([(problem, trace.text)])[0].verdict == "correct")
     assert not all(o.truncated for o in outcomes)
 
 
@@ -68,9 +68,11 @@ def test_a_checker_fills_the_steps(opened: OpenModel, tmp_path: Path) -> None:
     assert [o.steps_right for o in outcomes] == [False, True, False, False]
 
 
-def test_rendering_reaches_the_model(opened: OpenModel, tmp_path: Path) -> None:
-    plain = evaluate_arm(opened, Arm("a", None), PROBLEMS[:2], GREEDY, CoinGrader(), tmp_path, rendering="adaras-plain")
-    prompt = render_prompt(opened.tokenizer, PROBLEMS[0].question, "adaras-plain")
+def test_the_prompt_reaches_the_model(opened: OpenModel, tmp_path: Path) -> None:
+    plain = evaluate_arm(
+        opened, Arm("a", None), PROBLEMS[:2], GREEDY, CoinGrader(), tmp_path, prompt=Prompt(style="adaras-plain")
+    )
+    prompt = render_prompt(opened.tokenizer, PROBLEMS[0].question, Prompt(style="adaras-plain"))
     expected = generate_batch(opened, [Request("x", prompt)], GREEDY)[0]
     assert plain[0].response == opened.tokenizer.decode(expected.response_ids, skip_special_tokens=True)
 

@@ -14,6 +14,7 @@ from trimtab.evaluation.tune import TunePoint, TuneSettings, best_point, tune
 from trimtab.gate import ALWAYS
 from trimtab.model import OpenModel
 from trimtab.steering import Steering
+from trimtab.tasks import Prompt
 from trimtab.traces import Split
 
 PROBLEMS = some_problems(16, Split.TUNE)
@@ -51,12 +52,14 @@ def test_without_a_gate_gated_is_always(opened: OpenModel, tmp_path: Path) -> No
     assert all(point.always == point.gated for point in points)
 
 
-def test_rendering_reaches_the_model(opened: OpenModel, tmp_path: Path) -> None:
+def test_the_prompt_reaches_the_model(opened: OpenModel, tmp_path: Path) -> None:
     small = TuneSettings(k=(2,), strengths=(1.0,), problems=12)
     rankings = {"m": neuron_set(opened.identity)}
-    tune(opened, rankings, ALWAYS, {}, PROBLEMS, small, SAMPLING, CoinGrader(), tmp_path / "t", rendering="adaras-plain")
-    # the plan names the rendering, so a folder that was run with it is resumed by no other
-    with pytest.raises(ConfigError, match="rendering 'adaras-plain' -> 'chat'"):
+    tune(
+        opened, rankings, ALWAYS, {}, PROBLEMS, small, SAMPLING, CoinGrader(), tmp_path / "t", prompt=Prompt(style="adaras-plain")
+    )
+    # the plan names the prompt, so a folder that was run with it is resumed by no other
+    with pytest.raises(ConfigError, match="adaras-plain"):
         tune(opened, rankings, ALWAYS, {}, PROBLEMS, small, SAMPLING, CoinGrader(), tmp_path / "t")
 
 

@@ -10,7 +10,7 @@ import pytest
 from trimtab.errors import InputError, MismatchError, NotEnoughDataError
 from trimtab.model import OpenModel
 from trimtab.sampling import import_traces, read_labels
-from trimtab.tasks import render_prompt
+from trimtab.tasks import Prompt, render_prompt
 from trimtab.traces import Split
 
 QUESTION = "now dial 5 : a +6 b -2 as ever ?"
@@ -63,7 +63,7 @@ def test_adaras_schema(opened: OpenModel, tmp_path: Path, suffix: str) -> None:
 
 
 def test_adaras_plain_rendering(opened: OpenModel, tmp_path: Path) -> None:
-    _, traces = import_traces(_jsonl(tmp_path / "t.jsonl", *ROWS), opened, rendering="adaras-plain")
+    _, traces = import_traces(_jsonl(tmp_path / "t.jsonl", *ROWS), opened, prompt=Prompt(style="adaras-plain"))
     assert traces[0].prompt_ids == tuple(opened.tokenizer.encode(f"Question: {QUESTION}\nThinking process:"))
 
 

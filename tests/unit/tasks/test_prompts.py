@@ -1,10 +1,11 @@
 """Two renderings of a question."""
 
 import pytest
+from pydantic import ValidationError
 
 from tiny_models import word_tokenizer
 from trimtab.errors import InputError
-from trimtab.tasks import render_prompt
+from trimtab.tasks import Prompt, render_prompt
 
 
 def test_chat_uses_the_models_own_template() -> None:
@@ -18,10 +19,31 @@ def test_chat_uses_the_models_own_template() -> None:
 def test_adaras_plain_is_the_bare_text() -> None:
     tokenizer = word_tokenizer()
     expected = tuple(tokenizer.encode("Question: w7 w8\nThinking process:"))
-    assert render_prompt(tokenizer, "w7 w8", "adaras-plain") == expected
+    assert render_prompt(tokenizer, "w7 w8", Prompt(style="adaras-plain")) == expected
     assert {7, 8} <= set(expected)
 
 
 def test_no_chat_template() -> None:
-    with pytest.raises(InputError, match='no chat template; set rendering = "adaras-plain", or add a chat_template'):
+    with pytest.raises(InputError, match=r'no chat template; set prompt\.style = "adaras-plain", or add a chat_template'):
         render_prompt(word_tokenizer(), "w7")
+
+
+def test_template_system_and_thinking_reach_the_chat_template() -> None:
+    tokenizer = word_tokenizer(eos_token="w1")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}{% if enable_thinking is false %}w4{% endif %}"
+    prompt = Prompt(template="w5 {question} w6", system="w9", thinking="off")
+    assert render_prompt(tokenizer, "w7", prompt) == (9, 5, 7, 6, 4)
+
+
+def test_a_template_must_hold_the_question() -> None:
+    with pytest.raises(ValidationError, match="exactly once"):
+        Prompt(template="no place for it")
+
+
+def test_braces_in_a_question_are_text() -> None:
+    assert Prompt(template="<{question}>").wrap("a {question} {x}") == "<a {question} {x}>"
+
+
+def test_a_system_message_needs_a_chat_template() -> None:
+    with pytest.raises(InputError, match="no place for a system message"):
+        render_prompt(word_tokenizer(), "w7", Prompt(style="adaras-plain", system="be brief"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.tasks.answers import final_answer, normalise
+from trimtab.tasks.grading.answers import final_answer, normalise
 
 
 @pytest.mark.parametrize(

@@ -1,42 +1,14 @@
-"""Grading: a verdict and its reason for every trace, behind one protocol."""
+"""The verb ``grade``: a verdict and its reason for every trace."""
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
 
 from trimtab.errors import InputError
-from trimtab.tasks.answers import final_answer, normalise
+from trimtab.tasks.grading.grader import Grader, Judgement
 from trimtab.tasks.steps import StepChecker
 from trimtab.traces import Grade, Problem, Trace, Verdict
 
-
-class Judgement(NamedTuple):
-    """What a grader says of one response."""
-
-    verdict: Verdict
-    reason: str
-    answer: str = ""
-
-
-class Grader(Protocol):
-    """Judges a response against a gold answer. A grader that fails itself answers ``unscored``, never ``incorrect``."""
-
-    def grade(self, problem: Problem, response: str) -> Judgement:
-        """The verdict on one finished response."""
-        ...
-
-
-class ExactGrader:
-    """Correct when the final answer equals the gold answer after :func:`trimtab.tasks.answers.normalise`."""
-
-    def grade(self, problem: Problem, response: str) -> Judgement:
-        """The verdict on one finished response."""
-        answer = final_answer(response)
-        if answer is None:
-            return Judgement(Verdict.INCORRECT, "no answer found")
-        if normalise(answer) == normalise(problem.answer):
-            return Judgement(Verdict.CORRECT, "equals the gold answer", answer)
-        return Judgement(Verdict.INCORRECT, f"differs from the gold answer {problem.answer}", answer)
+TRUNCATED = Judgement(Verdict.INCORRECT, "truncated at the token limit")
 
 
 def grade_traces(
@@ -60,27 +32,31 @@ def grade_traces(
     Raises:
         InputError: a trace names no known problem, or has no label where labels were given.
     """
-    grades = []
+    traces = list(traces)
     for trace in traces:
-        problem = problems.get(trace.problem_id)
-        if problem is None:
+        if trace.problem_id not in problems:
             raise InputError(
                 f"trace {trace.id} belongs to problem {trace.problem_id!r}, which is not among the {len(problems)} problems"
             )
-        judgement = _judge(trace, problem, grader, labels)
+    judgements = _judge(traces, problems, grader) if labels is None else [_label(trace, labels) for trace in traces]
+    grades = []
+    for trace, judgement in zip(traces, judgements, strict=True):
+        problem = problems[trace.problem_id]
         good_steps = quality[trace.id] if quality else checker(problem, trace.text) if checker else None
         grades.append(Grade(trace.id, trace.problem_id, judgement.verdict, judgement.reason, judgement.answer, good_steps))
     return grades
 
 
-def _judge(trace: Trace, problem: Problem, grader: Grader, labels: Mapping[str, bool] | None) -> Judgement:
-    if labels is not None:
-        if trace.id not in labels:
-            raise InputError(f"trace {trace.id} has no label in the verdict column; every trace needs one")
-        return Judgement(Verdict.CORRECT if labels[trace.id] else Verdict.INCORRECT, "the user's label")
-    if trace.truncated:
-        return Judgement(Verdict.INCORRECT, "truncated at the token limit")
-    return grader.grade(problem, trace.text)
+def _judge(traces: Sequence[Trace], problems: Mapping[str, Problem], grader: Grader) -> list[Judgement]:
+    ended = [trace for trace in traces if not trace.truncated]
+    judged = iter(grader.judge([(problems[trace.problem_id], trace.text) for trace in ended]))
+    return [TRUNCATED if trace.truncated else next(judged) for trace in traces]
+
+
+def _label(trace: Trace, labels: Mapping[str, bool]) -> Judgement:
+    if trace.id not in labels:
+        raise InputError(f"trace {trace.id} has no label in the verdict column; every trace needs one")
+    return Judgement(Verdict.CORRECT if labels[trace.id] else Verdict.INCORRECT, "the user's label")
 
 
 def read_label(value: object, trace_id: str) -> bool:

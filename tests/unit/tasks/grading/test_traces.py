@@ -1,10 +1,12 @@
 """Verdicts and their reasons."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from trimtab.errors import InputError
 from trimtab.tasks import ExactGrader, grade_traces
-from trimtab.tasks.graders import Judgement, read_label
+from trimtab.tasks.grading import Judgement, read_label
 from trimtab.traces import Problem, Split, Trace, Verdict
 
 PROBLEM = Problem("p", "what?", "1,000", Split.FIND)
@@ -26,7 +28,7 @@ def _trace(text: str, finish: str = "stop", sample: int = 0, problem: str = "p")
     ],
 )
 def test_exact_grader(text: str, verdict: str, reason: str, answer: str) -> None:
-    assert ExactGrader().grade(PROBLEM, text) == Judgement(Verdict(verdict), reason, answer)
+    assert ExactGrader().judge([(PROBLEM, text)]) == [Judgement(Verdict(verdict), reason, answer)]
     grade = grade_traces([_trace(text)], PROBLEMS, ExactGrader())[0]
     assert (grade.trace_id, grade.problem_id, grade.verdict, grade.answer, grade.quality) == ("p/0", "p", verdict, answer, None)
 
@@ -38,8 +40,8 @@ def test_a_truncated_trace_is_incorrect_whatever_it_says() -> None:
 
 def test_a_grader_that_fails_itself_is_not_a_wrong_answer() -> None:
     class Broken:
-        def grade(self, problem: Problem, response: str) -> Judgement:
-            return Judgement(Verdict.UNSCORED, "the sandbox did not start")
+        def judge(self, answers: Sequence[tuple[Problem, str]]) -> list[Judgement]:
+            return [Judgement(Verdict.UNSCORED, "the sandbox did not start") for _ in answers]
 
     assert grade_traces([_trace("1")], PROBLEMS, Broken())[0].verdict is Verdict.UNSCORED
 

@@ -1,0 +1,22 @@
+"""What a grader is: a judge of finished responses, many at a time."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from trimtab.traces import Problem, Verdict
+
+
+class Judgement(NamedTuple):
+    """What a grader says of one response: the verdict, a reason that a person can read, and the answer it found."""
+
+    verdict: Verdict
+    reason: str
+    answer: str = ""
+
+
+class Grader(Protocol):
+    """Judges responses against gold answers. A grader that fails itself answers ``unscored``, never ``incorrect``."""
+
+    def judge(self, answers: Sequence[tuple[Problem, str]]) -> list[Judgement]:
+        """One judgement per (problem, response), in order. The responses are finished and hostile."""
+        ...
