@@ -18,6 +18,7 @@ from trimtab.cli.output import Output
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
 @click.option("--temperature", type=click.FloatRange(min=0.0), default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--force-model", is_flag=True, help="Accept other weights of the same architecture, a fine-tune for example.")
 @model_options
 @output_options
 def generate(
@@ -30,6 +31,7 @@ def generate(
     max_new_tokens: int,
     temperature: float,
     seed: int,
+    force_model: bool,
     dtype: str,
     device: str,
     revision: str | None,
@@ -38,7 +40,7 @@ def generate(
     quiet: bool,
 ) -> None:
     """Answer PROMPT with MODEL under a steering, and say what the gate saw."""
-    from trimtab.model import open_model
+    from trimtab.model import open_model, rebind
     from trimtab.sampling import Request, SamplingSettings, generate_batch
     from trimtab.steering import Steering
     from trimtab.tasks import render_prompt
@@ -46,6 +48,7 @@ def generate(
     opened = open_model(model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     loaded = Steering.from_pretrained(steering)
     loaded = loaded if strength is None else loaded.with_strength(strength)
+    loaded = rebind(loaded, opened.identity) if force_model else loaded
     settings = SamplingSettings(n=1, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     request = Request("prompt/0", render_prompt(opened.tokenizer, prompt), seed)
     steered = generate_batch(opened, [request], settings, loaded, gate)[0]  # type: ignore[arg-type]

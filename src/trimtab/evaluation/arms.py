@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.neurons import NeuronSet
 from trimtab.ranking import norm_matched, random_like
 from trimtab.steering import Steering
 
@@ -24,9 +23,7 @@ class Arm:
     gate: Literal["auto", "on", "off"] = "on"
 
 
-def standard_arms(
-    steering: Steering, neurons: NeuronSet, down: Mapping[int, NDArray[np.float32]], random_sets: int, seed: int
-) -> list[Arm]:
+def standard_arms(steering: Steering, down: Mapping[int, NDArray[np.float32]], random_sets: int, seed: int) -> list[Arm]:
     """The arms of a verdict.
 
     Unsteered, always, gated, negative strength, and ``random_sets`` sets of random neurons twice: the same shifts permuted with
@@ -35,7 +32,6 @@ def standard_arms(
 
     Args:
         steering: the found steering, with its gate.
-        neurons: the set it was made of.
         down: down projection weights ``[d_model, d_ff]`` of the steered layers.
         random_sets: how many random sets of each kind.
         seed: of the random sets.
@@ -47,7 +43,7 @@ def standard_arms(
         Arm(NEGATIVE, steering.with_strength(-steering.strength)),
     ]
     for i in range(random_sets):
-        drawn = Steering.steer(random_like(neurons, seed=seed + i), steering.strength, steering.scope, steering.gate)
+        drawn = random_like(steering, seed=seed + i)
         arms.append(Arm(f"{RANDOM}-{i}", drawn))
         arms.append(Arm(f"{RANDOM_NORM}-{i}", norm_matched(drawn, steering, down)))
     return arms

@@ -61,7 +61,7 @@ def tune(
     """Run the grid on the tune split.
 
     With a hard gate a problem's chain is the steered one when the gate fires and the unsteered one when it does not, so one
-    steered run serves both columns.
+    steered run serves both columns. A proportional gate steers each problem with its own strength and is run on its own.
 
     Args:
         rankings: one ranked set per criterion, with at least ``max(k)`` neurons.
@@ -75,27 +75,29 @@ def tune(
         raise ConfigError(f"tune reads the tune split only; it was given problems of {', '.join(sorted(wrong))}")
     chosen = problems[: settings.problems]
     greedy = sampling.greedy()
-    base = evaluate_arm(
-        opened, Arm(UNSTEERED, None), chosen, greedy, grader, folder / UNSTEERED, prompt=prompt, progress=progress
-    )
+
+    def run(arm: Arm) -> list[Outcome]:
+        return evaluate_arm(opened, arm, chosen, greedy, grader, folder / arm.name, prompt=prompt, progress=progress)
+
+    base = run(Arm(UNSTEERED, None))
     fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.kind == "logistic" else [True] * len(chosen)
     points = []
     for criterion, ranking in rankings.items():
         for k in settings.k:
             for strength in settings.strengths:
                 name = f"{criterion}-{k}-{strength:g}"
-                arm = Arm(name, Steering.steer(ranking.top(k), strength, settings.scope))
-                steered = evaluate_arm(opened, arm, chosen, greedy, grader, folder / name, prompt=prompt, progress=progress)
-                points.append(_point(criterion, k, strength, base, steered, fires))
+                steering = Steering.steer(ranking.top(k), strength, settings.scope, gate)
+                steered = run(Arm(name, steering))
+                if gate.kind == "logistic" and gate.mode == "proportional":
+                    gated = run(Arm(f"{name}-gated", steering, "auto"))
+                else:
+                    gated = [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]
+                points.append(TunePoint(criterion, k, strength, len(base), *map(_accuracy, (base, steered, gated))))
     return points
 
 
-def _point(
-    criterion: str, k: int, strength: float, base: Sequence[Outcome], steered: Sequence[Outcome], fires: Sequence[bool]
-) -> TunePoint:
-    n = len(base)
-    gated = sum((s if fire else b).correct for b, s, fire in zip(base, steered, fires, strict=True))
-    return TunePoint(criterion, k, strength, n, sum(b.correct for b in base) / n, sum(s.correct for s in steered) / n, gated / n)
+def _accuracy(outcomes: Sequence[Outcome]) -> float:
+    return sum(outcome.correct for outcome in outcomes) / len(outcomes)
 
 
 def best_point(points: Sequence[TunePoint], criterion: str | None = None) -> TunePoint:

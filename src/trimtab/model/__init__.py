@@ -3,7 +3,7 @@
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.attach import Attachment, attach
 from trimtab.model.doctor import Diagnosis, LayerFinding, examine, prove
-from trimtab.model.identity import check_identity, identify, tokenizer_fingerprint
+from trimtab.model.identity import check_identity, identify, rebind, tokenizer_fingerprint
 from trimtab.model.opening import OpenModel, open_model
 from trimtab.model.weights import down_weights
 
@@ -21,5 +21,6 @@ __all__ = [
     "identify",
     "open_model",
     "prove",
+    "rebind",
     "tokenizer_fingerprint",
 ]

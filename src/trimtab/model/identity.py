@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from trimtab.errors import MismatchError, ModelError
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.neurons import ModelIdentity
+from trimtab.steering import Steering
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +77,28 @@ def check_identity(expected: ModelIdentity, actual: ModelIdentity, force: bool =
         fix = (
             f"open {expected.name}" + (f" at revision {expected.revision}" if expected.revision else "")
             if different
-            else f"open {expected.name}, or force the model with attach(..., force_model=True) if this is a fine-tune of it"
+            else f"open {expected.name}, or use --force-model (attach(..., force_model=True)) if this is a fine-tune of it"
         )
         raise MismatchError(
             f"made for {expected.name}, given {actual.name}, and they differ in\n" + "\n".join(lines) + f"\nFix: {fix}"
         )
     if expected.fingerprint != actual.fingerprint:
         logger.warning("forced: made for weights %s, used on %s (%s)", expected.fingerprint, actual.fingerprint, actual.name)
+
+
+def rebind(steering: Steering, identity: ModelIdentity) -> Steering:
+    """The same steering for another set of weights of the same architecture, a fine-tune for example.
+
+    The new artifact remembers in ``facts["forced_from"]`` which model it was made for.
+
+    Raises:
+        MismatchError: sizes or architecture differ.
+    """
+    if steering.model.fingerprint == identity.fingerprint:
+        return steering
+    check_identity(steering.model, identity, force=True)
+    made_for = {"name": steering.model.name, "fingerprint": steering.model.fingerprint}
+    return replace(steering, model=identity, facts={**steering.facts, "forced_from": made_for})
 
 
 def _weight_fingerprint(model: PreTrainedModel) -> str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trimtab.errors import ConfigError
 from trimtab.evaluation.tune import TuneSettings
+from trimtab.gate import GateMode
 from trimtab.moments import TokenScope
 from trimtab.ranking import CRITERIA
 from trimtab.recording import RecordingSettings
@@ -54,9 +55,13 @@ class RankingSettings(Section):
 
 
 class GateSettings(Section):
-    """``logistic`` is fitted on greedy verdicts of the find split; its threshold is Youden's on the tune split."""
+    """``logistic`` is fitted on greedy verdicts of the find split; its threshold is Youden's on the tune split.
+
+    ``hard`` steers with the whole strength where it fires, ``proportional`` with more the surer the failure is.
+    """
 
     kind: Literal["logistic", "always"] = "logistic"
+    mode: GateMode = "hard"
     features: int = Field(default=4096, ge=1)
 
 

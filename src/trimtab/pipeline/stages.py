@@ -128,7 +128,8 @@ def fit_gate(line: Line) -> None:
         "tune": _counts(failed[Split.TUNE]),
         "tune_assessment": assess(failed[Split.TUNE], p_tune, p_text).to_json(),
     }
-    gate = replace(fitted, threshold=youden(failed[Split.TUNE], p_tune), facts={**fitted.facts, **facts})
+    threshold = youden(failed[Split.TUNE], p_tune)
+    gate = replace(fitted, mode=line.config.gate.mode, threshold=threshold, facts={**fitted.facts, **facts})
     save_gate(gate, line.directory.path)
 
 
@@ -160,9 +161,8 @@ def evaluate(line: Line) -> None:
     record_opening(line.directory.ledger, command="evaluate", what=f"{len(problems)} problems", digest=line.directory.digest)
     best = best_point(line.tune_points())
     steering = line.steering_at(best)
-    neurons = line.neurons(best.criterion).top(best.k)
     down = down_weights(line.opened, np.unique(steering.layer).tolist())
-    arms = standard_arms(steering, neurons, down, config.evaluation.random_sets, config.evaluation.seed)
+    arms = standard_arms(steering, down, config.evaluation.random_sets, config.evaluation.seed)
     if ADARAS_CRITERION in config.ranking.criteria and best.criterion != ADARAS_CRITERION:
         arms.append(Arm(ADARAS, line.steering_at(best_point(line.tune_points(), ADARAS_CRITERION))))
     outcomes: dict[str, list[Outcome]] = {}

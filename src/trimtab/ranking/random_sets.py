@@ -7,40 +7,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
-from trimtab.neurons import NeuronSet
 from trimtab.ranking.criteria.random_neurons import NAME
 from trimtab.steering import Steering
 
 
-def random_like(neurons: NeuronSet, seed: int) -> NeuronSet:
-    """Draw other neurons of the same layers and give them the found shifts, permuted within each layer, with random signs.
+def random_like(steering: Steering, seed: int) -> Steering:
+    """Draw other neurons of the same layers and give them the found map, permuted within each layer, with random signs.
 
-    Rank i of the control lies in the layer of rank i of the found set, so the top k of both have the same count per layer. The
-    columns are ``good = sign * permuted delta`` and ``bad = 0``; scores are 0, since nothing was scored. A layer with fewer than
-    ``count`` other neurons gives all of those and fills up with found ones.
+    Neuron i of the control lies in the layer of neuron i of the found set. A layer with fewer than ``count`` other neurons gives
+    all of those and fills up with found ones. Strength, scope and gate stay.
 
     One random set is no control: draw several seeds, and match norms with :func:`norm_matched`.
     """
     rng = np.random.default_rng(seed)
-    index = np.empty_like(neurons.index)
-    shift = np.empty(len(neurons), np.float32)
-    delta = neurons.delta
-    for layer in np.unique(neurons.layer):
-        ranks = np.flatnonzero(neurons.layer == layer)
-        found = neurons.index[ranks]
-        others = rng.permutation(np.setdiff1d(np.arange(neurons.model.d_ff), found))
+    index = np.empty_like(steering.index)
+    source = np.empty_like(steering.index)
+    for layer in np.unique(steering.layer):
+        ranks = np.flatnonzero(steering.layer == layer)
+        found = steering.index[ranks]
+        others = rng.permutation(np.setdiff1d(np.arange(steering.model.d_ff), found))
         drawn = np.concatenate([others, rng.permutation(found)])[: len(ranks)]
         index[ranks] = rng.permutation(drawn)
-        shift[ranks] = rng.permutation(delta[ranks]) * rng.choice(np.array([-1, 1], np.float32), len(ranks))
-    return NeuronSet(
-        layer=neurons.layer,
+        source[ranks] = rng.permutation(ranks)
+    sign = rng.choice(np.array([-1, 1], np.float32), len(index))
+    return replace(
+        steering,
         index=index,
-        score=np.zeros(len(neurons)),
-        good=shift,
-        bad=np.zeros(len(neurons), np.float32),
-        criterion=NAME,
-        model=neurons.model,
-        facts={"control_of": neurons.criterion, "seed": seed},
+        dgain=sign * steering.dgain[source],
+        shift=sign * steering.shift[source],
+        facts={"criterion": NAME, "control_of": steering.facts.get("criterion"), "seed": seed},
     )
 
 
@@ -63,7 +58,7 @@ def norm_matched(steering: Steering, reference: Steering, down: Mapping[int, NDA
     layers = np.unique(steering.layer)
     if not np.array_equal(layers, np.unique(reference.layer)):
         raise InputError(
-            f"layers differ: {layers.tolist()} and {np.unique(reference.layer).tolist()}; use random_like(reference's neurons)"
+            f"layers differ: {layers.tolist()} and {np.unique(reference.layer).tolist()}; use random_like(reference)"
         )
     shift = steering.shift.copy()
     for layer in layers.tolist():

@@ -21,7 +21,7 @@ def steering(opened: OpenModel) -> Steering:
 @pytest.fixture
 def arms(opened: OpenModel, steering: Steering) -> dict:
     down = down_weights(opened, np.unique(steering.layer).tolist())
-    return {arm.name: arm for arm in standard_arms(steering, neuron_set(opened.identity), down, SETS, seed=0)}
+    return {arm.name: arm for arm in standard_arms(steering, down, SETS, seed=0)}
 
 
 def test_names_and_counts(arms: dict) -> None:
@@ -72,10 +72,9 @@ def test_norm_matched_sets_push_the_residual_stream_as_far(arms: dict, opened: O
 
 def test_the_seed_decides(opened: OpenModel, steering: Steering) -> None:
     down = down_weights(opened, np.unique(steering.layer).tolist())
-    neurons = neuron_set(opened.identity)
 
     def digests(seed: int) -> list[str]:
-        return [arm.steering.digest for arm in standard_arms(steering, neurons, down, SETS, seed) if arm.steering]
+        return [arm.steering.digest for arm in standard_arms(steering, down, SETS, seed) if arm.steering]
 
     assert digests(0) == digests(0)
     assert digests(0)[:3] == digests(9)[:3]

@@ -47,6 +47,17 @@ def test_every_point_equals_arms_run_alone(opened: OpenModel, tmp_path: Path) ->
     assert any(point.always != point.gated for point in points)
 
 
+def test_a_proportional_gate_is_run_and_not_composed(opened: OpenModel, tmp_path: Path) -> None:
+    ranking, gate = neuron_set(opened.identity), replace(logistic(0.2), mode="proportional")
+    p_fail = {problem.id: 1.0 for problem in PROBLEMS}
+    small = TuneSettings(k=(5,), strengths=(3.0,), problems=12)
+    point = tune(opened, {"m": ranking}, gate, p_fail, PROBLEMS, small, SAMPLING, CoinGrader(), tmp_path / "tune")[0]
+    arm = Arm("x", Steering.steer(ranking.top(5), 3.0, gate=gate), "auto")
+    alone = evaluate_arm(opened, arm, PROBLEMS[:12], SAMPLING.greedy(), CoinGrader(), tmp_path / "alone")
+    assert point.gated == sum(o.correct for o in alone) / 12
+    assert {0.0, 1.0} & {o.p_fail for o in alone} == set()
+
+
 def test_without_a_gate_gated_is_always(opened: OpenModel, tmp_path: Path) -> None:
     points = tune(opened, {"m": neuron_set(opened.identity)}, ALWAYS, {}, PROBLEMS, GRID, SAMPLING, CoinGrader(), tmp_path)
     assert all(point.always == point.gated for point in points)

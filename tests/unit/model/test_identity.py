@@ -8,10 +8,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from steering_samples import neuron_set
 from tiny_models import tiny
 from trimtab.errors import MismatchError, ModelError
-from trimtab.model import check_identity, identify, tokenizer_fingerprint
+from trimtab.model import check_identity, identify, rebind, tokenizer_fingerprint
 from trimtab.neurons import ModelIdentity
+from trimtab.steering import Steering
 
 IDENTITY = ModelIdentity("org/model", "abc", "qwen3", "f00d", 3, 32, 48, 97)
 
@@ -90,6 +92,17 @@ def test_other_weights_need_force(caplog):
     with caplog.at_level(logging.WARNING):
         check_identity(IDENTITY, other, force=True)
     assert "beef" in caplog.text
+
+
+def test_a_steering_is_rebound_to_other_weights_and_remembers_it():
+    steering = Steering.steer(neuron_set(IDENTITY), 2.0)
+    tuned = replace(IDENTITY, name="org/tuned", fingerprint="beef")
+    rebound = rebind(steering, tuned)
+    assert rebound.model is tuned
+    assert rebound.facts["forced_from"] == {"name": "org/model", "fingerprint": "f00d"}
+    assert rebind(steering, replace(IDENTITY, name="renamed")) is steering
+    with pytest.raises(MismatchError, match="d_ff"):
+        rebind(steering, replace(tuned, d_ff=49))
 
 
 def _tokenizer(vocabulary, splitter, **special):

@@ -15,11 +15,12 @@ from trimtab.steering import Steering
 MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=3, d_model=4, d_ff=10, vocab_size=7)
 
 
-def found(addresses: list[int], seed: int = 0) -> NeuronSet:
+def found(addresses: list[int], seed: int = 0) -> Steering:
     flat = np.array(addresses, np.int64)
     rng = np.random.default_rng(seed)
     good, bad = rng.normal(size=(2, len(flat))).astype(np.float32)
-    return NeuronSet(flat // 10, flat % 10, np.arange(len(flat), 0, -1.0), good, bad, "mean-difference", MODEL)
+    neurons = NeuronSet(flat // 10, flat % 10, np.arange(len(flat), 0, -1.0), good, bad, "mean-difference", MODEL)
+    return Steering.steer(neurons, 10.0, facts={"criterion": "mean-difference"})
 
 
 addresses = st.lists(st.integers(0, 29), min_size=1, max_size=24, unique=True)
@@ -36,30 +37,39 @@ def test_the_control_keeps_layers_and_sizes_and_avoids_found_neurons(chosen, see
         old, new = set(neurons.index[here].tolist()), set(control.index[here].tolist())
         # as few found neurons as the layer's room allows
         assert len(old & new) == max(0, 2 * len(old) - 10)
-        np.testing.assert_array_equal(np.sort(np.abs(control.delta[here])), np.sort(np.abs(neurons.delta[here])))
-    assert control.criterion == "random"
-    assert control.facts == {"control_of": "mean-difference", "seed": seed}
+        np.testing.assert_array_equal(np.sort(np.abs(control.shift[here])), np.sort(np.abs(neurons.shift[here])))
+        np.testing.assert_array_equal(np.sort(np.abs(control.dgain[here])), np.sort(np.abs(neurons.dgain[here])))
+    assert (control.strength, control.scope, control.gate) == (neurons.strength, neurons.scope, neurons.gate)
+    assert control.facts == {"criterion": "random", "control_of": "mean-difference", "seed": seed}
+
+
+def test_gain_and_shift_of_a_neuron_stay_together():
+    neurons = found([1, 4, 12, 15, 23])
+    neurons = replace(neurons, dgain=2 * neurons.shift)
+    control = random_like(neurons, 0)
+    np.testing.assert_array_equal(control.dgain, 2 * control.shift)
+    assert control.dgain.any()
 
 
 def test_seeds_differ_and_repeat():
     neurons = found([1, 4, 12, 15, 23])
     first, again, other = (random_like(neurons, seed) for seed in (3, 3, 4))
     assert first.index.tolist() == again.index.tolist()
-    assert first.delta.tolist() == again.delta.tolist()
+    assert first.shift.tolist() == again.shift.tolist()
     assert first.index.tolist() != other.index.tolist()
 
 
 def test_signs_and_neurons_are_drawn_evenly():
     neurons = found([0, 1, 2])
     draws = [random_like(neurons, seed) for seed in range(400)]
-    positive = np.mean([control.delta > 0 for control in draws])
+    positive = np.mean([control.shift > 0 for control in draws])
     # 1200 fair signs: six standard deviations are 0.087
     assert abs(positive - 0.5) < 0.087
     counts = np.bincount(np.concatenate([control.index for control in draws]), minlength=10)
     assert counts[:3].sum() == 0
     assert counts[3:].min() > 110
     # every shift meets every rank: no rank keeps its own
-    kept = np.mean([np.abs(control.delta) == np.abs(neurons.delta) for control in draws])
+    kept = np.mean([np.abs(control.shift) == np.abs(neurons.shift) for control in draws])
     assert 0.2 < kept < 0.47
 
 
@@ -78,8 +88,8 @@ def naive_norm(steering: Steering, layer: int, weight: np.ndarray) -> float:
 
 
 def test_norms_match_in_every_layer():
-    reference = Steering.steer(found([1, 4, 12, 15, 23]), 10.0)
-    control = Steering.steer(random_like(found([1, 4, 12, 15, 23]), 0), 10.0)
+    reference = found([1, 4, 12, 15, 23])
+    control = random_like(found([1, 4, 12, 15, 23]), 0)
     weights = down()
     matched = norm_matched(control, reference, weights)
     for layer in range(3):
@@ -92,20 +102,20 @@ def test_norms_match_in_every_layer():
 
 
 def test_norm_matching_leaves_its_inputs_alone():
-    reference = Steering.steer(found([1, 12]), 1.0)
-    control = Steering.steer(random_like(found([1, 12]), 0), 1.0)
+    reference = found([1, 12])
+    control = random_like(found([1, 12]), 0)
     before = control.shift.copy()
     norm_matched(control, reference, down())
     np.testing.assert_array_equal(control.shift, before)
 
 
 def test_norm_matching_refusals():
-    reference = Steering.steer(found([1, 12]), 1.0)
-    control = Steering.steer(random_like(found([1, 12]), 0), 1.0)
+    reference = found([1, 12])
+    control = random_like(found([1, 12]), 0)
     with pytest.raises(InputError, match="shifts only"):
         norm_matched(replace(control, dgain=np.ones(2, np.float32)), reference, down())
     with pytest.raises(InputError, match=r"layers differ: \[0, 1\] and \[0, 2\]"):
-        norm_matched(control, Steering.steer(found([1, 22]), 1.0), down())
+        norm_matched(control, found([1, 22]), down())
     with pytest.raises(InputError, match=r"layer 1 needs a down projection of shape \[4, 10\], got none"):
         norm_matched(control, reference, {0: down()[0]})
     with pytest.raises(InputError, match=r"got shape \[10, 4\]"):
@@ -115,7 +125,7 @@ def test_norm_matching_refusals():
 
 
 def test_a_reference_that_moves_nothing_silences_the_layer():
-    control = Steering.steer(random_like(found([1, 12]), 0), 1.0)
-    still = replace(Steering.steer(found([1, 12]), 1.0), shift=np.zeros(2, np.float32))
+    control = random_like(found([1, 12]), 0)
+    still = replace(found([1, 12]), shift=np.zeros(2, np.float32))
     assert not norm_matched(control, still, down()).shift.any()
     assert not norm_matched(still, still, down()).shift.any()
