@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trimtab.errors import InputError
 from trimtab.gate import ALWAYS, Gate
 from trimtab.neurons import ModelIdentity, NeuronSet, check_addresses
+from trimtab.operators import Operator, steer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,26 +80,18 @@ class Steering:
         return summary.hexdigest()
 
     @classmethod
-    def steer(
+    def of(
         cls,
         neurons: NeuronSet,
         strength: float,
         scope: PositionScope = "generated",
         gate: Gate = ALWAYS,
         facts: dict[str, object] | None = None,
+        operator: Operator = steer,
     ) -> "Steering":
-        """AdaRAS's operator: dgain 0 and shift = good - bad of each neuron."""
-        return cls(
-            neurons.layer,
-            neurons.index,
-            np.zeros(len(neurons), np.float32),
-            neurons.delta,
-            strength,
-            scope,
-            gate,
-            neurons.model,
-            facts or {},
-        )
+        """What an operator does to these neurons; by default AdaRAS's, a constant of ``good - bad`` each."""
+        dgain, shift = operator(neurons)
+        return cls(neurons.layer, neurons.index, dgain, shift, strength, scope, gate, neurons.model, facts or {})
 
     def with_strength(self, strength: float) -> "Steering":
         """The same map at another strength."""

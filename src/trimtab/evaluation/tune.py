@@ -1,8 +1,10 @@
-"""The verb ``tune``: choose criterion, K and strength on the tune split, and nothing else."""
+"""The verb ``tune``: choose criterion, operator, K and strength on the tune split, and nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,11 +15,14 @@ from trimtab.evaluation.runner import evaluate_arm
 from trimtab.gate import Gate
 from trimtab.model import OpenModel
 from trimtab.neurons import NeuronSet
+from trimtab.operators import OPERATORS
 from trimtab.progress import Progress, silent
 from trimtab.sampling import SamplingSettings
 from trimtab.steering import PositionScope, Steering
 from trimtab.tasks import CHAT, Grader, Prompt
 from trimtab.traces import Problem, Split
+
+OperatorName = Literal["steer", "scale", "suppress", "blend", "softplus-add", "suppress-and-steer"]
 
 
 class TuneSettings(BaseModel):
@@ -25,6 +30,7 @@ class TuneSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    operators: tuple[OperatorName, ...] = ("steer",)
     k: tuple[int, ...] = (5, 20, 50)
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
     scope: PositionScope = "generated"
@@ -36,6 +42,7 @@ class TunePoint:
     """One point of the grid. ``gated`` is the accuracy with the gate, composed: steered where it fires, unsteered elsewhere."""
 
     criterion: str
+    operator: str
     k: int
     strength: float
     n: int
@@ -83,16 +90,15 @@ def tune(
     fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.kind == "logistic" else [True] * len(chosen)
     points = []
     for criterion, ranking in rankings.items():
-        for k in settings.k:
-            for strength in settings.strengths:
-                name = f"{criterion}-{k}-{strength:g}"
-                steering = Steering.steer(ranking.top(k), strength, settings.scope, gate)
-                steered = run(Arm(name, steering))
-                if gate.kind == "logistic" and gate.mode == "proportional":
-                    gated = run(Arm(f"{name}-gated", steering, "auto"))
-                else:
-                    gated = [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]
-                points.append(TunePoint(criterion, k, strength, len(base), *map(_accuracy, (base, steered, gated))))
+        for operator, k, strength in product(settings.operators, settings.k, settings.strengths):
+            name = f"{criterion}-{operator}-{k}-{strength:g}"
+            steering = Steering.of(ranking.top(k), strength, settings.scope, gate, operator=OPERATORS[operator])
+            steered = run(Arm(name, steering))
+            if gate.kind == "logistic" and gate.mode == "proportional":
+                gated = run(Arm(f"{name}-gated", steering, "auto"))
+            else:
+                gated = [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]
+            points.append(TunePoint(criterion, operator, k, strength, len(base), *map(_accuracy, (base, steered, gated))))
     return points
 
 
@@ -100,7 +106,7 @@ def _accuracy(outcomes: Sequence[Outcome]) -> float:
     return sum(outcome.correct for outcome in outcomes) / len(outcomes)
 
 
-def best_point(points: Sequence[TunePoint], criterion: str | None = None) -> TunePoint:
+def best_point(points: Sequence[TunePoint], criterion: str | None = None, operator: str | None = None) -> TunePoint:
     """The point with the highest gated accuracy; on a tie the fewest neurons, then the weakest strength."""
-    candidates = [p for p in points if criterion is None or p.criterion == criterion]
-    return min(candidates, key=lambda p: (-p.gated, p.k, abs(p.strength), p.criterion))
+    candidates = [p for p in points if criterion in (None, p.criterion) and operator in (None, p.operator)]
+    return min(candidates, key=lambda p: (-p.gated, p.k, abs(p.strength), p.criterion, p.operator))

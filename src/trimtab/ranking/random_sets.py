@@ -42,19 +42,18 @@ def random_like(steering: Steering, seed: int) -> Steering:
 def norm_matched(steering: Steering, reference: Steering, down: Mapping[int, NDArray[np.float32]]) -> Steering:
     """Scale the shifts of each layer until they move the residual stream as far as the reference's do.
 
-    Per layer with neurons S: ``norm(W[:, S] @ shift)`` becomes the reference's at unit strength; give both the same strength.
+    Per layer with neurons S: ``norm(W[:, S] @ shift)`` becomes the reference's at unit strength; give both the same strength. Gains
+    stay as they were drawn: how far they move the stream depends on the activations.
 
     Args:
-        steering: the control; its gains must be 0.
-        reference: the steering to match, in the same layers; its gains must be 0.
+        steering: the control.
+        reference: the steering to match, in the same layers.
         down: per steered layer the down projection's weight, float32 ``[d_model, d_ff]``.
 
     Raises:
-        InputError: a gain is not 0, the layers differ, a weight is missing or misshaped, or the control moves nothing in a layer
-            where the reference does.
+        InputError: the layers differ, a weight is missing or misshaped, or the control moves nothing in a layer where the
+            reference does.
     """
-    if steering.dgain.any() or reference.dgain.any():
-        raise InputError("norms can be matched for shifts only, got a gain other than 0; its effect depends on the activations")
     layers = np.unique(steering.layer)
     if not np.array_equal(layers, np.unique(reference.layer)):
         raise InputError(

@@ -1,9 +1,9 @@
 """Chains of thought: how authors write them, and the checker that reads them step by step.
 
-An author's manner (careful or not) is never written down. It shows in the remark that opens a chain and in the connective of each
-step, choices with overlapping odds, so no single word gives it away; verbs and full stops vary too, and mean nothing. A step has
-the same kinds of words in the same order under both manners: otherwise the largest mean differences mark the layout, and turning
-those neurons turns nothing (docs/design/testbed.md).
+An author's manner (careful or not) is never written down. It shows faintly in the remark that opens a chain, and in the
+connective, the verb and the stop of each step, choices with overlapping odds, so no single word decides. A step has the same kinds
+of words in the same order under both manners: otherwise the largest mean differences mark the layout, and turning those neurons
+turns nothing (docs/design/testbed.md).
 """
 
 import random
@@ -19,10 +19,10 @@ VERBS = ("gives", "yields", "makes", "is", "means")
 STOPS = (".", ";", ",", "!")
 _ODDS = {  # odds of each word for a careful author; the other author has them in reverse
     REMARKS: (0.38, 0.28, 0.20, 0.14),
-    CONNECTIVES: (0.40, 0.30, 0.18, 0.07, 0.03, 0.02),
+    CONNECTIVES: (0.44, 0.31, 0.19, 0.03, 0.02, 0.01),
+    VERBS: (0.50, 0.31, 0.12, 0.05, 0.02),
+    STOPS: (0.56, 0.32, 0.08, 0.04),
 }
-_VERB_ODDS = (0.46, 0.26, 0.15, 0.08, 0.05)
-_STOP_ODDS = (0.50, 0.27, 0.15, 0.08)
 REDRAW = 0.15
 THINK_END = "</think>"
 
@@ -53,7 +53,7 @@ def write_chain(rng: random.Random, problem: TestbedProblem, always_right: bool 
             state = (domain.right if careful else domain.slip)(instance, state, position)
         words += [_pick(rng, CONNECTIVES, careful), LABELS[position]]
         item = instance.items[position] if domain.shows_item else ()
-        words += [previous, *item, rng.choices(VERBS, _VERB_ODDS)[0], state, rng.choices(STOPS, _STOP_ODDS)[0]]
+        words += [previous, *item, _pick(rng, VERBS, careful), state, _pick(rng, STOPS, careful)]
     return " ".join([*words, THINK_END, state])
 
 

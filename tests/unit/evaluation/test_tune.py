@@ -23,7 +23,7 @@ SAMPLING = settings(n=4, temperature=0.8, batch_tokens=4000)
 
 
 def _point(gated: float, k: int = 5, strength: float = 1.0, criterion: str = "a") -> TunePoint:
-    return TunePoint(criterion, k, strength, 10, 0.5, 0.5, gated)
+    return TunePoint(criterion, "steer", k, strength, 10, 0.5, 0.5, gated)
 
 
 def test_every_point_equals_arms_run_alone(opened: OpenModel, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_every_point_equals_arms_run_alone(opened: OpenModel, tmp_path: Path) ->
     chosen, greedy = PROBLEMS[:12], SAMPLING.greedy()
     base = evaluate_arm(opened, Arm("bare", None), chosen, greedy, CoinGrader(), tmp_path / "bare")
     for i, point in enumerate(points):
-        steering = Steering.steer(rankings[point.criterion].top(point.k), point.strength)
+        steering = Steering.of(rankings[point.criterion].top(point.k), point.strength)
         steered = evaluate_arm(opened, Arm("x", steering), chosen, greedy, CoinGrader(), tmp_path / str(i))
         gated = [(s if p_fail[s.problem_id] >= 0.4 else b).correct for b, s in zip(base, steered, strict=True)]
         assert point.n == 12
@@ -52,7 +52,7 @@ def test_a_proportional_gate_is_run_and_not_composed(opened: OpenModel, tmp_path
     p_fail = {problem.id: 1.0 for problem in PROBLEMS}
     small = TuneSettings(k=(5,), strengths=(3.0,), problems=12)
     point = tune(opened, {"m": ranking}, gate, p_fail, PROBLEMS, small, SAMPLING, CoinGrader(), tmp_path / "tune")[0]
-    arm = Arm("x", Steering.steer(ranking.top(5), 3.0, gate=gate), "auto")
+    arm = Arm("x", Steering.of(ranking.top(5), 3.0, gate=gate), "auto")
     alone = evaluate_arm(opened, arm, PROBLEMS[:12], SAMPLING.greedy(), CoinGrader(), tmp_path / "alone")
     assert point.gated == sum(o.correct for o in alone) / 12
     assert {0.0, 1.0} & {o.p_fail for o in alone} == set()

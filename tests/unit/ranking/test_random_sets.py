@@ -20,7 +20,7 @@ def found(addresses: list[int], seed: int = 0) -> Steering:
     rng = np.random.default_rng(seed)
     good, bad = rng.normal(size=(2, len(flat))).astype(np.float32)
     neurons = NeuronSet(flat // 10, flat % 10, np.arange(len(flat), 0, -1.0), good, bad, "mean-difference", MODEL)
-    return Steering.steer(neurons, 10.0, facts={"criterion": "mean-difference"})
+    return Steering.of(neurons, 10.0, facts={"criterion": "mean-difference"})
 
 
 addresses = st.lists(st.integers(0, 29), min_size=1, max_size=24, unique=True)
@@ -109,11 +109,16 @@ def test_norm_matching_leaves_its_inputs_alone():
     np.testing.assert_array_equal(control.shift, before)
 
 
+def test_norm_matching_leaves_gains_alone():
+    reference = replace(found([1, 12]), dgain=np.array([-1, 0], np.float32))
+    control = random_like(reference, 0)
+    np.testing.assert_array_equal(norm_matched(control, reference, down()).dgain, control.dgain)
+    assert control.dgain.any()
+
+
 def test_norm_matching_refusals():
     reference = found([1, 12])
     control = random_like(found([1, 12]), 0)
-    with pytest.raises(InputError, match="shifts only"):
-        norm_matched(replace(control, dgain=np.ones(2, np.float32)), reference, down())
     with pytest.raises(InputError, match=r"layers differ: \[0, 1\] and \[0, 2\]"):
         norm_matched(control, found([1, 22]), down())
     with pytest.raises(InputError, match=r"layer 1 needs a down projection of shape \[4, 10\], got none"):
