@@ -135,7 +135,7 @@ def reasoner_checks(path: Path) -> dict[str, object]:
         extra = path.parent / "extra"
         shuffled = []
         for seed in range(SHUFFLES):
-            steering = Steering.steer(shuffled_neurons(line, best.criterion, best.k, seed), best.strength, found.scope)
+            steering = Steering.of(shuffled_neurons(line, best.criterion, best.k, seed), best.strength, found.scope)
             shuffled.append(arm_row(line, f"shuffled-{seed:02d}", with_push_of(steering, found), extra))
         doses = {
             f"{dose * best.strength:g}": arm_row(line, f"dose-{dose:g}", found.with_strength(dose * best.strength), extra)

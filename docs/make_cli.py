@@ -24,6 +24,9 @@ def page() -> str:
         _, command, _ = trimtab.resolve_command(context, [name])
         inner = click.Context(command, info_name=name, parent=context, terminal_width=100)
         sections.append(_section(f"trimtab {name}", command.get_help(inner)))
+        for sub, subcommand in command.commands.items() if isinstance(command, click.Group) else ():
+            below = click.Context(subcommand, info_name=sub, parent=inner, terminal_width=100)
+            sections.append(_section(f"trimtab {name} {sub}", subcommand.get_help(below)))
     return "\n".join([HEADER, *sections])
 
 

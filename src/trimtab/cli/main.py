@@ -28,7 +28,10 @@ COMMANDS = {
     "generate": ("trimtab.cli.generate", "generate", "Generate with a steering, side by side with the bare model."),
     "show": ("trimtab.cli.show", "show", "Print a steering artifact."),
     "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
+    "tasks": ("trimtab.cli.tasks", "tasks", "List the benchmarks, show their prompts, look for leaks between splits."),
     **{stage: ("trimtab.cli.stages", f"{stage}_command", text) for stage, text in STAGE_HELP.items()},
+    "evaluate": ("trimtab.cli.evaluate", "evaluate_command", STAGE_HELP["evaluate"]),
+    "compare": ("trimtab.cli.compare", "compare", "Compare one arm of two runs, problem by problem."),
 }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from trimtab.progress import Advance, Progress, silent
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from trimtab.report import Report
 
 
@@ -35,15 +37,21 @@ class Output:
         self.note(f"{stage:<10} {'already done' if seconds is None else f'{seconds:6.1f} s'}")
 
     def verdict(self, report: "Report") -> None:
-        """The verdict and the table of arms."""
+        """The verdict, the table of arms, and the verdict by domain and difficulty."""
+        from trimtab.report.terminal import breakdown_table, verdict_table
+
+        tables = [verdict_table(report), *(breakdown_table(breakdown) for breakdown in report.breakdowns)]
+        self.tables(tables, report.verdict.sentence, report.claims)
+
+    def tables(self, tables: Sequence["Table"], sentence: str, claims: Sequence[str] = ()) -> None:
+        """Tables, the sentence that says what they mean, and caveats."""
         from rich.console import Console
 
-        from trimtab.report.terminal import verdict_table
-
         console = Console(width=max(Console().width, 110))
-        console.print(verdict_table(report))
-        console.print(report.verdict.sentence, highlight=False, markup=False)
-        for claim in report.claims:
+        for table in tables:
+            console.print(table)
+        console.print(sentence, highlight=False, markup=False)
+        for claim in claims:
             console.print(claim, style="dim", highlight=False, markup=False)
 
     def data(self, value: object, text: str) -> None:

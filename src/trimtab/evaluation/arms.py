@@ -6,21 +6,26 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
+from trimtab.errors import InputError
 from trimtab.ranking import norm_matched, random_like
 from trimtab.steering import Steering
+from trimtab.tasks import Prompt
 
 UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "negative", "adaras"
 RANDOM, RANDOM_NORM = "random", "random-norm"
+PROMPT_ONLY = "prompt-only"
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A name, what to attach and how the gate is set. ``steering`` None is the bare model."""
+    """A name, what to attach and how the gate is set. ``steering`` None is the bare model, ``prompt`` None the task's own."""
 
     name: str
-    steering: Steering | None
+    steering: Steering | None = None
     gate: Literal["auto", "on", "off"] = "on"
+    prompt: Prompt | None = None
 
 
 def standard_arms(steering: Steering, down: Mapping[int, NDArray[np.float32]], random_sets: int, seed: int) -> list[Arm]:
@@ -47,3 +52,18 @@ def standard_arms(steering: Steering, down: Mapping[int, NDArray[np.float32]], r
         arms.append(Arm(f"{RANDOM}-{i}", drawn))
         arms.append(Arm(f"{RANDOM_NORM}-{i}", norm_matched(drawn, steering, down)))
     return arms
+
+
+def prompt_only(prompt: Prompt, instruction: str, tokenizer: PreTrainedTokenizerBase) -> Arm:
+    """The cheapest rival: the bare model, asked with an instruction such as ``{question}\\nCheck each step.``
+
+    Raises:
+        InputError: the tokenizer does not know a word of the instruction, so the model would not be asked what was meant.
+    """
+    words = instruction.replace("{question}", "")
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in tokenizer.encode(words, add_special_tokens=False):
+        raise InputError(
+            f"this model's tokenizer does not know all words of the instruction {words.strip()!r}; set evaluation.instruction to "
+            "words that it knows, or leave 'prompt-only' out of evaluation.rivals"
+        )
+    return Arm(PROMPT_ONLY, prompt=prompt.model_copy(update={"template": prompt.template.replace("{question}", instruction)}))

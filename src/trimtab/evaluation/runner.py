@@ -1,4 +1,4 @@
-"""The verb ``evaluate``: every arm on the same problems, greedy, paired by problem, resumable."""
+"""The verb ``evaluate``: one arm on its problems, resumable."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,13 +28,13 @@ def evaluate_arm(
     checker: StepChecker | None = None,
     progress: Progress = silent,
 ) -> list[Outcome]:
-    """Outcomes of one arm in the order of the problems; parts already on disk are kept.
+    """Outcomes of one arm in the order of the problems and their samples; parts already on disk are kept.
 
     Raises:
         ConfigError: the folder holds parts of another arm or plan.
     """
     facts = {"arm": arm.name, "gate": arm.gate, "steering": arm.steering.digest if arm.steering else None}
-    requests, plan = plan_requests(opened, problems, settings, prompt, facts)
+    requests, plan = plan_requests(opened, problems, settings, arm.prompt or prompt, facts)
     by_id = {problem.id: problem for problem in problems}
     parts = Parts(folder)
     parts.ensure_plan(plan)
@@ -44,12 +44,12 @@ def evaluate_arm(
         for part in missing:
             batch = [requests[i] for i in plan.parts[part]]
             generations = generate_batch(opened, batch, settings, arm.steering, arm.gate)
-            rows = _outcomes(opened, arm, batch, generations, by_id, grader, checker)
+            rows = _outcomes(opened, arm, batch, generations, by_id, grader, checker, settings.seed)
             parts.write_table(part, rows)
             advance(len(batch), sum(len(g.response_ids) for g in generations))
     outcomes = [row for part in range(len(plan.parts)) for row in read_table(parts.path(part), Outcome)]
     order = {problem.id: i for i, problem in enumerate(problems)}
-    return sorted(outcomes, key=lambda outcome: order[outcome.problem_id])
+    return sorted(outcomes, key=lambda outcome: (order[outcome.problem_id], outcome.sample))
 
 
 def _outcomes(
@@ -60,6 +60,7 @@ def _outcomes(
     problems: Mapping[str, Problem],
     grader: Grader,
     checker: StepChecker | None,
+    seed: int,
 ) -> list[Outcome]:
     traces = [as_trace(opened, request, generation) for request, generation in zip(batch, generations, strict=True)]
     grades = grade_traces(traces, problems, grader, checker=checker)
@@ -81,6 +82,8 @@ def _outcomes(
                 steps_right=grade.quality,
                 p_fail=generation.p_fail,
                 fired=_fired(arm, generation.p_fail),
+                sample=trace.sample,
+                seed=seed,
             )
         )
     return rows

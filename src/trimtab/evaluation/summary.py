@@ -1,26 +1,52 @@
 """From outcomes to the tables of a verdict: one row per arm, always beside the unsteered model on the same problems."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.arms import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEERED
-from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.statistics import PairedComparison, compare, holm, mcnemar_one_sided, minimum_detectable_gain
-from trimtab.traces import Verdict
+from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEERED, TestName, is_claim, place
+from trimtab.evaluation.names import SFT_LORA as SFT_LORA
+from trimtab.evaluation.outcomes import Outcome, by_problem
+from trimtab.evaluation.pairing import correctness, matched, paired
+from trimtab.evaluation.statistics import PairedComparison, gain_p, holm, mean_pass_at, smallest_gain
+from trimtab.evaluation.verdict import POWER
 
 Outcomes = Mapping[str, Sequence[Outcome]]
+
+DISAGREEMENT = "string check disagrees"
+"""Marks a reason of the math grader whose second, independent check came to another verdict."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmSummary:
-    """One row: accuracy with Wilson interval, paired gain over unsteered with its interval and exact p, and the counts."""
+    """One row: accuracy and paired gain over unsteered with their intervals, p, and the counts.
+
+    Args:
+        arm: its name.
+        n, k: problems, and chains per problem.
+        accuracy, low, high: share correct, with several chains avg@k; see
+            :class:`trimtab.evaluation.statistics.PairedComparison` for this and the next three lines.
+        gain, gain_low, gain_high: over unsteered.
+        p, test: two-sided, and which test gave it; of random sets the smallest one-sided p after Holm over the sets.
+        fixed, broken, pairs: pairs of chains, and how many there are; 0 where the arm has no seed and sample of the base.
+        p_holm: ``p`` after Holm over all arms of the table that are claims; None for the unsteered model and the controls.
+        minimum_detectable_gain: what these n problems find in 80 % of cases; None where they could find no gain of any size, and
+            for the unsteered model.
+        pass_at_k: share of problems with one correct chain or more among k; None with one chain.
+        unscored, truncated: chains.
+        disagreements: chains on which the math grader's two checks disagree.
+        tokens_per_answer: mean over chains; of a majority vote all the tokens that it cost.
+        firing_rate: of the gate; None where the arm reads none.
+        steps_right: share of chains with right steps; None where nobody checks steps.
+    """
 
     arm: str
     n: int
+    k: int
     accuracy: float
     low: float
     high: float
@@ -28,10 +54,16 @@ class ArmSummary:
     gain_low: float
     gain_high: float
     p: float
+    test: TestName
+    p_holm: float | None
+    minimum_detectable_gain: float | None
     fixed: int
     broken: int
+    pairs: int
+    pass_at_k: float | None
     unscored: int
     truncated: int
+    disagreements: int
     tokens_per_answer: float
     firing_rate: float | None
     steps_right: float | None
@@ -41,40 +73,50 @@ class ArmSummary:
         return asdict(self)
 
 
-def correct(outcomes: Sequence[Outcome]) -> NDArray[np.bool_]:
-    """True per problem where the verdict is correct."""
-    return np.array([outcome.correct for outcome in outcomes])
+def summarise(outcomes: Outcomes, alpha: float = 0.05) -> dict[str, ArmSummary]:
+    """A row per arm in the order of a table; random sets are folded into one row each kind by :func:`summarise_random`.
 
+    Args:
+        outcomes: by arm, with the unsteered ones.
+        alpha: level of the test whose power gives the detectable gain.
 
-def summarise(outcomes: Outcomes) -> dict[str, ArmSummary]:
-    """A row per arm; random sets are folded into one row each kind by :func:`summarise_random`."""
+    Raises:
+        InputError: arms of other problems.
+    """
     base = outcomes[UNSTEERED]
-    rows = {name: _summary(name, base, arm) for name, arm in outcomes.items() if not name.startswith(RANDOM)}
+    rows = {name: _summary(name, base, arm, alpha) for name, arm in outcomes.items() if not name.startswith(RANDOM)}
     for kind in (RANDOM, RANDOM_NORM):
         sets = {name: arm for name, arm in outcomes.items() if name.rpartition("-")[0] == kind}
         if sets:
-            rows[kind] = summarise_random(kind, base, sets)
-    return rows
+            rows[kind] = summarise_random(kind, base, sets, alpha)
+    corrected = _with_holm(rows)
+    return {name: corrected[name] for name in sorted(corrected, key=place)}
 
 
-def summarise_random(kind: str, base: Sequence[Outcome], sets: Mapping[str, Sequence[Outcome]]) -> ArmSummary:
+def summarise_random(
+    kind: str, base: Sequence[Outcome], sets: Mapping[str, Sequence[Outcome]], alpha: float = 0.05
+) -> ArmSummary:
     """The mean over random sets; its p is the smallest one-sided p for a gain after Holm over the sets."""
-    rows = [_summary(name, base, arm) for name, arm in sets.items()]
-    p = min(holm([mcnemar_one_sided(row.fixed, row.broken) for row in rows]))
-    steps = [row.steps_right for row in rows if row.steps_right is not None]
+    rows = [_summary(name, base, arm, alpha) for name, arm in sets.items()]
+    p = min(holm([gain_p(*correctness(base, arm)[:2]) for arm in sets.values()]).tolist())
 
     def mean(name: str) -> float:
         return float(np.mean([getattr(row, name) for row in rows]))
 
+    def mean_or_none(name: str) -> float | None:
+        values = [getattr(row, name) for row in rows]
+        return None if None in values else float(np.mean(values))
+
     floats = ("accuracy", "low", "high", "gain", "gain_low", "gain_high", "tokens_per_answer")
-    counts = ("fixed", "broken", "unscored", "truncated")
-    return ArmSummary(
+    optional = ("minimum_detectable_gain", "pass_at_k", "steps_right")
+    counts = ("fixed", "broken", "unscored", "truncated", "disagreements")
+    return replace(
+        rows[0],
         arm=kind,
-        n=rows[0].n,
         p=p,
         firing_rate=None,
-        steps_right=float(np.mean(steps)) if steps else None,
         **{name: mean(name) for name in floats},
+        **{name: mean_or_none(name) for name in optional},
         **{name: round(mean(name)) for name in counts},
     )
 
@@ -90,41 +132,14 @@ def arm_metrics(rows: Mapping[str, ArmSummary]) -> dict[str, dict[str, float]]:
     return metrics
 
 
-def paired(base: Sequence[Outcome], arm: Sequence[Outcome]) -> PairedComparison:
-    """The paired comparison of two arms on the same problems in the same order."""
-    if [o.problem_id for o in base] != [o.problem_id for o in arm]:
-        raise ValueError("arms do not hold the same problems in the same order")
-    return compare(correct(base), correct(arm))
+def finite(gain: float) -> float | None:
+    """A detectable gain as a report holds it: None where no gain of any size could be shown."""
+    return gain if math.isfinite(gain) else None
 
 
-def _summary(name: str, base: Sequence[Outcome], arm: Sequence[Outcome]) -> ArmSummary:
-    comparison = paired(base, arm)
-    fired = [outcome.fired for outcome in arm if outcome.fired is not None]
-    steps = [outcome.steps_right for outcome in arm if outcome.steps_right is not None]
-    return ArmSummary(
-        arm=name,
-        n=len(arm),
-        accuracy=comparison.accuracy,
-        low=comparison.low,
-        high=comparison.high,
-        gain=comparison.gain,
-        gain_low=comparison.gain_low,
-        gain_high=comparison.gain_high,
-        p=comparison.p,
-        fixed=comparison.fixed,
-        broken=comparison.broken,
-        unscored=sum(outcome.verdict is Verdict.UNSCORED for outcome in arm),
-        truncated=sum(outcome.truncated for outcome in arm),
-        tokens_per_answer=float(np.mean([outcome.tokens for outcome in arm])),
-        firing_rate=float(np.mean(fired)) if fired else None,
-        steps_right=float(np.mean(steps)) if steps else None,
-    )
-
-
-def smallest_gain(base: Sequence[Outcome], arm: Sequence[Outcome]) -> float:
-    """The gain that n problems with this discordance could show with 80 % power."""
-    comparison = paired(base, arm)
-    return minimum_detectable_gain(comparison.n, (comparison.fixed + comparison.broken) / comparison.n)
+def correct(outcomes: Sequence[Outcome]) -> NDArray[np.bool_]:
+    """True per chain where the verdict is correct."""
+    return np.array([outcome.correct for outcome in outcomes])
 
 
 def random_gains(outcomes: Outcomes) -> dict[str, list[float]]:
@@ -139,9 +154,53 @@ def random_gains(outcomes: Outcomes) -> dict[str, list[float]]:
 
 
 def flips(base: Sequence[Outcome], arm: Sequence[Outcome], groups: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """Fixed, broken and still wrong counts per group of problems (a domain, a failure source)."""
+    """Fixed, broken and still wrong counts of pairs per group of problems (a domain, a failure source)."""
+    kind = {(False, True): "fixed", (True, False): "broken", (False, False): "still wrong", (True, True): "still right"}
     table: dict[str, Counter[str]] = {}
-    for before, after in zip(base, arm, strict=True):
-        kind = {(False, True): "fixed", (True, False): "broken", (False, False): "still wrong", (True, True): "still right"}
+    for before, after in matched(base, arm):
         table.setdefault(groups[before.problem_id], Counter())[kind[before.correct, after.correct]] += 1
     return {group: dict(counts) for group, counts in sorted(table.items())}
+
+
+def _summary(name: str, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float) -> ArmSummary:
+    comparison = paired(base, arm)
+    fired = [outcome.fired for outcome in arm if outcome.fired is not None]
+    steps = [outcome.steps_right for outcome in arm if outcome.steps_right is not None]
+    return ArmSummary(
+        arm=name,
+        n=comparison.n,
+        k=comparison.k,
+        accuracy=comparison.accuracy,
+        low=comparison.low,
+        high=comparison.high,
+        gain=comparison.gain,
+        gain_low=comparison.gain_low,
+        gain_high=comparison.gain_high,
+        p=comparison.p,
+        test=comparison.test,
+        p_holm=None,
+        minimum_detectable_gain=None if name == UNSTEERED else finite(smallest_gain(comparison, POWER, alpha)),
+        fixed=comparison.fixed,
+        broken=comparison.broken,
+        pairs=comparison.pairs,
+        pass_at_k=_pass_at_k(arm, comparison),
+        unscored=sum(outcome.unscored for outcome in arm),
+        truncated=sum(outcome.truncated for outcome in arm),
+        disagreements=sum(DISAGREEMENT in outcome.reason for outcome in arm),
+        tokens_per_answer=float(np.mean([outcome.tokens for outcome in arm])),
+        firing_rate=float(np.mean(fired)) if fired else None,
+        steps_right=float(np.mean(steps)) if steps else None,
+    )
+
+
+def _pass_at_k(arm: Sequence[Outcome], comparison: PairedComparison) -> float | None:
+    if comparison.k == 1:
+        return None
+    solved = [sum(chain.correct for chain in chains.values()) for chains in by_problem(arm).values()]
+    return mean_pass_at(comparison.k, solved, comparison.k)
+
+
+def _with_holm(rows: Mapping[str, ArmSummary]) -> dict[str, ArmSummary]:
+    claims = [name for name in rows if is_claim(name)]
+    adjusted = dict(zip(claims, holm([rows[name].p for name in claims]).tolist(), strict=True))
+    return {name: replace(row, p_holm=adjusted.get(name)) for name, row in rows.items()}

@@ -1,23 +1,29 @@
 """The configuration of a run: one frozen model per section of ``run.toml``, unknown keys refused, each default in one place."""
 
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trimtab.errors import ConfigError
+from trimtab.evaluation.finetune import SftSettings
 from trimtab.evaluation.tune import TuneSettings
 from trimtab.gate import GateMode
 from trimtab.moments import TokenScope
 from trimtab.ranking import CRITERIA
 from trimtab.recording import RecordingSettings
 from trimtab.sampling import SamplingSettings
+from trimtab.steering import Steering
 from trimtab.tasks import Prompt
+from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.contrast import ContrastSettings
 from trimtab.tasks.problems import TaskSettings
+from trimtab.traces import Split
 
 Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "report"]
+Rival = Literal["prompt-only", "majority", "sft-lora"]
 STAGES: tuple[Stage, ...] = ("problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "report")
 
 
@@ -66,11 +72,50 @@ class GateSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """``random_sets`` random sets of neurons as controls, of each kind; ``alpha`` is the level of the verdict."""
+    """What the test split is opened for.
+
+    Args:
+        random_sets: random sets of neurons as controls, of each kind.
+        rivals: cheap things to set beside steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over ``votes``
+            sampled chains, ``sft-lora`` fine-tunes on the correct traces of the contrast.
+        n, seeds: chains per problem and seed. One chain at ``temperature`` 0 is greedy; every problem has ``n * len(seeds)``.
+        split: ``test``, unless an artifact is looked at elsewhere.
+        alpha: two-sided level of the verdict.
+        seed: of the random sets.
+    """
 
     random_sets: int = Field(default=5, ge=5)
+    rivals: tuple[Rival, ...] = ()
+    sft: SftSettings = SftSettings()
+    instruction: str = "{question}\nCheck each step."
+    votes: int = Field(default=8, ge=2)
+    n: int = Field(default=1, ge=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    temperature: float = Field(default=0.0, ge=0.0)
+    split: Split = Split.TEST
     alpha: float = Field(default=0.05, gt=0.0, lt=1.0)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _chains_differ(self) -> Self:
+        if self.n * len(self.seeds) > 1 and not self.temperature:
+            raise ValueError(
+                f"evaluation.n {self.n} and seeds {self.seeds} ask for several chains a problem, which are all "
+                "the same at temperature 0; set evaluation.temperature"
+            )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"evaluation.seeds {self.seeds} holds one seed twice")
+        if self.instruction.count("{question}") != 1:
+            raise ValueError(f"evaluation.instruction must hold {{question}} exactly once, got {self.instruction!r}")
+        return self
+
+
+class ArtifactSettings(Section):
+    """A steering made before, in place of finding one. ``digest`` is what it was when the run began; a changed one is refused."""
+
+    source: str = ""
+    digest: str = ""
+    force_model: bool = False
 
 
 class RunConfig(Section):
@@ -87,10 +132,20 @@ class RunConfig(Section):
     gate: GateSettings = GateSettings()
     tune: TuneSettings = TuneSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    artifact: ArtifactSettings = ArtifactSettings()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of this run: with an artifact there is nothing to find."""
+        return ("problems", "evaluate", "report") if self.artifact.source else STAGES
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Self:
         """Refuse what a later stage could not use: by then the traces are sampled, and another configuration is another run."""
+        if self.artifact.source and "sft-lora" in self.evaluation.rivals:
+            raise ValueError(
+                "sft-lora learns from the traces of the find split, which a run on an artifact has not; leave it out"
+            )
         unknown = set(self.ranking.criteria) - set(CRITERIA)
         if unknown or not self.ranking.criteria:
             raise ValueError(f"ranking.criteria names {sorted(unknown) or 'nothing'}; accepted: {', '.join(CRITERIA)}")
@@ -126,9 +181,9 @@ def load_config(path: Path | None) -> RunConfig:
 
 
 def parse_config(data: dict[str, object], where: str) -> RunConfig:
-    """Validate a configuration and name every key that is wrong."""
+    """Validate a configuration and name every key that is wrong; what a benchmark declares fills in what is not said."""
     try:
-        return RunConfig.model_validate(data)
+        return RunConfig.model_validate(_with_declared(data))
     except ValidationError as error:
         lines = [
             f"  {'.'.join(str(part) for part in issue['loc'])}: {issue['msg']} (got {issue['input']!r})"
@@ -139,9 +194,45 @@ def parse_config(data: dict[str, object], where: str) -> RunConfig:
         raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(lines)) from error
 
 
+def _with_declared(data: dict[str, object]) -> dict[str, object]:
+    """The prompt and the sampling of the benchmark, where the configuration does not say otherwise."""
+    task, sampling = data.get("task"), data.get("sampling", {})
+    benchmark = BENCHMARKS.get(str(task.get("source"))) if isinstance(task, dict) else None
+    if benchmark is None or not isinstance(sampling, dict):
+        return data
+    return {"prompt": benchmark.prompt, **data, "sampling": {**asdict(benchmark.decoding), **sampling}}
+
+
+def artifact_run(
+    *,
+    task: dict[str, object],
+    model: dict[str, object],
+    steering: str,
+    force_model: bool,
+    evaluation: dict[str, object],
+    max_new_tokens: int | None,
+) -> RunConfig:
+    """The configuration of an evaluation of an artifact, from sections as a file would hold them.
+
+    Raises:
+        ConfigError: a bad value, named.
+        StoreError: the artifact cannot be read.
+    """
+    found = Steering.from_pretrained(steering)
+    sampling: dict[str, object] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    sections: dict[str, object] = {
+        "task": task,
+        "model": model,
+        "artifact": {"source": steering, "digest": found.digest, "force_model": force_model},
+        "evaluation": evaluation,
+        "sampling": sampling,
+    }
+    return parse_config(sections, "the command line")
+
+
 DEMO = RunConfig(
     task=TaskSettings(source="testbed", find=500, tune=400, test=1000),
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=96, batch_tokens=72_000),
-    tune=TuneSettings(k=(5, 20, 50), strengths=(2.0, 4.0, 6.0), problems=200),
+    tune=TuneSettings(operators=("steer", "suppress-and-steer"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=200),
 )
 """The demo: the whole line on the bundled reasoner. Fixed before its test split was opened."""

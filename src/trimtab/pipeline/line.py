@@ -1,25 +1,30 @@
 """One run: its configuration, its directory, the model opened once, and what earlier stages left on disk."""
 
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.errors import StoreError
+from trimtab.errors import ConfigError, StoreError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.tune import TunePoint
+from trimtab.evaluation.tune import TunePoint, best_point
 from trimtab.gate import ALWAYS, Gate
-from trimtab.model import OpenModel, open_model
+from trimtab.model import OpenModel, open_model, rebind
 from trimtab.neurons import NeuronSet
+from trimtab.operators import OPERATORS
 from trimtab.pipeline.config import ModelSettings, RunConfig
 from trimtab.progress import Progress, silent
 from trimtab.recording import Recording
 from trimtab.sampling import read_traces
 from trimtab.steering import Steering
 from trimtab.store import RunDirectory, load_gate, load_neurons, read_json, read_table, write_json
-from trimtab.tasks import ExactGrader, Grader
+from trimtab.tasks import Grader
 from trimtab.tasks.contrast import ContrastRow
+from trimtab.tasks.grading import KindGrader
 from trimtab.tasks.steps import StepChecker, testbed_steps
 from trimtab.traces import Grade, Problem, Split, Trace
 
@@ -54,6 +59,13 @@ class Line:
         self.config = config
         self.directory = directory
         self.progress = progress
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
 
     @cached_property
     def opened(self) -> OpenModel:
@@ -79,10 +91,10 @@ class Line:
             return [SAMPLED]
         return [SAMPLED, prompts_name(Split.FIND), prompts_name(Split.TUNE)]
 
-    @property
+    @cached_property
     def grader(self) -> Grader:
-        """The grader of the task."""
-        return ExactGrader()
+        """The grader of every kind of answer; it ends with the line."""
+        return self._open.enter_context(KindGrader())
 
     @property
     def checker(self) -> StepChecker | None:
@@ -115,11 +127,28 @@ class Line:
         return load_neurons(self._made(self.directory.ranking(criterion), "rank"))
 
     def gate(self) -> Gate:
-        """The fitted gate, or ``always``."""
+        """The gate of the steering: fitted, of the artifact, or ``always``."""
+        if self.config.artifact.source:
+            return self._artifact.gate
         if self.config.gate.kind == "always":
             return ALWAYS
         self._made(self.directory.gate, "gate")
         return load_gate(self.directory.path)
+
+    @cached_property
+    def _artifact(self) -> Steering:
+        settings = self.config.artifact
+        steering = Steering.from_pretrained(settings.source)
+        if steering.digest != settings.digest:
+            raise ConfigError(
+                f"the artifact at {settings.source} is not the one that this run began with (digest {settings.digest[:12]}, now "
+                f"{steering.digest[:12]}); start another run, or put the old one back"
+            )
+        return rebind(steering, self.opened.identity) if settings.force_model else steering
+
+    def steering(self) -> Steering:
+        """The steering under test: the artifact of the configuration, or the best point of the grid."""
+        return self._artifact if self.config.artifact.source else self.steering_at(best_point(self.tune_points()))
 
     def tune_points(self) -> list[TunePoint]:
         """Every point of the grid."""
@@ -130,6 +159,7 @@ class Line:
         neurons = self.neurons(point.criterion)
         facts: dict[str, object] = {
             "criterion": point.criterion,
+            "operator": point.operator,
             "k": point.k,
             "share": point.k / neurons.model.n_neurons,
             "tune": {"n": point.n, "unsteered": point.unsteered, "always": point.always, "gated": point.gated},
@@ -137,7 +167,9 @@ class Line:
             "seed": self.config.sampling.seed,
             **neurons.facts,
         }
-        return Steering.steer(neurons.top(point.k), point.strength, self.config.tune.scope, self.gate(), facts)
+        return Steering.of(
+            neurons.top(point.k), point.strength, self.config.tune.scope, self.gate(), facts, OPERATORS[point.operator]
+        )
 
     def prompt_features(self, split: Split) -> NDArray[np.float32]:
         """Activations of the last prompt token of a split's problems, ``[problem, layer, d_ff]``."""

@@ -2,37 +2,31 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
-import numpy as np
-
 from trimtab import __version__
-from trimtab.evaluation.arms import ADARAS, ALWAYS, GATED, UNSTEERED
-from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.summary import ArmSummary, correct, flips, paired, random_gains, smallest_gain, summarise
-from trimtab.evaluation.tune import TunePoint, best_point
-from trimtab.evaluation.verdict import verdict
+from trimtab.evaluation.breakdown import break_down
+from trimtab.evaluation.names import ALWAYS, GATED, UNSTEERED
+from trimtab.evaluation.outcomes import Outcome, first_chains
+from trimtab.evaluation.pairing import matched
+from trimtab.evaluation.summary import finite, flips, random_gains, summarise
+from trimtab.evaluation.verdict import ArmVerdict, judge
 from trimtab.gate import Gate
-from trimtab.gating import assess, fit_text, roc_points
 from trimtab.pipeline.line import SAMPLED, Line
+from trimtab.pipeline.reporting_gate import gate_report
+from trimtab.pipeline.reporting_method import arm_row, artifact_neurons, criteria_report, found_neurons, tune_report
 from trimtab.report import (
-    ArmRow,
-    CriterionRow,
-    DoseRow,
+    BreakdownReport,
     Example,
     FlipsReport,
-    GateReport,
-    NeuronRow,
-    NeuronsReport,
     Report,
     RunReport,
-    TuneReport,
-    TuneRow,
+    UnscoredBounds,
     VerdictReport,
     write_report,
 )
-from trimtab.store import ModelRecord, openings, read_json, write_table
+from trimtab.store import ModelRecord, openings, write_table
 from trimtab.testbed.sources import FailureSource, failure_sources
 from trimtab.traces import Split
 
@@ -51,24 +45,24 @@ def judged_arm(gate: Gate) -> str:
 
 def build_report(line: Line) -> Report:
     """Everything the report shows, from the files of the run."""
-    outcomes = line.outcomes()
-    rows = summarise(outcomes)
+    outcomes, alpha = line.outcomes(), line.config.evaluation.alpha
+    rows = summarise(outcomes, alpha)
     gate = line.gate()
-    judged = judged_arm(gate)
-    points = line.tune_points()
-    best = best_point(points)
+    base, arm = outcomes[UNSTEERED], outcomes[judged_arm(gate)]
+    found = not line.config.artifact.source
     return Report(
-        verdict=_verdict(line, outcomes, judged),
+        verdict=_verdict(line, judge(base, arm, alpha), judged_arm(gate)),
         claims=(POSITIVE_CONTROL,) if line.config.task.source == "testbed" else (),
-        arms=tuple(_arm(row) for row in rows.values()),
+        arms=tuple(arm_row(row) for row in rows.values()),
+        breakdowns=tuple(BreakdownReport.model_validate(asdict(table)) for table in break_down(base, arm, alpha)),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
-        gate=_gate(line, gate, outcomes),
-        neurons=_neurons(line, best),
-        tune=TuneReport(points=tuple(_point(p) for p in points), chosen=_point(best), dose=_dose(points, best)),
-        criteria=_criteria(line, points, best, rows),
-        flips=_flips(line, outcomes, judged),
-        run=_run(line),
-        examples=_examples(line, outcomes, judged),
+        gate=gate_report(line, gate, outcomes),
+        neurons=found_neurons(line) if found else artifact_neurons(line),
+        tune=tune_report(line) if found else None,
+        criteria=criteria_report(line, rows) if found else (),
+        flips=_flips(line, base, arm),
+        run=_run(line, found),
+        examples=_examples(line, base, arm),
     )
 
 
@@ -79,93 +73,24 @@ def write_run_report(line: Line) -> None:
     write_report(build_report(line), line.directory.path)
 
 
-def _verdict(line: Line, outcomes: Mapping[str, Sequence[Outcome]], judged: str) -> VerdictReport:
-    base, arm = outcomes[UNSTEERED], outcomes[judged]
-    unscored = [sum(o.verdict == "unscored" for o in side) for side in (base, arm)]
-    word, sentence = verdict(paired(base, arm), *unscored, alpha=line.config.evaluation.alpha)
-    smallest = smallest_gain(base, arm)
+def _verdict(line: Line, judgement: ArmVerdict, arm: str) -> VerdictReport:
     return VerdictReport(
-        arm=judged,
-        word=word,
-        sentence=sentence,
-        n=len(base),
-        minimum_detectable_gain=smallest if np.isfinite(smallest) else None,
+        arm=arm,
+        split=line.config.evaluation.split,
+        word=judgement.word,
+        sentence=judgement.sentence,
+        n=judgement.comparison.n,
+        minimum_detectable_gain=finite(judgement.smallest_gain),
+        bounds=None if judgement.ranges is None else UnscoredBounds.model_validate(judgement.ranges),
     )
-
-
-def _arm(row: ArmSummary) -> ArmRow:
-    return ArmRow.model_validate(row.to_json())
-
-
-def _point(point: TunePoint) -> TuneRow:
-    return TuneRow.model_validate(asdict(point))
-
-
-def _dose(points: Sequence[TunePoint], best: TunePoint) -> tuple[DoseRow, ...]:
-    same = [p for p in points if (p.criterion, p.k) == (best.criterion, best.k)]
-    rows = [DoseRow(strength=p.strength, accuracy=p.always, n=p.n) for p in same]
-    rows.append(DoseRow(strength=0.0, accuracy=best.unsteered, n=best.n))
-    return tuple(sorted(rows, key=lambda row: row.strength))
-
-
-def _gate(line: Line, gate: Gate, outcomes: Mapping[str, Sequence[Outcome]]) -> GateReport | None:
-    if gate.kind == "always":
-        return None
-    failed = ~correct(outcomes[UNSTEERED])
-    p_fail = np.array([o.p_fail for o in outcomes[GATED]], np.float64)
-    text = fit_text([p.question for p in line.problems(Split.FIND)], line.failed(Split.FIND))
-    p_text = text.probability([p.question for p in line.problems(Split.TEST)])
-    assessment = assess(failed, p_fail, p_text)
-    return GateReport.model_validate(
-        {
-            **asdict(assessment),
-            "split": Split.TEST,
-            "threshold": gate.threshold,
-            "firing_rate": float(np.mean([bool(o.fired) for o in outcomes[GATED]])),
-            "text_roc": roc_points(failed, p_text),
-        }
-    )
-
-
-def _neurons(line: Line, best: TunePoint) -> NeuronsReport:
-    neurons = line.neurons(best.criterion).top(best.k)
-    columns = (neurons.layer, neurons.index, neurons.good, neurons.bad, neurons.delta, neurons.score)
-    names = ("layer", "index", "good", "bad", "delta", "score")
-    counts = read_json(line.directory.contrast.with_suffix(".json"))
-    return NeuronsReport(
-        criterion=best.criterion,
-        k=best.k,
-        share=neurons.share,
-        strength=best.strength,
-        scope=line.config.tune.scope,
-        layer_counts=tuple(np.bincount(neurons.layer, minlength=neurons.model.n_layers).tolist()),
-        top=tuple(
-            NeuronRow.model_validate(dict(zip(names, row, strict=True)))
-            for row in zip(*(column[:20].tolist() for column in columns), strict=True)
-        ),
-        contrast=counts,  # type: ignore[arg-type]
-    )
-
-
-def _criteria(
-    line: Line, points: Sequence[TunePoint], best: TunePoint, rows: Mapping[str, ArmSummary]
-) -> tuple[CriterionRow, ...]:
-    table = []
-    for criterion in line.config.ranking.criteria:
-        arm = rows.get(ALWAYS if criterion == best.criterion else ADARAS if criterion == "mean-difference-polarity" else "")
-        table.append(
-            CriterionRow(criterion=criterion, best=_point(best_point(points, criterion)), test=_arm(arm) if arm else None)
-        )
-    return tuple(table)
 
 
 def _sources(line: Line, unsteered: Sequence[Outcome]) -> list[FailureSource]:
-    questions = {problem.id: problem.question for problem in line.problems(Split.TEST)}
-    return failure_sources([(o.problem_id, questions[o.problem_id], o.response, o.correct) for o in unsteered])
+    questions = {problem.id: problem.question for problem in line.problems(line.config.evaluation.split)}
+    return failure_sources([(o.problem_id, questions[o.problem_id], o.response, o.correct) for o in first_chains(unsteered)])
 
 
-def _flips(line: Line, outcomes: Mapping[str, Sequence[Outcome]], judged: str) -> FlipsReport:
-    base, arm = outcomes[UNSTEERED], outcomes[judged]
+def _flips(line: Line, base: Sequence[Outcome], arm: Sequence[Outcome]) -> FlipsReport:
     by_source = None
     if line.config.task.source == "testbed":
         by_source = flips(base, arm, {row.problem_id: row.source for row in _sources(line, base)})
@@ -178,11 +103,11 @@ def _flips(line: Line, outcomes: Mapping[str, Sequence[Outcome]], judged: str) -
     )
 
 
-def _run(line: Line) -> RunReport:
+def _run(line: Line, found: bool) -> RunReport:
     counts = {split.value: len(line.problems(split)) for split in Split}
     samples = {f"{split} problems": n for split, n in counts.items()}
-    samples["sampled traces"] = len(line.grades(SAMPLED))
-    samples["contrast traces"] = len(line.contrast())
+    if found:
+        samples |= {"sampled traces": len(line.grades(SAMPLED)), "contrast traces": len(line.contrast())}
     return RunReport(
         model=ModelRecord.model_validate(asdict(line.opened.identity)),
         task=line.config.task.source,
@@ -199,12 +124,12 @@ def _run(line: Line) -> RunReport:
     )
 
 
-def _examples(line: Line, outcomes: Mapping[str, Sequence[Outcome]], judged: str) -> tuple[Example, ...]:
-    problems = {problem.id: problem for problem in line.problems(Split.TEST)}
+def _examples(line: Line, base: Sequence[Outcome], arm: Sequence[Outcome]) -> tuple[Example, ...]:
+    problems = {problem.id: problem for problem in line.problems(line.config.evaluation.split)}
     kinds = {(False, True): "fixed", (True, False): "broken", (False, False): "still wrong"}
     wanted = {"fixed": 2, "broken": 1, "still wrong": 1}
     found = []
-    for before, after in zip(outcomes[UNSTEERED], outcomes[judged], strict=True):
+    for before, after in matched(first_chains(base), first_chains(arm)):
         kind = kinds.get((before.correct, after.correct))
         if kind is None or not wanted[kind]:
             continue

@@ -6,14 +6,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.arms import ADARAS, Arm, standard_arms
-from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.runner import evaluate_arm
-from trimtab.evaluation.summary import arm_metrics, summarise
 from trimtab.evaluation.tune import best_point, tune
 from trimtab.gating import assess, fit_logistic, fit_text, youden
-from trimtab.model import down_weights
 from trimtab.pipeline.config import Stage
+from trimtab.pipeline.evaluating import evaluate
 from trimtab.pipeline.line import SAMPLED, Line, greedy_name, prompts_name
 from trimtab.pipeline.reporting import write_run_report
 from trimtab.ranking import class_moments, rank
@@ -23,26 +19,32 @@ from trimtab.store import (
     Parts,
     make_plan,
     read_json,
-    record_opening,
     save_gate,
     save_neurons,
     save_steering,
     write_json,
     write_table,
 )
-from trimtab.tasks import grade_traces, load_problems, render_prompt
+from trimtab.tasks import grade_traces, render_prompt
 from trimtab.tasks.contrast import choose_contrast
 from trimtab.tasks.files import read_rows
-from trimtab.tasks.problems import problems_of
+from trimtab.tasks.problems import load_task, problems_of
+from trimtab.tasks.settings import TESTBED
+from trimtab.tasks.split_facts import split_facts
 from trimtab.traces import Split
-
-ADARAS_CRITERION = "mean-difference-polarity"
 
 
 def make_problems(line: Line) -> None:
-    """Write problems.parquet."""
+    """Write problems.parquet, and beside it where they came from and what their splits share."""
     path = line.trace_file
-    problems = problems_of(read_rows(path), str(path), Split.FIND) if path else load_problems(line.config.task)
+    if path:
+        problems = problems_of(read_rows(path), str(path), Split.FIND)
+    else:
+        problems, provenance = load_task(line.config.task)
+        facts: dict[str, object] = {"provenance": provenance.to_json()}
+        if line.config.task.source != TESTBED:  # whose questions are all alike and known to be unique
+            facts["splits"] = split_facts(problems).to_json()
+        write_json(line.directory.problems.with_suffix(".json"), facts)
     write_table(line.directory.problems, problems)
 
 
@@ -152,36 +154,6 @@ def tune_steering(line: Line) -> None:
     )
     write_table(line.directory.tune, points)
     save_steering(line.steering_at(best_point(points)), line.directory.steering, force=True)
-
-
-def evaluate(line: Line) -> None:
-    """Open the test split: every arm on the same problems."""
-    config = line.config
-    problems = line.problems(Split.TEST)
-    record_opening(line.directory.ledger, command="evaluate", what=f"{len(problems)} problems", digest=line.directory.digest)
-    best = best_point(line.tune_points())
-    steering = line.steering_at(best)
-    down = down_weights(line.opened, np.unique(steering.layer).tolist())
-    arms = standard_arms(steering, down, config.evaluation.random_sets, config.evaluation.seed)
-    if ADARAS_CRITERION in config.ranking.criteria and best.criterion != ADARAS_CRITERION:
-        arms.append(Arm(ADARAS, line.steering_at(best_point(line.tune_points(), ADARAS_CRITERION))))
-    outcomes: dict[str, list[Outcome]] = {}
-    for arm in arms:
-        outcomes[arm.name] = evaluate_arm(
-            line.opened,
-            arm,
-            problems,
-            config.sampling.greedy(),
-            line.grader,
-            line.directory.outcome_parts(arm.name),
-            prompt=config.prompt,
-            checker=line.checker,
-            progress=line.progress,
-        )
-    metrics = arm_metrics(summarise(outcomes))
-    save_steering(replace(steering, facts={**steering.facts, "metrics": metrics}), line.directory.steering, force=True)
-    # last, since this file says that the stage is done
-    write_table(line.directory.outcomes, [outcome for rows in outcomes.values() for outcome in rows])
 
 
 STAGE_FUNCTIONS: Mapping[Stage, Callable[[Line], None]] = {

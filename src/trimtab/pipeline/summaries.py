@@ -1,6 +1,7 @@
 """What each stage left, in a few figures: what the verbs print."""
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 from trimtab.evaluation.summary import summarise
@@ -69,10 +70,10 @@ def _gate(line: Line) -> dict[str, object]:
 def _tune(line: Line) -> dict[str, object]:
     points = line.tune_points()
     summary: dict[str, object] = {}
-    for criterion in line.config.ranking.criteria:
-        p = best_point(points, criterion)
+    for criterion, operator in product(line.config.ranking.criteria, line.config.tune.operators):
+        p = best_point(points, criterion, operator)
         accuracy = f"{p.unsteered:.3f} -> {p.gated:.3f} gated, {p.always:.3f} always (n = {p.n})"
-        summary[f"best {criterion}"] = f"K {p.k}, strength {p.strength:g}: {accuracy}"
+        summary[f"best {criterion}, {operator}"] = f"K {p.k}, strength {p.strength:g}: {accuracy}"
     return summary
 
 

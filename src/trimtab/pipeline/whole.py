@@ -41,9 +41,12 @@ def run(
         TrimtabError: whatever a stage raises; what earlier stages wrote stays.
     """
     check_until(config, until)
-    with RunDirectory.create(path, config.model_dump(mode="json"), resume=resume, force=force) as directory:
-        line = Line(config, directory, progress)
-        for stage in STAGES[: STAGES.index(until) + 1]:
+    resolved = config.model_dump(mode="json")
+    with (
+        RunDirectory.create(path, resolved, resume=resume, force=force) as directory,
+        Line(config, directory, progress) as line,
+    ):
+        for stage in config.stages[: config.stages.index(until) + 1]:
             run_stage(line, stage, on_stage)
     return path
 
@@ -53,7 +56,8 @@ def run_one(path: Path, stage: Stage, progress: Progress = silent) -> None:
     with RunDirectory.open(path, write=True) as directory:
         config = parse_config(dict(directory.config), str(path / "run.toml"))
         check_until(config, stage)
-        run_stage(Line(config, directory, progress), stage)
+        with Line(config, directory, progress) as line:
+            run_stage(line, stage)
 
 
 def run_stage(line: Line, stage: Stage, on_stage: OnStage = lambda stage, seconds: None) -> None:  # noqa: ARG005
@@ -69,7 +73,8 @@ def run_stage(line: Line, stage: Stage, on_stage: OnStage = lambda stage, second
 
 
 def check_until(config: RunConfig, until: Stage) -> Stage:
-    """Imported traces carry no verdict of the model itself, so a run on them ends with the ranking.
+    """Imported traces carry no verdict of the model itself, so a run on them ends with the ranking; a run on an artifact
+    begins with the evaluation.
 
     Raises:
         ConfigError: a later stage was asked for.
@@ -79,4 +84,6 @@ def check_until(config: RunConfig, until: Stage) -> Stage:
             "a run on imported traces ends with `rank`: gate, tune and evaluate need problems that this model answers itself; "
             "use --until rank, then evaluate the neurons on a task"
         )
+    if until not in config.stages:
+        raise ConfigError(f"a run on an artifact has the stages {', '.join(config.stages)}; there is no {until!r} in it")
     return until

@@ -42,8 +42,8 @@ def random_like(steering: Steering, seed: int) -> Steering:
 def norm_matched(steering: Steering, reference: Steering, down: Mapping[int, NDArray[np.float32]]) -> Steering:
     """Scale the shifts of each layer until they move the residual stream as far as the reference's do.
 
-    Per layer with neurons S: ``norm(W[:, S] @ shift)`` becomes the reference's at unit strength; give both the same strength. Gains
-    stay as they were drawn: how far they move the stream depends on the activations.
+    Per layer with neurons S: ``norm(W[:, S] @ shift)`` becomes the reference's at unit strength; give both the same strength.
+    Gains stay as they were drawn: how far they move the stream depends on the activations.
 
     Args:
         steering: the control.

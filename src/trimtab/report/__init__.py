@@ -1,7 +1,6 @@
 """The report: one data object, its JSON twin, one self-contained HTML file, a terminal table and a picture for a README."""
 
 from trimtab.report.data import (
-    ArmRow,
     CalibrationRow,
     CriterionRow,
     DoseRow,
@@ -15,23 +14,37 @@ from trimtab.report.data import (
     RunReport,
     TuneReport,
     TuneRow,
+    read_report,
+)
+from trimtab.report.data_verdict import (
+    ArmRow,
+    AverageRow,
+    BreakdownReport,
+    ComparisonRow,
+    GroupRow,
+    MeanRow,
     UnscoredBounds,
     VerdictReport,
-    read_report,
 )
 from trimtab.report.figure_svg import result_svg
 from trimtab.report.html import render_html, write_report
-from trimtab.report.terminal import verdict_line, verdict_table
+from trimtab.report.runs import run_tables
+from trimtab.report.terminal import breakdown_table, verdict_line, verdict_table
 
 __all__ = [
     "ArmRow",
+    "AverageRow",
+    "BreakdownReport",
     "CalibrationRow",
+    "ComparisonRow",
     "CriterionRow",
     "DoseRow",
     "EstimateRow",
     "Example",
     "FlipsReport",
     "GateReport",
+    "GroupRow",
+    "MeanRow",
     "NeuronRow",
     "NeuronsReport",
     "Report",
@@ -40,9 +53,11 @@ __all__ = [
     "TuneRow",
     "UnscoredBounds",
     "VerdictReport",
+    "breakdown_table",
     "read_report",
     "render_html",
     "result_svg",
+    "run_tables",
     "verdict_line",
     "verdict_table",
     "write_report",

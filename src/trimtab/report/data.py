@@ -3,70 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from trimtab.store import ModelRecord, Record, read_record
+from trimtab.report.data_verdict import ArmRow, BreakdownReport, Section, VerdictReport
+from trimtab.store import ModelRecord, read_record
 
 FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
 FlipTable = dict[str, dict[FlipKind, int]]
 Curve = tuple[tuple[float, float], ...]
-
-
-class Section(Record):
-    """Base of every section: frozen, no unknown key, no NaN. A list is taken for a tuple, which JSON does not have."""
-
-    model_config = ConfigDict(strict=False)
-
-
-class UnscoredBounds(Section):
-    """Accuracies and gain with every unscored problem counted against the arm, and for it."""
-
-    base_low: float
-    base_high: float
-    arm_low: float
-    arm_high: float
-    gain_low: float
-    gain_high: float
-
-
-class VerdictReport(Section):
-    """The judgement of one arm against the unsteered model.
-
-    Args:
-        arm: the arm that is judged.
-        sentence: :attr:`trimtab.evaluation.verdict.VerdictSentence.sentence`.
-        minimum_detectable_gain: as a fraction; None when n problems could show no gain of any size.
-        bounds: None when every problem was scored.
-    """
-
-    word: Literal["helps", "no evidence", "hurts", "no verdict"]
-    sentence: str
-    n: int = Field(ge=1)
-    minimum_detectable_gain: float | None
-    arm: str = "gated"
-    split: str = "test"
-    bounds: UnscoredBounds | None = None
-
-
-class ArmRow(Section):
-    """:class:`trimtab.evaluation.summary.ArmSummary`, field by field."""
-
-    arm: str
-    n: int
-    accuracy: float
-    low: float
-    high: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    p: float
-    fixed: int
-    broken: int
-    unscored: int
-    truncated: int
-    tokens_per_answer: float
-    firing_rate: float | None
-    steps_right: float | None
 
 
 class EstimateRow(Section):
@@ -92,6 +36,8 @@ class GateReport(Section):
         split: of the n problems that it is assessed on.
         roc, text_roc: (false positive rate, true positive rate) of the gate and of the text-only baseline; ``text_roc``
             may be empty.
+        text_auroc, difference, text_brier: of the text-only baseline; None where a finished artifact is judged, whose find split
+            the baseline would have to be fitted on.
 
     Example:
         ``GateReport(**asdict(assessment), split="test", threshold=gate.threshold, firing_rate=0.4)``
@@ -101,10 +47,10 @@ class GateReport(Section):
     n: int = Field(ge=1)
     n_failed: int
     auroc: EstimateRow
-    text_auroc: EstimateRow
-    difference: EstimateRow
+    text_auroc: EstimateRow | None
+    difference: EstimateRow | None
     brier: float
-    text_brier: float
+    text_brier: float | None
     threshold: float
     firing_rate: float
     calibration: tuple[CalibrationRow, ...]
@@ -114,7 +60,7 @@ class GateReport(Section):
     @property
     def beats_text(self) -> bool:
         """Whether the whole interval of the difference lies above 0."""
-        return self.difference.low > 0
+        return self.difference is not None and self.difference.low > 0
 
 
 class NeuronRow(Section):
@@ -132,6 +78,7 @@ class NeuronsReport(Section):
     """The neurons that are steered.
 
     Args:
+        operator: what is done to them, a name of :mod:`trimtab.operators`.
         share: of all neurons of the model, as a fraction.
         strength, scope: of the steering.
         layer_counts: selected neurons per layer, every layer of the model.
@@ -140,6 +87,7 @@ class NeuronsReport(Section):
     """
 
     criterion: str
+    operator: str
     k: int
     share: float
     strength: float
@@ -153,6 +101,7 @@ class TuneRow(Section):
     """:class:`trimtab.evaluation.tune.TunePoint`, field by field."""
 
     criterion: str
+    operator: str
     k: int
     strength: float
     n: int
@@ -179,9 +128,8 @@ class TuneReport(Section):
 
 
 class CriterionRow(Section):
-    """The best point of a criterion on the tune split, and its row on the test split where it was evaluated."""
+    """The best point of a criterion with an operator on the tune split, and its row on the test split where it was evaluated."""
 
-    criterion: str
     best: TuneRow
     test: ArmRow | None = None
 
@@ -232,19 +180,22 @@ class Report(Section):
     Args:
         claims: caveats that stand beside the verdict, one sentence each.
         arms: in the order of the table; the first is the unsteered model.
+        breakdowns: the verdict by domain and by difficulty, where the problems have several.
         random_gains: the gain of every random set, by kind.
         gate: None when the gate is always or never.
+        tune: None where a finished artifact is judged.
         examples: model output, so hostile text.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     verdict: VerdictReport
     claims: tuple[str, ...]
     arms: tuple[ArmRow, ...] = Field(min_length=1)
+    breakdowns: tuple[BreakdownReport, ...] = ()
     random_gains: dict[str, tuple[float, ...]]
     gate: GateReport | None
     neurons: NeuronsReport
-    tune: TuneReport
+    tune: TuneReport | None
     criteria: tuple[CriterionRow, ...]
     flips: FlipsReport
     run: RunReport

@@ -4,6 +4,7 @@ import html
 import math
 
 from trimtab.report.data import Report
+from trimtab.report.notes import accuracy_intervals
 from trimtab.report.palette import GREY, GRID, INK, arm_colour
 from trimtab.report.wording import arm_label, base_arm, count, is_random, percent, percent_interval
 
@@ -14,7 +15,7 @@ FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 
 
 def result_svg(report: Report) -> str:
-    """Draw accuracy per arm as dots with 95 % Wilson intervals on white, so that it reads on light and dark pages alike.
+    """Draw accuracy per arm as dots with 95 % intervals on white, so that it reads on light and dark pages alike.
 
     Every random set is a small ring in the row of its kind. No font, script or image is loaded.
 
@@ -30,7 +31,7 @@ def result_svg(report: Report) -> str:
         return LEFT + plot * (share - low) / (high - low)
 
     title = f"Accuracy: n = {count(base.n)} problems, {report.verdict.split} split"
-    subtitle = "Dots with 95 % Wilson intervals" + ("; rings: single random sets" if report.random_gains else "")
+    subtitle = f"Dots with {accuracy_intervals(report)}" + ("; rings: single random sets" if report.random_gains else "")
     bottom = TOP + ROW * len(rows)
     parts = [_text(24, 34, title, 17, INK, weight=600), _text(24, 55, subtitle, 13, GREY)]
     for i in range(round((high - low) / step) + 1):

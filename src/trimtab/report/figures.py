@@ -25,7 +25,9 @@ def draw(report: Report) -> list[Drawing]:
     drawings = [accuracy_figure(report), gain_figure(report), *flip_figures(report)]
     if report.gate is not None:
         drawings += [roc_figure(report.gate), calibration_figure(report.gate)]
-    drawings += [layer_figure(report), tune_figure(report.tune)]
-    if report.tune.dose:
-        drawings.append(dose_figure(report))
+    drawings.append(layer_figure(report))
+    if report.tune is not None:
+        drawings.append(tune_figure(report.tune))
+        if report.tune.dose:
+            drawings.append(dose_figure(report, report.tune))
     return drawings

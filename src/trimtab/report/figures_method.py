@@ -13,14 +13,14 @@ COLUMNS = 3
 
 
 def roc_figure(gate: GateReport) -> Drawing:
-    """ROC of the gate and of the text-only baseline."""
+    """ROC of the gate and, where there is one, of the text-only baseline."""
     subtitle = sample(gate.n, gate.split, f"{count(gate.n_failed)} failed unsteered")
     figure = blank("Gate: ROC", subtitle, 460)
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": FAINT, "dash": "dot"}, hoverinfo="skip", showlegend=False)
-    for name, curve, area, colour, dash in (
-        ("wording only", gate.text_roc, gate.text_auroc, ORANGE, "dash"),
-        ("gate", gate.roc, gate.auroc, BLUE, "solid"),
-    ):
+    curves = [("gate", gate.roc, gate.auroc, BLUE, "solid")]
+    if gate.text_auroc is not None:
+        curves.insert(0, ("wording only", gate.text_roc, gate.text_auroc, ORANGE, "dash"))
+    for name, curve, area, colour, dash in curves:
         figure.add_scatter(
             x=[x for x, _ in curve],
             y=[y for _, y in curve],
@@ -31,13 +31,16 @@ def roc_figure(gate: GateReport) -> Drawing:
     figure.update_layout(legend={**CORNER, "y": 0.02, "yanchor": "bottom", "orientation": "v", "traceorder": "reversed"})
     figure.update_xaxes(title="false alarms (share of solved problems)", tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(title="failures caught", tickformat=".0%", range=[-0.02, 1.02])
-    ahead = "knows more than the wording" if gate.beats_text else "is not shown to know more than the wording"
-    difference = gate.difference
-    reading = (
-        f"The further a curve lies above the diagonal the better; this gate {ahead}: AUROC difference "
-        f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]."
-    )
+    reading = f"The further a curve lies above the diagonal the better; {_against_wording(gate)}."
     return Drawing("roc", reading, figure, narrow=True)
+
+
+def _against_wording(gate: GateReport) -> str:
+    difference = gate.difference
+    if difference is None:
+        return "no text-only baseline was fitted, so it is open whether this gate knows more than the wording"
+    ahead = "knows more than the wording" if gate.beats_text else "is not shown to know more than the wording"
+    return f"this gate {ahead}: AUROC difference {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def calibration_figure(gate: GateReport) -> Drawing:
@@ -64,10 +67,9 @@ def calibration_figure(gate: GateReport) -> Drawing:
     )
     figure.update_xaxes(title="predicted p(fail)", tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(title="failed", tickformat=".0%", range=[-0.02, 1.02])
-    reading = (
-        f"Dots on the diagonal mean that a p(fail) can be taken at its word; Brier score {gate.brier:.3f}, "
-        f"wording only {gate.text_brier:.3f} (0 is perfect)."
-    )
+    beside = "" if gate.text_brier is None else f", wording only {gate.text_brier:.3f}"
+    brier = f"Brier score {gate.brier:.3f}{beside} (0 is perfect)"
+    reading = f"Dots on the diagonal mean that a p(fail) can be taken at its word; {brier}."
     return Drawing("calibration", reading, figure, narrow=True)
 
 
@@ -98,23 +100,23 @@ def layer_figure(report: Report) -> Drawing:
 
 
 def tune_figure(tune: TuneReport) -> Drawing:
-    """Gated accuracy over strength: a panel per criterion, a line per K, the chosen point ringed."""
-    criteria = list(dict.fromkeys(point.criterion for point in tune.points))
+    """Gated accuracy over strength: a panel per criterion and operator, a line per K, the chosen point ringed."""
+    methods = list(dict.fromkeys((point.criterion, point.operator) for point in tune.points))
+    several = len({operator for _, operator in methods}) > 1
+    titles = [label(f"{criterion}, {operator}" if several else criterion) for criterion, operator in methods]
     strengths = sorted({point.strength for point in tune.points})
     ks = sorted({point.k for point in tune.points})
-    columns = min(COLUMNS, len(criteria))
-    rows = -(-len(criteria) // columns)
-    figure = make_subplots(
-        rows, columns, shared_yaxes=True, subplot_titles=[label(name) for name in criteria], horizontal_spacing=0.04
-    )
+    columns = min(COLUMNS, len(methods))
+    rows = -(-len(methods) // columns)
+    figure = make_subplots(rows, columns, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.04)
     subtitle = sample(tune.chosen.n, "tune", "ring: chosen point with 95 % Wilson interval; dotted: unsteered")
     dress(figure, "Tuning: accuracy with the gate", subtitle, 190 + 240 * rows)
-    for i, criterion in enumerate(criteria):
+    for i, method in enumerate(methods):
         cell = {"row": i // columns + 1, "col": i % columns + 1}
         for j, k in enumerate(ks):
-            line = sorted((p for p in tune.points if (p.criterion, p.k) == (criterion, k)), key=lambda point: point.strength)
+            line = sorted((p for p in tune.points if (p.criterion, p.operator, p.k) == (*method, k)), key=lambda p: p.strength)
             _add_line(figure, line, j, show=i == 0, cell=cell)
-        if criterion == tune.chosen.criterion:
+        if method == (tune.chosen.criterion, tune.chosen.operator):
             _add_ring(figure, tune.chosen, cell)
     figure.add_hline(y=tune.chosen.unsteered, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
     figure.update_annotations(font={"size": 12, "color": GREY}, yshift=2)
@@ -167,9 +169,8 @@ def _add_ring(figure: go.Figure, chosen: TuneRow, cell: dict[str, int]) -> None:
     )
 
 
-def dose_figure(report: Report) -> Drawing:
+def dose_figure(report: Report, tune: TuneReport) -> Drawing:
     """Accuracy over strength, negative ones too."""
-    tune = report.tune
     dose = sorted(tune.dose, key=lambda row: row.strength)
     accuracies = [row.accuracy for row in dose]
     intervals = [wilson(round(row.accuracy * row.n), row.n) for row in dose]

@@ -2,7 +2,9 @@
 
 import plotly.graph_objects as go
 
-from trimtab.report.data import ArmRow, FlipKind, FlipTable, Report
+from trimtab.report.data import FlipKind, FlipTable, Report
+from trimtab.report.data_verdict import ArmRow
+from trimtab.report.notes import accuracy_intervals
 from trimtab.report.palette import FAINT, GREEN, GREY, VERMILLION, arm_colour
 from trimtab.report.theme import CORNER, Drawing, bars, blank, hover, label, padded, sample
 from trimtab.report.wording import (
@@ -23,9 +25,9 @@ _FLIP_COLOURS: dict[FlipKind, str] = {"fixed": GREEN, "broken": VERMILLION, "sti
 
 
 def accuracy_figure(report: Report) -> Drawing:
-    """Accuracy per arm: a dot and its Wilson interval."""
+    """Accuracy per arm: a dot and its interval."""
     rows, base = report.arms, base_arm(report)
-    subtitle = sample(base.n, report.verdict.split, "dots with 95 % Wilson intervals")
+    subtitle = sample(base.n, report.verdict.split, f"dots with {accuracy_intervals(report)}")
     figure = blank("Accuracy per arm", subtitle, 118 + ROW * len(rows))
     for y, row in enumerate(rows):
         colour = arm_colour(row.arm, is_random(report, row.arm))

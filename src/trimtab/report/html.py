@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trimtab.errors import InputError
-from trimtab.report import wording
+from trimtab.report import notes, wording
 from trimtab.report.data import Report
 from trimtab.store import write_json, write_text
 
@@ -60,6 +60,8 @@ def render_html(report: Report) -> str:
             spread=[
                 (wording.arm_label(report, kind).partition(" (")[0], *numbers) for kind, *numbers in wording.random_spread(report)
             ],
+            notes=notes.notes(report),
+            has_claims=any(row.p_holm is not None for row in report.arms),
             has_steps=any(row.steps_right is not None for row in report.arms),
             has_gate=any(row.firing_rate is not None for row in report.arms),
             drawings=drawings,
@@ -123,6 +125,8 @@ def _environment() -> Environment:
         significant=wording.significant,
         duration=wording.duration,
         tight=wording.tight,
+        detectable=wording.detectable,
+        fixed_broken=wording.fixed_broken,
     )
     environment.globals.update(
         percent_interval=wording.percent_interval,

@@ -1,14 +1,20 @@
 """The verdict in a terminal."""
 
+from collections.abc import Sequence
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.report.data import ArmRow, Report
+from trimtab.report.data import Report
+from trimtab.report.data_verdict import ArmRow, AverageRow, BreakdownReport, ComparisonRow, GroupRow
+from trimtab.report.notes import notes
 from trimtab.report.wording import (
     DASH,
     arm_label,
     count,
+    detectable,
+    fixed_broken,
     is_random,
     p_value,
     percent,
@@ -18,6 +24,7 @@ from trimtab.report.wording import (
 )
 
 _STYLES = {"helps": "bold green", "hurts": "bold red", "no evidence": "bold yellow", "no verdict": "bold magenta"}
+DETECTABLE, P_HOLM, FLIPS, UNSCORED = "detect-\nable", "p\n(Holm)", "fixed /\nbroken", "un-\nscored"
 
 
 def verdict_line(report: Report) -> Text:
@@ -31,32 +38,82 @@ def verdict_line(report: Report) -> Text:
 
 
 def verdict_table(report: Report) -> Table:
-    """One row per arm: accuracy, paired gain, exact p, fixed and broken, tokens and truncated; 95 % intervals in brackets.
+    """One row per arm: accuracy, paired gain with the smallest that n finds, p, and the counts; 95 % intervals in brackets.
 
     Example:
         ``Console().print(verdict_table(report))``
     """
-    n, split = report.arms[0].n, report.verdict.split
-    caption = "95 % intervals. p: exact McNemar, two-sided"
-    caption += "; of random sets, the smallest one-sided p after Holm." if report.random_gains else "."
-    # Text, because a name from a file may hold what rich would read as markup
-    title = Text(f"n = {count(n)} problems, {split} split")
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    table.add_column("arm")
-    for name in ("accuracy", "gain (points)", "p", "fixed / broken", "tokens", "truncated"):
-        table.add_column(name, justify="right", no_wrap=name == "p")
+    title = f"n = {count(report.arms[0].n)} problems, {report.verdict.split} split"
+    random = " Of random sets: means, and the smallest one-sided p after Holm." if report.random_gains else ""
+    columns = ("accuracy", "gain (points)", DETECTABLE, "p", P_HOLM, FLIPS, "tokens", "trun-\ncated", UNSCORED)
+    table = table_of(title, f"95 % intervals. {' '.join(notes(report))}{random}", "arm", columns)
     for i, row in enumerate(report.arms):
         style = "bold" if row.arm == report.verdict.arm else "dim" if is_random(report, row.arm) else ""
-        table.add_row(Text(arm_label(report, row.arm)), *_cells(row, base=i == 0), style=style)
+        table.add_row(Text(arm_label(report, row.arm)), *map(Text, _arm_cells(row, base=i == 0)), style=style)
     return table
 
 
-def _cells(row: ArmRow, base: bool) -> list[Text]:
-    compared = [
-        f"{points(row.gain)} {points_interval(row.gain_low, row.gain_high)}",
-        p_value(row.p),
-        f"{count(row.fixed)} / {count(row.broken)}",
-    ]
-    accuracy = f"{percent(row.accuracy)} {percent_interval(row.low, row.high)}"
-    cells = [accuracy, *([DASH] * len(compared) if base else compared), count(row.tokens_per_answer), count(row.truncated)]
-    return [Text(cell) for cell in cells]
+def breakdown_table(breakdown: BreakdownReport, base: str = "unsteered", arm: str = "steered") -> Table:
+    """One row per group and, under domains, the micro and macro average.
+
+    Args:
+        breakdown: of the judged arm.
+        base, arm: what heads the two columns of accuracies.
+    """
+    columns = ("n", base, arm, "gain (points)", DETECTABLE, "p", P_HOLM, FLIPS, UNSCORED, "verdict")
+    table = table_of(
+        f"by {breakdown.by}", "The verdict of a group is by p (Holm), corrected for the groups.", breakdown.by, columns
+    )
+    for row in breakdown.rows:
+        table.add_row(Text(row.group), *map(Text, _group_cells(row)))
+    for i, average in enumerate(breakdown.averages):
+        if i == 0:
+            table.add_section()
+        table.add_row(Text(f"{average.name} average"), *map(Text, _average_cells(average)))
+    return table
+
+
+def table_of(title: str, caption: str, first: str, columns: Sequence[str]) -> Table:
+    """An empty table in the common look."""
+    # Text, because a name from a file may hold what rich would read as markup
+    table = Table(title=Text(title), caption=Text(caption), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
+    # a terminal that is too narrow folds a figure, and never cuts it
+    table.add_column(Text(first), overflow="fold")
+    for name in columns:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    return table
+
+
+def tied(interval: str) -> str:
+    """An interval that a narrow column does not break in two: rich breaks at every space, also at one that should not break."""
+    return interval.replace(", ", ",")
+
+
+def _arm_cells(row: ArmRow, base: bool) -> list[str]:
+    compared = [_gain(row), detectable(row.minimum_detectable_gain), p_value(row.p), _p_or_dash(row.p_holm), fixed_broken(row)]
+    accuracy = f"{percent(row.accuracy)} {tied(percent_interval(row.low, row.high))}"
+    counts = [count(row.tokens_per_answer), count(row.truncated), count(row.unscored)]
+    return [accuracy, *([DASH] * len(compared) if base else compared), *counts]
+
+
+def _group_cells(row: GroupRow) -> list[str]:
+    c = row.comparison
+    p = [p_value(c.p), p_value(row.p_holm)]
+    unscored = f"{count(row.base_unscored)} / {count(row.unscored)}"
+    figures = [count(c.n), percent(c.base_accuracy), percent(c.accuracy), _gain(c), detectable(row.minimum_detectable_gain)]
+    return [*figures, *p, fixed_broken(c), unscored, row.word]
+
+
+def _average_cells(average: AverageRow) -> list[str]:
+    gain = average.gain
+    interval = "" if gain.low is None or gain.high is None else f" {tied(points_interval(gain.low, gain.high))}"
+    return ["", percent(average.base.value), percent(average.arm.value), f"{points(gain.value)}{interval}", *[""] * 6]
+
+
+def _gain(row: ArmRow | ComparisonRow) -> str:
+    return f"{points(row.gain)} {tied(points_interval(row.gain_low, row.gain_high))}"
+
+
+def _p_or_dash(p: float | None) -> str:
+    return DASH if p is None else p_value(p)

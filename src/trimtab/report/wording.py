@@ -2,8 +2,22 @@
 
 import re
 
-from trimtab.evaluation.arms import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
-from trimtab.report.data import ArmRow, FlipKind, FlipTable, Report
+from trimtab.evaluation.names import (
+    ADARAS,
+    ALWAYS,
+    GATED,
+    MAJORITY,
+    MAJORITY_EQUAL_COST,
+    NEGATIVE,
+    PROMPT_ONLY,
+    RANDOM,
+    RANDOM_NORM,
+    SAMPLED,
+    SFT_LORA,
+    UNSTEERED,
+)
+from trimtab.report.data import FlipKind, FlipTable, Report
+from trimtab.report.data_verdict import ArmRow, ComparisonRow
 
 MINUS = "\u2212"
 DASH = "\u2013"
@@ -15,6 +29,11 @@ _ARM_LABELS = {
     GATED: "Steered when the gate fires",
     NEGATIVE: "Negative strength",
     ADARAS: "AdaRAS criterion",
+    PROMPT_ONLY: "Prompt only",
+    SFT_LORA: "Fine-tuned (LoRA)",
+    SAMPLED: "Sampled chains",
+    MAJORITY: "Majority vote",
+    MAJORITY_EQUAL_COST: "Majority vote, equal tokens",
     RANDOM: "Random neurons",
     RANDOM_NORM: "Random, same norm",
 }
@@ -61,6 +80,16 @@ def points_interval(low: float, high: float) -> str:
     return f"[{points(low)}, {points(high)}]"
 
 
+def detectable(gain: float | None) -> str:
+    """The smallest gain that n problems find, in percentage points; "none" where they could find no gain of any size.
+
+    Example:
+        >>> detectable(0.0479), detectable(None)
+        ('4.8', 'none')
+    """
+    return "none" if gain is None else f"{100 * gain:.1f}"
+
+
 def p_value(p: float) -> str:
     """Two significant digits.
 
@@ -83,6 +112,11 @@ def count(number: float) -> str:
         ('1,200', '31.4', '1,234')
     """
     return f"{number:,.1f}" if isinstance(number, float) and abs(number) < 100 else f"{number:,.0f}"
+
+
+def fixed_broken(row: ArmRow | ComparisonRow) -> str:
+    """Fixed and broken pairs of chains; a dash where the two arms have no chain with the same seed and sample."""
+    return f"{count(row.fixed)} / {count(row.broken)}" if row.pairs else DASH
 
 
 def significant(number: float) -> str:
@@ -122,7 +156,10 @@ def arm_label(report: Report, arm: str) -> str:
     """The reader's name of an arm; an arm without one keeps its own."""
     label = _ARM_LABELS.get(arm, arm)
     sets = len(report.random_gains.get(arm, ()))
-    return f"{label} ({sets} sets)" if sets else label
+    chains = next((row.k for row in report.arms if row.arm == SAMPLED), 0)
+    if sets:
+        return f"{label} ({sets} sets)"
+    return f"{label} ({chains} chains)" if chains and arm in (SAMPLED, MAJORITY) else label
 
 
 def base_arm(report: Report) -> ArmRow:

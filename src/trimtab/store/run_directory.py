@@ -172,6 +172,11 @@ class RunDirectory:
         return self.path / "outcomes.parquet"
 
     @property
+    def sft(self) -> Path:
+        """The adapter of the fine-tuned rival."""
+        return self.path / "sft"
+
+    @property
     def report(self) -> Path:
         """The report; its JSON twin is ``report.with_suffix(".json")``."""
         return self.path / "report.html"

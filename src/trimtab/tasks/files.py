@@ -46,8 +46,13 @@ def _json_lines(path: Path) -> Iterator[Row]:
 
 
 def text_field(row: Row, names: tuple[str, ...], where: str) -> str:
-    """The first of these fields that the row has, as text."""
+    """The first of these fields that the row has, as text. Raises InputError for none, and for what UTF-8 cannot hold."""
     for name in names:
         if row.get(name) is not None:
-            return str(row[name])
+            text = str(row[name])
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise InputError(f"{where}: {name} is not Unicode text ({error}); fix or remove the row") from error
+            return text
     raise InputError(f"{where} has none of the fields {', '.join(names)}; it has {', '.join(row)}")

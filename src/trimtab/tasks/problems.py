@@ -1,97 +1,91 @@
-"""Problems: the testbed's, or any JSON lines or Parquet file with questions and answers."""
+"""The problems of a run: the testbed's, a benchmark's, or those of any JSON lines or Parquet file."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import NamedTuple
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.tasks.files import Row, read_rows, text_field
+from trimtab.tasks.benchmarks import BENCHMARKS
+from trimtab.tasks.checks import checked
+from trimtab.tasks.files import read_rows
+from trimtab.tasks.loading import read_benchmark
+from trimtab.tasks.local import problems_of
+from trimtab.tasks.near_duplicates import leaks
+from trimtab.tasks.prompts import CHAT, Prompt
+from trimtab.tasks.provenance import Origin, Provenance, digest_of_problems
+from trimtab.tasks.settings import LOCAL, TESTBED, TaskSettings
+from trimtab.tasks.splits import bounded, check_disjoint, shuffled
 from trimtab.testbed.problems import unique_problems
 from trimtab.traces import Problem, Split
 
-GOLD = ("gold_answer", "answer")
-SHARES = {Split.FIND: 0.5, Split.TUNE: 0.2, Split.TEST: 0.3}
+__all__ = ["Task", "TaskSettings", "check_disjoint", "load_problems", "load_task", "problems_of", "task_prompt"]
 
 
-class TaskSettings(BaseModel):
-    """``source`` is ``testbed`` or ``local:PATH``; the counts bound each split (0 leaves the split out)."""
+class Task(NamedTuple):
+    """The problems of a run, find first, then tune, then test, and where they came from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    source: str = "testbed"
-    find: int = Field(default=500, ge=0)
-    tune: int = Field(default=300, ge=0)
-    test: int = Field(default=1000, ge=0)
-    seed: int = 0
-
-    def count(self, split: Split) -> int:
-        """How many problems of this split are wanted at most."""
-        return {Split.FIND: self.find, Split.TUNE: self.tune, Split.TEST: self.test}[split]
+    problems: list[Problem]
+    provenance: Provenance
 
 
 def load_problems(settings: TaskSettings) -> list[Problem]:
-    """All problems of a task, find first, then tune, then test.
+    """:func:`load_task` without the provenance."""
+    return load_task(settings).problems
+
+
+def load_task(settings: TaskSettings) -> Task:
+    """All problems of a task with their provenance.
+
+    The digest is taken of everything that was read, before domains, counts and leaks choose among it, so that it names the data
+    and not the choice.
 
     Raises:
-        InputError: unknown source, a missing field, a duplicate id, or the same question twice.
+        InputError: unknown source, data that cannot be read or does not fit, another digest than asked for, or the same question
+            twice in a file of one's own.
+        NotEnoughDataError: no problem is left.
     """
-    if settings.source == "testbed":
-        problems = [p for split in Split for p in _testbed(split, settings)]
-    elif settings.source.startswith("local:"):
-        problems = _local(Path(settings.source.removeprefix("local:")), settings)
-    else:
-        raise InputError(f"unknown task {settings.source!r}; accepted: testbed, local:PATH (a .jsonl or .parquet file)")
+    everything, origins, left_out = _read(settings)
+    digest = digest_of_problems(everything)
+    if settings.digest and settings.digest != digest:
+        raise InputError(
+            f"the problems of {settings.source} have the digest {digest}, and task.digest asks for {settings.digest}; the data "
+            "changed: get the version that was pinned, or pin this one"
+        )
+    problems = bounded(_of_domains(everything, settings), {split: settings.count(split) for split in Split})
+    if settings.drop_leaks:
+        leaking = {leak.id for leak in leaks(problems)}
+        left_out["the test problem stands, exactly or nearly, in find or tune"] = len(leaking)
+        problems = [problem for problem in problems if problem.id not in leaking]
     if not problems:
         raise NotEnoughDataError(f"task {settings.source!r} gave no problem for the asked splits")
-    check_disjoint(problems)
-    return problems
+    return Task(problems, Provenance(settings.source, tuple(origins), digest, dict(left_out)))
 
 
-def problems_of(rows: Iterable[Row], where: str, split: Split | None = None) -> list[Problem]:
-    """Problems from rows with ``question`` and a gold answer (``gold_answer``, else ``answer``); repeated ids must agree.
+def task_prompt(settings: TaskSettings) -> Prompt:
+    """How the task's benchmark is asked; the bare question for any other source."""
+    return BENCHMARKS[settings.source].prompt if settings.source in BENCHMARKS else CHAT
 
-    Raises:
-        InputError: a missing field, an unknown split, or one id for two problems.
-        NotEnoughDataError: no row.
-    """
-    found: dict[str, Problem] = {}
-    for number, row in enumerate(rows, start=1):
-        place = f"{where}, row {number}"
-        question = text_field(row, ("question", "problem", "prompt"), place)
-        problem = Problem(
-            id=text_field({"number": number, **row}, ("id", "number"), place),
-            question=question,
-            answer=text_field(row, GOLD, place),
-            split=split or _split_of(row, question),
-            domain=str(row.get("domain") or ""),
-            difficulty=_difficulty(row, place),
+
+def _read(settings: TaskSettings) -> tuple[list[Problem], list[Origin], Counter[str]]:
+    if settings.source == TESTBED:
+        problems = [problem for split in Split for problem in _testbed(split, settings)]
+        origins, left_out = [Origin(TESTBED, rows=len(problems))], Counter[str]()
+    elif settings.source.startswith(LOCAL):
+        path = Path(settings.source.removeprefix(LOCAL)).expanduser()
+        rows = list(read_rows(path))
+        found = problems_of(rows, str(path), kind=settings.answer, fields=settings.fields)
+        problems = [checked(problem) for problem in found]
+        origins, left_out = [Origin(str(path), rows=len(rows))], Counter[str]()
+    elif settings.source in BENCHMARKS:
+        problems, pieces, left_out = read_benchmark(BENCHMARKS[settings.source], settings)
+        return shuffled(problems, settings.seed), [piece.origin for piece in pieces], left_out
+    else:
+        raise InputError(
+            f"unknown task {settings.source!r}; accepted: {TESTBED}, {LOCAL}PATH (a .jsonl or .parquet file), "
+            f"or a benchmark: {', '.join(BENCHMARKS)}"
         )
-        known = found.setdefault(problem.id, problem)
-        for name in ("question", "answer", "split"):
-            before, now = str(getattr(known, name)), str(getattr(problem, name))
-            if before != now:
-                raise InputError(
-                    f"{place}: id {problem.id!r} was already used with another {name} ({before[:60]!r}, here {now[:60]!r}); "
-                    "give each problem its own id, and its gold answer as gold_answer"
-                )
-    if not found:
-        raise NotEnoughDataError(f"{where} holds no row; give a file with at least one")
-    return list(found.values())
-
-
-def check_disjoint(problems: Iterable[Problem]) -> None:
-    """Raise InputError when a question stands twice: in two splits it would leak, in one it would count twice."""
-    seen: dict[str, Problem] = {}
-    for problem in problems:
-        other = seen.setdefault(problem.question, problem)
-        if other is not problem:
-            where = (
-                f"the splits {other.split} and {problem.split}" if other.split != problem.split else f"the split {problem.split}"
-            )
-            raise InputError(f"problems {other.id!r} and {problem.id!r} have the same question and stand in {where}; remove one")
+    check_disjoint(problems)
+    return problems, origins, left_out
 
 
 def _testbed(split: Split, settings: TaskSettings) -> list[Problem]:
@@ -101,33 +95,9 @@ def _testbed(split: Split, settings: TaskSettings) -> list[Problem]:
     ]
 
 
-def _local(path: Path, settings: TaskSettings) -> list[Problem]:
-    taken: Counter[Split] = Counter()
-    kept: dict[Split, list[Problem]] = {split: [] for split in Split}
-    for problem in problems_of(read_rows(path), str(path)):
-        if taken[problem.split] < settings.count(problem.split):
-            taken[problem.split] += 1
-            kept[problem.split].append(problem)
-    return [problem for split in Split for problem in kept[split]]
-
-
-def _difficulty(row: Row, place: str) -> int:
-    value = row.get("difficulty")
-    try:
-        return 0 if value is None else int(str(value))
-    except ValueError as error:
-        raise InputError(f"{place}: difficulty {value!r} is no whole number; give a number of steps, or leave it out") from error
-
-
-def _split_of(row: Row, question: str) -> Split:
-    if row.get("split") is not None:
-        names = [split.value for split in Split]
-        if row["split"] not in names:
-            raise InputError(f"unknown split {row['split']!r}; accepted: {', '.join(names)}")
-        return Split(str(row["split"]))
-    share = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest(), "big") / 2**64
-    for split, width in SHARES.items():
-        if share < width:
-            return split
-        share -= width
-    return Split.TEST
+def _of_domains(problems: list[Problem], settings: TaskSettings) -> list[Problem]:
+    known = sorted({problem.domain for problem in problems} - {""})
+    unknown = sorted(set(settings.domains) - set(known))
+    if unknown:
+        raise InputError(f"task.domains names {', '.join(unknown)}; {settings.source} has {', '.join(known) or 'no domains'}")
+    return [problem for problem in problems if not settings.domains or problem.domain in settings.domains]

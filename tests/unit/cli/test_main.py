@@ -289,7 +289,7 @@ def test_generate_and_show(cli, model: Path, tmp_path: Path) -> None:
     from trimtab.steering import Steering
 
     opened = open_model(model)
-    gated = Steering.steer(neuron_set(opened.identity), 30.0, gate=logistic(), facts={"criterion": "mean-difference"})
+    gated = Steering.of(neuron_set(opened.identity), 30.0, gate=logistic(), facts={"criterion": "mean-difference"})
     gated.save_pretrained(tmp_path / "gated")
     base = ("generate", model, QUESTION, "--steering", tmp_path / "gated", "--max-new-tokens", 8)
     code, stdout, _ = cli(*base, "--side-by-side", "--json", "--gate", "on")

@@ -15,7 +15,7 @@ SETS = 5
 
 @pytest.fixture
 def steering(opened: OpenModel) -> Steering:
-    return Steering.steer(neuron_set(opened.identity), 2.5, gate=logistic())
+    return Steering.of(neuron_set(opened.identity), 2.5, gate=logistic())
 
 
 @pytest.fixture

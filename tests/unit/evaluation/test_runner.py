@@ -37,7 +37,7 @@ def test_the_unsteered_arm_is_the_bare_model(opened: OpenModel, tmp_path: Path) 
 
 
 def test_gated_outcomes_say_what_the_gate_saw(opened: OpenModel, tmp_path: Path) -> None:
-    wide = Steering.steer(neuron_set(opened.identity), 1.0, gate=logistic())
+    wide = Steering.of(neuron_set(opened.identity), 1.0, gate=logistic())
     seen = evaluate_arm(opened, Arm("gated", wide, "auto"), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "wide")
     threshold = float(np.median([o.p_fail for o in seen if o.p_fail is not None]))
     steering = wide.with_gate(logistic(threshold))
@@ -56,7 +56,7 @@ def test_gated_outcomes_say_what_the_gate_saw(opened: OpenModel, tmp_path: Path)
 def test_gates_that_read_nothing(opened: OpenModel, tmp_path: Path, kind: str, fired: bool) -> None:
     from trimtab.gate import Gate
 
-    steering = Steering.steer(neuron_set(opened.identity), 1.0, gate=Gate(kind))
+    steering = Steering.of(neuron_set(opened.identity), 1.0, gate=Gate(kind))
     outcomes = evaluate_arm(opened, Arm("gated", steering, "auto"), PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)
     assert {(o.fired, o.p_fail) for o in outcomes} == {(fired, None)}
 
@@ -80,7 +80,7 @@ def test_the_prompt_reaches_the_model(opened: OpenModel, tmp_path: Path) -> None
 def test_resume_keeps_parts_and_ends_with_the_same_bytes(
     opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arm = Arm("gated", Steering.steer(neuron_set(opened.identity), 1.0, gate=logistic()), "auto")
+    arm = Arm("gated", Steering.of(neuron_set(opened.identity), 1.0, gate=logistic()), "auto")
     expected = evaluate_arm(opened, arm, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "undisturbed")
     calls = []
 
@@ -99,7 +99,7 @@ def test_resume_keeps_parts_and_ends_with_the_same_bytes(
 
 
 def test_parts_of_another_arm_are_refused(opened: OpenModel, tmp_path: Path) -> None:
-    steering = Steering.steer(neuron_set(opened.identity), 1.0)
+    steering = Steering.of(neuron_set(opened.identity), 1.0)
     evaluate_arm(opened, Arm("a", steering), PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)
     for other in (Arm("a", steering.with_strength(1.5)), Arm("b", steering), Arm("a", steering, "auto"), Arm("a", None)):
         with pytest.raises(ConfigError, match="another plan"):

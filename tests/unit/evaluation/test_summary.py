@@ -1,64 +1,79 @@
 """From outcomes made by hand to the rows of a verdict."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from outcome_samples import outcomes
+from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.summary import arm_metrics, flips, paired, random_gains, smallest_gain, summarise, summarise_random
-from trimtab.traces import Verdict
+from trimtab.evaluation.statistics import gain_p, holm, minimum_detectable_gain, sign_flip_p
+from trimtab.evaluation.summary import DISAGREEMENT, arm_metrics, flips, random_gains, summarise, summarise_random
 
 BASE = "1110000000"
 
 
-def _outcomes(arm: str, pattern: str, fired: str = "", steps: str = "", start: int = 0) -> list[Outcome]:
-    """1 correct, 0 incorrect, u unscored, t truncated."""
-    return [
-        Outcome(
-            arm=arm,
-            problem_id=f"p{start + i}",
-            domain="even" if i % 2 == 0 else "odd",
-            difficulty=2,
-            verdict={"1": Verdict.CORRECT, "u": Verdict.UNSCORED}.get(mark, Verdict.INCORRECT),
-            reason="",
-            answer="",
-            response="",
-            tokens=10 + i,
-            truncated=mark == "t",
-            steps_right=None if not steps else steps[i] == "1",
-            p_fail=0.5 if fired else None,
-            fired=None if not fired else fired[i] == "1",
-        )
-        for i, mark in enumerate(pattern)
-    ]
-
-
 def _arms(**patterns: str) -> dict[str, list[Outcome]]:
-    return {name.replace("_", "-"): _outcomes(name, pattern) for name, pattern in patterns.items()}
+    return {name.replace("_", "-"): outcomes(name, pattern) for name, pattern in patterns.items()}
 
 
 def test_a_row_by_hand() -> None:
-    outcomes = _arms(unsteered=BASE, always="0111111u0t")
-    outcomes["gated"] = _outcomes("gated", "1111000000", fired="0001100000", steps="1100000000")
-    rows = summarise(outcomes)
+    arms = _arms(unsteered=BASE, always="0111111u0t")
+    arms["gated"] = outcomes("gated", "1111000000", fired="0001100000", steps="1100000000")
+    rows = summarise(arms)
     always = rows["always"]
-    assert (always.n, always.fixed, always.broken) == (10, 4, 1)
+    assert (always.n, always.k, always.fixed, always.broken, always.pairs) == (10, 1, 4, 1, 10)
     assert (always.accuracy, always.gain) == pytest.approx((0.6, 0.3))
     assert always.p == pytest.approx(2 * (1 + 5) / 2**5)
-    assert (always.unscored, always.truncated) == (1, 1)
+    assert (always.test, always.pass_at_k) == ("McNemar", None)
+    assert (always.unscored, always.truncated, always.disagreements) == (1, 1, 0)
     assert always.tokens_per_answer == pytest.approx(14.5)
     assert (always.firing_rate, always.steps_right) == (None, None)
     assert always.gain_low < 0.3 < always.gain_high
     assert always.low < 0.6 < always.high
+    assert always.minimum_detectable_gain == minimum_detectable_gain(10, 0.5)
     gated = rows["gated"]
     assert (gated.firing_rate, gated.steps_right) == (0.2, 0.2)
     bare = rows["unsteered"]
     assert (bare.p, bare.gain, bare.fixed, bare.broken) == (1.0, 0.0, 0, 0)
+    assert (bare.p_holm, bare.minimum_detectable_gain) == (None, None)
     assert set(arm_metrics(rows)) == {"accuracy, unsteered", "accuracy, always", "gain, always", "accuracy, gated", "gain, gated"}
     assert arm_metrics(rows)["gain, always"]["value"] == pytest.approx(0.3)
 
 
+def test_the_level_sets_the_detectable_gain() -> None:
+    arms = _arms(unsteered=BASE * 5, always="1111111000" * 5)
+    strict, loose = (summarise(arms, alpha)["always"].minimum_detectable_gain for alpha in (0.001, 0.2))
+    assert strict is not None
+    assert loose is not None
+    assert strict > loose
+
+
+def test_no_gain_of_any_size_is_none() -> None:
+    assert summarise(_arms(unsteered="11000", always="11100"))["always"].minimum_detectable_gain is None
+
+
+def test_holm_is_over_the_claims_alone() -> None:
+    arms = _arms(
+        negative="0000000000",
+        random_0="0000000000",
+        prompt_only="1111111110",
+        unsteered=BASE,
+        my_own="0001111111",
+        always="1111111111",
+    )
+    rows = summarise(arms)
+    assert list(rows) == ["unsteered", "always", "prompt-only", "my-own", "negative", "random"]
+    claims = ["always", "prompt-only", "my-own"]
+    assert [rows[name].p_holm for name in claims] == pytest.approx(holm([rows[name].p for name in claims]).tolist())
+    # 7 fixed: 2 / 2^7 times three; 6 fixed: 2 / 2^6 times two; 7 fixed and 3 broken of 10: 0.34 alone
+    assert [rows[name].p_holm for name in claims[:2]] == pytest.approx([6 / 128, 4 / 64])
+    assert [rows[name].p_holm for name in ("unsteered", "negative", "random")] == [None] * 3
+
+
 def test_random_sets_are_folded_by_kind() -> None:
-    outcomes = _arms(
+    arms = _arms(
         unsteered=BASE,
         always="1111111111",
         random_0="1111111000",
@@ -67,7 +82,7 @@ def test_random_sets_are_folded_by_kind() -> None:
         random_norm_0="1111111111",
         random_norm_1="1110000000",
     )
-    rows = summarise(outcomes)
+    rows = summarise(arms)
     assert list(rows) == ["unsteered", "always", "random", "random-norm"]
     random = rows["random"]
     assert random.arm == "random"
@@ -75,39 +90,71 @@ def test_random_sets_are_folded_by_kind() -> None:
     assert random.gain == pytest.approx((0.4 - 0.3 + 0.0) / 3)
     assert (random.fixed, random.broken) == (round(4 / 3), round(3 / 3))
     assert random.p == pytest.approx(min(1.0, 3 * 0.5**4))
+    gains = [minimum_detectable_gain(10, changed / 10) for changed in (4, 3, 0)]
+    assert random.minimum_detectable_gain == pytest.approx(np.mean(gains))
     assert rows["random-norm"].p == pytest.approx(2 * 0.5**7)
-    assert random_gains(outcomes) == {"random": pytest.approx([0.4, -0.3, 0.0]), "random-norm": pytest.approx([0.7, 0.0])}
+    assert random_gains(arms) == {"random": pytest.approx([0.4, -0.3, 0.0]), "random-norm": pytest.approx([0.7, 0.0])}
 
 
 def test_a_random_set_that_hurts_is_no_gain() -> None:
-    base = _outcomes("unsteered", "1111111111")
-    row = summarise_random("random", base, {"random-0": _outcomes("random-0", "0000000000")})
+    base = outcomes("unsteered", "1111111111")
+    row = summarise_random("random", base, {"random-0": outcomes("random-0", "0000000000")})
     assert row.p == 1.0
     assert row.gain == -1.0
 
 
+def test_several_chains_are_averaged_over_problems() -> None:
+    base = outcomes("unsteered", "11000000", "10000000")
+    arms = {"unsteered": base, "always": outcomes("always", "11111100", "111111tu"), "random-0": base}
+    row = summarise(arms)["always"]
+    assert (row.n, row.k, row.test, row.pairs) == (8, 2, "permutation", 16)
+    assert row.accuracy == 12 / 16
+    assert row.pass_at_k == 6 / 8
+    assert (row.fixed, row.broken, row.unscored, row.truncated) == (9, 0, 1, 1)
+    # differences 0, 1, 2, 2, 2, 2, 0, 0 chains of 2
+    assert row.p == sign_flip_p([1, 2, 2, 2, 2]) == 2 / 2**5
+    assert summarise(arms)["random"].p == 1.0
+
+
+def test_the_random_p_of_several_chains_is_one_sided() -> None:
+    base = outcomes("unsteered", "00000000", "00000000")
+    sets = {"random-0": outcomes("random-0", "11111000", "11111000"), "random-1": base}
+    row = summarise_random("random", base, sets)
+    assert row.p == pytest.approx(2 / 2**5)
+    correct = [[chain == "1"] * 2 for chain in "11111000"]
+    assert gain_p(np.zeros((8, 2), np.bool_), np.array(correct)) == 1 / 2**5
+
+
+def test_a_greedy_base_and_sampled_chains_do_not_break_a_table() -> None:
+    rows = summarise({"unsteered": outcomes("unsteered", BASE), "sampled": outcomes("sampled", *[BASE] * 4, seed=1)})
+    assert (rows["unsteered"].k, rows["unsteered"].test) == (1, "McNemar")
+    assert (rows["sampled"].k, rows["sampled"].test, rows["sampled"].pairs) == (4, "permutation", 0)
+    assert rows["sampled"].gain == pytest.approx(0)
+
+
+def test_disagreements_of_the_math_grader_are_counted() -> None:
+    from trimtab.tasks.grading.math import DISAGREES
+
+    assert DISAGREEMENT in DISAGREES
+    arm = outcomes("always", BASE)
+    marked = [replace(row, reason=f"equals the gold answer; {DISAGREES}") if i in (2, 5) else row for i, row in enumerate(arm)]
+    assert summarise({"unsteered": outcomes("unsteered", BASE), "always": marked})["always"].disagreements == 2
+
+
 def test_flips() -> None:
-    base, arm = _outcomes("unsteered", "1100"), _outcomes("always", "1010")
+    base, arm = outcomes("unsteered", "1100"), outcomes("always", "1010")
     groups = {"p0": "x", "p1": "x", "p2": "a", "p3": "x"}
     table = flips(base, arm, groups)
     assert list(table) == ["a", "x"]
     assert table == {"a": {"fixed": 1}, "x": {"still right": 1, "broken": 1, "still wrong": 1}}
+    assert flips(outcomes("unsteered", "10", "00"), outcomes("always", "11", "01"), {"p0": "x", "p1": "x"}) == {
+        "x": {"still right": 1, "fixed": 2, "still wrong": 1}
+    }
 
 
-def test_misaligned_arms_raise() -> None:
-    base = _outcomes("unsteered", "1100")
-    with pytest.raises(ValueError, match="same problems in the same order"):
-        paired(base, _outcomes("always", "1100", start=1))
-    with pytest.raises(ValueError, match="same problems in the same order"):
-        paired(base, _outcomes("always", "1100")[::-1])
-    with pytest.raises(ValueError, match="same problems in the same order"):
-        summarise({"unsteered": base, "always": _outcomes("always", "110")})
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
-        flips(base, _outcomes("always", "110"), {f"p{i}": "g" for i in range(4)})
-
-
-def test_smallest_gain_grows_with_fewer_problems() -> None:
-    many = smallest_gain(_outcomes("unsteered", BASE * 40), _outcomes("always", "1111110000" * 40))
-    few = smallest_gain(_outcomes("unsteered", BASE * 4), _outcomes("always", "1111110000" * 4))
-    assert 0 < many < few <= 1
-    assert np.isfinite(many)
+def test_arms_of_other_problems_raise() -> None:
+    base = outcomes("unsteered", "1100")
+    with pytest.raises(InputError, match="compared on the same problems"):
+        summarise({"unsteered": base, "always": outcomes("always", "110")})
+    with pytest.raises(InputError, match="compared on the same problems"):
+        flips(base, outcomes("always", "110"), {f"p{i}": "g" for i in range(4)})

@@ -1,11 +1,11 @@
-"""The word follows the exact test, and the sentence holds every figure."""
+"""The word follows the test, and the sentence holds every figure."""
 
 import numpy as np
 import pytest
 
-from trimtab.errors import InputError
-from trimtab.evaluation.statistics import PairedComparison, compare, minimum_detectable_gain
-from trimtab.evaluation.verdict import verdict
+from outcome_samples import outcomes
+from trimtab.evaluation.statistics import PairedComparison, compare, minimum_detectable_gain, smallest_gain
+from trimtab.evaluation.verdict import judge, verdict
 
 
 def table(both_right: int, fixed: int, broken: int, both_wrong: int) -> PairedComparison:
@@ -26,18 +26,18 @@ def table(both_right: int, fixed: int, broken: int, both_wrong: int) -> PairedCo
     ],
 )
 def test_the_word_follows_the_exact_p(fixed, broken, word):
-    assert verdict(table(100, fixed, broken, 60), 0, 0).word == word
+    assert verdict(table(100, fixed, broken, 60)).word == word
 
 
 def test_alpha_is_the_level():
     comparison = table(100, 6, 0, 60)
-    assert verdict(comparison, 0, 0, alpha=0.05).word == "helps"
-    assert verdict(comparison, 0, 0, alpha=0.03).word == "no evidence"
+    assert verdict(comparison, alpha=0.05).word == "helps"
+    assert verdict(comparison, alpha=0.03).word == "no evidence"
 
 
 def test_the_sentence_holds_every_figure():
     comparison = table(50, 30, 5, 15)
-    sentence = verdict(comparison, 0, 0).sentence
+    sentence = verdict(comparison).sentence
     assert sentence.startswith("Helps: accuracy went from 55.0 % to 80.0 %, a gain of +25.0 points")
     assert f"95 % interval {100 * comparison.gain_low:+.1f} to {100 * comparison.gain_high:+.1f}" in sentence
     assert "exact McNemar p < 0.0001" in sentence
@@ -47,37 +47,82 @@ def test_the_sentence_holds_every_figure():
 
 
 def test_three_of_twenty_three_is_no_evidence():
-    result = verdict(table(11, 3, 0, 9), 0, 0)
+    result = verdict(table(11, 3, 0, 9))
     assert result.word == "no evidence"
     assert "exact McNemar p = 0.25; 3 fixed, 0 broken, n = 23" in result.sentence
 
 
 def test_too_few_problems_to_show_anything():
-    result = verdict(table(0, 5, 0, 0), 0, 0)
+    result = verdict(table(0, 5, 0, 0))
     assert result.word == "no evidence"
     assert "With n = 5 no gain of any size could have been shown." in result.sentence
 
 
+def test_several_chains_name_their_test_and_their_pairs():
+    base = outcomes("unsteered", "1000000000", "0100000000")
+    arm = outcomes("always", "1111111110", "0111111100")
+    result = judge(base, arm)
+    assert result.word == "helps"
+    # eight problems change alike or not at all: 2 of the 2^8 signs
+    assert "accuracy over 2 chains a problem went from 10.0 % to 80.0 %" in result.sentence
+    assert "sign-flip permutation test p = 0.0078; 14 fixed, 0 broken of 20 pairs, n = 10)" in result.sentence
+    assert f"a true gain of {100 * smallest_gain(result.comparison):.1f} points" in result.sentence
+    assert result.smallest_gain == smallest_gain(result.comparison)
+    assert (result.bounds, result.ranges) == (None, None)
+
+
+def test_another_number_of_chains_is_said():
+    sentence = judge(outcomes("unsteered", "1000"), outcomes("sampled", "1100", "1000", seed=1)).sentence
+    assert "accuracy over 1 against 2 chains a problem went" in sentence
+    assert "no pairs of chains, n = 4" in sentence
+
+
+def sides(base: str, arm: str):
+    """Two arms of 200 problems: 100 right in both, 30 fixed, 2 broken, and 68 wrong in both that start as given."""
+    right = "1" * 100
+    return (
+        outcomes("unsteered", right + "0" * 30 + "11" + base.ljust(68, "0")),
+        outcomes("always", right + "1" * 30 + "00" + arm.ljust(68, "0")),
+    )
+
+
 @pytest.mark.parametrize(
-    ("unscored", "word"), [((0, 0), "helps"), ((2, 2), "helps"), ((3, 0), "no verdict"), ((0, 3), "no verdict")]
+    ("base", "arm", "word"), [("", "", "helps"), ("uu", "uu", "helps"), ("uuu", "", "no verdict"), ("", "uuu", "no verdict")]
 )
-def test_above_one_percent_unscored_there_is_no_verdict(unscored, word):
-    assert verdict(table(100, 30, 2, 68), *unscored).word == word
+def test_above_one_percent_unscored_there_is_no_verdict(base, arm, word):
+    assert judge(*sides(base, arm)).word == word
 
 
 def test_bounds_count_unscored_wrong_and_right():
     # base 102 and arm 130 of 200; one more of the base and two of the arm may be right
-    sentence = verdict(table(100, 30, 2, 68), 1, 2).sentence
-    assert "1 problems of the base and 2 of the arm could not be scored." in sentence
-    assert "base between 51.0 % and 51.5 %, the arm between 65.0 % and 66.0 %" in sentence
-    assert "the gain between +13.5 and +15.0 points" in sentence
-    assert "above 1.0 % there is no verdict" in verdict(table(100, 30, 2, 68), 3, 0).sentence
+    result = judge(*sides("u", "uu"))
+    assert "1 problems of the base and 2 of the arm could not be scored." in result.sentence
+    assert "base between 51.0 % and 51.5 %, the arm between 65.0 % and 66.0 %" in result.sentence
+    assert "the gain between +13.5 and +15.0 points" in result.sentence
+    assert "hangs" not in result.sentence
+    assert "above 1.0 % there is no verdict" in judge(*sides("uuu", "")).sentence
+    assert result.ranges == pytest.approx(
+        {"base_low": 0.51, "base_high": 0.515, "arm_low": 0.65, "arm_high": 0.66, "gain_low": 0.135, "gain_high": 0.15}
+    )
 
 
-def test_more_unscored_than_wrong_is_an_error():
-    with pytest.raises(InputError, match="give unscored problems to compare"):
-        verdict(table(10, 2, 1, 0), 3, 0)
-    with pytest.raises(InputError, match="counts 2 and 1 as wrong"):
-        verdict(table(10, 2, 1, 0), 0, 2)
-    with pytest.raises(InputError):
-        verdict(table(10, 2, 1, 5), -1, 0)
+def test_a_verdict_that_hangs_on_unscored_problems_says_so():
+    # six fixed of 200, p = 2 / 2^6; with one of the base's unscored right there, five are left
+    base = outcomes("unsteered", "1" * 100 + "u00000" + "0" * 94)
+    arm = outcomes("always", "1" * 106 + "0" * 94)
+    result = judge(base, arm)
+    assert result.word == "helps"
+    assert result.sentence.endswith('The verdict hangs on them: it lies between "no evidence" and "helps".')
+
+
+def test_one_percent_is_counted_over_chains():
+    chains = ["1" * 50 + "0" * 50] * 4
+    base = outcomes("unsteered", *chains)
+    for unscored, word in ((4, "no evidence"), (5, "no verdict")):
+        spoiled = "1" * 50 + "u" * unscored + "0" * (50 - unscored)
+        assert judge(base, outcomes("always", spoiled, *chains[1:])).word == word
+    assert "4 chains of the arm" not in judge(base, base).sentence
+    assert (
+        "0 chains of the base and 4 of the arm"
+        in judge(base, outcomes("always", "1" * 50 + "uuuu" + "0" * 46, *chains[1:])).sentence
+    )

@@ -95,7 +95,7 @@ def test_other_weights_need_force(caplog):
 
 
 def test_a_steering_is_rebound_to_other_weights_and_remembers_it():
-    steering = Steering.steer(neuron_set(IDENTITY), 2.0)
+    steering = Steering.of(neuron_set(IDENTITY), 2.0)
     tuned = replace(IDENTITY, name="org/tuned", fingerprint="beef")
     rebound = rebind(steering, tuned)
     assert rebound.model is tuned

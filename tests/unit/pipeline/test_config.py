@@ -8,6 +8,7 @@ from trimtab.errors import ConfigError
 from trimtab.pipeline import DEMO, STAGES, RunConfig, check_until, load_config
 from trimtab.pipeline.config import parse_config
 from trimtab.store import to_toml
+from trimtab.tasks.benchmarks import BENCHMARKS
 
 
 def _load(folder: Path, text: str) -> RunConfig:
@@ -96,3 +97,40 @@ def test_check_until() -> None:
     for stage in STAGES[6:]:
         with pytest.raises(ConfigError, match=r"a run on imported traces ends with `rank`.*use --until rank"):
             check_until(imported, stage)
+
+
+def test_a_benchmark_fills_in_its_prompt_and_sampling() -> None:
+    declared = BENCHMARKS["gsm8k"]
+    config = parse_config({"task": {"source": "gsm8k"}, "sampling": {"n": 3}}, "here")
+    assert config.prompt == declared.prompt
+    assert (config.sampling.n, config.sampling.temperature) == (3, declared.decoding.temperature)
+    assert config.sampling.max_new_tokens == declared.decoding.max_new_tokens
+    assert (
+        parse_config({"task": {"source": "gsm8k"}, "prompt": {"template": "<{question}>"}}, "here").prompt.template
+        == "<{question}>"
+    )
+    assert parse_config(config.model_dump(mode="json"), "stored") == config
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ({"n": 4}, "set evaluation.temperature"),
+        ({"seeds": [1, 2]}, "set evaluation.temperature"),
+        ({"seeds": [1, 1], "temperature": 0.5}, "holds one seed twice"),
+        ({"instruction": "check"}, "exactly once"),
+        ({"rivals": ["prayer"]}, "prompt-only"),
+    ],
+)
+def test_chains_of_an_evaluation(evaluation: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"evaluation": evaluation}, "here")
+
+
+def test_a_run_on_an_artifact_has_three_stages() -> None:
+    config = parse_config({"artifact": {"source": "somewhere", "digest": "ab"}}, "here")
+    assert config.stages == ("problems", "evaluate", "report")
+    with pytest.raises(ConfigError, match="there is no 'rank' in it"):
+        check_until(config, "rank")
+    with pytest.raises(ConfigError, match="sft-lora learns from the traces of the find split"):
+        parse_config({"artifact": {"source": "a"}, "evaluation": {"rivals": ["sft-lora"]}}, "here")

@@ -10,7 +10,7 @@ import pytest
 from tiny_testbed import tree_bytes
 from trimtab.errors import ConfigError, StoreError
 from trimtab.evaluation.arms import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
-from trimtab.pipeline import STAGES, Line, RunConfig, run, run_one, stages
+from trimtab.pipeline import STAGES, Line, RunConfig, evaluating, run, run_one
 from trimtab.pipeline import whole as module
 from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.demo_json import demo_json
@@ -136,7 +136,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(finished: Path, config: RunConfi
 
 
 @pytest.mark.parametrize(
-    ("module", "function", "last"), [(recording, "_write_index", "record"), (stages, "save_steering", "evaluate")]
+    ("module", "function", "last"), [(recording, "_write_index", "record"), (evaluating, "save_steering", "evaluate")]
 )
 def test_a_kill_before_a_stages_last_file_is_made_good(
     finished: Path, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, function: str, last: str

@@ -6,13 +6,18 @@ import numpy as np
 
 from trimtab.report import (
     ArmRow,
+    AverageRow,
+    BreakdownReport,
     CalibrationRow,
+    ComparisonRow,
     CriterionRow,
     DoseRow,
     EstimateRow,
     Example,
     FlipsReport,
     GateReport,
+    GroupRow,
+    MeanRow,
     NeuronRow,
     NeuronsReport,
     Report,
@@ -38,12 +43,22 @@ class Names:
     chain: str = "<think> a ~ 4 b ~ 1 c = 5 </think> 5"
 
 
-def arm(name: str, accuracy: float, gain: float, p: float, fixed: int, broken: int, fires: float | None = None) -> ArmRow:
+def arm(
+    name: str,
+    accuracy: float,
+    gain: float,
+    p: float,
+    fixed: int,
+    broken: int,
+    fires: float | None = None,
+    p_holm: float | None = None,
+) -> ArmRow:
     """A row with intervals of plausible width."""
     half = 1.96 * (accuracy * (1 - accuracy) / N) ** 0.5
     return ArmRow(
         arm=name,
         n=N,
+        k=1,
         accuracy=accuracy,
         low=accuracy - half,
         high=min(1.0, accuracy + half),
@@ -51,10 +66,16 @@ def arm(name: str, accuracy: float, gain: float, p: float, fixed: int, broken: i
         gain_low=gain - 0.02,
         gain_high=gain + 0.02,
         p=p,
+        test="McNemar",
+        p_holm=p_holm,
+        minimum_detectable_gain=None if name == "unsteered" else 0.0479,
         fixed=fixed,
         broken=broken,
+        pairs=N,
+        pass_at_k=None,
         unscored=0,
         truncated=7,
+        disagreements=0,
         tokens_per_answer=31.44,
         firing_rate=fires,
         steps_right=accuracy - 0.01,
@@ -64,7 +85,7 @@ def arm(name: str, accuracy: float, gain: float, p: float, fixed: int, broken: i
 def make_report(names: Names = Names(), gate: bool = True, unscored: bool = False) -> Report:
     """A whole report; every section is filled."""
     points = [
-        TuneRow(criterion=criterion, k=k, strength=s, n=250, unsteered=0.632, always=best, gated=best - 0.01)
+        TuneRow(criterion=criterion, operator="steer", k=k, strength=s, n=250, unsteered=0.632, always=best, gated=best - 0.01)
         for criterion, height in ((names.criterion, 0.34), ("mean-difference-polarity", 0.07), ("paired-t", 0.31))
         for k in (5, 20, 50)
         for s in (1.0, 3.0, 10.0, 30.0)
@@ -73,10 +94,10 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
     chosen = max(points, key=lambda point: point.gated)
     arms = [
         arm("unsteered", 0.6325, 0.0, 1.0, 0, 0),
-        arm("always", 0.996, 0.3635, 1e-120, 438, 2),
-        arm("gated", 0.9842, 0.3517, 3e-118, 424, 2, fires=0.412),
+        arm("always", 0.996, 0.3635, 1e-120, 438, 2, p_holm=3e-120),
+        arm("gated", 0.9842, 0.3517, 3e-118, 424, 2, fires=0.412, p_holm=6e-118),
         arm("negative", 0.2942, -0.3383, 2e-90, 21, 427),
-        arm(names.arm, 0.709, 0.0765, 0.0345678, 130, 38),
+        arm(names.arm, 0.709, 0.0765, 0.0345678, 130, 38, p_holm=0.0691),
         arm("random", 0.582, -0.0505, 0.25, 61, 122),
         arm("random-norm", 0.611, -0.0215, 0.41, 66, 92),
     ]
@@ -99,6 +120,7 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
             "It is not evidence that steering helps your model.",
         ),
         arms=tuple(arms),
+        breakdowns=_breakdowns(names.domain),
         random_gains={"random": (-0.124, 0.035, -0.02, -0.09, -0.0535), "random-norm": (-0.05, 0.012, -0.031, -0.0185, -0.02)},
         gate=_gate() if gate else None,
         neurons=_neurons(names.criterion),
@@ -112,7 +134,6 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
         ),
         criteria=tuple(
             CriterionRow(
-                criterion=name,
                 best=max((p for p in points if p.criterion == name), key=lambda p: p.gated),
                 test={names.criterion: arms[2], "mean-difference-polarity": arms[4]}.get(name),
             )
@@ -131,6 +152,66 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
                 p_fail=0.871,
             ),
         ),
+    )
+
+
+def with_chains(report: Report) -> Report:
+    """The same report with sampled chains and a majority vote, and what goes wrong with them."""
+    sampled = arm("sampled", 0.6, -0.0325, 0.01, 0, 0, p_holm=0.03).model_copy(
+        update={"k": 8, "test": "permutation", "pairs": 0, "pass_at_k": 0.87, "disagreements": 1200, "unscored": 96}
+    )
+    vote = arm("majority", 0.7, 0.0675, 0.2, 100, 19, p_holm=0.2).model_copy(update={"unscored": 13, "disagreements": 34})
+    return report.model_copy(update={"arms": (*report.arms[:3], sampled, vote, *report.arms[3:])})
+
+
+def group(name: str, word: str, n: int, accuracy: float, gain: float, p: float, smallest: float | None = 0.1) -> GroupRow:
+    """A row of a breakdown."""
+    comparison = ComparisonRow(
+        n=n,
+        base_accuracy=accuracy - gain,
+        base_low=accuracy - gain - 0.03,
+        base_high=accuracy - gain + 0.03,
+        accuracy=accuracy,
+        low=accuracy - 0.03,
+        high=accuracy + 0.03,
+        gain=gain,
+        gain_low=gain - 0.04,
+        gain_high=gain + 0.04,
+        p=p,
+        fixed=round(n * gain) + 2,
+        broken=2,
+        test="McNemar",
+        base_k=1,
+        k=1,
+        pairs=n,
+        standard_error=0.01,
+    )
+    return GroupRow.model_validate(
+        {
+            "group": name,
+            "word": word,
+            "comparison": comparison,
+            "p_holm": min(1.0, 2 * p),
+            "minimum_detectable_gain": smallest,
+            "base_unscored": 0,
+            "unscored": 1,
+        }
+    )
+
+
+def _breakdowns(domain: str) -> tuple[BreakdownReport, ...]:
+    def mean(value: float, half: float | None) -> MeanRow:
+        return MeanRow(value=value, low=None if half is None else value - half, high=None if half is None else value + half)
+
+    averages = tuple(
+        AverageRow(name=name, groups=2, base=mean(0.632, half), arm=mean(0.984, half), gain=mean(0.352, half))
+        for name, half in (("micro", 0.02), ("macro", None))
+    )
+    domains = (group(domain, "helps", 700, 0.99, 0.4, 1e-30), group("cup swaps", "no evidence", 500, 0.9, 0.002, 0.4))
+    levels = (group("2", "no verdict", 30, 0.8, 0.1, 0.04), group("10", "hurts", 5, 0.2, -0.4, 0.011, smallest=None))
+    return (
+        BreakdownReport(by="domain", rows=domains, averages=averages),
+        BreakdownReport(by="difficulty", rows=levels, averages=()),
     )
 
 
@@ -158,6 +239,7 @@ def _gate() -> GateReport:
 def _neurons(criterion: str) -> NeuronsReport:
     return NeuronsReport(
         criterion=criterion,
+        operator="steer",
         k=20,
         share=20 / 1536,
         strength=10.0,

@@ -10,22 +10,47 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from report_sample import make_report
 
+from outcome_samples import outcomes
 from trimtab.errors import StoreError
-from trimtab.evaluation.summary import ArmSummary
+from trimtab.evaluation.breakdown import break_down
+from trimtab.evaluation.statistics import PairedComparison
+from trimtab.evaluation.summary import ArmSummary, summarise
 from trimtab.evaluation.tune import TunePoint
+from trimtab.evaluation.verdict import judge
 from trimtab.gating import assess
-from trimtab.report import ArmRow, CriterionRow, GateReport, Report, TuneRow, read_report
+from trimtab.report import (
+    ArmRow,
+    BreakdownReport,
+    ComparisonRow,
+    CriterionRow,
+    GateReport,
+    Report,
+    TuneRow,
+    UnscoredBounds,
+    read_report,
+)
 from trimtab.store import write_json
 
 
 def test_arm_row_takes_a_summary_as_it_is() -> None:
-    summary = ArmSummary("gated", 10, 0.5, 0.2, 0.8, 0.1, -0.1, 0.3, 1.0, 2, 1, 0, 0, 12.5, 0.4, None)
-    assert ArmRow(**summary.to_json()).model_dump() == summary.to_json()
+    arms = {name: outcomes(name, "1010", "1000") for name in ("unsteered", "gated")}
+    for summary in summarise(arms).values():
+        assert ArmRow(**summary.to_json()).model_dump() == summary.to_json()
     assert list(ArmRow.model_fields) == [field.name for field in fields(ArmSummary)]
 
 
+def test_a_breakdown_is_taken_as_it_is() -> None:
+    base, arm = outcomes("unsteered", "1010001"), outcomes("gated", "1111u00")
+    for table in break_down(base, arm):
+        assert BreakdownReport.model_validate(asdict(table)).model_dump() == asdict(table)
+    assert list(ComparisonRow.model_fields) == [field.name for field in fields(PairedComparison)]
+    result = judge(base, arm)
+    assert result.ranges is not None
+    assert UnscoredBounds(**result.ranges).model_dump() == result.ranges
+
+
 def test_tune_row_takes_a_point_as_it_is() -> None:
-    point = TunePoint("mean-difference", 5, 3.0, 250, 0.6, 0.9, 0.8)
+    point = TunePoint("mean-difference", "steer", 5, 3.0, 250, 0.6, 0.9, 0.8)
     assert TuneRow(**asdict(point)).model_dump() == asdict(point)
 
 
@@ -53,15 +78,15 @@ def test_json_round_trip_is_exact(tmp_path: Path, gate: bool) -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.text())
 def test_numbers_and_text_survive_json(number: float, text: str) -> None:
-    row = TuneRow(criterion=text, k=1, strength=number, n=1, unsteered=number, always=number, gated=number)
-    assert CriterionRow.model_validate_json(CriterionRow(criterion=text, best=row).model_dump_json()).best == row
+    row = TuneRow(criterion=text, operator=text, k=1, strength=number, n=1, unsteered=number, always=number, gated=number)
+    assert CriterionRow.model_validate_json(CriterionRow(best=row).model_dump_json()).best == row
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"surprise": 1}, "surprise"),
-        ({"format": 2}, "format"),
+        ({"format": 1}, "format"),
         ({"claims": None}, "claims"),
         ({"arms": []}, "arms"),
         ({"random_gains": {"random": [float("nan")]}}, "random_gains"),

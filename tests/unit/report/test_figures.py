@@ -109,6 +109,26 @@ def test_tune_has_a_line_per_k_and_criterion_and_rings_the_chosen(report: Report
     assert ring.y[0] - ring.error_y.arrayminus[0] == pytest.approx(wilson(round(chosen.gated * chosen.n), chosen.n).low)
 
 
+def test_tune_has_a_panel_per_operator(report: Report) -> None:
+    points = report.tune.points
+    more = tuple(point.model_copy(update={"operator": "suppress", "gated": point.gated - 0.1}) for point in points[:4])
+    drawing = tune_figure(report.tune.model_copy(update={"points": (*points, *more)}))
+    titles = [annotation.text for annotation in drawing.figure.layout.annotations]
+    assert titles == [
+        "mean-difference, steer",
+        "mean-difference-polarity, steer",
+        "paired-t, steer",
+        "mean-difference, suppress",
+    ]
+    assert sum(len(trace.x) for trace in traces(drawing, mode="lines+markers")) == len(points) + 4
+
+
+def test_roc_of_an_artifact_has_one_curve(report: Report) -> None:
+    assert report.gate is not None
+    gate = report.gate.model_copy(update={"text_auroc": None, "difference": None, "text_brier": None})
+    assert [trace.name for trace in roc_figure(gate).figure.data if trace.name] == ["gate: AUROC 0.916 [0.900, 0.931]"]
+
+
 def test_names_are_not_read_as_tags() -> None:
     hostile = "<a href='http://evil'>x</a>"
     drawings = draw(make_report(Names(domain=hostile, criterion=hostile, arm=hostile)))

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_sample import Names, make_report
+from report_sample import Names, make_report, with_chains
 
 from trimtab.errors import InputError, StoreError
 from trimtab.report import Report, read_report, render_html, write_report
@@ -79,16 +79,20 @@ def test_page_loads_nothing() -> None:
 @pytest.mark.usefixtures("no_plotly_js")
 def test_table_rounds_right(report: Report) -> None:
     rows = re.findall(r"<tr.*?</tr>", render_html(report), flags=re.S)
+    # the first row of a name: later tables show other things of the same groups
     cells = {
-        row[0]: row for row in ([_plain(cell) for cell in re.findall(r"<td.*?</td>", row, flags=re.S)] for row in rows) if row
+        row[0]: row
+        for row in ([_plain(cell) for cell in re.findall(r"<td.*?</td>", row, flags=re.S)] for row in reversed(rows))
+        if row
     }
     dash = "\u2013"
-    assert cells["Unsteered"][:5] == ["Unsteered", "63.2 % [60.5, 66.0]", dash, dash, dash]
+    assert cells["Unsteered"][:6] == ["Unsteered", "63.2 % [60.5, 66.0]", dash, dash, dash, dash]
     assert cells["Steered when the gate fires"] == [
         "Steered when the gate fires",
         "98.4 % [97.7, 99.1]",
         "+35.2 [+33.2, +37.2]",
-        "< 0.001",
+        "4.8",
+        "< 0.001 (< 0.001)",
         "424 / 2",
         "41.2 %",
         "97.4 %",
@@ -96,8 +100,22 @@ def test_table_rounds_right(report: Report) -> None:
         "7",
         "0",
     ]
-    assert cells["AdaRAS criterion"][3] == "0.035"
-    assert cells["Random neurons (5 sets)"][3] == "0.25"
+    assert cells["AdaRAS criterion"][4] == "0.035 (0.069)"
+    assert cells["Random neurons (5 sets)"][4] == "0.25"
+    assert cells["cup swaps"] == [
+        "cup swaps",
+        "500",
+        "89.8 % [86.8, 92.8]",
+        "90.0 % [87.0, 93.0]",
+        "+0.2 [\u22123.8, +4.2]",
+        "10.0",
+        "0.40 (0.80)",
+        "3 / 2",
+        "0 / 1",
+        "no evidence",
+    ]
+    assert cells["macro average"][:5] == ["macro average", "", "63.2 %", "98.4 %", "+35.2"]
+    assert cells["micro average"][4] == "+35.2 [+33.2, +37.2]"
 
 
 def _plain(cell: str) -> str:
@@ -130,13 +148,36 @@ def test_every_verdict_has_its_word(report: Report, word: str) -> None:
 
 
 @pytest.mark.usefixtures("no_plotly_js")
+def test_several_chains_and_what_goes_wrong_with_them() -> None:
+    text = " ".join(" ".join(Page(render_html(with_chains(make_report()))).text).replace("\u00a0", " ").split())
+    assert "pass@8 87.0 %" in text
+    assert "of Sampled chains (8 chains) sign-flip permutation test over problems" in text
+    assert "With k chains a problem accuracy is avg@k" in text
+    assert "so there is no verdict: Majority vote (8 chains)." in text
+    assert "disagrees with its verdict on 1,234 chains" in text
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_a_finished_artifact_has_no_tuning_and_no_text_baseline(report: Report) -> None:
+    assert report.gate is not None
+    gate = report.gate.model_copy(update={"text_auroc": None, "difference": None, "text_brier": None, "text_roc": ()})
+    neurons = report.neurons.model_copy(update={"top": (), "contrast": {}})
+    page = render_html(report.model_copy(update={"gate": gate, "tune": None, "criteria": (), "neurons": neurons}))
+    for absent in ("plot-tune", "plot-dose", "<h2>Tuning</h2>", "wording only", "<h3>Contrast</h3>"):
+        assert absent not in page
+    assert "no text-only baseline was fitted" in page
+
+
+@pytest.mark.usefixtures("no_plotly_js")
 def test_no_gate_no_bounds_no_dose_no_source() -> None:
     report = make_report(gate=False)
     tune = report.tune.model_copy(update={"dose": ()})
     flips = report.flips.model_copy(update={"by_source": None})
-    page = render_html(report.model_copy(update={"tune": tune, "flips": flips, "examples": (), "random_gains": {}}))
-    assert "No gate was fitted" in page
-    for absent in ("plot-roc", "plot-dose", "plot-flips-source", "<h2>Examples</h2>", "Unscored problems"):
+    page = render_html(
+        report.model_copy(update={"tune": tune, "flips": flips, "examples": (), "random_gains": {}, "breakdowns": ()})
+    )
+    assert "No gate to assess" in page
+    for absent in ("plot-roc", "plot-dose", "plot-flips-source", "<h2>Examples</h2>", "Unscored chains", "The verdict by group"):
         assert absent not in page
 
 

@@ -5,13 +5,15 @@ import doctest
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_sample import make_report, with_chains
 
+from trimtab.evaluation.names import CLAIMS, CONTROLS, UNSTEERED
 from trimtab.report import Report, wording
 
 
 def test_examples_hold() -> None:
     result = doctest.testmod(wording)
-    assert result.attempted >= 9
+    assert result.attempted >= 10
     assert result.failed == 0
 
 
@@ -82,3 +84,19 @@ def test_arm_labels(report: Report) -> None:
     assert wording.arm_label(report, "gated") == "Steered when the gate fires"
     assert wording.arm_label(report, "random") == "Random neurons (5 sets)"
     assert wording.arm_label(report, "my own") == "my own"
+    assert wording.arm_label(report, "majority-equal-cost") == "Majority vote, equal tokens"
+    chains = with_chains(make_report())
+    assert wording.arm_label(chains, "sampled") == "Sampled chains (8 chains)"
+    assert wording.arm_label(chains, "majority") == "Majority vote (8 chains)"
+
+
+def test_every_arm_that_is_known_has_a_label(report: Report) -> None:
+    labels = [wording.arm_label(report, arm) for arm in (UNSTEERED, *CLAIMS, *CONTROLS)]
+    assert len(set(labels)) == len(labels)
+    assert all(label[0].isupper() for label in labels)
+
+
+def test_fixed_and_broken_need_pairs(report: Report) -> None:
+    gated = report.arms[2]
+    assert wording.fixed_broken(gated) == "424 / 2"
+    assert wording.fixed_broken(gated.model_copy(update={"pairs": 0})) == wording.DASH

@@ -53,7 +53,7 @@ def steering(neurons: NeuronSet, gate: Gate) -> Steering:
         "seed": 3,
         "metrics": {"accuracy": {"value": 0.625, "low": 0.51, "high": 0.7251, "n": 80}},
     }
-    return Steering.steer(neurons, 0.3, gate=gate, facts=facts)
+    return Steering.of(neurons, 0.3, gate=gate, facts=facts)
 
 
 Start = Callable[[str, object], "subprocess.Popen[str]"]

@@ -66,3 +66,5 @@ def test_text_field() -> None:
     assert text_field(row, ("c", "b"), "here") == "x"
     with pytest.raises(InputError, match="here has none of the fields a, d; it has a, b, c"):
         text_field(row, ("a", "d"), "here")
+    with pytest.raises(InputError, match=r"here: a is not Unicode text .*surrogates not allowed"):
+        text_field({"a": "x\ud800"}, ("a",), "here")

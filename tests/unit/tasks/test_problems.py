@@ -122,8 +122,8 @@ def test_absent_values_of_a_parquet_column(tmp_path: Path) -> None:
 def test_no_row_and_no_such_task(tmp_path: Path) -> None:
     with pytest.raises(NotEnoughDataError, match="holds no row"):
         load_problems(TaskSettings(source=_write(tmp_path, [])))
-    with pytest.raises(InputError, match="unknown task 'gsm8k'; accepted: testbed, local:PATH"):
-        load_problems(TaskSettings(source="gsm8k"))
+    with pytest.raises(InputError, match=r"unknown task 'gsm9k'; accepted: testbed, local:PATH .*, or a benchmark: aime24"):
+        load_problems(TaskSettings(source="gsm9k"))
 
 
 def test_the_testbed_task() -> None:

@@ -1,4 +1,4 @@
-"""Paired statistics: known values, values worked by hand, and sums over outcomes in plain Python."""
+"""Intervals and exact tests of counts: published values, values by hand, sums in plain Python, and statsmodels."""
 
 import math
 
@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
-from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.evaluation.statistics import compare, holm, mcnemar_exact, mcnemar_one_sided, newcombe_paired, wilson
+from trimtab.errors import InputError
+from trimtab.evaluation.statistics import (
+    Interval,
+    holm,
+    mcnemar_exact,
+    mcnemar_one_sided,
+    newcombe_paired,
+    square_and_add,
+    wilson,
+)
 
 Z = 1.959963984540054
 counts = st.integers(0, 40)
@@ -158,36 +169,27 @@ def test_holm_by_hand():
         holm([0.1, float("nan")])
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_compare_equals_counting(pairs):
-    result = compare(np.array([b for b, _ in pairs]), np.array([a for _, a in pairs]))
-    fixed, broken = pairs.count((False, True)), pairs.count((True, False))
-    right = pairs.count((True, True))
-    assert (result.n, result.fixed, result.broken) == (len(pairs), fixed, broken)
-    assert result.accuracy == (right + fixed) / len(pairs)
-    assert result.base_accuracy == (right + broken) / len(pairs)
-    assert result.gain == pytest.approx(result.accuracy - result.base_accuracy)
-    assert (result.gain_low, result.gain_high) == newcombe_paired(right, fixed, broken, pairs.count((False, False)))
-    assert (result.low, result.high) == wilson(right + fixed, len(pairs))
-    assert (result.base_low, result.base_high) == wilson(right + broken, len(pairs))
-    assert result.p == mcnemar_exact(fixed, broken)
+@pytest.mark.parametrize(("fixed", "broken"), [(3, 0), (12, 3), (0, 7), (20, 20), (1, 0), (41, 23)])
+def test_mcnemar_is_that_of_statsmodels(fixed, broken):
+    assert mcnemar_exact(fixed, broken) == pytest.approx(mcnemar([[10, broken], [fixed, 5]], exact=True).pvalue, rel=1e-12)
 
 
-def test_compare_on_aime_24_as_published():
-    # 47.83 to 60.87 of n = 23 is three problems, and p can be no smaller than 0.25
-    base = np.arange(23) < 11
-    result = compare(base, base | (np.arange(23) >= 20))
-    assert round(100 * result.base_accuracy, 2) == 47.83
-    assert round(100 * result.accuracy, 2) == 60.87
-    assert result.p == 0.25
-    assert result.gain_low < 0
+@pytest.mark.parametrize(("successes", "n"), [(0, 7), (7, 7), (8, 10), (250, 1319), (1, 1)])
+def test_wilson_is_that_of_statsmodels(successes, n):
+    assert wilson(successes, n) == pytest.approx(proportion_confint(successes, n, method="wilson"), abs=1e-9)
 
 
-def test_compare_refusals():
-    with pytest.raises(NotEnoughDataError, match="no problem"):
-        compare(np.zeros(0, np.bool_), np.zeros(0, np.bool_))
-    with pytest.raises(InputError, match="bool"):
-        compare(np.array([1, 0]), np.array([1, 1]))
-    with pytest.raises(InputError, match=r"\[2\] and bool \[3\]"):
-        compare(np.ones(2, np.bool_), np.ones(3, np.bool_))
+@pytest.mark.parametrize("seed", range(4))
+def test_holm_is_that_of_statsmodels(seed):
+    p = np.random.default_rng(seed).beta(0.5, 3, 9).tolist()
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-15)
+
+
+def test_square_and_add_by_hand():
+    # the arm reaches 3 down and 4 up, the base 1 down and 4 up, all in hundredths: sqrt(9 + 16) and sqrt(16 + 1)
+    arm, base = Interval(0.47, 0.54), Interval(0.39, 0.44)
+    low, high = square_and_add(0.1, 0.5, arm, 0.4, base)
+    assert (low, high) == pytest.approx((0.05, 0.1 + 0.01 * math.sqrt(17)))
+    # whole correlation: only the difference of the two ways is left
+    assert square_and_add(0.1, 0.5, arm, 0.4, base, 1.0) == pytest.approx((0.1 - 0.01, 0.1 + 0.03))
+    assert square_and_add(1.0, 1.0, Interval(0.2, 1.0), 0.0, Interval(0.0, 0.8)).high == 1.0

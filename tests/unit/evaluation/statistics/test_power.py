@@ -1,13 +1,19 @@
-"""Power of the exact test by summing over every table, and the smallest gain that reaches it."""
+"""Power of the exact test by summing over every table, and the smallest gain that reaches it; the normal approximation."""
 
 import math
 
 import numpy as np
 import pytest
+from statsmodels.stats.power import NormalIndPower
 
 from trimtab.errors import InputError
-from trimtab.evaluation.statistics import mcnemar_exact, minimum_detectable_gain
-from trimtab.evaluation.statistics_power import mcnemar_power
+from trimtab.evaluation.statistics import (
+    mcnemar_exact,
+    mcnemar_power,
+    minimum_detectable_gain,
+    permutation_detectable_gain,
+    sign_flip_p,
+)
 
 
 def naive_power(n: int, p_fixed: float, p_broken: float, alpha: float) -> float:
@@ -72,3 +78,46 @@ def test_five_problems_can_show_nothing_and_six_can():
 def test_refusals(arguments):
     with pytest.raises(InputError):
         minimum_detectable_gain(*arguments)
+
+
+@pytest.mark.parametrize(("n", "deviation", "power", "alpha"), [(50, 0.3, 0.8, 0.05), (400, 0.11, 0.9, 0.01)])
+def test_the_permutation_gain_is_that_of_statsmodels(n, deviation, power, alpha):
+    # one sample of paired differences: ratio 0; its effect is in standard deviations
+    effect = NormalIndPower(ddof=0).solve_power(effect_size=None, nobs1=n, alpha=alpha, power=power, ratio=0)
+    gain = permutation_detectable_gain(n, deviation / n**0.5, power, alpha)
+    assert gain == pytest.approx(effect * deviation, rel=1e-4)
+
+
+def test_the_permutation_gain_by_hand():
+    # z(0.975) + z(0.8) = 1.959964 + 0.841621
+    assert permutation_detectable_gain(100, 0.01) == pytest.approx(0.02801585, abs=1e-8)
+
+
+def test_the_permutation_gain_is_found_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    base, n, k = rng.uniform(0.2, 0.8, 150), 150, 4
+    spread = np.sqrt((2 * base * (1 - base) / k).mean() / n)
+    gain = permutation_detectable_gain(n, spread)
+    found = 0
+    for _ in range(150):
+        differences = rng.binomial(k, np.minimum(base + gain, 1)) - rng.binomial(k, base)
+        found += sign_flip_p(differences, resamples=499) <= 0.05 and differences.sum() > 0
+    # 0.8 give or take three standard errors of 150 tries; slightly below, since a gain also widens the null distribution
+    assert 0.7 < found / 150 < 0.9
+
+
+def test_no_spread_says_nothing_and_is_taken_for_mcnemar_without_discordance():
+    assert permutation_detectable_gain(50, 0.0) == minimum_detectable_gain(50, 0.0)
+
+
+def test_five_problems_can_show_nothing_by_permutation_either():
+    # all signs alike: 2 / 2^5 > 0.05, and 2 / 2^6 is below it
+    assert permutation_detectable_gain(5, 0.01) == math.inf
+    assert permutation_detectable_gain(6, 0.01) < math.inf
+    assert permutation_detectable_gain(6, 0.5) == math.inf, "a gain above 1 is none"
+
+
+@pytest.mark.parametrize("arguments", [(0, 0.1), (10, -0.1), (10, math.inf), (10, math.nan), (10, 0.1, 0.04, 0.05)])
+def test_refusals_of_the_permutation_gain(arguments):
+    with pytest.raises(InputError):
+        permutation_detectable_gain(*arguments)

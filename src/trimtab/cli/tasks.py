@@ -1,0 +1,175 @@
+"""``trimtab tasks``."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from trimtab.cli.options import output_options
+from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trimtab.tasks.benchmark import Benchmark
+    from trimtab.tasks.provenance import Provenance
+    from trimtab.tasks.settings import TaskSettings
+    from trimtab.tasks.split_facts import SplitFacts
+    from trimtab.traces import Problem
+
+ALL = 10**9
+KINDS = ("exact", "math", "choice", "yes-no", "code")
+SHOWN_PAIRS = 10
+
+
+@click.group("tasks", invoke_without_command=True)
+@output_options
+@click.pass_context
+def tasks(context: click.Context, as_json: bool, quiet: bool) -> None:
+    """List the benchmarks, or show and check one.
+
+    A SOURCE is the name of a benchmark, testbed, or local:PATH, a .jsonl or .parquet file with questions and answers.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from trimtab.tasks.benchmarks import BENCHMARKS
+
+    rows = [("name", "answer", "domains", "find and tune", "test")]
+    rows += [(b.name, b.kind.value, str(len(b.domains) or ""), _from(b, "find"), _from(b, "test")) for b in BENCHMARKS.values()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    Output(as_json, quiet).data([_described(b) for b in BENCHMARKS.values()], "\n".join(lines))
+
+
+def _source_options(command: "Callable[..., None]") -> "Callable[..., None]":
+    command = click.option("--revision", default="", help="Commit of the benchmark's repository.")(command)
+    command = click.option("--data", default="", help="The benchmark's rows on this machine: a file or a folder.")(command)
+    return click.option("--answer", type=click.Choice(KINDS), default="exact", help="Kind of answer of a local: file.")(command)
+
+
+@tasks.command("show")
+@click.argument("source")
+@click.option("--n", type=click.IntRange(min=1), default=3, show_default=True, help="How many problems.")
+@click.option("--split", type=click.Choice(["find", "tune", "test"]), default="find", show_default=True)
+@click.option("--model", default="", help="Render with this model's chat template: a hub id, a folder or testbed:NAME.")
+@_source_options
+@output_options
+def show(source: str, n: int, split: str, model: str, answer: str, data: str, revision: str, as_json: bool, quiet: bool) -> None:
+    """Print prompts of SOURCE as a model reads them, with the gold answers.
+
+    The find split is shown unless you ask for another one: a test split that was read is no longer unseen.
+    """
+    from trimtab.tasks.problems import load_task, task_prompt
+
+    counts = {name: n if name == split else 0 for name in ("find", "tune", "test")}
+    settings = _settings(source=source, answer=answer, data=data, revision=revision, **counts)
+    prompt = task_prompt(settings)
+    render = _template_of(model, settings) if model else prompt.wrap
+    shown = [_shown(problem, render(problem.question)) for problem in load_task(settings).problems]
+    lines = []
+    for one in shown:
+        lines += [f"--- {one['id']} ({', '.join(filter(None, (str(one['domain']), str(one['kind']))))})", str(one["prompt"])]
+        lines += [f"--- gold: {one['answer']}", ""]
+    facts = {"source": source, "prompt": prompt.model_dump(), "problems": shown}
+    Output(as_json, quiet).data(facts, "\n".join(lines).rstrip())
+
+
+@tasks.command("check")
+@click.argument("source")
+@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="Least similarity of near-duplicates.")
+@_source_options
+@output_options
+def check(source: str, threshold: float | None, answer: str, data: str, revision: str, as_json: bool, quiet: bool) -> None:
+    """Read all of SOURCE and print its splits, what was left out, its digest, and the problems that stand in two splits."""
+    from trimtab.tasks.near_duplicates import THRESHOLD
+    from trimtab.tasks.problems import load_task
+    from trimtab.tasks.split_facts import split_facts
+
+    # the testbed makes as many problems as it is asked for
+    counts = {} if source == "testbed" else {"find": ALL, "tune": ALL, "test": ALL}
+    loaded = load_task(_settings(source=source, answer=answer, data=data, revision=revision, **counts))
+    found = split_facts(loaded.problems, threshold or THRESHOLD)
+    facts = {"source": loaded.provenance.to_json(), **found.to_json()}
+    Output(as_json, quiet).data(facts, "\n".join([*_source_lines(loaded.provenance), *_split_lines(found, loaded.problems)]))
+
+
+def _source_lines(provenance: "Provenance") -> list[str]:
+    lines = []
+    for origin in provenance.origins:
+        place = " ".join(filter(None, (origin.where, origin.config, origin.split)))
+        lines.append(f"{place}: {origin.rows} rows" + (f", commit {origin.revision}" if origin.revision else ""))
+    lines += [f"left out: {n}, because {reason}" for reason, n in provenance.left_out.items()]
+    return [*lines, f"digest: {provenance.digest}"]
+
+
+def _split_lines(found: "SplitFacts", problems: "list[Problem]") -> list[str]:
+    from trimtab.tasks.near_duplicates import EARLIER, MEASURE
+
+    lines = ["problems: " + ", ".join(f"{split} {n}" for split, n in found.problems.items())]
+    lines.append(f"near-duplicates ({MEASURE}, at least {found.threshold}):")
+    for split, earlier in EARLIER.items():
+        kinds = ", ".join(f"{n} {kind}" for kind, n in found.shared(split).items())
+        lines.append(f"  {split} problems that stand in {' or '.join(earlier)}: {kinds}, of {found.problems[split]}")
+    questions = {problem.id: " ".join(problem.question.split())[:80] for problem in problems}
+    for pair in found.pairs[:SHOWN_PAIRS]:
+        lines.append(f"  {pair.similarity:.2f} {pair.likeness:<8}{pair.split} {pair.id}: {questions[pair.id]}")
+        lines.append(f"  {'':13}{pair.other_split} {pair.other}: {questions[pair.other]}")
+    if len(found.pairs) > SHOWN_PAIRS:
+        lines.append(f"  and {len(found.pairs) - SHOWN_PAIRS} more, all of them with --json")
+    return lines
+
+
+def _settings(**values: object) -> "TaskSettings":
+    from pydantic import ValidationError
+
+    from trimtab.errors import ConfigError
+    from trimtab.tasks.settings import TaskSettings
+
+    try:
+        return TaskSettings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(issue["msg"].removeprefix("Value error, ") for issue in error.errors())) from error
+
+
+def _template_of(model: str, settings: "TaskSettings") -> "Callable[[str], str]":
+    """The prompt as text of a model: its tokenizer is opened, not its weights."""
+    from transformers import AutoTokenizer
+
+    from trimtab.errors import ModelError
+    from trimtab.tasks.problems import task_prompt
+    from trimtab.tasks.prompts import render_prompt
+    from trimtab.testbed.models import resolve
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve(model))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot open the tokenizer of {model}: {error}; give a hub id, a folder or testbed:NAME") from error
+    return lambda question: str(tokenizer.decode(list(render_prompt(tokenizer, question, task_prompt(settings)))))
+
+
+def _shown(problem: "Problem", text: str) -> dict[str, object]:
+    names = ("id", "answer", "split", "domain", "difficulty", "kind")
+    return {"prompt": text, **{name: getattr(problem, name) for name in names}}
+
+
+def _from(benchmark: "Benchmark", split: str) -> str:
+    places = [f"{part.hub_id} {part.split}" for part in benchmark.parts if split in part.to]
+    shared = any(len(part.to) == 3 for part in benchmark.parts)
+    return ", ".join(places) + (" (by hash)" if shared else "")
+
+
+def _described(benchmark: "Benchmark") -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        "name": benchmark.name,
+        "title": benchmark.title,
+        "answer": benchmark.kind,
+        "parts": [
+            {"hub_id": p.hub_id, "configs": p.configs, "split": p.split, "revision": p.revision, "to": p.to}
+            for p in benchmark.parts
+        ],
+        "prompt": benchmark.prompt.model_dump(),
+        "decoding": asdict(benchmark.decoding),
+        "domains": benchmark.domains,
+        "leaks": benchmark.leaks,
+    }

@@ -1,0 +1,153 @@
+"""A verdict taken apart: by domain and by difficulty, with micro and macro averages over the domains."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.evaluation.names import BreakdownBy, VerdictWord
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.pairing import correctness, paired, unscored_bounds
+from trimtab.evaluation.statistics import PairedComparison, bootstrap_macro, holm, smallest_gain
+from trimtab.evaluation.summary import finite
+from trimtab.evaluation.verdict import POWER, verdict_word
+
+UNKNOWN = "(unknown)"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """The verdict on the problems of one group.
+
+    Args:
+        group: a domain, or a difficulty as a number.
+        word: by ``p_holm``, since of many groups one is soon below 0.05 by chance.
+        comparison: of this group's problems alone.
+        p_holm: its p after Holm over the groups of the table.
+        minimum_detectable_gain: of this group's n; None where no gain of any size could be shown.
+        base_unscored, unscored: chains of the base and of the arm.
+    """
+
+    group: str
+    word: VerdictWord
+    comparison: PairedComparison
+    p_holm: float
+    minimum_detectable_gain: float | None
+    base_unscored: int
+    unscored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean with its 95 % interval; the ends are None where there is nothing to estimate them from."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """Accuracies and gain over all groups: ``micro`` weighs every problem alike, ``macro`` every group.
+
+    Intervals of ``macro`` are bootstrapped within the groups. They are None where a group has a single problem, or where within
+    no group one problem differs from another.
+    """
+
+    name: Literal["micro", "macro"]
+    groups: int
+    base: Mean
+    arm: Mean
+    gain: Mean
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """One table. Only domains have averages: a mean over difficulties means nothing."""
+
+    by: BreakdownBy
+    rows: tuple[GroupRow, ...]
+    averages: tuple[Average, ...]
+
+
+def break_down(base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float = 0.05) -> tuple[Breakdown, ...]:
+    """The comparison of two arms by domain and by difficulty, each where the problems have two groups or more.
+
+    Args:
+        base, arm: outcomes on the same problems.
+        alpha: level of the words.
+
+    Raises:
+        InputError: the arms hold other problems.
+    """
+    tables = []
+    for by, group_of in _GROUPS.items():
+        groups = {outcome.problem_id: group_of(outcome) for outcome in base}
+        if len(set(groups.values())) > 1:
+            averages = _averages(base, arm, groups) if by == "domain" else ()
+            tables.append(Breakdown(by, _rows(base, arm, groups, alpha), averages))
+    return tuple(tables)
+
+
+def _rows(base: Sequence[Outcome], arm: Sequence[Outcome], groups: dict[str, str], alpha: float) -> tuple[GroupRow, ...]:
+    sides = {
+        name: tuple([outcome for outcome in side if groups[outcome.problem_id] == name] for side in (base, arm))
+        for name in sorted(set(groups.values()), key=_reading_order)
+    }
+    comparisons = [paired(before, after) for before, after in sides.values()]
+    adjusted = holm([comparison.p for comparison in comparisons]).tolist()
+    return tuple(
+        _row(name, comparison, p_holm, before, after, alpha)
+        for (name, (before, after)), comparison, p_holm in zip(sides.items(), comparisons, adjusted, strict=True)
+    )
+
+
+def _row(
+    group: str, comparison: PairedComparison, p_holm: float, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float
+) -> GroupRow:
+    bounds = unscored_bounds(base, arm)
+    return GroupRow(
+        group=group,
+        word=verdict_word(comparison, p_holm, bounds, alpha),
+        comparison=comparison,
+        p_holm=p_holm,
+        minimum_detectable_gain=finite(smallest_gain(comparison, POWER, alpha)),
+        base_unscored=bounds.base if bounds else 0,
+        unscored=bounds.arm if bounds else 0,
+    )
+
+
+def _averages(base: Sequence[Outcome], arm: Sequence[Outcome], groups: dict[str, str]) -> tuple[Average, ...]:
+    c, correct = paired(base, arm), correctness(base, arm)
+    strata = np.array([groups[problem] for problem in dict.fromkeys(outcome.problem_id for outcome in base)])
+    before, after = correct.base.mean(axis=1), correct.arm.mean(axis=1)
+    n_groups = len(np.unique(strata))
+    micro = Average(
+        "micro",
+        n_groups,
+        Mean(c.base_accuracy, c.base_low, c.base_high),
+        Mean(c.accuracy, c.low, c.high),
+        Mean(c.gain, c.gain_low, c.gain_high),
+    )
+    return micro, Average("macro", n_groups, *(_macro(values, strata) for values in (before, after, after - before)))
+
+
+def _macro(values: NDArray[np.float64], strata: NDArray[np.str_]) -> Mean:
+    groups = [values[strata == name] for name in np.unique(strata)]
+    value = float(np.mean([group.mean() for group in groups]))
+    if min(map(len, groups)) < 2 or not any(np.ptp(group) > 0 for group in groups):
+        return Mean(value, None, None)
+    return Mean(value, *bootstrap_macro(values, strata))
+
+
+def _reading_order(group: str) -> tuple[bool, float, str]:
+    numeric = group.isdecimal()
+    return (not numeric, float(group) if numeric else 0.0, group)
+
+
+_GROUPS: dict[BreakdownBy, Callable[[Outcome], str]] = {
+    "domain": lambda outcome: outcome.domain or UNKNOWN,
+    "difficulty": lambda outcome: str(outcome.difficulty) if outcome.difficulty else UNKNOWN,
+}

@@ -1,0 +1,59 @@
+"""The gate's part of a report: how well it tells failures from successes on the problems of the verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.evaluation.names import GATED, UNSTEERED
+from trimtab.evaluation.outcomes import Outcome, first_chains
+from trimtab.evaluation.summary import correct
+from trimtab.gate import Gate
+from trimtab.gating import assess, fit_text, roc_points
+from trimtab.gating.assess import calibration_curve
+from trimtab.gating.discrimination import auroc, delong_interval
+from trimtab.pipeline.line import Line
+from trimtab.report import GateReport
+from trimtab.traces import Split
+
+
+def gate_report(line: Line, gate: Gate, outcomes: Mapping[str, Sequence[Outcome]]) -> GateReport | None:
+    """The gate on each problem's first chain; None where it reads nothing, or fewer than two problems failed or were solved."""
+    failed = ~correct(first_chains(outcomes[UNSTEERED]))
+    if gate.kind != "logistic" or min(failed.sum(), (~failed).sum()) < 2:
+        return None
+    gated = first_chains(outcomes[GATED])
+    p_fail = np.array([outcome.p_fail for outcome in gated], np.float64)
+    split = line.config.evaluation.split
+    # the text-only baseline is fitted on the find split, which a run on a finished artifact has not
+    figures = _alone(failed, p_fail) if line.config.artifact.source else _beside_text(line, failed, p_fail, split)
+    return GateReport.model_validate(
+        {
+            **figures,
+            "split": split,
+            "threshold": gate.threshold,
+            "firing_rate": float(np.mean([bool(outcome.fired) for outcome in gated])),
+        }
+    )
+
+
+def _beside_text(line: Line, failed: NDArray[np.bool_], p_fail: NDArray[np.float64], split: Split) -> dict[str, object]:
+    text = fit_text([problem.question for problem in line.problems(Split.FIND)], line.failed(Split.FIND))
+    p_text = text.probability([problem.question for problem in line.problems(split)])
+    return {**asdict(assess(failed, p_fail, p_text)), "text_roc": roc_points(failed, p_text)}
+
+
+def _alone(failed: NDArray[np.bool_], p_fail: NDArray[np.float64]) -> dict[str, object]:
+    low, high = delong_interval(failed, p_fail)
+    return {
+        "n": len(failed),
+        "n_failed": int(failed.sum()),
+        "auroc": {"value": auroc(failed, p_fail), "low": low, "high": high},
+        "text_auroc": None,
+        "difference": None,
+        "brier": float(((p_fail - failed) ** 2).mean()),
+        "text_brier": None,
+        "calibration": [asdict(bin_) for bin_ in calibration_curve(failed, p_fail)],
+        "roc": roc_points(failed, p_fail),
+    }

@@ -1,0 +1,92 @@
+"""The method's part of a report: which neurons, and how criterion, operator, K and strength were chosen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+
+import numpy as np
+
+from trimtab.evaluation.names import ADARAS, ALWAYS
+from trimtab.evaluation.summary import ArmSummary
+from trimtab.evaluation.tune import TunePoint, best_point
+from trimtab.pipeline.line import Line
+from trimtab.report import ArmRow, CriterionRow, DoseRow, NeuronRow, NeuronsReport, TuneReport, TuneRow
+from trimtab.store import read_json
+
+# what the paper's own method is made of
+ADARAS_CRITERION, ADARAS_OPERATOR = "mean-difference-polarity", "steer"
+
+
+def arm_row(row: ArmSummary) -> ArmRow:
+    """The row of an arm as the report holds it."""
+    return ArmRow.model_validate(row.to_json())
+
+
+def found_neurons(line: Line) -> NeuronsReport:
+    """The neurons that this run found and tuned."""
+    best = best_point(line.tune_points())
+    neurons = line.neurons(best.criterion).top(best.k)
+    columns = (neurons.layer, neurons.index, neurons.good, neurons.bad, neurons.delta, neurons.score)
+    names = ("layer", "index", "good", "bad", "delta", "score")
+    return NeuronsReport(
+        criterion=best.criterion,
+        operator=best.operator,
+        k=best.k,
+        share=neurons.share,
+        strength=best.strength,
+        scope=line.config.tune.scope,
+        layer_counts=tuple(np.bincount(neurons.layer, minlength=neurons.model.n_layers).tolist()),
+        top=tuple(
+            NeuronRow.model_validate(dict(zip(names, row, strict=True)))
+            for row in zip(*(column[:20].tolist() for column in columns), strict=True)
+        ),
+        contrast=read_json(line.directory.contrast.with_suffix(".json")),  # type: ignore[arg-type]
+    )
+
+
+def artifact_neurons(line: Line) -> NeuronsReport:
+    """The neurons of a finished artifact, which holds what is done to them and not the class means they were found from."""
+    steering = line.steering()
+    return NeuronsReport(
+        criterion=str(steering.facts.get("criterion", "not recorded")),
+        operator=str(steering.facts.get("operator", "not recorded")),
+        k=len(steering),
+        share=len(steering) / steering.model.n_neurons,
+        strength=steering.strength,
+        scope=steering.scope,
+        layer_counts=tuple(np.bincount(steering.layer, minlength=steering.model.n_layers).tolist()),
+        top=(),
+        contrast={},
+    )
+
+
+def tune_report(line: Line) -> TuneReport:
+    """The grid, its best point, and that point's dose and response."""
+    points = line.tune_points()
+    best = best_point(points)
+    return TuneReport(points=tuple(_point(point) for point in points), chosen=_point(best), dose=_dose(points, best))
+
+
+def criteria_report(line: Line, rows: Mapping[str, ArmSummary]) -> tuple[CriterionRow, ...]:
+    """The best point of each criterion with each operator, and its row on the problems of the verdict where it has one."""
+    points = line.tune_points()
+    arms = {best_point(points): ALWAYS}
+    if ADARAS in rows:
+        arms[best_point(points, ADARAS_CRITERION, ADARAS_OPERATOR)] = ADARAS
+    table = []
+    for criterion, operator in product(line.config.ranking.criteria, line.config.tune.operators):
+        best = best_point(points, criterion, operator)
+        arm = rows.get(arms.get(best, ""))
+        table.append(CriterionRow(best=_point(best), test=arm_row(arm) if arm else None))
+    return tuple(table)
+
+
+def _point(point: TunePoint) -> TuneRow:
+    return TuneRow.model_validate(asdict(point))
+
+
+def _dose(points: Sequence[TunePoint], best: TunePoint) -> tuple[DoseRow, ...]:
+    same = [p for p in points if (p.criterion, p.operator, p.k) == (best.criterion, best.operator, best.k)]
+    rows = [DoseRow(strength=p.strength, accuracy=p.always, n=p.n) for p in same]
+    rows.append(DoseRow(strength=0.0, accuracy=best.unsteered, n=best.n))
+    return tuple(sorted(rows, key=lambda row: row.strength))

@@ -1,0 +1,152 @@
+"""The code grader: an answer is correct when its program passes every suite of the problem's tests.
+
+Three processes take part. The grader's own runs nothing of a benchmark or an answer. The program runs in a sandbox, without its
+tests. The tests run in a tester process, without the program: they call it through a channel that carries plain data alone.
+"""
+
+import logging
+import os
+import queue
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from pydantic import ValidationError
+
+from trimtab.tasks.grading.code_process import Tester, TesterError
+from trimtab.tasks.grading.code_suite import BROKEN, FAILED, GONE, PASSED, Outcome
+from trimtab.tasks.grading.code_tester import DIED
+from trimtab.tasks.grading.code_tests import CodeTests, Suite
+from trimtab.tasks.grading.grader import Judgement
+from trimtab.tasks.sandbox import Program, Sandbox, SandboxError
+from trimtab.traces import Problem, Verdict
+
+_EXTRACT_SECONDS = 10
+_EXIT_SECONDS = 1.0
+_SIGNAL_BASE = 128
+
+logger = logging.getLogger(__name__)
+
+
+class CodeGrader:
+    """Runs programs in a sandbox and their tests outside of it.
+
+    What is not carried over: a program's changes to the arguments that it is given. Tests see what it returns or raises.
+
+    Args:
+        sandbox: where programs run. None takes :class:`trimtab.tasks.sandbox.Sandbox` with its default limits.
+        workers: how many programs run at a time. None takes the number of processors.
+
+    Example:
+        >>> tests = CodeTests(entry_point="add", suites=[Suite(name="base", asserts=["assert add(1, 2) == 3"])])
+        >>> problem = Problem("p", "Add.", "", Split.TEST, kind=AnswerKind.CODE, tests=tests.model_dump_json())
+        >>> CodeGrader().judge([(problem, "def add(a, b):\\n    return a + b")])[0].verdict
+        <Verdict.CORRECT: 'correct'>
+    """
+
+    def __init__(self, sandbox: Sandbox | None = None, workers: int | None = None) -> None:
+        self._sandbox = sandbox
+        self._workers = workers or _processors()
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The sandbox in use; the default one is probed for when it is first needed."""
+        if self._sandbox is None:
+            self._sandbox = Sandbox()
+            logger.info("untrusted programs run behind: %s", self._sandbox.describe())
+        return self._sandbox
+
+    def judge(self, answers: Sequence[tuple[Problem, str]]) -> list[Judgement]:
+        """One judgement per (problem, response), in order; ``answer`` is the program.
+
+        Raises:
+            SandboxError: no sandbox works on this machine.
+        """
+        if not answers:
+            return []
+        sandbox = self.sandbox
+        count = min(self._workers, len(answers))
+        free: queue.SimpleQueue[Tester] = queue.SimpleQueue()
+
+        def judge_one(answer: tuple[Problem, str]) -> Judgement:
+            tester = free.get()
+            try:
+                return _judge(sandbox, tester, *answer)
+            finally:
+                free.put(tester)
+
+        with ExitStack() as stack, ThreadPoolExecutor(count) as pool:
+            for _ in range(count):
+                free.put(stack.enter_context(Tester()))
+            try:
+                return list(pool.map(judge_one, answers))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _judge(sandbox: Sandbox, tester: Tester, problem: Problem, response: str) -> Judgement:
+    try:
+        tests = CodeTests.model_validate_json(problem.tests)
+    except ValidationError as error:
+        return Judgement(Verdict.UNSCORED, f"problem {problem.id}: its tests cannot be read: {error.errors()[0]['msg']}")
+    program = ""
+    try:
+        status, program = tester.ask("extract", _EXTRACT_SECONDS, (response, tests.entry_point, tests.preamble))
+        if status == DIED:
+            return Judgement(Verdict.INCORRECT, f"the answer crashed Python's parser ({program})")
+        if status == FAILED:
+            return Judgement(Verdict.INCORRECT, program)
+        outcomes = [(suite.name, _run(sandbox, tester, tests, suite, program)) for suite in tests.suites]
+    except (SandboxError, TesterError, OSError) as error:
+        return Judgement(Verdict.UNSCORED, f"the grader failed: {error}", program)
+    return _sum_up(outcomes, program)
+
+
+def _run(sandbox: Sandbox, tester: Tester, tests: CodeTests, suite: Suite, program: str) -> Outcome:
+    """One suite in a fresh process, so that neither its clock nor its state reaches into another suite."""
+    if "numpy" in suite.setup + suite.source + tests.preamble:
+        tester.prepare("numpy")
+    seconds = sandbox.limits.seconds
+    asked = (tests.entry_point, tests.preamble, suite.setup, suite.asserts, suite.source, seconds)
+    with sandbox.start() as running:
+        running.wait_ready()
+        # the program's time and as much for the tests themselves
+        status, reason = tester.ask("test", 2 * seconds + 1, (asked, program), running.channel.fileno())
+        if status == GONE:
+            return Outcome(FAILED, f"{_ending(running)} {reason}")
+    if status == DIED and reason == signal.SIGALRM.name:
+        return Outcome(FAILED, f"timed out after {2 * seconds + 1} s, in the tests of what the program returned")
+    return Outcome(BROKEN, f"the tester ended by {reason}") if status == DIED else Outcome(status, reason)
+
+
+def _ending(program: Program) -> str:
+    """How a program left that no longer answers."""
+    code = program.exit_code(_EXIT_SECONDS)
+    if code is None:
+        return "closed its channel"
+    if code < _SIGNAL_BASE:
+        return f"exited with status {code}"
+    if code - _SIGNAL_BASE == signal.SIGXCPU:
+        return "timed out by its processor time"
+    return f"crashed: signal {code - _SIGNAL_BASE}"
+
+
+def _sum_up(outcomes: Sequence[tuple[str, Outcome]], program: str) -> Judgement:
+    statuses = {outcome.status for _, outcome in outcomes}
+    if statuses == {PASSED}:
+        return Judgement(Verdict.CORRECT, f"passed {' and '.join(name for name, _ in outcomes)} tests", program)
+    said = [f"{name} tests: {outcome.reason or outcome.status}" for name, outcome in outcomes]
+    reason = "; ".join(said) if len(said) > 1 else outcomes[0][1].reason
+    return Judgement(Verdict.INCORRECT if FAILED in statuses else Verdict.UNSCORED, _printable(reason), program)
+
+
+def _printable(text: str) -> str:
+    """A reason quotes the program: without what a terminal would obey or a file cannot hold."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

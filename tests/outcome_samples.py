@@ -1,0 +1,62 @@
+"""Outcomes made by hand, a string per chain and a character per problem, and run directories that hold them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.store import RunDirectory, write_table
+from trimtab.traces import Problem, Split, Verdict
+
+CONFIG = {
+    "model": {"source": "one"},
+    "task": {"source": "local:a.jsonl", "find": 10},
+    "prompt": {"template": "{question}", "thinking": "on"},
+    "sampling": {"max_new_tokens": 100, "temperature": 0.7},
+    "evaluation": {"alpha": 0.05, "random_sets": 5, "seeds": [0]},
+    "tune": {"k": [5]},
+}
+VERDICTS = {"1": Verdict.CORRECT, "u": Verdict.UNSCORED}
+
+
+def outcomes(
+    arm: str,
+    *chains: str,
+    domains: Sequence[str] = ("even", "odd"),
+    difficulty: int = 2,
+    fired: str = "",
+    steps: str = "",
+    start: int = 0,
+    seed: int = 0,
+) -> list[Outcome]:
+    """Problems p0, p1, ... in turn of the domains; 1 correct, 0 incorrect, u unscored, t truncated. Chains are numbered."""
+    return [
+        Outcome(
+            arm=arm,
+            problem_id=f"p{start + i}",
+            domain=domains[i % len(domains)],
+            difficulty=difficulty,
+            verdict=VERDICTS.get(pattern[i], Verdict.INCORRECT),
+            reason="",
+            answer="",
+            response="",
+            tokens=10 + i,
+            truncated=pattern[i] == "t",
+            steps_right=None if not steps else steps[i] == "1",
+            p_fail=0.5 if fired else None,
+            fired=None if not fired else fired[i] == "1",
+            sample=sample,
+            seed=seed,
+        )
+        for i in range(len(chains[0]))
+        for sample, pattern in enumerate(chains)
+    ]
+
+
+def run_folder(path: Path, rows: list[Outcome], **sections: dict[str, object]) -> Path:
+    """A run directory with what a comparison reads."""
+    config = {**CONFIG, **{name: {**CONFIG.get(name, {}), **values} for name, values in sections.items()}}
+    problems = {row.problem_id: Problem(row.problem_id, f"question {row.problem_id}", "7", Split.TEST) for row in rows}
+    with RunDirectory.create(path, config) as directory:
+        write_table(directory.problems, [*problems.values(), Problem("f", "of the find split", "1", Split.FIND)])
+        write_table(directory.outcomes, rows)
+    return path

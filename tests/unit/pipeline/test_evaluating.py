@@ -1,0 +1,129 @@
+"""The stage evaluate: rivals, several chains a problem, and artifacts that come from elsewhere."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tiny_testbed import save_tiny_testbed
+from trimtab.errors import ConfigError, InputError, MismatchError
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.pipeline import RunConfig, run
+from trimtab.pipeline.config import artifact_run, parse_config
+from trimtab.steering import Steering
+from trimtab.store import RunDirectory, openings, read_table
+
+
+def _outcomes(path: Path) -> dict[str, list[Outcome]]:
+    arms: dict[str, list[Outcome]] = {}
+    with RunDirectory.open(path) as directory:
+        for row in read_table(directory.outcomes, Outcome):
+            arms.setdefault(row.arm, []).append(row)
+    return arms
+
+
+def _changed(config: RunConfig, **evaluation: object) -> RunConfig:
+    return parse_config({**config.model_dump(mode="json"), "evaluation": evaluation}, "the test")
+
+
+@pytest.fixture(scope="module")
+def rivals(finished: Path, config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome]]:
+    """The finished run again with all rivals: found, ranked and tuned already, evaluated anew with two chains a problem."""
+    wanted = _changed(
+        config,
+        rivals=["prompt-only", "majority", "sft-lora"],
+        instruction="please {question}",
+        votes=3,
+        temperature=1.0,
+        seeds=[0, 5],
+        sft={"max_steps": 2, "epochs": 1},
+    )
+    return _outcomes(run(wanted, tmp_path_factory.mktemp("rivals") / "run"))
+
+
+def test_every_rival_answers_every_problem(rivals: dict[str, list[Outcome]]) -> None:
+    assert {"unsteered", "always", "gated", "negative", "prompt-only", "sampled", "majority", "sft-lora"} <= set(rivals)
+    problems = {row.problem_id for row in rivals["unsteered"]}
+    assert len(problems) == 40
+    chains = {"sampled": 3, "majority": 1, "majority-equal-cost": 1}
+    for name, rows in rivals.items():
+        assert Counter(Counter(row.problem_id for row in rows).values()) == {chains.get(name, 2): 40}, name
+
+
+def test_chains_of_two_seeds_differ(rivals: dict[str, list[Outcome]]) -> None:
+    first, second = ([row.response for row in rivals["unsteered"] if row.seed == seed] for seed in (0, 5))
+    assert len(first) == len(second) == 40
+    assert first != second
+
+
+def test_an_instruction_and_a_fine_tuning_change_chains(rivals: dict[str, list[Outcome]]) -> None:
+    base = [row.response for row in rivals["unsteered"]]
+    assert [row.response for row in rivals["prompt-only"]] != base
+    assert [row.response for row in rivals["sft-lora"]] != base
+
+
+def test_the_votes_are_not_the_chains_of_the_base(rivals: dict[str, list[Outcome]]) -> None:
+    """Otherwise the vote would share its luck with the arm that it is compared with."""
+    base = {(row.problem_id, row.response) for row in rivals["unsteered"]}
+    shared = sum((row.problem_id, row.response) in base for row in rivals["sampled"])
+    assert shared < len(rivals["sampled"]) / 2
+
+
+def test_words_that_the_tokenizer_does_not_know(config: RunConfig, tmp_path: Path, finished: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    with RunDirectory.open(finished) as directory:
+        source = str(directory.steering)
+    wanted = artifact_run(
+        task={"source": "testbed", "find": 0, "tune": 0, "test": 8},
+        model={"source": config.model.source},
+        steering=source,
+        force_model=False,
+        evaluation={"rivals": ["prompt-only"], "instruction": "{question} Please ponder."},
+        max_new_tokens=12,
+    )
+    with pytest.raises(InputError, match=r"does not know all words of the instruction 'Please ponder\.'"):
+        run(wanted, tmp_path / "asked")
+
+
+def _artifact(finished: Path, config: RunConfig, model: str = "", **changes: object) -> RunConfig:
+    with RunDirectory.open(finished) as directory:
+        source = str(directory.steering)
+    return artifact_run(
+        task={"source": "testbed", "find": 0, "tune": 0, "test": 40},
+        model={"source": model or config.model.source},
+        steering=source,
+        force_model=bool(changes),
+        evaluation={},
+        max_new_tokens=12,
+    )
+
+
+def test_an_artifact_gives_the_outcomes_of_the_run_that_found_it(finished: Path, config: RunConfig, tmp_path: Path) -> None:
+    path = run(_artifact(finished, config), tmp_path / "again")
+    again, before = _outcomes(path), _outcomes(finished)
+    for arm in ("unsteered", "always", "gated", "random-0", "random-norm-1"):
+        assert [(r.problem_id, r.response) for r in again[arm]] == [(r.problem_id, r.response) for r in before[arm]], arm
+    with RunDirectory.open(path) as directory:
+        assert openings(directory.ledger) == 1
+        assert directory.report.exists()
+
+
+def test_a_changed_artifact_is_refused(finished: Path, config: RunConfig, tmp_path: Path) -> None:
+    wanted = _artifact(finished, config)
+    folder = tmp_path / "steering"
+    stronger = Steering.from_pretrained(wanted.artifact.source).with_strength(7.0)
+    stronger.save_pretrained(folder)
+    moved = parse_config(
+        {**wanted.model_dump(mode="json"), "artifact": {**wanted.artifact.model_dump(), "source": str(folder)}}, "x"
+    )
+    with pytest.raises(ConfigError, match="is not the one that this run began with"):
+        run(moved, tmp_path / "run")
+
+
+def test_another_model_needs_force_and_remembers_it(finished: Path, config: RunConfig, tmp_path: Path) -> None:
+    other = str(save_tiny_testbed(tmp_path / "other", seed=3))
+    with pytest.raises(MismatchError, match="--force-model"):
+        run(_artifact(finished, config, other), tmp_path / "refused")
+    outcomes = _outcomes(run(_artifact(finished, config, other, force=True), tmp_path / "forced"))
+    assert [r.response for r in outcomes["always"]] != [r.response for r in outcomes["unsteered"]]

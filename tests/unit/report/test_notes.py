@@ -1,0 +1,57 @@
+"""The sentences under the table of arms: each where it applies, and nowhere else."""
+
+import pytest
+from report_sample import make_report, with_chains
+
+from trimtab.report import Report
+from trimtab.report.notes import accuracy_intervals, chains_note, disagreement_note, notes, p_note, unscored_note
+
+
+def _changed(report: Report, changes: dict[str, dict[str, object]]) -> Report:
+    """The report with other fields in the rows of some arms."""
+    return report.model_copy(update={"arms": tuple(row.model_copy(update=changes.get(row.arm, {})) for row in report.arms)})
+
+
+def test_one_chain_a_problem_needs_one_note(report: Report) -> None:
+    assert notes(report) == [
+        "p: exact McNemar test, two-sided. p (Holm): corrected for the 3 arms that are claims; controls are not."
+    ]
+    assert accuracy_intervals(report) == "95 % Wilson intervals"
+
+
+def test_the_test_is_named_per_arm() -> None:
+    chains = with_chains(make_report())
+    assert p_note(chains).startswith(
+        "p: exact McNemar test, two-sided; of Sampled chains (8 chains) sign-flip permutation test over problems. "
+    )
+    everywhere = _changed(chains, {row.arm: {"test": "permutation", "k": 8} for row in chains.arms})
+    assert p_note(everywhere).startswith("p: sign-flip permutation test over problems, two-sided. ")
+    assert "bootstrapped over problems" in accuracy_intervals(chains)
+    assert chains_note(chains).startswith("With k chains a problem accuracy is avg@k")
+
+
+def test_one_claim_needs_no_correction(report: Report) -> None:
+    assert p_note(report.model_copy(update={"arms": report.arms[:2]})) == "p: exact McNemar test, two-sided."
+
+
+@pytest.mark.parametrize(("unscored", "named"), [(12, False), (13, True)])
+def test_above_one_percent_unscored_an_arm_is_named(report: Report, unscored: int, named: bool) -> None:
+    note = unscored_note(_changed(report, {"always": {"unscored": unscored}}))
+    assert note == ("More than 1.0 % of the chains could not be scored, so there is no verdict: Steered always." if named else "")
+
+
+def test_the_share_is_of_all_chains(report: Report) -> None:
+    assert unscored_note(_changed(report, {"always": {"unscored": 96, "k": 8}})) == ""
+    assert "Steered always" in unscored_note(_changed(report, {"always": {"unscored": 97, "k": 8}}))
+
+
+def test_without_the_base_there_is_no_verdict_at_all(report: Report) -> None:
+    assert unscored_note(_changed(report, {"unsteered": {"unscored": 13}})).endswith("no arm has a verdict.")
+
+
+def test_disagreements_are_counted_per_arm(report: Report) -> None:
+    assert disagreement_note(report) == ""
+    note = disagreement_note(_changed(report, {"always": {"disagreements": 3}, "unsteered": {"disagreements": 1}}))
+    assert note == (
+        "The math grader's second, textual check disagrees with its verdict on 4 chains: Unsteered 1, Steered always 3."
+    )

@@ -1,0 +1,155 @@
+"""Hostile programs: none passes, none learns what it must not, none leaves anything behind."""
+
+import os
+import re
+import site
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from trimtab.tasks.grading.code import CodeGrader
+from trimtab.tasks.grading.code_tests import CodeTests, Suite
+from trimtab.tasks.grading.grader import Judgement
+from trimtab.tasks.sandbox import Limits, Sandbox
+from trimtab.tasks.sandbox.inside.kernel import adopt_orphans
+from trimtab.tasks.sandbox.inside.supervisor import _descendants
+from trimtab.traces import AnswerKind, Problem, Split, Verdict
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
+
+SECRET = "correct horse battery staple"
+MARK = f"trimtab-mark-{os.getpid()}"
+SHARED = ("/tmp", "/dev/shm", "/var/tmp")
+PROGRAMS = {
+    name: (pattern, source)
+    for name, pattern, source in re.findall(
+        r"^=== (.*?) => (.*?)\n(.*?)(?=^=== |\Z)",
+        (Path(__file__).parent / "code_hostile.txt").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+}
+
+
+class Attack(NamedTuple):
+    """What became of all programs, and of what they were after."""
+
+    judgements: dict[str, Judgement]
+    home: dict[str, str]
+    shared: set[str]
+    survivors: set[int]
+    visitors: list[str]
+    backend: str
+
+
+@pytest.fixture(scope="module", params=["best", "limits"])
+def attack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Attack:
+    home = tmp_path_factory.mktemp("home")
+    (home / "secret.txt").write_text(SECRET)
+    (home / "folder").mkdir()
+    best = request.param == "best"
+    sandbox = Sandbox(Limits(seconds=2 if best else 1, memory_mib=256), backend=None if best else "limits")
+    programs = {name: source for name, (_, source) in PROGRAMS.items() if best or name.startswith("harm")}
+    adopt_orphans()  # what a program leaves behind becomes this process's child, and is found
+    before = set(_descendants(os.getpid()))
+    visitors: list[str] = []
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIMTAB_SECRET", SECRET)
+        filled = _fill(stack, home, tmp_path_factory.mktemp("sockets"), visitors)
+        tests = CodeTests(entry_point="f", suites=(Suite(name="base", asserts=('assert f(1) == "the right answer"',)),))
+        problem = Problem("p", "q", "", Split.TEST, kind=AnswerKind.CODE, tests=tests.model_dump_json())
+        grader = CodeGrader(sandbox, workers=4)
+        judgements = grader.judge([(problem, filled(source)) for source in programs.values()])
+    return Attack(
+        dict(zip(programs, judgements, strict=True)),
+        {str(path.relative_to(home)): path.read_text() if path.is_file() else "" for path in home.rglob("*")},
+        {str(path) for folder in SHARED for path in Path(folder).glob(f"{MARK}*")},
+        set(_descendants(os.getpid())) - before,
+        visitors,
+        sandbox.backend,
+    )
+
+
+def _fill(stack: ExitStack, home: Path, sockets: Path, visitors: list[str]) -> Callable[[str], str]:
+    """Servers that note who connects, and a function that writes their addresses into a program."""
+    tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    unix = stack.enter_context(socket.socket(socket.AF_UNIX))
+    address = str(sockets / "s")
+    unix.bind(address)
+    unix.listen()
+    datagram = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    datagram.bind(address + ".datagram")
+    for server in (tcp, unix, datagram):
+        server.setblocking(False)
+    stack.callback(lambda: visitors.extend(_visited(tcp, unix, datagram)))
+    words = {
+        "SECRET": SECRET,
+        "SECRET_FILE": str(home / "secret.txt"),
+        "HOME": str(home),
+        "PID": str(os.getpid()),
+        "PORT": str(tcp.getsockname()[1]),
+        "SOCKET": address,
+        "MARK": MARK,
+        "SITE": site.getsitepackages()[0],
+        "REPOSITORY": str(Path(__file__).parents[4]),
+    }
+
+    def filled(source: str) -> str:
+        for word, value in words.items():
+            source = source.replace(f"@{word}@", value)
+        return source
+
+    return filled
+
+
+def _visited(tcp: socket.socket, unix: socket.socket, datagram: socket.socket) -> list[str]:
+    found = []
+    for name, ask in (("tcp", tcp.accept), ("unix", unix.accept), ("datagram", lambda: datagram.recv(1))):
+        try:
+            ask()
+            found.append(name)
+        except BlockingIOError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_hostile_program_fails_with_a_reason(attack: Attack, name: str) -> None:
+    if name not in attack.judgements:
+        pytest.skip("what a program may say does not depend on the layers")
+    judgement = attack.judgements[name]
+    assert judgement.verdict is Verdict.INCORRECT, judgement.reason
+    assert re.search(PROGRAMS[name][0], judgement.reason), judgement.reason
+    assert SECRET not in judgement.reason
+    assert judgement.reason.isprintable()
+
+
+def test_there_are_many_programs() -> None:
+    assert len(PROGRAMS) > 70
+
+
+def test_nothing_at_home_was_touched(attack: Attack) -> None:
+    assert attack.home == {"secret.txt": SECRET, "folder": ""}
+
+
+def test_nothing_was_left_in_shared_places(attack: Attack) -> None:
+    assert attack.shared == set()
+
+
+def test_no_process_survived(attack: Attack) -> None:
+    assert attack.survivors == set()
+
+
+def test_nobody_was_reached(attack: Attack) -> None:
+    assert attack.visitors == []
+
+
+def test_the_grader_still_grades(attack: Attack) -> None:
+    tests = CodeTests(entry_point="f", suites=(Suite(name="base", asserts=('assert f(1) == "the right answer"',)),))
+    problem = Problem("p", "q", "", Split.TEST, kind=AnswerKind.CODE, tests=tests.model_dump_json())
+    sandbox = Sandbox(backend=attack.backend)  # type: ignore[arg-type]
+    assert CodeGrader(sandbox).judge([(problem, 'def f(x): return "the right answer"')])[0].verdict is Verdict.CORRECT

@@ -1,0 +1,183 @@
+"""The math grader with the real math-verify: what is equal, what is not, and what nobody can read."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from trimtab.tasks.grading.math import DISAGREES, GUESSED, Disagreement, MathGrader
+from trimtab.tasks.grading.math_pool import EQUAL, UNEQUAL
+from trimtab.traces import AnswerKind, Problem, Split, Verdict
+
+GOLDS = ["18", "3", "70000", "1,430", "-4", "0"]
+FORMS = {
+    "boxed": r"So she makes $\boxed{{{n}}}$.",
+    "bare": "16 - 3 - 4 = 9.\n</think>\n\n{n}",
+    "units": "x</think>{n} dollars",
+    "units in the box": r"\boxed{{{n}\text{{ eggs}}}}",
+    "separators": r"\boxed{{{n:,}}}",
+    "hashes": "She sells 9 * 2.\n#### {n:,}",
+    "fraction": r"\boxed{{\frac{{{twice}}}{{2}}}}",
+    "statement": "It takes 2 days.\nThe answer is **{n}** per day, not 1.",
+    "currency": r"**Answer:** John pays **\${n:,}** in taxes.",
+    "last number": "She sells 9 eggs for $2 each and makes {n} dollars",
+    "percent": r"\boxed{{{n}\%}}",
+    "assignment": r"\boxed{{x = {n}}}",
+}
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[MathGrader]:
+    with MathGrader(timeout_s=30) as grader:
+        yield grader
+
+
+def _problem(gold: str, name: str = "p") -> Problem:
+    return Problem(name, "how many?", gold, Split.TEST, kind=AnswerKind.MATH)
+
+
+def _boxed(grader: MathGrader, pairs: list[tuple[str, str]]) -> list[str]:
+    return [j.verdict.value for j in grader.judge([(_problem(gold), rf"\boxed{{{answer}}}") for gold, answer in pairs])]
+
+
+def test_every_form_of_the_gold_answer_is_correct_and_of_its_neighbour_incorrect(grader: MathGrader) -> None:
+    for offset, verdict in ((0, Verdict.CORRECT), (1, Verdict.INCORRECT)):
+        cases = [
+            (gold, name, form.format(n=number, twice=2 * number))
+            for gold in GOLDS
+            for name, form in FORMS.items()
+            for number in [int(gold.replace(",", "")) + offset]
+        ]
+        judged = grader.judge([(_problem(gold), response) for gold, _, response in cases])
+        assert [case for case, judgement in zip(cases, judged, strict=True) if judgement.verdict is not verdict] == []
+        assert {name for (_, name, _), judgement in zip(cases, judged, strict=True) if GUESSED in judgement.reason} == {
+            "last number"
+        }
+    assert grader.disagreements == []
+
+
+EQUAL_PAIRS = [
+    (r"\frac{1}{2}", "0.5"),
+    (r"\frac{3}{2}", "1 1/2"),
+    (r"\frac{1}{3}", r"0.\overline{3}"),
+    ("12.5", r"12.5\%"),
+    ("0.125", r"12.5\%"),
+    (r"11\sqrt{2}", r"\sqrt{242}"),
+    ("x^2-1", "(x-1)(x+1)"),
+    ("6-5i", "-5i+6"),
+    (r"(-\infty,2)\cup(3,\infty)", r"(-\infty, 2) \cup (3, \infty)"),
+    (r"x\in[-2,7]", "[-2,7]"),
+    ("x<2", r"(-\infty,2)"),
+    (r"\{1,2\}", r"\{2, 1\}"),
+    ("107,112", "112, 107"),
+    (r"3\pm\sqrt{2}", r"3+\sqrt2, 3-\sqrt2"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix} 1 \\ 2 \end{bmatrix}"),
+    (r"\text{June 20}", "June 20"),
+    (r"\text{Evelyn}", "Evelyn"),
+    (r"A\cup B", r"A \cup B"),
+    ("9^{9^{9^9}}", "9^{9^{9^9}}"),
+    ("17", "17.000000"),
+]
+UNEQUAL_PAIRS = [
+    ("0", "100 000"),
+    ("19/2", "18 1/2"),
+    ("11", "5 6"),
+    ("east", "seat"),
+    ("54", "54 million"),
+    ("3", r"3\text{ apples and }5\text{ pears}"),
+    ("7", "5 or 7"),
+    ("5", r"\pm 5"),
+    ("(1,2)", "(2,1)"),
+    ("(1,2)", "[1,2]"),
+    ("x=5", "y=5"),
+    ("2", r"garbage \frac{4}{2} garbage"),
+    ("18", "1.8"),
+    ("1800", r"18\%"),
+    ("5", "1/0"),
+    ("5", r"\text{no}"),
+    ("5", "5\x00"),
+    ("5", "{" * 300 + "5" + "}" * 300),
+]
+
+
+def test_equal_as_mathematics(grader: MathGrader) -> None:
+    assert _boxed(grader, EQUAL_PAIRS) == ["correct"] * len(EQUAL_PAIRS)
+
+
+def test_unequal_as_mathematics(grader: MathGrader) -> None:
+    assert _boxed(grader, UNEQUAL_PAIRS) == ["incorrect"] * len(UNEQUAL_PAIRS)
+
+
+def test_the_gold_answer_goes_first(grader: MathGrader) -> None:
+    interval = r"(-\infty,2)"
+    assert [outcome.result for outcome in grader.pool.compare([("x<2", interval), (interval, "x<2")])] == [EQUAL, UNEQUAL]
+
+
+def test_both_checks_are_heard(grader: MathGrader) -> None:
+    answers = [("a", "18", "18"), ("b", "x+1", "1+x"), ("c", "x+1", "x+2"), ("d", r"\text{June 20}", "June 20")]
+    judged = grader.judge([(_problem(gold, name), rf"\boxed{{{answer}}}") for name, gold, answer in answers])
+    assert [judgement.reason for judgement in judged] == [
+        "equals the gold answer",
+        f"equals the gold answer; {DISAGREES}",
+        "differs from the gold answer x+1",
+        f"equals the gold answer; {DISAGREES}",
+    ]
+    assert grader.disagreements == [
+        Disagreement("b", "x+1", "1+x", Verdict.CORRECT, Verdict.INCORRECT),
+        Disagreement("d", r"\text{June 20}", "June 20", Verdict.INCORRECT, Verdict.CORRECT),
+    ]
+
+
+def test_what_cannot_be_read(grader: MathGrader) -> None:
+    judged = grader.judge(
+        [(_problem(r"A\cup B"), r"\boxed{A\cap B}"), (_problem("5"), r"\boxed{5 ? 6}"), (_problem("1/0"), "#### 3")]
+    )
+    assert [(judgement.verdict.value, judgement.reason) for judgement in judged] == [
+        ("unscored", r"the gold answer A\cup B cannot be read as mathematics"),
+        ("incorrect", "differs from the gold answer 5; cannot be read as mathematics"),
+        ("unscored", "the math grader failed (ValueError: Can't evaluate nan or zoo)"),
+    ]
+
+
+def test_no_answer_is_incorrect(grader: MathGrader) -> None:
+    reasons = {
+        judgement.reason for judgement in grader.judge([(_problem("5"), text) for text in ("", "  ", r"\boxed{5", "x</think>")])
+    }
+    assert reasons == {"no answer found"}
+
+
+MEGABYTE = {
+    "a number": r"\boxed{" + "5" * 1_000_000 + "}",
+    "words": "x" * 1_000_000,
+    "boxes that never close": r"\boxed{" * 150_000,
+    "a number and many more": "5 " * 500_000,
+    "announcements": "answer: " * 125_000,
+    "announcements on lines": "the answer is 6\n" * 60_000,
+    "hashes": "#" * 1_000_000,
+    "hashes on lines": "####\n" * 200_000,
+    "spaces": r"\boxed" + " " * 1_000_000,
+    "brackets": "(" * 1_000_000,
+    "dollars": "$7" * 500_000,
+    "zeros": "\x00" * 1_000_000,
+    "lone surrogates": "\ud800" * 1_000_000,
+    "binary": bytes(range(256)).decode("latin-1") * 4_000,
+}
+
+
+def test_a_megabyte_is_never_correct_nor_slow(grader: MathGrader) -> None:
+    start = time.process_time()
+    judged = dict(zip(MEGABYTE, grader.judge([(_problem("41"), text) for text in MEGABYTE.values()]), strict=True))
+    assert {name: judgement.verdict.value for name, judgement in judged.items()} == dict.fromkeys(MEGABYTE, "incorrect")
+    assert time.process_time() - start < 10
+    assert max(len(judgement.answer) + len(judgement.reason) for judgement in judged.values()) < 1_000
+
+
+def test_a_few_answers_start_one_worker() -> None:
+    with MathGrader(workers=2) as grader:
+        assert grader.judge([]) == []
+        assert (
+            grader.judge([(_problem("5"), "no number anywhere, nor any other answer, to be sure")])[0].reason == "no answer found"
+        )
+        assert grader.pool.pids == []
+        assert _boxed(grader, [("5", "5"), ("5", "6")]) == ["correct", "incorrect"]
+        assert len(grader.pool.pids) == 1
