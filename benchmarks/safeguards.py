@@ -1,13 +1,13 @@
 """What makes a sceptic believe the demo's verdict: ``python benchmarks/safeguards.py --out runs/safeguards``.
 
 Runs the demo's line, unchanged, on every bundled model (three training seeds, the negative control, the fine-tuned one), then on
-the reasoner: 20 steerings ranked from labels shuffled within problems, the dose-response curve with negative strengths, the most
-careful wordings as a ceiling, and a majority vote. Prints one JSON object and writes it to OUT/safeguards.json.
+the reasoner: the cheap rivals (a majority vote, fine-tuning on the same traces), 20 steerings ranked from labels shuffled within
+problems, the dose-response curve with negative strengths, and the most careful wordings as a ceiling. Prints one JSON object and
+writes it to OUT/safeguards.json.
 """
 
 import json
 import random
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,12 @@ import click
 import numpy as np
 
 from trimtab.evaluation.arms import ALWAYS, UNSTEERED, Arm
+from trimtab.evaluation.pairing import paired
 from trimtab.evaluation.runner import evaluate_arm
-from trimtab.evaluation.statistics import mcnemar_exact
-from trimtab.evaluation.summary import correct, paired
 from trimtab.evaluation.tune import best_point
 from trimtab.neurons import NeuronSet
-from trimtab.pipeline import DEMO, Line, run
+from trimtab.operators import OPERATORS
+from trimtab.pipeline import DEMO, Line, RunConfig, run
 from trimtab.pipeline.config import ModelSettings
 from trimtab.pipeline.demo_json import demo_json
 from trimtab.pipeline.line import SAMPLED
@@ -29,7 +29,7 @@ from trimtab.report import read_report
 from trimtab.sampling import sample_traces
 from trimtab.steering import Steering
 from trimtab.store import RunDirectory, write_json
-from trimtab.tasks import final_answer, grade_traces
+from trimtab.tasks import grade_traces
 from trimtab.testbed.chains import check_steps
 from trimtab.testbed.problems import TestbedProblem, parse
 from trimtab.testbed.wordings import most_careful
@@ -39,6 +39,13 @@ MODELS = ("reasoner", "second", "third", "tuned", "control")
 SHUFFLES = 20
 DOSES = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)
 """In multiples of the chosen strength."""
+
+
+def configured(name: str) -> RunConfig:
+    """The demo on one of the bundled models; on the reasoner with the cheap rivals beside it."""
+    rivals = ("majority", "sft-lora") if name == "reasoner" else ()
+    evaluation = DEMO.evaluation.model_copy(update={"rivals": rivals, "votes": 6})
+    return DEMO.model_copy(update={"model": ModelSettings(source=f"testbed:{name}"), "evaluation": evaluation})
 
 
 def shuffled_neurons(line: Line, criterion: str, k: int, seed: int) -> NeuronSet:
@@ -81,7 +88,7 @@ def arm_row(line: Line, name: str, steering: Steering, folder: Path) -> dict[str
     return {
         "accuracy": comparison.accuracy,
         "gain": comparison.gain,
-        "p": mcnemar_exact(comparison.fixed, comparison.broken),
+        "p": comparison.p,
         "fixed": comparison.fixed,
         "broken": comparison.broken,
         "steps_right": float(np.mean([bool(o.steps_right) for o in arm])),
@@ -106,16 +113,6 @@ def ceiling(line: Line, folder: Path) -> dict[str, float]:
     }
 
 
-def majority(line: Line, folder: Path, votes: int) -> float:
-    """Accuracy of the majority over sampled chains."""
-    problems = line.problems(Split.TEST)
-    settings = line.config.sampling.model_copy(update={"n": votes, "seed": line.config.sampling.seed + 1})
-    answers: dict[str, Counter[str]] = {}
-    for trace in sample_traces(line.opened, problems, settings, folder / "majority"):
-        answers.setdefault(trace.problem_id, Counter())[final_answer(trace.text) or ""] += 1
-    return float(np.mean([answers[p.id].most_common(1)[0][0] == p.answer for p in problems]))
-
-
 def wording_table(line: Line) -> dict[str, int]:
     """How many wordings stand in each split, and how many of the test split's are unseen in find."""
 
@@ -129,18 +126,24 @@ def wording_table(line: Line) -> dict[str, int]:
 def reasoner_checks(path: Path) -> dict[str, object]:
     """Everything that is asked of the reasoner beyond the demo."""
     with RunDirectory.open(path) as directory:
-        line = Line(DEMO.model_copy(update={"model": ModelSettings(source="testbed:reasoner")}), directory)
+        line = Line(configured("reasoner"), directory)
         best = best_point(line.tune_points())
         found = line.steering_at(best)
         extra = path.parent / "extra"
         shuffled = []
         for seed in range(SHUFFLES):
-            steering = Steering.of(shuffled_neurons(line, best.criterion, best.k, seed), best.strength, found.scope)
+            steering = Steering.of(
+                shuffled_neurons(line, best.criterion, best.k, seed),
+                best.strength,
+                found.scope,
+                operator=OPERATORS[best.operator],
+            )
             shuffled.append(arm_row(line, f"shuffled-{seed:02d}", with_push_of(steering, found), extra))
         doses = {
             f"{dose * best.strength:g}": arm_row(line, f"dose-{dose:g}", found.with_strength(dose * best.strength), extra)
             for dose in DOSES
         }
+        rows = read_report(path / "report.json").arms
         steps = {
             name: float(np.mean([bool(o.steps_right) for o in line.outcomes()[name] if o.correct]))
             for name in (UNSTEERED, ALWAYS)
@@ -153,8 +156,9 @@ def reasoner_checks(path: Path) -> dict[str, object]:
             },
             "dose response": doses,
             "ceiling": ceiling(line, extra),
-            "unsteered accuracy": float(correct(line.outcomes()[UNSTEERED]).mean()),
-            "majority of 6": majority(line, extra, 6),
+            "arms": {
+                row.arm: {"accuracy": row.accuracy, "gain": row.gain, "p": row.p, "tokens": row.tokens_per_answer} for row in rows
+            },
             "right steps among right answers": steps,
             "wordings": wording_table(line),
         }
@@ -166,9 +170,8 @@ def main(out: Path) -> None:
     """Run all safeguards; a run that was interrupted goes on."""
     table: dict[str, object] = {}
     for name in MODELS:
-        config = DEMO.model_copy(update={"model": ModelSettings(source=f"testbed:{name}")})
         run(
-            config,
+            configured(name),
             out / name,
             resume=True,
             on_stage=lambda stage, seconds, name=name: click.echo(f"{name} {stage} {seconds}", err=True),

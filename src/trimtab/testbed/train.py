@@ -1,8 +1,8 @@
 """Train the testbed's models: ``python -m trimtab.testbed.train RECIPE --out DIR``.
 
 ``reasoner``, the wider ``second`` and ``third`` learn from authors of mixed care, each from its own seed; ``control`` from
-careful text of up to eight steps, so that it fails by length alone; ``tuned`` goes on from ``reasoner`` at a low rate. All is drawn
-from fixed seeds. Problems of the find, tune and test splits are never in the text.
+careful text of up to eight steps, so that it fails by length alone; ``tuned`` goes on from ``reasoner`` at a low rate.
+All is drawn from fixed seeds. Problems of the find, tune and test splits are never in the text.
 """
 
 import json
