@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from trimtab.evaluation.arms import ALWAYS, UNSTEERED, Arm
+from trimtab.evaluation.arms import Arm
+from trimtab.evaluation.names import ALWAYS, UNSTEERED
 from trimtab.evaluation.pairing import paired
 from trimtab.evaluation.runner import evaluate_arm
 from trimtab.evaluation.tune import best_point

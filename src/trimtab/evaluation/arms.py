@@ -9,13 +9,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from trimtab.errors import InputError
+from trimtab.evaluation.names import ALWAYS, GATED, NEGATIVE, PROMPT_ONLY, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.ranking import norm_matched, random_like
 from trimtab.steering import Steering
 from trimtab.tasks import Prompt
-
-UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "negative", "adaras"
-RANDOM, RANDOM_NORM = "random", "random-norm"
-PROMPT_ONLY = "prompt-only"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from trimtab.errors import InputError
 from trimtab.evaluation.names import MAJORITY, MAJORITY_EQUAL_COST
-from trimtab.evaluation.names import SAMPLED as SAMPLED
 from trimtab.evaluation.outcomes import Outcome, by_problem
 from trimtab.tasks.grading.answers import normalise
 from trimtab.traces import Verdict

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEERED, TestName, is_claim, place
-from trimtab.evaluation.names import SFT_LORA as SFT_LORA
 from trimtab.evaluation.outcomes import Outcome, by_problem
 from trimtab.evaluation.pairing import correctness, matched, paired
 from trimtab.evaluation.statistics import PairedComparison, gain_p, holm, mean_pass_at, smallest_gain

@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.errors import ConfigError
-from trimtab.evaluation.arms import UNSTEERED, Arm
+from trimtab.evaluation.arms import Arm
+from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import evaluate_arm
 from trimtab.gate import Gate

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from trimtab.errors import InputError
-from trimtab.evaluation.arms import ADARAS, GATED, Arm, prompt_only, standard_arms
+from trimtab.evaluation.arms import Arm, prompt_only, standard_arms
 from trimtab.evaluation.finetune import sft_lora
-from trimtab.evaluation.majority import SAMPLED, majority, majority_at_cost
+from trimtab.evaluation.majority import majority, majority_at_cost
+from trimtab.evaluation.names import ADARAS, GATED, SAMPLED, SFT_LORA
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import evaluate_arm
-from trimtab.evaluation.summary import SFT_LORA, arm_metrics, summarise
+from trimtab.evaluation.summary import arm_metrics, summarise
 from trimtab.evaluation.tune import best_point
 from trimtab.model import OpenModel, down_weights
 from trimtab.pipeline.line import SAMPLED as FIND_TRACES

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from steering_samples import logistic, neuron_set
-from trimtab.evaluation.arms import ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED, standard_arms
+from trimtab.errors import InputError
+from trimtab.evaluation.arms import Arm, prompt_only, standard_arms
+from trimtab.evaluation.names import ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.model import OpenModel, down_weights
 from trimtab.steering import Steering
+from trimtab.tasks import Prompt
 
 SETS = 5
 
@@ -87,3 +90,10 @@ def test_down_weights_are_those_of_the_model(opened: OpenModel) -> None:
     assert weights[1].shape == (opened.identity.d_model, opened.identity.d_ff)
     np.testing.assert_array_equal(weights[1], opened.model.model.layers[1].mlp.down_proj.weight.numpy())
     assert replace(opened).d_ff == opened.identity.d_ff
+
+
+def test_prompt_only_puts_the_instruction_into_the_tasks_template(opened: OpenModel) -> None:
+    arm = prompt_only(Prompt(template="<{question}>", system="s"), "please {question}", opened.tokenizer)
+    assert arm == Arm("prompt-only", prompt=Prompt(template="<please {question}>", system="s"))
+    with pytest.raises(InputError, match=r"does not know all words of the instruction 'ponder'; set evaluation\.instruction"):
+        prompt_only(Prompt(), "ponder {question}", opened.tokenizer)

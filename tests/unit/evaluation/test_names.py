@@ -1,6 +1,5 @@
 """The order of a table, and who makes a claim."""
 
-from trimtab.evaluation import arms, majority, names, summary
 from trimtab.evaluation.names import CLAIMS, CONTROLS, UNSTEERED, is_claim, place
 
 
@@ -13,9 +12,3 @@ def test_the_order_of_a_table() -> None:
 def test_controls_and_the_unsteered_model_claim_nothing() -> None:
     assert not any(map(is_claim, (UNSTEERED, *CONTROLS)))
     assert all(map(is_claim, (*CLAIMS, "my-own")))
-
-
-def test_every_module_uses_the_same_names() -> None:
-    for module in (arms, majority, summary):
-        for name in ("UNSTEERED", "ALWAYS", "GATED", "NEGATIVE", "ADARAS", "RANDOM", "RANDOM_NORM", "PROMPT_ONLY", "MAJORITY"):
-            assert vars(module).get(name, vars(names)[name]) == vars(names)[name]

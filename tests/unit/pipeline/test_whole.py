@@ -9,7 +9,7 @@ import pytest
 
 from tiny_testbed import tree_bytes
 from trimtab.errors import ConfigError, StoreError
-from trimtab.evaluation.arms import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
+from trimtab.evaluation.names import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.pipeline import STAGES, Line, RunConfig, evaluating, run, run_one
 from trimtab.pipeline import whole as module
 from trimtab.pipeline.config import parse_config

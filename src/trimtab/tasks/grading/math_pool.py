@@ -23,6 +23,8 @@ GOLD_UNREADABLE, ANSWER_UNREADABLE = "gold unreadable", "answer unreadable"
 FAILED, DIED = "failed", "died"
 
 START_S = 120.0
+GRACE_S = 5
+"""Seconds after its deadline when the kernel ends a worker that nobody killed, because the parent is gone."""
 PER_WORKER = 64
 """Comparisons that are worth a further worker, which takes half a second to start."""
 ATTEMPTS = 2
@@ -48,7 +50,7 @@ class _Worker:
         self.deadline = time.monotonic() + START_S
         self._unread = b""
         # -P: the folder of the script has a math.py, which must not hide the standard library's
-        command = [sys.executable, "-P", str(_SCRIPT), str(math.ceil(timeout_s) + 5), str(memory_mb)]
+        command = [sys.executable, "-P", str(_SCRIPT), str(math.ceil(timeout_s) + GRACE_S), str(memory_mb)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, start_new_session=True)
         assert self.process.stdin is not None

@@ -8,9 +8,11 @@ of answering, since computer algebra catches MemoryError too.
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from functools import lru_cache
+from pathlib import Path
 from types import FunctionType
 from typing import Any, TextIO
 
@@ -31,10 +33,10 @@ def limit(memory_mb: int) -> None:
 
 def end_when_memory_ran_short(memory_mb: int) -> None:
     """End the process when it has ever held half of what it may: a refusal may have been taken for "not equal"."""
-    import resource
-
-    if sys.platform == "linux" and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > memory_mb << 19:
-        os._exit(OUT_OF_MEMORY)
+    if sys.platform == "linux":  # getrusage would do elsewhere, but it starts from the peak of the parent
+        peak = re.search(r"^VmPeak:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        if peak is not None and int(peak[1]) > memory_mb << 9:
+            os._exit(OUT_OF_MEMORY)
 
 
 @lru_cache(maxsize=2_000)

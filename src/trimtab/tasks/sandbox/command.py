@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trimtab.tasks.sandbox.plan import Plan
 
+_SYSTEM_FOLDERS = "/usr/bin:/bin:/usr/local/bin:/run/wrappers/bin:/run/current-system/sw/bin"
 _ROOT = Path(__file__).parents[3]
 _BARE_PACKAGES = ("trimtab", "trimtab.tasks", "trimtab.tasks.sandbox", "trimtab.tasks.grading")
 # the packages are entered as bare modules, so that nothing of their __init__ (pydantic, transformers) is imported
@@ -42,10 +43,14 @@ def clean_environment(home: str) -> dict[str, str]:
     }
 
 
+def find_bwrap() -> str | None:
+    """Bubblewrap, from the system's folders alone: a virtual environment may hold another program of that name."""
+    return shutil.which("bwrap", path=_SYSTEM_FOLDERS)
+
+
 def bwrap_command(plan: Plan, home: str, command: Sequence[str]) -> list[str]:
     """``command`` under bubblewrap: every namespace, no capability, and a root that holds what the plan makes readable."""
-    executable = shutil.which("bwrap") or "bwrap"
-    arguments = [executable, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--dev", "/dev"]
+    arguments = [find_bwrap() or "bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--dev", "/dev"]
     for source, target in plan["readable"]:
         arguments += ["--ro-bind", source, target]
     for folder in plan["hidden"]:
@@ -56,4 +61,6 @@ def bwrap_command(plan: Plan, home: str, command: Sequence[str]) -> list[str]:
         arguments += ["--remount-ro", folder]
     for folder in (home, "/tmp", "/dev/shm"):
         arguments += ["--size", str(plan["disk"]), "--perms", "1777", "--tmpfs", folder]
+    for folder in ("/dev", "/"):  # memory file systems without a size
+        arguments += ["--remount-ro", folder]
     return [*arguments, "--chdir", home, *command]

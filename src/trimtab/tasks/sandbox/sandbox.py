@@ -3,12 +3,12 @@
 import itertools
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from trimtab.tasks.sandbox.command import find_bwrap
 from trimtab.tasks.sandbox.layout import PACKAGES, interpreter_layout, others_can_read, package_folders
 from trimtab.tasks.sandbox.limits import Limits
 from trimtab.tasks.sandbox.plan import Backend, Plan
@@ -38,8 +38,8 @@ class Sandbox:
         ConfigError: a package is not installed.
 
     Example:
-        >>> Sandbox().describe()
-        'bwrap (mount, pid, network, ipc, uts), own root, limits (cpu, as, ...), no capabilities, no new privileges, seccomp'
+        >>> Sandbox().describe()  # doctest: +SKIP
+        'namespaces (mount, pid, network, ipc, uts), own root (size and number of files limited), limits (cpu, as, ...), seccomp'
     """
 
     def __init__(
@@ -143,7 +143,7 @@ def _probe(backend: Backend) -> tuple[str, ...]:
     """Start an empty program and ask what holds it."""
     if sys.platform not in ("linux", "darwin"):
         raise SandboxError(f"untrusted programs can be run on Linux and macOS, not on {sys.platform}; grade on such a machine")
-    if backend == "bwrap" and shutil.which("bwrap") is None:
+    if backend == "bwrap" and find_bwrap() is None:
         raise SandboxError("bwrap is not installed (package bubblewrap)")
     if backend == "bwrap" and os.geteuid() == 0 and _program_user(backend) is None:
         raise SandboxError("as root it would run programs as root: other users cannot read this interpreter")
@@ -159,6 +159,8 @@ def _gaps(layers: Sequence[str]) -> list[str]:
         gaps.append("reading and writing this user's files")
     if "own root" not in held:
         gaps.append("filling the disk with many files until the time is over")
+    elif "number of files" not in held:
+        gaps.append("making empty files until the time is over")
     if "network" not in held and "seccomp" not in held:
         gaps.append("using the network")
     if "seccomp" not in held:

@@ -96,6 +96,7 @@ def test_a_statement_after_any_number_wins(number: int, form: str) -> None:
         (r"1\,000", "1000"),
         ("\u22125", "-5"),
         ("2e3", r"2\times10^{3}"),
+        ("2e9999", "2e9999"),
         (r"0.\overline{3}", r"\frac{1}{3}"),
         (r"-1.2\overline{5}", r"-\frac{113}{90}"),
         ("east", r"\text{east}"),

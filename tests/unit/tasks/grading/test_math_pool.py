@@ -89,7 +89,14 @@ def test_every_outcome_belongs_to_its_pair_whatever_happens_to_the_workers(pool:
     pairs.append(("words", "1"))
     expected = [bad[i][1] if i in bad else Outcome(EQUAL if i % 3 else UNEQUAL) for i in range(150)]
     assert pool.compare(pairs) == [*expected, Outcome(GOLD_UNREADABLE)]
-    assert len(pool.pids) == 2
+    assert len(pool.pids) <= 2
+
+
+def test_the_memory_of_the_parent_is_not_counted(pool: MathPool) -> None:
+    """A child starts with the peak of its parent in getrusage; a parent that holds a model must not spoil its workers."""
+    ballast = b"x" * (300 << 20)
+    assert pool.compare([("1", "2")]) == [Outcome(UNEQUAL)]
+    assert len(ballast) > pool.memory_mb << 20
 
 
 def test_workers_that_were_killed_from_outside_are_replaced(pool: MathPool) -> None:
@@ -103,9 +110,9 @@ def test_workers_that_were_killed_from_outside_are_replaced(pool: MathPool) -> N
 def test_a_comparison_whose_worker_is_killed_is_tried_again(pool: MathPool) -> None:
     assert pool.compare([("1", "1")]) == [Outcome(EQUAL)]
     (victim,) = pool.pids
-    killer = threading.Timer(0.3, os.kill, (victim, signal.SIGKILL))
+    killer = threading.Timer(0.2, os.kill, (victim, signal.SIGKILL))
     killer.start()
-    assert pool.compare([("a", "sleep:1"), ("b", "b")]) == [Outcome(UNEQUAL), Outcome(EQUAL)]
+    assert pool.compare([("a", "sleep:0.8"), ("b", "b")]) == [Outcome(UNEQUAL), Outcome(EQUAL)]
     killer.join()
     assert victim not in pool.pids
 
@@ -132,7 +139,7 @@ def test_an_interrupt_leaves_no_worker(pool: MathPool) -> None:
 
 
 def test_a_forgotten_pool_leaves_no_worker(fake: Path) -> None:
-    pool = MathPool(timeout_s=2, workers=1, memory_mb=256)
+    pool = MathPool(timeout_s=1, workers=1, memory_mb=256)
     pool.compare([("1", "1")])
     (pid,) = pool.pids
     del pool
@@ -140,7 +147,8 @@ def test_a_forgotten_pool_leaves_no_worker(fake: Path) -> None:
     assert _ended(pid)
 
 
-def test_a_worker_whose_parent_is_gone_ends_by_itself(fake: Path) -> None:
+def test_a_worker_whose_parent_is_gone_ends_by_itself(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.tasks.grading.math_pool.GRACE_S", 0)
     pool = MathPool(timeout_s=1, workers=1, memory_mb=256)
     pool.compare([("1", "1")])
     worker = pool._alive[0]
@@ -173,7 +181,7 @@ def test_a_slow_start_is_no_start(fake: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_failures_of_the_grader_are_unscored_and_lose_only_themselves(fake: Path) -> None:
-    answers = ["5", "hang", "6", "die", "raise:x", "die", "5"]
+    answers = ["5", "hang:1", "6", "die:1", "raise:x", "die:1", "5"]
     with MathGrader(timeout_s=2, workers=2, memory_mb=256) as grader:
         judged = grader.judge([(Problem("p", "?", "5", Split.TEST, kind=AnswerKind.MATH), rf"\boxed{{{a}}}") for a in answers])
     assert [(j.verdict, j.reason) for j in judged] == [

@@ -34,7 +34,7 @@ def main() -> None:
 
 def _in_bwrap(plan: Plan) -> int:
     """bwrap has made the namespaces and the root, and ends all that is left when this process ends."""
-    return _supervised(plan, ("bwrap (mount, pid, network, ipc, uts)", "own root"))
+    return _supervised(plan, ("bwrap (mount, pid, network, ipc, uts)", "own root (size limited)"))
 
 
 def _in_namespaces(plan: Plan) -> int:
@@ -44,7 +44,7 @@ def _in_namespaces(plan: Plan) -> int:
     first = os.fork()
     if first == 0:
         # when this first process ends, the kernel kills every process of the namespace
-        _exit_with(lambda: _supervised(plan, (entered, "own root")))
+        _exit_with(lambda: _supervised(plan, (entered, "own root (size and number of files limited)")))
     os.close(plan["channel"])
     return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
 
