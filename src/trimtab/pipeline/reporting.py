@@ -26,7 +26,8 @@ from trimtab.report import (
     VerdictReport,
     write_report,
 )
-from trimtab.store import ModelRecord, openings, write_table
+from trimtab.store import ModelRecord, openings, read_json, write_table
+from trimtab.tasks.settings import TESTBED
 from trimtab.testbed.sources import FailureSource, failure_sources
 from trimtab.traces import Split
 
@@ -52,7 +53,7 @@ def build_report(line: Line) -> Report:
     found = not line.config.artifact.source
     return Report(
         verdict=_verdict(line, judge(base, arm, alpha), judged_arm(gate)),
-        claims=(POSITIVE_CONTROL,) if line.config.task.source == "testbed" else (),
+        claims=_caveats(line, base, arm, alpha),
         arms=tuple(arm_row(row) for row in rows.values()),
         breakdowns=tuple(BreakdownReport.model_validate(asdict(table)) for table in break_down(base, arm, alpha)),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
@@ -71,6 +72,19 @@ def write_run_report(line: Line) -> None:
     if line.config.task.source == "testbed":
         write_table(line.directory.sources, _sources(line, line.outcomes()[UNSTEERED]))
     write_report(build_report(line), line.directory.path)
+
+
+def _caveats(line: Line, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float) -> tuple[str, ...]:
+    """What has to stand beside the verdict: that the testbed is a control, and the verdict without problems that leak."""
+    if line.config.task.source == TESTBED:
+        return (POSITIVE_CONTROL,)
+    shared: dict = read_json(line.directory.problems.with_suffix(".json"))["splits"]["near_duplicates"]  # type: ignore[index,assignment,call-overload]
+    leaking = {pair["id"] for pair in shared["pairs"] if pair["split"] == line.config.evaluation.split}
+    if not leaking:
+        return ()
+    kept_base, kept_arm = ([o for o in side if o.problem_id not in leaking] for side in (base, arm))
+    note = f"{len(leaking)} of these problems stand, exactly or nearly, in an earlier split. Without them"
+    return (f"{note}: {judge(kept_base, kept_arm, alpha).sentence}" if kept_base else f"{note} none is left.",)
 
 
 def _verdict(line: Line, judgement: ArmVerdict, arm: str) -> VerdictReport:

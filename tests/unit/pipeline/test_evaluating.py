@@ -1,18 +1,23 @@
 """The stage evaluate: rivals, several chains a problem, and artifacts that come from elsewhere."""
 
+import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tiny_testbed import save_tiny_testbed
+from tiny_testbed import save_tiny_testbed, some_problems
 from trimtab.errors import ConfigError, InputError, MismatchError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.pipeline import RunConfig, run
+from trimtab.pipeline import Line, RunConfig, run
 from trimtab.pipeline.config import artifact_run, parse_config
+from trimtab.report import read_report
 from trimtab.steering import Steering
 from trimtab.store import RunDirectory, openings, read_table
+from trimtab.tasks.grading import KindGrader
+from trimtab.traces import Split
 
 
 def _outcomes(path: Path) -> dict[str, list[Outcome]]:
@@ -127,3 +132,61 @@ def test_another_model_needs_force_and_remembers_it(finished: Path, config: RunC
         run(_artifact(finished, config, other), tmp_path / "refused")
     outcomes = _outcomes(run(_artifact(finished, config, other, force=True), tmp_path / "forced"))
     assert [r.response for r in outcomes["always"]] != [r.response for r in outcomes["unsteered"]]
+
+
+QUESTIONS = [p.question for p in some_problems(12, Split.TEST, seed=4)]
+ANSWERS = {
+    "exact": {"answer": "7"},
+    "math": {"answer": "\\frac{1}{2}"},
+    "choice": {"answer": "B", "choices": ["red", "blue", "green"]},
+    "yes-no": {"answer": "no"},
+    "code": {"answer": "def double(x):\n    return 2 * x", "tests": ["assert double(2) == 4"]},
+}
+
+
+@pytest.fixture
+def local_run(finished: Path, config: RunConfig, tmp_path: Path) -> Callable[..., RunConfig]:
+    """The configuration of an evaluation of the found artifact on a file."""
+
+    def make(rows: list[dict[str, object]], answer: str, **task: object) -> RunConfig:
+        path = tmp_path / "mine.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with RunDirectory.open(finished) as directory:
+            source = str(directory.steering)
+        return artifact_run(
+            task={"source": f"local:{path}", "answer": answer, "find": 0, "tune": 0, "test": 12, **task},
+            model={"source": config.model.source},
+            steering=source,
+            force_model=False,
+            evaluation={},
+            max_new_tokens=12,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("kind", list(ANSWERS))
+def test_every_kind_of_answer_runs_from_a_file_to_the_report(
+    kind: str, local_run: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with KindGrader() as grader:
+        monkeypatch.setattr(Line, "grader", property(lambda line: grader))  # the session's coin is set aside
+        rows = [{"question": question, "split": "test", **ANSWERS[kind]} for question in QUESTIONS]
+        path = run(local_run(rows, kind), tmp_path / "run")
+    report = read_report(path / "report.json")
+    assert (report.arms[0].arm, report.arms[0].n, report.arms[0].unscored) == ("unsteered", 12, 0)
+    assert report.arms[0].accuracy < 1.0
+    assert all(row.minimum_detectable_gain is None or row.minimum_detectable_gain > 0 for row in report.arms)
+    reasons = {row.reason for row in _outcomes(path)["unsteered"]}
+    assert all(reasons)
+
+
+def test_the_verdict_is_given_without_problems_that_leak(local_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    words = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal", "ivy", "jon", "kim", "lea"]
+    asked = [f"now from {word} : a {word} eve b ivy {word} c cat red at ease ?" for word in words]
+    rows = [{"question": question, "answer": "7", "split": "test"} for question in asked]
+    rows.append({"question": asked[0].replace("now", "next"), "answer": "7", "split": "find"})
+    path = run(local_run(rows, "exact", find=4), tmp_path / "run")
+    (claim,) = read_report(path / "report.json").claims
+    assert claim.startswith("1 of these problems stand, exactly or nearly, in an earlier split. Without them: ")
+    assert "n = 11" in claim

@@ -15,9 +15,8 @@ from contextlib import ExitStack
 
 from pydantic import ValidationError
 
-from trimtab.tasks.grading.code_process import Tester, TesterError
-from trimtab.tasks.grading.code_suite import BROKEN, FAILED, GONE, PASSED, Outcome
-from trimtab.tasks.grading.code_tester import DIED
+from trimtab.tasks.grading.code_process import TrustedTester, TrustedTesterError
+from trimtab.tasks.grading.code_suite import BROKEN, DIED, FAILED, GONE, PASSED, Outcome
 from trimtab.tasks.grading.code_tests import CodeTests, Suite
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.tasks.sandbox import Program, Sandbox, SandboxError
@@ -68,7 +67,7 @@ class CodeGrader:
             return []
         sandbox = self.sandbox
         count = min(self._workers, len(answers))
-        free: queue.SimpleQueue[Tester] = queue.SimpleQueue()
+        free: queue.SimpleQueue[TrustedTester] = queue.SimpleQueue()
 
         def judge_one(answer: tuple[Problem, str]) -> Judgement:
             tester = free.get()
@@ -79,7 +78,7 @@ class CodeGrader:
 
         with ExitStack() as stack, ThreadPoolExecutor(count) as pool:
             for _ in range(count):
-                free.put(stack.enter_context(Tester()))
+                free.put(stack.enter_context(TrustedTester()))
             try:
                 return list(pool.map(judge_one, answers))
             except BaseException:
@@ -91,7 +90,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _judge(sandbox: Sandbox, tester: Tester, problem: Problem, response: str) -> Judgement:
+def _judge(sandbox: Sandbox, tester: TrustedTester, problem: Problem, response: str) -> Judgement:
     try:
         tests = CodeTests.model_validate_json(problem.tests)
     except ValidationError as error:
@@ -100,16 +99,18 @@ def _judge(sandbox: Sandbox, tester: Tester, problem: Problem, response: str) ->
     try:
         status, program = tester.ask("extract", _EXTRACT_SECONDS, (response, tests.entry_point, tests.preamble))
         if status == DIED:
-            return Judgement(Verdict.INCORRECT, f"the answer crashed Python's parser ({program})")
+            crashed = program in signal.Signals.__members__  # no exception of ours, but a parser that the answer overran
+            verdict, who = (Verdict.INCORRECT, "the answer") if crashed else (Verdict.UNSCORED, "the grader")
+            return Judgement(verdict, f"{who} failed while the program was looked for: {program}")
         if status == FAILED:
             return Judgement(Verdict.INCORRECT, program)
         outcomes = [(suite.name, _run(sandbox, tester, tests, suite, program)) for suite in tests.suites]
-    except (SandboxError, TesterError, OSError) as error:
+    except (SandboxError, TrustedTesterError, OSError) as error:
         return Judgement(Verdict.UNSCORED, f"the grader failed: {error}", program)
     return _sum_up(outcomes, program)
 
 
-def _run(sandbox: Sandbox, tester: Tester, tests: CodeTests, suite: Suite, program: str) -> Outcome:
+def _run(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite, program: str) -> Outcome:
     """One suite in a fresh process, so that neither its clock nor its state reaches into another suite."""
     if "numpy" in suite.setup + suite.source + tests.preamble:
         tester.prepare("numpy")

@@ -15,11 +15,11 @@ _MODULE = "trimtab.tasks.grading.code_tester"
 _SPARE_SECONDS = 30.0
 
 
-class TesterError(TrimtabError):
+class TrustedTesterError(TrimtabError):
     """The tester itself failed: no verdict on a program follows from it."""
 
 
-class Tester:
+class TrustedTester:
     """A tester process, started when it is first asked and again after it failed. Use it in a ``with`` statement."""
 
     def __init__(self) -> None:
@@ -40,14 +40,14 @@ class Tester:
             The job's status and its text; ``("died", signal name)`` when its fork did not live to answer.
 
         Raises:
-            TesterError: the process failed or does not answer.
+            TrustedTesterError: the process failed or does not answer.
         """
         try:
             self._send((verb, seconds, arguments), descriptor)
             return decode(Channel(self._connected().fileno()).receive(seconds + _SPARE_SECONDS))  # type: ignore[return-value]
         except (EOFError, TimeoutError, OSError, ChannelError, CodecError) as error:
             self.close()
-            raise TesterError(f"the tester failed: {type(error).__name__}: {error}") from error
+            raise TrustedTesterError(f"the tester failed: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """End the process."""

@@ -34,7 +34,7 @@ class RaisedError(Exception):
     """The program raised an exception that is none of Python's own; the text names it."""
 
 
-class TestsBrokenError(Exception):
+class BrokenTestsError(Exception):
     """The tests did something that no program can be blamed for."""
 
 
@@ -81,7 +81,7 @@ class RemoteProgram:
 
         Raises:
             FaultError: hung, gone, or a reply that breaks the protocol; every later request raises it again.
-            TestsBrokenError: the arguments are no plain data.
+            BrokenTestsError: the arguments are no plain data.
             Exception: what the program raised, as the nearest of Python's own exceptions.
         """
         if self.fault is not None:
@@ -90,7 +90,7 @@ class RemoteProgram:
         try:
             request = encode((nonce, verb, arguments), self._refer, REQUEST_DEPTH)
         except CodecError as error:
-            raise TestsBrokenError(f"the tests pass what is no plain data: {error}") from error
+            raise BrokenTestsError(f"the tests pass what is no plain data: {error}") from error
         start = time.monotonic()
         try:
             self._channel.send(request, self._seconds_left)

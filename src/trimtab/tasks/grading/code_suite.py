@@ -8,7 +8,7 @@ import traceback
 from types import FunctionType
 from typing import NamedTuple
 
-from trimtab.tasks.grading.code_remote import FaultError, GoneError, HungError, RaisedError, RemoteProgram, TestsBrokenError
+from trimtab.tasks.grading.code_remote import BrokenTestsError, FaultError, GoneError, HungError, RaisedError, RemoteProgram
 
 _TESTS = "<tests>"
 _SHOWN = 200
@@ -28,7 +28,7 @@ _MODULES = (
     "sys",
 )
 
-PASSED, FAILED, GONE, BROKEN = "passed", "failed", "gone", "broken"
+PASSED, FAILED, GONE, BROKEN, DIED = "passed", "failed", "gone", "broken", "died"
 
 
 class Outcome(NamedTuple):
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
     reason: str
 
 
-class Tests(NamedTuple):
+class SuiteJob(NamedTuple):
     """One suite and what it needs of its problem (:class:`trimtab.tasks.grading.code_tests.CodeTests`)."""
 
     entry_point: str
@@ -57,14 +57,14 @@ class _Place:
         self.text = ""
 
 
-def run_suite(tests: Tests, program: str, remote: RemoteProgram) -> Outcome:
+def run_suite(tests: SuiteJob, program: str, remote: RemoteProgram) -> Outcome:
     """Load a program and run a suite against it, up to the first failure."""
     place = _Place()
     try:
         _run(tests, program, remote, place)
     except FaultError:
         pass  # kept in remote.fault, where a test's own bare except cannot lose it
-    except TestsBrokenError as error:
+    except BrokenTestsError as error:
         return Outcome(BROKEN, str(error))
     except Exception as error:  # noqa: BLE001 - a failing test may raise anything
         if remote.fault is None:
@@ -76,7 +76,7 @@ def run_suite(tests: Tests, program: str, remote: RemoteProgram) -> Outcome:
     return Outcome(PASSED, "")
 
 
-def _run(tests: Tests, program: str, remote: RemoteProgram, place: _Place) -> None:
+def _run(tests: SuiteJob, program: str, remote: RemoteProgram, place: _Place) -> None:
     namespace: dict[str, object] = {"__name__": "tests"}
     preamble, setup, source = (_parse(text) for text in (tests.preamble, tests.setup, tests.source))
     asserts = [_parse(text) for text in tests.asserts]
@@ -105,7 +105,7 @@ def _parse(source: str) -> ast.Module:
     try:
         return ast.parse(source, _TESTS)
     except (SyntaxError, ValueError) as error:
-        raise TestsBrokenError(f"the tests are no Python: {error}") from error
+        raise BrokenTestsError(f"the tests are no Python: {error}") from error
 
 
 def _execute(tree: ast.Module, namespace: dict[str, object]) -> None:
@@ -140,7 +140,7 @@ def _binds(node: ast.AST) -> list[str]:
             return []
 
 
-def _failure(error: Exception, tests: Tests, remote: RemoteProgram, place: _Place) -> Outcome:
+def _failure(error: Exception, tests: SuiteJob, remote: RemoteProgram, place: _Place) -> Outcome:
     if isinstance(error, _MissingError):
         return Outcome(FAILED, str(error))
     by_program = error is remote.raised
@@ -166,7 +166,7 @@ def _loading_failure(error: Exception) -> str:
     return f"failed while loading: {_name(error)}"
 
 
-def _fault(fault: FaultError, tests: Tests, remote: RemoteProgram, place: _Place) -> Outcome:
+def _fault(fault: FaultError, tests: SuiteJob, remote: RemoteProgram, place: _Place) -> Outcome:
     where = f"in {_where(tests, remote, place)}" if remote.calls else "while loading"
     if isinstance(fault, HungError):
         return Outcome(FAILED, f"timed out after {tests.seconds} s {where}")
@@ -175,12 +175,12 @@ def _fault(fault: FaultError, tests: Tests, remote: RemoteProgram, place: _Place
     return Outcome(FAILED, f"{fault} {where}")
 
 
-def _where(tests: Tests, remote: RemoteProgram, place: _Place) -> str:
+def _where(tests: SuiteJob, remote: RemoteProgram, place: _Place) -> str:
     number = remote.calls if place.number is None else place.number
     return f"test {number} of {len(tests.asserts)}" if tests.asserts else f"test {number}"
 
 
-def _line(error: Exception, tests: Tests, remote: RemoteProgram) -> str:
+def _line(error: Exception, tests: SuiteJob, remote: RemoteProgram) -> str:
     """The assert that failed; where it stands in a loop or a helper, the call that it judged."""
     lines = tests.source.splitlines()
     numbers = [number for frame, number in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == _TESTS]

@@ -12,13 +12,12 @@ from collections.abc import Callable
 
 from trimtab.tasks.grading.code_extract import NoProgramError, extract_program
 from trimtab.tasks.grading.code_remote import RemoteProgram
-from trimtab.tasks.grading.code_suite import FAILED, PASSED, Tests, run_suite
+from trimtab.tasks.grading.code_suite import DIED, FAILED, PASSED, SuiteJob, run_suite
 from trimtab.tasks.sandbox.channel import Channel
 from trimtab.tasks.sandbox.codec import decode, encode
 
 _CONTROL = 0
 _MEMORY_BYTES = 2 * 2**30
-DIED = "died"
 
 
 def main() -> None:
@@ -80,5 +79,5 @@ def _extract(response: str, entry_point: str, preamble: str) -> tuple[str, str]:
 
 
 def _test(descriptor: int, tests: tuple, program: str) -> tuple[str, str]:
-    asked = Tests(*tests)
+    asked = SuiteJob(*tests)
     return run_suite(asked, program, RemoteProgram(descriptor, asked.seconds))

@@ -103,7 +103,7 @@ class Program:
         deadline = time.monotonic() + seconds
         if self._process.stderr is not None and not self._process.stderr.closed:
             ended = select.poll()  # the last process of the sandbox closes the pipe; Popen.wait alone sleeps up to 50 ms too long
-            ended.register(self._process.stderr.fileno(), 0)
+            ended.register(self._process.stderr.fileno(), select.POLLIN)
             ended.poll(seconds * 1000)
         try:
             return self._process.wait(max(0.0, deadline - time.monotonic()))

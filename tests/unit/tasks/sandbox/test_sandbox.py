@@ -205,7 +205,12 @@ def test_what_is_not_stopped_is_said() -> None:
         "using the network",
     ]
     assert "leaving processes behind" in module._gaps(("limits (cpu, as)",))
-    layers = ("namespaces (mount, pid, network, ipc, uts)", "own root (size and number of files limited)", "unprivileged user", "seccomp")
+    layers = (
+        "namespaces (mount, pid, network, ipc, uts)",
+        "own root (size and number of files limited)",
+        "unprivileged user",
+        "seccomp",
+    )
     assert module._gaps(layers) == []
 
 

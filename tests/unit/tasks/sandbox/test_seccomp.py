@@ -78,6 +78,15 @@ class TestFilter:
             assert run(program, machine[0], number, PID, 9) == ALLOW
             assert [run(program, machine[0], number, pid, 9) for pid in (0, 1, PID + 1, everyone)] == [EPERM] * 4
 
+    def test_no_descriptor_signals_for_it(self, column: int, machine: tuple[int, str]) -> None:
+        program = build_filter(machine[1], PID)
+        set_flags, set_owner, set_signal, set_owner_ex = 4, 8, 10, 15
+        fcntl = (72, 25)[column]
+        assert run(program, machine[0], fcntl, 3, set_flags) == ALLOW
+        assert [run(program, machine[0], fcntl, 3, command) for command in (set_owner, set_signal, set_owner_ex)] == [EPERM] * 3
+        assert run(program, machine[0], (16, 29)[column], 3, 0x8901) == EPERM
+        assert run(program, machine[0], (16, 29)[column], 3, 0x5401) == ALLOW
+
     def test_its_own_limits_alone(self, column: int, machine: tuple[int, str]) -> None:
         program, prlimit = build_filter(machine[1], PID), (302, 261)[column]
         assert run(program, machine[0], prlimit, 0) == ALLOW

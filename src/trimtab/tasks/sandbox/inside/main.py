@@ -57,14 +57,17 @@ def _in_limits(plan: Plan) -> int:
     if sys.platform != "linux":
         return _supervised(plan, ())
     adopt_orphans()
-    code = _supervised(plan, ("orphans ended",))
-    kill_descendants()
-    return code
+    try:
+        return _supervised(plan, ("orphans ended",))
+    finally:
+        kill_descendants()
 
 
 def _supervised(plan: Plan, layers: tuple[str, ...]) -> int:
     program = os.fork()
     if program == 0:
+        if sys.platform != "linux":
+            os.setpgid(0, 0)  # all that the supervisor can end there
         _exit_with(lambda: _run_program(plan, layers))
     os.close(plan["channel"])
     return supervise(program, _LIFELINE, _OWNER_FACTOR * plan["seconds"] + _OWNER_SECONDS)

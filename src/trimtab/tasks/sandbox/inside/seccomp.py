@@ -78,12 +78,19 @@ _ONLY_WHEN = {
     "sched_setparam": ((142, 118), 0, 0),
     "sched_setattr": ((314, 274), 0, 0),
 }
+# denied when an argument has one of the values
+_NEVER_WHEN = {
+    # F_SETOWN, F_SETSIG, F_SETOWN_EX and their ioctl twins: a descriptor that is ready would signal a chosen process
+    "fcntl": ((72, 25), 1, (8, 10, 15)),
+    "ioctl": ((16, 29), 1, (0x8901, 0x8902)),
+}
 _CLONE = (56, 220)
 _SENDTO = (44, 206)
 _CLONE3 = 435
 _CLONE_THREAD = 0x1_0000
 _X32_CALLS = 0x4000_0000
 
+_STEP_BYTES = 8
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _EPERM, _ENOSYS = 0x7FFF_0000, 0x0005_0000 | 1, 0x0005_0000 | 38
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
@@ -99,7 +106,8 @@ def _argument(index: int, high: bool = False) -> bytes:
 
 def _for_call(number: int, *steps: bytes) -> bytes:
     """Steps for one call; each way through them returns."""
-    return _step(_EQUAL, number, 0, len(steps)) + b"".join(steps)
+    body = b"".join(steps)
+    return _step(_EQUAL, number, 0, len(body) // _STEP_BYTES) + body
 
 
 def build_filter(machine: str, own_pid: int) -> bytes:
@@ -118,6 +126,9 @@ def build_filter(machine: str, own_pid: int) -> bytes:
     for numbers, index, value in _ONLY_WHEN.values():
         accepted = own_pid if value is None else value
         parts.append(_for_call(numbers[column], _argument(index), _step(_EQUAL, accepted, 0, 1), allow, deny))
+    for numbers, index, values in _NEVER_WHEN.values():
+        tests = [_step(_EQUAL, value, 0, 1) + deny for value in values]
+        parts.append(_for_call(numbers[column], _argument(index), *tests, allow))
     parts.append(_for_call(_CLONE[column], _argument(0), _step(_ANY_BIT, _CLONE_THREAD, 0, 1), allow, deny))
     # clone3 hides its flags behind a pointer; without it, the C library falls back to clone
     parts.append(_for_call(_CLONE3, _step(_RETURN, _ENOSYS)))

@@ -33,15 +33,27 @@ def supervise(child: int, lifeline: int, seconds: float) -> int:
         except OSError:  # before Linux 5.3; look at short intervals, as on macOS
             pass
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select(watched, [], [], max(0.0, min(interval, deadline - time.monotonic())))
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return _exit_code(status)
-        if lifeline in ready:
-            break
-    os.kill(child, signal.SIGKILL)
-    return _exit_code(os.waitpid(child, 0)[1])
+    try:
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select(watched, [], [], max(0.0, min(interval, deadline - time.monotonic())))
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return _exit_code(status)
+            if lifeline in ready:
+                break
+        os.kill(child, signal.SIGKILL)
+        return _exit_code(os.waitpid(child, 0)[1])
+    finally:
+        if sys.platform != "linux":
+            _kill_group(child)
+
+
+def _kill_group(leader: int) -> None:
+    """What is left of the program's process group; a process that left the group is not found (macOS)."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # nobody is left, which macOS reports as either
+        return
 
 
 def _exit_code(status: int) -> int:
