@@ -23,7 +23,7 @@ from trimtab.tasks.sandbox import Program, Sandbox, SandboxError
 from trimtab.traces import Problem, Verdict
 
 _EXTRACT_SECONDS = 10
-_EXIT_SECONDS = 1.0
+_EXIT_SECONDS = 3.0
 _SIGNAL_BASE = 128
 
 logger = logging.getLogger(__name__)

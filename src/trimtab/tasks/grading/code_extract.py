@@ -6,7 +6,8 @@ import symtable
 import textwrap
 
 THINK_END = "</think>"
-_FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*\2[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_MARKS = ("`", "~")
+_SHORTEST_FENCE = 3
 _PYTHON = ("", "py", "python", "python3")
 
 
@@ -24,26 +25,44 @@ def extract_program(response: str, entry_point: str, preamble: str) -> str:
         NoProgramError: no code, a syntax error, or the entry point is not defined.
     """
     tail = response.rpartition(THINK_END)[2]
-    found = _FENCE.findall(tail)
-    blocks = [_outdent(code, len(indent)) for indent, _, language, code in found if language.lower() in _PYTHON]
-    fenced = bool(blocks)
-    blocks = blocks or [tail]
-    whole = [block for block in blocks if _error(block) is None]
-    defining = [block for block in whole if _defines(block, entry_point)]
-    if defining:
-        return defining[-1]
-    continued = _continue(preamble, blocks[-1]) if preamble else None
+    blocks = [code for language, code in _fenced_blocks(tail) if language.lower() in _PYTHON]
+    last = blocks[-1] if blocks else tail
+    for block in reversed(blocks or [tail]):
+        if _error(block) is None and _defines(block, entry_point):
+            return block
+    continued = _continue(preamble, last) if preamble else None
     if continued is not None and _defines(continued, entry_point):
         return continued
-    if not fenced and (not whole or not tail.strip()) and not re.search(rf"^def {entry_point}\b", tail, re.MULTILINE):
+    error = _error(last)
+    prose = not blocks and error is not None and not re.search(rf"^def {entry_point}\b", tail, re.MULTILINE)
+    if prose or not tail.strip():
         raise NoProgramError("no code found")
-    error = _error(blocks[-1])
     raise NoProgramError(f"does not define {entry_point}" if error is None else f"syntax error: {error}")
 
 
-def _outdent(code: str, width: int) -> str:
-    """A block without the indentation of its fence, which stands in a list; not by ``dedent``, which empties blank lines."""
-    return re.sub(rf"^[ \t]{{1,{width}}}", "", code, flags=re.MULTILINE) if width else code
+def _fenced_blocks(text: str) -> list[tuple[str, str]]:
+    """Every fenced block as (language, code), in order; one that is never closed runs to the end.
+
+    Line by line: a regular expression would take a time that grows with the square of a hostile line.
+    """
+    found: list[tuple[str, list[str]]] = []
+    fence, indent = "", 0
+    for line in text.split("\n"):
+        bare = line.strip()
+        marks = bare[: len(bare) - len(bare.lstrip(bare[0]))] if bare[:1] in _MARKS else ""
+        if fence and bare == marks and marks.startswith(fence):
+            fence = ""
+        elif fence:
+            found[-1][1].append(_without_indent(line, indent))
+        elif len(marks) >= _SHORTEST_FENCE and marks[0] not in bare[len(marks) :]:
+            fence, indent = marks, len(line) - len(line.lstrip())
+            found.append((bare[len(marks) :].strip().partition(" ")[0], []))
+    return [(language, "\n".join(lines).rstrip("\n") + "\n") for language, lines in found]
+
+
+def _without_indent(line: str, width: int) -> str:
+    """A line without its fence's own indentation, which stands in a list."""
+    return line[min(width, len(line) - len(line.lstrip())) :]
 
 
 def _error(source: str) -> str | None:

@@ -241,6 +241,11 @@ def test_answers_are_judged_in_order_and_one_bad_one_costs_only_itself(grader: C
     assert Verdict.UNSCORED not in verdicts
 
 
+@pytest.mark.parametrize("response", ["f = " + "-" * 300_000 + "1", "f = " + "1+" * 100_000 + "1", "(" * 100_000])
+def test_an_answer_that_overruns_the_parser_is_incorrect(grader: CodeGrader, response: str) -> None:
+    assert judge(grader, MBPP, f"```\n{response}\n```").verdict is Verdict.INCORRECT
+
+
 def test_nothing_to_judge() -> None:
     assert CodeGrader().judge([]) == []
 

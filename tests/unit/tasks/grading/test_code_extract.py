@@ -1,5 +1,7 @@
 """Finding the program in a response."""
 
+import time
+
 import pytest
 
 from trimtab.tasks.grading.code_extract import NoProgramError, extract_program
@@ -98,6 +100,24 @@ def test_other_ways_to_define_it(code: str) -> None:
     assert extract_program(fenced(code), "f", "") == code
 
 
-def test_a_long_response_is_read_quickly() -> None:
-    noise = "Let me think about ``` and ~~~ again.\n" * 25_000
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "Let me think about ``` and ~~~ again.\n" * 25_000,
+        "`" * 10**6 + "\n" + "`" * 10**6 + "\n",
+        "```" + "a" * 10**6 + "\n```\n",
+    ],
+)
+def test_a_long_response_is_read_quickly(noise: str) -> None:
+    start = time.process_time()
     assert extract_program(noise + fenced(GOOD), "f", "") == GOOD
+    assert time.process_time() - start < 5
+
+
+def test_a_longer_fence_holds_a_shorter_one() -> None:
+    code = 'def f(x):\n    """\n    ```\n    f(1)\n    ```\n    """\n    return x\n'
+    assert extract_program(f"````python\n{code}````\n", "f", "") == code
+
+
+def test_inline_fences_are_no_blocks() -> None:
+    assert extract_program("```def f``` is defined so:\n" + fenced(GOOD), "f", "") == GOOD
