@@ -138,7 +138,8 @@ def test_a_value_that_the_class_refuses_names_the_file(tmp_path: Path) -> None:
     write_arrow(
         path,
         pa.Table.from_arrays(
-            [pa.array([value], f.type) for value, f in zip(["a", "b", "c", "dev", "", 0], schema, strict=True)], schema=schema
+            [pa.array([value], f.type) for value, f in zip(["a", "b", "c", "dev", "", 0, "exact", [], ""], schema, strict=True)],
+            schema=schema,
         ),
     )
     with pytest.raises(StoreError, match=r"a\.parquet.*'dev' is not a valid Split"):

@@ -98,7 +98,7 @@ def _run(tests: SuiteJob, program: str, remote: RemoteProgram, place: _Place) ->
 
 
 class _MissingError(Exception):
-    """The program does not define its entry point."""
+    """The program does not define its entry point, or a class that the tests build their arguments with."""
 
 
 def _parse(source: str) -> ast.Module:
@@ -109,9 +109,8 @@ def _parse(source: str) -> ast.Module:
 
 
 def _execute(tree: ast.Module, namespace: dict[str, object]) -> None:
-    exec(
-        compile(tree, _TESTS, "exec", dont_inherit=True, optimize=0), namespace
-    )  # asserts stay, however this interpreter was started
+    # optimize=0: asserts stay, however this interpreter was started
+    exec(compile(tree, _TESTS, "exec", dont_inherit=True, optimize=0), namespace)
 
 
 def _provide(namespace: dict[str, object], trees: list[ast.Module], defined: list[str], remote: RemoteProgram) -> None:
@@ -128,6 +127,8 @@ def _provide(namespace: dict[str, object], trees: list[ast.Module], defined: lis
             namespace[name] = importlib.import_module(name)
         elif name[0].isupper() and name in defined:
             namespace[name] = remote.function(name)
+        elif name[0].isupper():
+            raise _MissingError(f"does not define {name}, which the tests use")
 
 
 def _binds(node: ast.AST) -> list[str]:

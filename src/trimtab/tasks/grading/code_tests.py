@@ -1,13 +1,8 @@
 """What a code problem's answer is tested with: the JSON in ``Problem.tests``."""
 
-import ast
-import builtins
-from collections.abc import Sequence
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from trimtab.errors import InputError
 
 
 class Suite(BaseModel):
@@ -50,35 +45,3 @@ class CodeTests(BaseModel):
     entry_point: str = Field(pattern=r"^[^\W\d]\w*$")
     preamble: str = ""
     suites: tuple[Suite, ...] = Field(min_length=1)
-
-
-def entry_point_of(asserts: Sequence[str], code: str = "") -> str:
-    """The function that MBPP's asserts test: the one called in all of them that is no builtin.
-
-    Args:
-        asserts: the test list.
-        code: the benchmark's reference solution; where it is given, the function must be one that it defines.
-
-    Raises:
-        InputError: no function, or more than one, is called in every assert.
-
-    Example:
-        >>> entry_point_of(["assert set(similar((1, 2), (2, 3))) == set((2,))"])
-        'similar'
-    """
-    called = [_called(text) - set(dir(builtins)) for text in asserts]
-    common = set.intersection(*called) if called else set()
-    if code:
-        common &= {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
-    if len(common) != 1:
-        found = ", ".join(sorted(common)) or "none"
-        raise InputError(f"the asserts should call one function in common, found {found}; give entry_point in the file")
-    return common.pop()
-
-
-def _called(text: str) -> set[str]:
-    try:
-        tree = ast.parse(text)
-    except SyntaxError as error:
-        raise InputError(f"the assert {text!r} is no Python: {error}") from error
-    return {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}

@@ -274,3 +274,14 @@ def test_the_processor_time_is_a_time_out(grader: CodeGrader) -> None:
 def test_the_sandbox_is_not_probed_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program.Program, "__init__", lambda *_: pytest.fail("started"))
     CodeGrader()
+
+
+def test_a_program_without_the_class_that_the_tests_use_is_incorrect() -> None:
+    tests = CodeTests(entry_point="longest", suites=(Suite(name="base", asserts=("assert longest([Pair(1, 2)], 1) == 1",)),))
+    problem = Problem("p", "q", "", Split.TEST, kind=AnswerKind.CODE, tests=tests.model_dump_json())
+    bare = "```python\ndef longest(pairs, n):\n    return 1\n```"
+    pair = "class Pair:\n    def __init__(self, a, b):\n        self.a, self.b = a, b\n\n"
+    whole = bare.replace("def", f"{pair}def", 1)
+    missing, found = CodeGrader().judge([(problem, bare), (problem, whole)])
+    assert (missing.verdict, found.verdict) == (Verdict.INCORRECT, Verdict.CORRECT)
+    assert "does not define Pair, which the tests use" in missing.reason

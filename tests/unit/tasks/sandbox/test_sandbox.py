@@ -128,6 +128,15 @@ def test_how_a_program_ended(sandbox: Sandbox, ending: str, code: int) -> None:
         assert running.exit_code(20) == code
 
 
+def _runs(process: int) -> bool:
+    """Whether a process still runs; a zombie, which only waits for init to read its status, does not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")
+
+
 def test_a_killed_owner_leaves_nothing(tmp_path: Path) -> None:
     script = tmp_path / "owner.py"
     script.write_text(
@@ -148,9 +157,9 @@ def test_a_killed_owner_leaves_nothing(tmp_path: Path) -> None:
     owner.wait()
     owner.stdout.close()
     deadline = time.monotonic() + 20
-    while Path(f"/proc/{started}").exists() and time.monotonic() < deadline:
+    while _runs(started) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not Path(f"/proc/{started}").exists()
+    assert not _runs(started)
 
 
 DAEMON = """
@@ -212,6 +221,31 @@ def test_what_is_not_stopped_is_said() -> None:
         "seccomp",
     )
     assert module._gaps(layers) == []
+
+
+def refusing(*names: str):
+    """A probe that some backends fail."""
+
+    def probe(backend: str) -> tuple[str, ...]:
+        if backend in names:
+            raise SandboxError(f"no {backend} here")
+        return ()
+
+    return probe
+
+
+def test_the_first_backend_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+    for count in range(3):
+        monkeypatch.setattr(module, "_probe", refusing(*BACKENDS[:count]))
+        chosen.append(module._first_that_works.__wrapped__())
+    assert chosen == list(BACKENDS)
+
+
+def test_no_backend_at_all_is_one_error_with_each_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_probe", refusing(*BACKENDS))
+    with pytest.raises(SandboxError, match="bwrap: no bwrap here; namespaces: no namespaces here; limits: no limits here"):
+        module._first_that_works.__wrapped__()
 
 
 def test_describe_names_the_layers(sandbox: Sandbox) -> None:
