@@ -233,6 +233,6 @@ def artifact_run(
 DEMO = RunConfig(
     task=TaskSettings(source="testbed", find=500, tune=400, test=1000),
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=104, batch_tokens=72_000),
-    tune=TuneSettings(operators=("steer", "suppress-and-steer"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=200),
+    tune=TuneSettings(operators=("steer", "suppress-and-steer"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=120),
 )
 """The demo: the whole line on the bundled reasoner. Fixed before its test split was opened."""
