@@ -27,9 +27,10 @@ from trimtab.report import (
     write_report,
 )
 from trimtab.store import ModelRecord, openings, read_json, write_table
+from trimtab.tasks.sandbox import Sandbox
 from trimtab.tasks.settings import TESTBED
 from trimtab.testbed.sources import FailureSource, failure_sources
-from trimtab.traces import Split
+from trimtab.traces import AnswerKind, Split
 
 POSITIVE_CONTROL = (
     "This is a positive control: the bundled model's failures were taught by its training text. It shows that trimtab finds and "
@@ -75,9 +76,16 @@ def write_run_report(line: Line) -> None:
 
 
 def _caveats(line: Line, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float) -> tuple[str, ...]:
-    """What has to stand beside the verdict: that the testbed is a control, and the verdict without problems that leak."""
+    """What has to stand beside the verdict: that the testbed is a control, how programs were run, and what leaks."""
     if line.config.task.source == TESTBED:
         return (POSITIVE_CONTROL,)
+    programs = any(problem.kind is AnswerKind.CODE for problem in line.problems(line.config.evaluation.split))
+    confined = (f"Programs of the answers run behind these layers on this machine: {Sandbox().describe()}.",) if programs else ()
+    return confined + _leaks(line, base, arm, alpha)
+
+
+def _leaks(line: Line, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float) -> tuple[str, ...]:
+    """The verdict without the problems that also stand in an earlier split."""
     shared: dict = read_json(line.directory.problems.with_suffix(".json"))["splits"]["near_duplicates"]  # type: ignore[index,assignment,call-overload]
     leaking = {pair["id"] for pair in shared["pairs"] if pair["split"] == line.config.evaluation.split}
     if not leaking:

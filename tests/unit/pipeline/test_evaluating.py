@@ -179,6 +179,7 @@ def test_every_kind_of_answer_runs_from_a_file_to_the_report(
     assert all(row.minimum_detectable_gain is None or row.minimum_detectable_gain > 0 for row in report.arms)
     reasons = {row.reason for row in _outcomes(path)["unsteered"]}
     assert all(reasons)
+    assert [claim.startswith("Programs of the answers run behind") for claim in report.claims] == [True] * (kind == "code")
 
 
 def test_the_verdict_is_given_without_problems_that_leak(local_run: Callable[..., RunConfig], tmp_path: Path) -> None:

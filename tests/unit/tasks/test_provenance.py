@@ -2,10 +2,7 @@
 
 from dataclasses import replace
 
-import pytest
-
-from trimtab.errors import InputError
-from trimtab.tasks.provenance import Origin, Provenance, digest_of_problems, refuse_changed
+from trimtab.tasks.provenance import Origin, Provenance, digest_of_problems
 from trimtab.traces import Problem, Split
 
 PROBLEM = Problem("p", "What is 2 + 2?", "4", Split.FIND)
@@ -27,15 +24,8 @@ def test_the_digest_names_the_problems_and_not_their_order() -> None:
     assert digest_of_problems([PROBLEM]) != digest
 
 
-def _provenance(problem: Problem, revision: str) -> dict[str, object]:
-    origin = Origin("openai/gsm8k", "main", "test", revision, rows=1)
-    return Provenance("gsm8k", (origin,), digest_of_problems([problem]), {"why": 1}).to_json()
-
-
-def test_another_commit_with_the_same_problems_is_accepted() -> None:
-    refuse_changed(_provenance(PROBLEM, "aaa"), _provenance(PROBLEM, "bbb"), "resume")
-
-
-def test_other_problems_are_refused_and_the_commits_named() -> None:
-    with pytest.raises(InputError, match=r"resume: .*openai/gsm8k@test@aaa@1 -> openai/gsm8k@test@bbb@1; digest: .* -> .*; pin"):
-        refuse_changed(_provenance(PROBLEM, "aaa"), _provenance(OTHER, "bbb"), "resume")
+def test_what_is_recorded_with_the_problems() -> None:
+    origin = Origin("openai/gsm8k", "main", "test", "aaa", rows=1)
+    recorded = Provenance("gsm8k", (origin,), "d1", {"why": 1}).to_json()
+    assert recorded["digest"] == "d1"
+    assert recorded["origins"] == [{"where": "openai/gsm8k", "config": "main", "split": "test", "revision": "aaa", "rows": 1}]
