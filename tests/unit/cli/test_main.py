@@ -182,7 +182,8 @@ def test_ctrl_c_exits_with_130(cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ctrl_c_in_a_real_process() -> None:
     code = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 import click
 from trimtab.cli import main as module
 @click.command("show")
