@@ -51,7 +51,7 @@ def same(one: object, other: object) -> bool:
     if isinstance(one, list | tuple | deque):
         return len(one) == len(other) and all(map(same, one, other))  # type: ignore[arg-type]
     if isinstance(one, dict):
-        return list(map(repr, one)) == list(map(repr, other)) and all(map(same, one.values(), other.values()))  # type: ignore[call-overload, attr-defined]
+        return same(list(one), list(other)) and same(list(one.values()), list(other.values()))  # type: ignore[attr-defined]
     return one == other and (not isinstance(one, float) or math.copysign(1, one) == math.copysign(1, other))  # type: ignore[arg-type]
 
 
