@@ -5,9 +5,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+import expert_oracle
 from trimtab.gate import ALWAYS, Gate
 from trimtab.model import find_ffn, identify
 from trimtab.steering import PositionScope, Steering
@@ -53,7 +55,24 @@ def naive_steering(model: PreTrainedModel, steering: Steering, coefficient: Sequ
 
         return hook
 
-    handles = [down.register_forward_pre_hook(hook_of(layer)) for layer, down in enumerate(find_ffn(model).down)]
+    def experts_hook_of(layer: int):
+        def edited(visit: expert_oracle.Visit) -> Tensor:
+            row, position = divmod(visit.token, steered.shape[1])
+            after = visit.activation.clone()
+            for k in range(len(steering)):
+                expert, within = divmod(int(steering.index[k]), expert_oracle.D_EXPERT)
+                if (steering.layer[k], expert) == (layer, visit.expert) and steered[row, position]:
+                    a = visit.activation[within].item()
+                    after[within] = a + coefficient[row] * (float(steering.dgain[k]) * a + float(steering.shift[k]))
+            return after
+
+        return lambda experts, args, _: expert_oracle.output(experts, args, edited)
+
+    layout = find_ffn(model)
+    if layout.mixture:
+        handles = [module.register_forward_hook(experts_hook_of(layer)) for layer, module in enumerate(layout.modules)]
+    else:
+        handles = [down.register_forward_pre_hook(hook_of(layer)) for layer, down in enumerate(layout.down)]
     try:
         yield
     finally:
@@ -61,20 +80,28 @@ def naive_steering(model: PreTrainedModel, steering: Steering, coefficient: Sequ
             handle.remove()
 
 
-def naive_probability(model: PreTrainedModel, gate: Gate, prompt: Sequence[int]) -> float:
-    """p(fail) of one prompt alone, without padding, from recorded activations and the gate's own numpy formula."""
-    seen: dict[int, Tensor] = {}
-    handles = [
-        down.register_forward_pre_hook(lambda _, args, layer=layer: seen.update({layer: args[0][0, -1]}))
-        for layer, down in enumerate(find_ffn(model).down)
-    ]
+def every_activation(model: PreTrainedModel, ids: Sequence[int]) -> NDArray[np.float64]:
+    """Every activation of one sequence run alone, ``[token, layer, d_ff]``; NaN in experts that a token is not routed to."""
+    seen: list[Tensor] = []
+    layout = find_ffn(model)
+
+    def keep(module, args):
+        seen.append(expert_oracle.side_by_side(module, args) if layout.mixture else args[0].flatten(0, -2))
+
+    handles = [module.register_forward_pre_hook(keep) for module in layout.modules]
     try:
-        whole_logits(model, torch.tensor([list(prompt)]))
+        whole_logits(model, torch.tensor([list(ids)]))
     finally:
         for handle in handles:
             handle.remove()
-    features = [seen[layer][index].item() for layer, index in zip(gate.layer.tolist(), gate.index.tolist(), strict=True)]
-    return float(gate.probability(np.array([features], np.float32))[0])
+    return torch.stack(seen, 1).double().numpy()
+
+
+def naive_probability(model: PreTrainedModel, gate: Gate, prompt: Sequence[int]) -> float:
+    """p(fail) of one prompt alone, without padding, from recorded activations and the gate's own numpy formula."""
+    last = every_activation(model, prompt)[-1]
+    features = np.nan_to_num(last[gate.layer, gate.index].astype(np.float32))  # no activation adds nothing
+    return float(gate.probability(features[None])[0])
 
 
 def prompts(lengths: Sequence[int], side: str = "left", extra: int = 0, seed: int = 1) -> tuple[Tensor, Tensor]:

@@ -3,50 +3,65 @@
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
+    AutoConfig,
+    AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
-FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
 N_LAYERS, D_MODEL, D_FF, VOCABULARY = 3, 32, 48, 97
+N_EXPERTS, TOP_K = 4, 2
+WINDOW = 4
+"""Sliding window of the families that have one in some layers: shorter than the tests' prompts, so that it matters."""
 
-_CLASSES = {
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-    "llama": (LlamaConfig, LlamaForCausalLM),
-    "mistral": (MistralConfig, MistralForCausalLM),
+_OWN_SETTINGS: dict[str, dict[str, object]] = {
+    "qwen2": {},
+    "qwen3": {},
+    "llama": {},
+    "mistral": {},
+    "gemma2": {
+        "sliding_window": WINDOW,
+        "query_pre_attn_scalar": 8,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 9.0,
+    },
+    "gemma3_text": {
+        "sliding_window": WINDOW,
+        "query_pre_attn_scalar": 8,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "phi3": {},
+    "olmo2": {},
+    "gpt2": {"n_inner": D_FF},
+    "gpt_neox": {},
+    "qwen3_moe": {"num_experts": N_EXPERTS, "moe_intermediate_size": D_FF // N_EXPERTS, "num_experts_per_tok": TOP_K},
+    "mixtral": {"num_local_experts": N_EXPERTS, "intermediate_size": D_FF // N_EXPERTS, "num_experts_per_tok": TOP_K},
 }
+FAMILIES = tuple(_OWN_SETTINGS)
+MIXTURES = ("qwen3_moe", "mixtral")
 
 
-def tiny(family: str, seed: int = 0, tied: bool = False) -> PreTrainedModel:
+def tiny(family: str, seed: int = 0, tied: bool = False, **changes: object) -> PreTrainedModel:
     """A float32 model in eval mode; weights large enough that any change shows in the logits."""
-    config_class, model_class = _CLASSES[family]
-    config = config_class(
-        vocab_size=VOCABULARY,
-        hidden_size=D_MODEL,
-        intermediate_size=D_FF,
-        num_hidden_layers=N_LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-        tie_word_embeddings=tied,
-        bos_token_id=1,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
+    settings: dict[str, object] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": D_MODEL,
+        "intermediate_size": D_FF,
+        "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.2,
+        "tie_word_embeddings": tied,
+        "bos_token_id": 1,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+    }
+    config = AutoConfig.for_model(family, **{**settings, **_OWN_SETTINGS[family], **changes})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model_class(config).to(torch.float32).eval().requires_grad_(False)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False)
 
 
 def word_tokenizer(words: int = VOCABULARY, **special: str) -> PreTrainedTokenizerFast:

@@ -1,5 +1,6 @@
 """Mergeable moments of activations: all that any criterion reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 
-TokenScope = Literal["all", "response", "last-prompt"]
+TokenScope = Literal["all", "response", "prompt", "last-prompt"]
 MOMENTS = ("sum", "magnitude", "square")
 
 
@@ -17,19 +18,49 @@ class Moments:
     """Sums over the tokens of each trace.
 
     ``sum = sum_t a_tj``, ``magnitude = sum_t |a_tj|``, ``square = sum_t a_tj^2``, each float32 ``[trace, layer, d_ff]`` or None
-    when it was not recorded; ``count`` int64 ``[trace]`` is the number of tokens.
+    when it was not recorded. A token has no activation in an expert that it is not routed to, and so adds nothing there.
+
+    Args:
+        count: number of tokens, int64 ``[trace]``; for a mixture of experts those routed to each expert, int64
+            ``[trace, layer, expert]``, with d_ff the experts' neurons side by side.
+        tokens: for a mixture of experts the number of all tokens, int64 ``[trace]``; None for a dense model, where it is
+            ``count``.
+
+    Raises:
+        InputError: arrays of different traces, or experts that do not divide d_ff.
     """
 
     count: NDArray[np.int64]
     sum: NDArray[np.float32] | None = None
     magnitude: NDArray[np.float32] | None = None
     square: NDArray[np.float32] | None = None
+    tokens: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         for name in MOMENTS:
             array = getattr(self, name)
             if array is not None and len(array) != len(self.count):
                 raise InputError(f"moments of {len(array)} traces with counts of {len(self.count)}")
+            if (
+                array is not None
+                and self.is_mixture
+                and (array.shape[1] != self.count.shape[1] or array.shape[2] % self.n_experts)
+            ):
+                raise InputError(f"moments of [layer, d_ff] {list(array.shape[1:])} with counts of {list(self.count.shape[1:])}")
+        if self.is_mixture != (self.tokens is not None):
+            raise InputError(
+                "moments of experts need `tokens`, the number of tokens of each trace, and dense ones must not have it"
+            )
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether they are of experts, so that a trace may have no token at a neuron."""
+        return self.count.ndim == 3
+
+    @property
+    def n_experts(self) -> int:
+        """Experts of a layer, 1 for a dense model."""
+        return self.count.shape[2] if self.is_mixture else 1
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of the same traces over the tokens of both; token ranges must not overlap."""
@@ -44,23 +75,48 @@ class Moments:
             add(self.sum, other.sum),
             add(self.magnitude, other.magnitude),
             add(self.square, other.square),
+            None if self.tokens is None or other.tokens is None else self.tokens + other.tokens,
         )
 
+    def take(self, rows: Sequence[int]) -> "Moments":
+        """Moments of some of the traces, in the given order."""
+        chosen = np.asarray(rows, np.int64)
+        arrays = {name: None if (array := getattr(self, name)) is None else array[chosen] for name in MOMENTS}
+        return Moments(self.count[chosen], **arrays, tokens=None if self.tokens is None else self.tokens[chosen])
+
     def mean(self) -> NDArray[np.float32]:
-        """``m1 = sum / count`` per trace."""
+        """``m1 = sum / count`` per trace; NaN exactly where none of the trace's tokens is routed to the neuron's expert."""
         return self._per_token(self.sum, "sum")
 
     def mean_magnitude(self) -> NDArray[np.float32]:
-        """``mabs = magnitude / count`` per trace."""
+        """``mabs = magnitude / count`` per trace; NaN as in :meth:`mean`."""
         return self._per_token(self.magnitude, "magnitude")
 
     def rms(self) -> NDArray[np.float32]:
-        """``sqrt(square / count)`` per trace."""
+        """``sqrt(square / count)`` per trace; NaN as in :meth:`mean`."""
         return np.sqrt(self._per_token(self.square, "square"))
 
+    def mean_of_all_tokens(self) -> NDArray[np.float32]:
+        """``sum / number of tokens`` per trace, never NaN: what a gate reads. A token is 0 in experts it is not routed to."""
+        return self._recorded(self.sum, "sum") / self._some(self.count if self.tokens is None else self.tokens)
+
     def _per_token(self, array: NDArray[np.float32] | None, name: str) -> NDArray[np.float32]:
+        recorded = self._recorded(array, name)
+        if self.tokens is None:
+            return recorded / self._some(self.count)
+        self._some(self.tokens)
+        count = self.count[..., None].astype(np.float32)
+        by_expert = recorded.reshape(*self.count.shape, -1)
+        mean = np.divide(by_expert, count, out=np.full_like(by_expert, np.nan), where=count > 0)
+        return mean.reshape(recorded.shape)
+
+    def _recorded(self, array: NDArray[np.float32] | None, name: str) -> NDArray[np.float32]:
         if array is None:
             raise InputError(f"moment {name!r} was not recorded; record again with it in `moments`")
-        if (self.count == 0).any():
-            raise InputError(f"{int((self.count == 0).sum())} traces have no token in this scope and so no mean")
-        return array / self.count[:, None, None].astype(np.float32)
+        return array
+
+    def _some(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The number of tokens as a divisor, ``[trace, 1, 1]``."""
+        if (tokens == 0).any():
+            raise InputError(f"{int((tokens == 0).sum())} traces have no token in this scope and so no mean")
+        return tokens[:, None, None].astype(np.float32)

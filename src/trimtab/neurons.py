@@ -19,7 +19,11 @@ class ModelIdentity:
     """What has to agree between a model and an artifact made for it.
 
     ``fingerprint`` is a hash of the weights (see :func:`trimtab.model.identity.identify`); ``d_ff`` is the width of the down
-    projection's input.
+    projection's input. A mixture of experts is one wide FFN whose experts' neurons stand side by side,
+    ``index = expert * d_expert + i``; a dense model has one expert.
+
+    Raises:
+        InputError: the experts do not divide d_ff.
     """
 
     name: str
@@ -30,10 +34,33 @@ class ModelIdentity:
     d_model: int
     d_ff: int
     vocab_size: int
+    n_experts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.n_experts < 1 or self.d_ff % self.n_experts:
+            raise InputError(
+                f"{self.d_ff} neurons a layer are not {self.n_experts} experts of one width; one must divide the other"
+            )
+
+    @property
+    def d_expert(self) -> int:
+        """Neurons of one expert; of the whole layer in a dense model."""
+        return self.d_ff // self.n_experts
 
     @property
     def n_neurons(self) -> int:
         return self.n_layers * self.d_ff
+
+    def address(self, layer: int, index: int) -> str:
+        """A neuron in words, for people; with experts the index counts within the expert.
+
+        Example:
+            >>> ModelIdentity("m", None, "mixtral", "f", 2, 4, d_ff=16, vocab_size=9, n_experts=2).address(1, 11)
+            'layer   1  expert   1  index      3'
+        """
+        expert, within = divmod(index, self.d_expert)
+        place = f"layer {layer:>3}" + (f"  expert {expert:>3}" if self.n_experts > 1 else "")
+        return f"{place}  index {within:>6}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,8 +113,77 @@ class NeuronSet:
         """The k best neurons; raises InputError when there are fewer."""
         if not 0 < k <= len(self):
             raise InputError(f"asked for the top {k} of a set of {len(self)} neurons; k must lie between 1 and {len(self)}")
+        return self.take(np.arange(k))
+
+    def take(self, rows: NDArray[np.int64]) -> "NeuronSet":
+        """Some of the neurons, in the given order of their positions in the set."""
         columns = (self.layer, self.index, self.score, self.good, self.bad)
-        return NeuronSet(*(column[:k] for column in columns), self.criterion, self.model, self.facts)  # type: ignore[arg-type]
+        return NeuronSet(*(column[rows] for column in columns), self.criterion, self.model, self.facts)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeuronList:
+    """Neurons that somebody else selected, in their order: addresses and at most a difference each, without the class means.
+
+    Reading what the list does not hold raises, so an operator that needs it cannot steer by a number that nobody measured.
+
+    Args:
+        layer, index: int64 ``[neuron]``.
+        criterion: what selected them, as far as that is known.
+        model: the model that the list was made for.
+        weight: float32 ``[neuron]``, the difference ``good - bad``; None where the list holds addresses only.
+        facts: provenance.
+
+    Raises:
+        InputError: lengths differ, an address lies outside the model, or a neuron appears twice.
+
+    Example:
+        >>> model = ModelIdentity("m", None, "qwen3", "f", n_layers=2, d_model=4, d_ff=8, vocab_size=9)
+        >>> NeuronList(np.array([0, 1]), np.array([3, 3]), "a friend's", model).good
+        Traceback (most recent call last):
+        trimtab.errors.InputError: ...
+    """
+
+    layer: NDArray[np.int64]
+    index: NDArray[np.int64]
+    criterion: str
+    model: ModelIdentity
+    weight: NDArray[np.float32] | None = None
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_addresses(self.layer, self.index, self.model)
+        if self.weight is not None and len(self.weight) != len(self.layer):
+            raise InputError(f"a list of {len(self.layer)} neurons has {len(self.weight)} weights; give one each, or none")
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    @property
+    def delta(self) -> NDArray[np.float32]:
+        """``good - bad``, as the list gives it."""
+        if self.weight is None:
+            raise self._lacks(
+                "no differences, so no constant can be made of it: use an operator with a factor, scale or suppress"
+            )
+        return self.weight
+
+    @property
+    def good(self) -> NDArray[np.float32]:
+        """Raises InputError: the class means are not known."""
+        raise self._lacks("no class means: use steer, scale or suppress, or record and rank the model's own traces")
+
+    bad = good
+
+    def top(self, k: int) -> "NeuronList":
+        """The first k neurons; raises InputError when there are fewer."""
+        if not 0 < k <= len(self):
+            raise InputError(f"asked for the first {k} of a list of {len(self)} neurons; k must lie between 1 and {len(self)}")
+        weight = None if self.weight is None else self.weight[:k]
+        return NeuronList(self.layer[:k], self.index[:k], self.criterion, self.model, weight, self.facts)
+
+    def _lacks(self, what: str) -> InputError:
+        return InputError(f"the list of neurons ({self.criterion}) holds {what}")
 
 
 def check_addresses(layer: NDArray[np.int64], index: NDArray[np.int64], model: ModelIdentity) -> None:

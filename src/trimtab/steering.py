@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
-from trimtab.gate import ALWAYS, Gate
-from trimtab.neurons import ModelIdentity, NeuronSet, check_addresses
+from trimtab.gate import ALWAYS, AnyGate
+from trimtab.neurons import ModelIdentity, NeuronList, NeuronSet, check_addresses
 from trimtab.operators import Operator, steer
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Steering:
     shift: NDArray[np.float32]
     strength: float
     scope: PositionScope
-    gate: Gate
+    gate: AnyGate
     model: ModelIdentity
     facts: dict[str, object] = field(default_factory=dict)
 
@@ -53,15 +53,15 @@ class Steering:
         if not len(self.layer) == len(self.index) == len(self.dgain) == len(self.shift):
             raise InputError("a steering needs one layer, index, dgain and shift per neuron")
         check_addresses(self.layer, self.index, self.model)
-        if self.gate.kind == "logistic":
+        if self.gate.reads:
             check_addresses(self.gate.layer, self.gate.index, self.model)
         if not (np.isfinite(self.dgain).all() and np.isfinite(self.shift).all() and np.isfinite(self.strength)):
             raise InputError("a steering needs finite dgain, shift and strength; NaN or infinity was given")
         if self.scope not in get_args(PositionScope):
             raise InputError(f"unknown scope {self.scope!r}; accepted: {', '.join(get_args(PositionScope))}")
-        if self.gate.kind == "logistic" and self.scope != "generated":
+        if self.gate.reads and self.scope != "generated":
             raise InputError(
-                f"a logistic gate decides after the prompt was read, so it cannot steer scope {self.scope!r}; "
+                f"this {self.gate.kind} gate decides after the prompt was read, so it cannot steer scope {self.scope!r}; "
                 "use scope 'generated', or gate 'always'"
             )
 
@@ -72,32 +72,34 @@ class Steering:
     def digest(self) -> str:
         """A hash of all that decides what this steering does to a forward."""
         summary = hashlib.blake2b(digest_size=16)
-        arrays = (self.layer, self.index, self.dgain, self.shift, self.gate.layer, self.gate.index, self.gate.weight)
-        for array in arrays:
+        for array in (self.layer, self.index, self.dgain, self.shift, *self.gate.arrays.values()):
             summary.update(array.tobytes())
-        gate = (self.gate.kind, self.gate.mode, float(self.gate.bias), float(self.gate.threshold))
-        summary.update(repr((float(self.strength), self.scope, *gate, self.model.fingerprint)).encode())
+        summary.update(repr((float(self.strength), self.scope, *self.gate.settings, self.model.fingerprint)).encode())
         return summary.hexdigest()
 
     @classmethod
     def of(
         cls,
-        neurons: NeuronSet,
+        neurons: NeuronSet | NeuronList,
         strength: float,
         scope: PositionScope = "generated",
-        gate: Gate = ALWAYS,
+        gate: AnyGate = ALWAYS,
         facts: dict[str, object] | None = None,
         operator: Operator = steer,
     ) -> "Steering":
-        """What an operator does to these neurons; by default AdaRAS's, a constant of ``good - bad`` each."""
-        dgain, shift = operator(neurons)
+        """What an operator does to these neurons; by default AdaRAS's, a constant of ``good - bad`` each.
+
+        Raises:
+            InputError: the operator reads what a :class:`trimtab.neurons.NeuronList` does not hold.
+        """
+        dgain, shift = operator(neurons)  # type: ignore[arg-type]  # a list refuses what a set has and it has not
         return cls(neurons.layer, neurons.index, dgain, shift, strength, scope, gate, neurons.model, facts or {})
 
     def with_strength(self, strength: float) -> "Steering":
         """The same map at another strength."""
         return replace(self, strength=strength)
 
-    def with_gate(self, gate: Gate) -> "Steering":
+    def with_gate(self, gate: AnyGate) -> "Steering":
         """The same map behind another gate."""
         return replace(self, gate=gate)
 

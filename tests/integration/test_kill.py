@@ -1,4 +1,4 @@
-"""kill -9 during ``sample`` and during ``record``, then resume: the same bytes as an undisturbed run."""
+"""kill -9 during ``sample``, ``record`` and both in one, then resume: the same bytes as an undisturbed run."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import torch
 
 from tiny_testbed import open_tiny_testbed, settings, some_problems, tree_bytes
 from trimtab.model import OpenModel
-from trimtab.recording import RecordingSettings, record_traces
+from trimtab.recording import RecordingSettings, StreamedParts, record_traces
 from trimtab.sampling import sample_traces
 
 PROBLEMS = some_problems(12)
@@ -33,8 +33,9 @@ test_kill.work(verb, opened, folder)
 
 
 def work(verb: str, opened: OpenModel, folder: Path) -> None:
-    """The verb into its folder below ``folder``; ``record`` needs the traces that ``sample`` left there."""
-    traces = sample_traces(opened, PROBLEMS, SAMPLING, folder / "sample")
+    """The verb into its folder below ``folder``; ``record`` needs the traces of ``sample``, ``streamed`` makes both."""
+    moments = StreamedParts(opened, RECORDING, folder / "streamed") if verb == "streamed" else None
+    traces = sample_traces(opened, PROBLEMS, SAMPLING, folder / "sample", moments=moments)
     if verb == "record":
         record_traces(opened, [trace for trace in traces if len(trace.response_ids) > 1], RECORDING, folder / "record")
 
@@ -54,7 +55,7 @@ def _start(verb: str, model: Path, folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", CHILD, verb, str(model), str(folder)], env=environment)
 
 
-@pytest.mark.parametrize("verb", ["sample", "record"])
+@pytest.mark.parametrize("verb", ["sample", "record", "streamed"])
 @pytest.mark.usefixtures("one_thread")
 def test_kill_9_and_resume_end_with_the_same_bytes(tmp_path: Path, verb: str) -> None:
     opened = open_tiny_testbed(tmp_path / "model")

@@ -51,16 +51,19 @@ def generate(
     loaded = rebind(loaded, opened.identity) if force_model else loaded
     settings = SamplingSettings(n=1, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     request = Request("prompt/0", render_prompt(opened.tokenizer, prompt), seed)
+    output = Output(as_json, quiet)
+    if unknown := request.prompt_ids.count(opened.tokenizer.unk_token_id):
+        output.note(f"this model's tokenizer does not know {unknown} of {len(request.prompt_ids)} tokens of the prompt")
     steered = generate_batch(opened, [request], settings, loaded, gate)[0]  # type: ignore[arg-type]
     result: dict[str, object] = {
         "p_fail": steered.p_fail,
-        "threshold": loaded.gate.threshold if loaded.gate.kind == "logistic" else None,
+        "threshold": loaded.gate.threshold if loaded.gate.reads else None,
         "steered": opened.tokenizer.decode(list(steered.response_ids), skip_special_tokens=True),
     }
     if side_by_side:
         bare = generate_batch(opened, [request], settings)[0]
         result["unsteered"] = opened.tokenizer.decode(list(bare.response_ids), skip_special_tokens=True)
-    Output(as_json, quiet).data(result, _text(result, gate))
+    output.data(result, _text(result, gate))
 
 
 def _text(result: dict[str, object], gate: str) -> str:

@@ -20,16 +20,30 @@ STAGE_HELP = {
     "gate": "Fit the gate that predicts failure from the question alone.",
     "tune": "Choose criterion, K and strength on the tune split.",
     "evaluate": "Open the test split: every arm on the same problems.",
+    "experiments": "Run the experiments of the configuration.",
     "report": "Write report.html and report.json.",
+}
+EXPERIMENT_HELP = {
+    "ablate": "What is each part of the method worth? Parts left out one at a time, and other criteria.",
+    "sweep": "How do K, strength, threshold, scope and layers matter? On the tune split; the test split stays closed.",
+    "transfer": "Do neurons and gate of one domain help on another, and those of hard problems on easy ones?",
+    "causal": "Does the model need the neurons? Suppress them, as many others, amplify them.",
+    "domains": "Which neurons serve one domain alone? Suppress each domain's and watch all domains.",
+    "stability": "Would other problems have found the same neurons? Halves, bootstrap, sizes, permuted labels.",
+    "transfer-model": "Carry the neurons to a fine-tuned or another model.",
+    "monitor": "Warn while the model writes, and see what steering does to everything else.",
+    "analyse": "What the neurons are: layers, ratios, probes, vocabulary, drift, top tokens.",
 }
 COMMANDS = {
     "demo": ("trimtab.cli.demo", "demo", "Run the whole line on the bundled reasoner."),
     "run": ("trimtab.cli.run", "run_command", "Run the whole line from a configuration."),
     "generate": ("trimtab.cli.generate", "generate", "Generate with a steering, side by side with the bare model."),
     "show": ("trimtab.cli.show", "show", "Print a steering artifact."),
+    "import": ("trimtab.cli.import_neurons", "import_command", "Make an artifact of a list of neurons that others found."),
     "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
     "tasks": ("trimtab.cli.tasks", "tasks", "List the benchmarks, show their prompts, look for leaks between splits."),
     **{stage: ("trimtab.cli.stages", f"{stage}_command", text) for stage, text in STAGE_HELP.items()},
+    **{name: ("trimtab.cli.experiments", f"{name.replace('-', '_')}_command", text) for name, text in EXPERIMENT_HELP.items()},
     "evaluate": ("trimtab.cli.evaluate", "evaluate_command", STAGE_HELP["evaluate"]),
     "compare": ("trimtab.cli.compare", "compare", "Compare one arm of two runs, problem by problem."),
 }
@@ -65,6 +79,7 @@ def main() -> None:
     if "--quiet" in sys.argv or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("huggingface_hub").propagate = False  # it prints by itself; twice is once too often
     try:
         trimtab.main(prog_name="trimtab", standalone_mode=False)
     except TrimtabError as error:

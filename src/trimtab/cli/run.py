@@ -52,4 +52,6 @@ def show_result(out: Path, until: Stage, output: Output) -> None:
         output.data(report.model_dump(mode="json"), "")
         return
     output.verdict(report)
-    output.note(f"report: {out / 'report.html'}    artifact: {out / 'steering'}")
+    # the artifact of an evaluated one is where it was
+    made = f"    artifact: {out / 'steering'}" if (out / "steering").exists() else ""
+    output.note(f"report: {out / 'report.html'}{made}")

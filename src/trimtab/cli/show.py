@@ -18,11 +18,11 @@ def show(steering: str, as_json: bool, quiet: bool) -> None:
     loaded = Steering.from_pretrained(steering)
     facts = describe(loaded)
     top = [
-        f"  layer {layer:>3}  index {index:>6}  dgain {dgain:+.4f}  shift {shift:+.4f}"
+        f"  {loaded.model.address(layer, index)}  dgain {dgain:+.4f}  shift {shift:+.4f}"
         for layer, index, dgain, shift in zip(*(c[:20].tolist() for c in _columns(loaded)), strict=True)
     ]
     lines = [f"{name:<16}{value}" for name, value in facts.items() if name != "facts"]
-    Output(as_json, quiet).data(facts, "\n".join([*lines, "strongest neurons (at unit strength):", *top]))
+    Output(as_json, quiet).data(facts, "\n".join([*lines, f"first {len(top)} neurons (at unit strength):", *top]))
 
 
 def describe(steering: Steering) -> dict[str, object]:
@@ -36,11 +36,13 @@ def describe(steering: Steering) -> dict[str, object]:
         "neurons": len(steering),
         "share": len(steering) / steering.model.n_neurons,
         "layers": dict(zip(layers.tolist(), counts.tolist(), strict=True)),
+        "criterion": steering.facts.get("criterion", "not recorded"),
+        "operator": steering.facts.get("operator", "not recorded"),
         "strength": steering.strength,
         "scope": steering.scope,
-        "gate": gate.kind
-        if gate.kind != "logistic"
-        else f"logistic, {len(gate.layer)} features, fires at p(fail) >= {gate.threshold:.3f}",
+        "gate": f"{gate.label}, {len(gate.layer)} features, fires at p(fail) >= {gate.threshold:.3f}"
+        if gate.reads
+        else gate.label,
         "facts": {**steering.facts, "model": asdict(steering.model)},
     }
 

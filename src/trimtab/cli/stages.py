@@ -5,14 +5,19 @@ from pathlib import Path
 import click
 
 from trimtab.cli.main import STAGE_HELP
+from trimtab.cli.options import output_options
 from trimtab.cli.output import Output
 from trimtab.pipeline import STAGES, Stage, load_config, run_one
 from trimtab.pipeline.summaries import stage_summary
 from trimtab.store import RunDirectory
 
 
+def _help(stage: Stage) -> str:
+    return f"{STAGE_HELP[stage]}\n\nRUN is a run directory; with --config it is made if it is not there."
+
+
 def _command(stage: Stage) -> click.Command:
-    @click.command(stage, help=f"{STAGE_HELP[stage]}\n\nRUN is a run directory; with --config it is made if it is not there.")
+    @click.command(stage, help=_help(stage))
     @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
     @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="run.toml of a new run.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -23,15 +28,26 @@ def _command(stage: Stage) -> click.Command:
     return command
 
 
-def stage_command(run: Path, stage: Stage, config: Path | None, output: Output) -> None:
-    """Run one stage, of a new run where a configuration is given, and print its figures."""
+def stage_command(run: Path, stage: Stage, config: Path | None, output: Output, record: bool = False) -> None:
+    """Run one stage, of a new run where a configuration is given, and print its figures; ``record`` as in :func:`run_one`."""
     if config is not None:
         RunDirectory.create(run, load_config(config).model_dump(mode="json"), resume=True).close()
-    run_one(run, stage, output.progress)
+    run_one(run, stage, output.progress, record)
     summary = stage_summary(run, stage)
     output.data(summary, "\n".join(f"{name:<24}  {value}" for name, value in summary.items()))
 
 
-problems_command, sample_command, grade_command, contrast_command, record_command = map(_command, STAGES[:5])
+@click.command("sample", help=_help("sample"))
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="run.toml of a new run.")
+@click.option("--record", is_flag=True, help="Record in the same forwards, so that `record` needs no second pass.")
+@output_options
+def sample_command(run: Path, config: Path | None, record: bool, as_json: bool, quiet: bool) -> None:
+    """The verb ``sample``, the only one that can do the work of another."""
+    stage_command(run, "sample", config, Output(as_json, quiet), record)
+
+
+problems_command, grade_command, contrast_command, record_command = map(_command, (STAGES[0], *STAGES[2:5]))
 rank_command, gate_command, tune_command = map(_command, STAGES[5:8])
+experiments_command = _command("experiments")
 report_command = _command("report")

@@ -27,8 +27,11 @@ def evaluate_arm(
     prompt: Prompt = CHAT,
     checker: StepChecker | None = None,
     progress: Progress = silent,
+    label: str = "",
 ) -> list[Outcome]:
     """Outcomes of one arm in the order of the problems and their samples; parts already on disk are kept.
+
+    ``label`` names the arm for the person who waits, where its own name is not made for people.
 
     Raises:
         ConfigError: the folder holds parts of another arm or plan.
@@ -40,7 +43,7 @@ def evaluate_arm(
     parts.ensure_plan(plan)
     missing = parts.missing()
     done = len(requests) - sum(len(plan.parts[part]) for part in missing)
-    with progress(f"evaluate {arm.name}", len(requests), done) as advance:
+    with progress(label or f"evaluate {arm.name}", len(requests), done) as advance:
         for part in missing:
             batch = [requests[i] for i in plan.parts[part]]
             generations = generate_batch(opened, batch, settings, arm.steering, arm.gate)

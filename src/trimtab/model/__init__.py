@@ -3,6 +3,7 @@
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.attach import Attachment, attach
 from trimtab.model.doctor import Diagnosis, LayerFinding, examine, prove
+from trimtab.model.hook_points import hook_neurons, watch_neurons
 from trimtab.model.identity import check_identity, identify, rebind, tokenizer_fingerprint
 from trimtab.model.opening import OpenModel, open_model
 from trimtab.model.weights import down_weights
@@ -18,9 +19,11 @@ __all__ = [
     "down_weights",
     "examine",
     "find_ffn",
+    "hook_neurons",
     "identify",
     "open_model",
     "prove",
     "rebind",
     "tokenizer_fingerprint",
+    "watch_neurons",
 ]

@@ -10,44 +10,82 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trimtab.errors import ModelError
+from trimtab.model.experts import experts_shape
 from trimtab.model.probes import prove
 
 
 @dataclass(frozen=True, slots=True)
 class FfnLayout:
-    """The down projections of a model: their inputs are the neurons.
+    """The down projections of a model: their inputs are the neurons. Read and change them through :func:`hook_neurons`.
 
     Args:
         family: ``config.model_type``.
         base: the decoder stack without the language-model head; its output has ``last_hidden_state``.
-        down: one down projection per layer, in layer order.
-        d_ff: width of a down projection's input.
+        modules: one per layer, in layer order: the down projection, or with ``mixture`` the module that holds all experts.
+        d_ff: width of a down projection's input; of all experts of a layer side by side.
         d_model: width of its output.
         found_by: ``adapter`` (the table below) or ``search`` (found by shape, then proved).
+        n_experts: experts of a layer, 1 for a dense model.
+        mixture: whether the model is a mixture of experts, see :mod:`trimtab.model.experts`.
     """
 
     family: str
     base: nn.Module
-    down: tuple[nn.Module, ...]
+    modules: tuple[nn.Module, ...]
     d_ff: int
     d_model: int
     found_by: Literal["adapter", "search"]
+    n_experts: int = 1
+    mixture: bool = False
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.modules)
+
+    @property
+    def down(self) -> tuple[nn.Module, ...]:
+        """The down projection of each layer of a dense model; raises ModelError for a mixture of experts, which has none."""
+        if self.mixture:
+            raise ModelError(
+                f"model type {self.family!r} is a mixture of experts, on which this does not work; use a dense model"
+            )
+        return self.modules
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyPaths:
-    """Attribute paths: the decoder stack from the model, the blocks from the stack, the down projection from a block."""
+    """Attribute paths: the decoder stack from the model, the blocks from the stack, the neurons' module from a block.
+
+    ``ffn`` leads to the down projection, or with ``mixture`` to the module that holds all experts.
+    """
 
     base: str
     blocks: str
-    down: str
+    ffn: str
+    mixture: bool = False
 
 
-_LLAMA_LIKE = FamilyPaths(base="model", blocks="layers", down="mlp.down_proj")
+_LLAMA_LIKE = FamilyPaths(base="model", blocks="layers", ffn="mlp.down_proj")
+_MIXTURE = FamilyPaths(base="model", blocks="layers", ffn="mlp.experts", mixture=True)
 FAMILIES: Mapping[str, FamilyPaths] = MappingProxyType(
-    {"qwen2": _LLAMA_LIKE, "qwen3": _LLAMA_LIKE, "llama": _LLAMA_LIKE, "mistral": _LLAMA_LIKE}
+    {
+        "qwen2": _LLAMA_LIKE,
+        "qwen3": _LLAMA_LIKE,
+        "llama": _LLAMA_LIKE,
+        "mistral": _LLAMA_LIKE,
+        "gemma2": _LLAMA_LIKE,
+        "gemma3_text": _LLAMA_LIKE,
+        "gemma3": FamilyPaths(base="model.language_model", blocks="layers", ffn="mlp.down_proj"),  # with its vision tower
+        "phi3": _LLAMA_LIKE,
+        "olmo2": _LLAMA_LIKE,
+        "gpt2": FamilyPaths(base="transformer", blocks="h", ffn="mlp.c_proj"),
+        "gpt_neox": FamilyPaths(base="gpt_neox", blocks="layers", ffn="mlp.dense_4h_to_h"),
+        "qwen3_moe": _MIXTURE,
+        "mixtral": _MIXTURE,
+    }
 )
 
+_OPEN_IT = "Open the model with AutoModelForCausalLM"
 _WIDTH_NAMES = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size")
 _EXPERT_NAMES = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
@@ -59,7 +97,8 @@ def find_ffn(model: PreTrainedModel) -> FfnLayout:
     if :func:`trimtab.model.doctor.prove` shows that every hook fires and changes the logits (one short forward a layer).
 
     Raises:
-        ModelError: not a causal language model, a mixture of experts, or no unambiguous down projection in some block.
+        ModelError: not a causal language model, a mixture of experts that the table lacks or that has dense layers too, or no
+            unambiguous down projection in some block.
 
     Example:
         >>> layout = find_ffn(model)
@@ -74,10 +113,10 @@ def find_ffn(model: PreTrainedModel) -> FfnLayout:
     config = model.config.get_text_config()
     if model.config.is_encoder_decoder or model.get_output_embeddings() is None:
         raise ModelError(f"{type(model).__name__} is not a decoder with a language-model head; open it with AutoModelForCausalLM")
-    _refuse_experts(config)
     paths = FAMILIES.get(model.config.model_type)
     if paths is not None:
         return _from_table(model, config, paths)
+    _refuse_experts(config)
     layout = _search(model, config)
     prove(model, layout)
     return layout
@@ -98,21 +137,32 @@ def _refuse_experts(config: PretrainedConfig) -> None:
     for name in _EXPERT_NAMES:
         if getattr(config, name, None):
             raise ModelError(
-                f"model type {config.model_type!r} is a mixture of experts ({name} = {getattr(config, name)}), whose neurons "
-                "live inside the experts; trimtab steers dense FFN blocks only so far. Use a dense model"
+                f"model type {config.model_type!r} is a mixture of experts ({name} = {getattr(config, name)}) that trimtab does "
+                f"not know; known: {', '.join(name for name, paths in FAMILIES.items() if paths.mixture)}, and dense models"
             )
 
 
 def _from_table(model: PreTrainedModel, config: PretrainedConfig, paths: FamilyPaths) -> FfnLayout:
+    family = model.config.model_type
     try:
         base = model.get_submodule(paths.base)
-        down = tuple(block.get_submodule(paths.down) for block in base.get_submodule(paths.blocks).children())
+        ffn = tuple(block.get_submodule(paths.ffn) for block in base.get_submodule(paths.blocks).children())
     except AttributeError as error:
         raise ModelError(
-            f"{type(model).__name__} says it is of family {config.model_type!r}, but {error}; "
-            f"expected {paths.base}.{paths.blocks}.<layer>.{paths.down}. Open the model with AutoModelForCausalLM"
+            f"{type(model).__name__} says it is of family {family!r}, but {error}; "
+            f"expected {paths.base}.{paths.blocks}.<layer>.{paths.ffn}. "
+            + ("Models with dense layers among sparse ones cannot be steered" if paths.mixture else _OPEN_IT)
         ) from error
-    return FfnLayout(config.model_type, base, down, _ffn_width(config), config.hidden_size, "adapter")
+    if not paths.mixture:
+        return FfnLayout(family, base, ffn, _ffn_width(config), config.hidden_size, "adapter")
+    shapes = {experts_shape(experts) for experts in ffn}
+    if len(shapes) != 1:
+        raise ModelError(
+            f"the layers of this {family!r} differ in their experts: {sorted(shapes)}; trimtab needs one shape for all"
+        )
+    shape = shapes.pop()
+    d_ff = shape.n_experts * shape.d_expert
+    return FfnLayout(family, base, ffn, d_ff, shape.d_model, "adapter", shape.n_experts, mixture=True)
 
 
 def _ffn_width(config: PretrainedConfig) -> int:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.errors import InputError, ModelError
-from trimtab.gate import ALWAYS, NEVER, Gate
+from trimtab.gate import ALWAYS, NEVER, AnyGate
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.forwards import Forward, ForwardReader, Positions, place
+from trimtab.model.gate_reading import GateReading, begin_reading
 from trimtab.model.guard import guarded_generate
+from trimtab.model.hook_points import hook_neurons
 from trimtab.model.identity import check_identity, identify
 from trimtab.model.plan import LayerPlan, plan_layers
 from trimtab.neurons import ModelIdentity
@@ -45,7 +47,7 @@ def attach(
     ``generate`` works greedy, sampling, with beams, several return sequences, static caches and ``torch.compile`` (compiled
     graphs are dropped on entering and leaving, because they do not see hooks come and go). Assisted decoding, chunked prefill,
     packed sequences and a second attachment are refused. Scoring a response in one forward, or generating without a cache, needs
-    ``prompt_lengths``; a logistic gate then reads the prompts in an extra unsteered forward, at twice the cost.
+    ``prompt_lengths``; a gate that reads then reads the prompts in an extra unsteered forward, at twice the cost.
 
     Args:
         strength: overrides the steering's; a tensor gives each row of the batch its own, float32 ``[batch]``.
@@ -73,7 +75,7 @@ def attach(
         steering.model, identity or identify(model, model.name_or_path or "the model", None, layout=layout), force=force_model
     )
     chosen = {"auto": steering.gate, "on": ALWAYS, "off": NEVER}[gate]
-    plans = plan_layers(steering, chosen if chosen.kind == "logistic" else None, layout.down)
+    plans = plan_layers(steering, chosen if chosen.reads else None, layout)
     lengths = None if prompt_lengths is None else torch.as_tensor(prompt_lengths, dtype=torch.int64)
     return Attachment(
         model,
@@ -97,7 +99,7 @@ class Attachment:
     """A steering on a model, from entering the ``with`` block to leaving it; made by :func:`attach`.
 
     Attributes:
-        probability: float32 ``[batch]``, p(fail) that a logistic gate read in the last prefill; None for any other gate.
+        probability: float32 ``[batch]``, p(fail) that the gate read in the last prefill; None for a gate that reads nothing.
         coefficient: float32 ``[batch]``, strength times g in force; None before it is known.
         calls: per steered layer, the number of forwards in which its hook steered.
     """
@@ -107,7 +109,7 @@ class Attachment:
         model: PreTrainedModel,
         layout: FfnLayout,
         plans: Mapping[int, LayerPlan],
-        gate: Gate,
+        gate: AnyGate,
         scope: PositionScope,
         strength: Tensor,
         prompt_lengths: Tensor | None,
@@ -121,8 +123,7 @@ class Attachment:
         self._reading_prompt = False
         self._shape = (0, 0)
         self._weight: Tensor | None = None
-        self._prompt_end: Tensor | None = None
-        self._score: Tensor | None = None
+        self._reading: GateReading | None = None
         self._fired: set[int] = set()
         self.probability: Tensor | None = None
         self.coefficient: Tensor | None = None
@@ -143,9 +144,8 @@ class Attachment:
             after: Callable[..., None] = torch.compiler.disable(self._after_forward)  # type: ignore[assignment]
             stack.callback(base.register_forward_pre_hook(before, with_kwargs=True).remove)
             stack.callback(base.register_forward_hook(after).remove)
-            for layer in self._plans:
-                handle = self._layout.down[layer].register_forward_pre_hook(partial(self._before_down, layer))
-                stack.callback(handle.remove)
+            for layer, plan in self._plans.items():
+                stack.callback(hook_neurons(self._layout, layer, partial(self._edit, layer), plan.chosen).remove)
             self._undo = stack.pop_all()
         return self
 
@@ -180,7 +180,7 @@ class Attachment:
         self._fired.clear()
         if self._reading_prompt:
             return
-        self._weight = self._prompt_end = self._score = None
+        self._weight = self._reading = None
         forward = self._reader.read(args, kwargs)
         positions = place(forward, self._scope, self._prompt_lengths)
         self._shape = (forward.batch, forward.length)
@@ -198,12 +198,11 @@ class Attachment:
     ) -> None:
         """A new batch: fix its coefficient now, or let the gate read the prompts."""
         self.probability = self.coefficient = None
-        if self._gate.kind != "logistic":
+        if not self._gate.reads:
             self.coefficient = self._constant_coefficient(forward)
             return
         self._strength_of(forward.batch)
-        self._score = torch.zeros(forward.batch, device=forward.device)
-        self._prompt_end = positions.prompt_end
+        self._reading = begin_reading(self._gate, forward, positions, self._prompt_lengths)
         if positions.steered is not None:
             # generated tokens are in this very forward, and the gate's last layer comes after the first steered one
             arguments = self._reader.arguments(args, kwargs) | {"past_key_values": None, "use_cache": False}
@@ -214,13 +213,13 @@ class Attachment:
             finally:
                 self._reading_prompt = False
             self._fired.clear()
-            self._prompt_end = None
+            self._reading = None
 
     def _go_on(self, forward: Forward) -> None:
         """A decode forward: the coefficient of the prefill has to fit it."""
         if self.coefficient is not None and len(self.coefficient) == forward.batch:
             return
-        if self._gate.kind != "logistic" and self._strength.dim() == 0:
+        if not self._gate.reads and self._strength.dim() == 0:
             self.coefficient = self._constant_coefficient(forward)
             return
         if self.coefficient is None:
@@ -243,25 +242,19 @@ class Attachment:
             )
         return self._strength.expand(batch)
 
-    def _before_down(self, layer: int, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if self._weight is None and self._prompt_end is None:
+    def _edit(self, layer: int, activation: Tensor) -> Tensor | None:
+        """What a layer's activations become; see :func:`trimtab.model.hook_points.hook_neurons`."""
+        if self._weight is None and self._reading is None:
             return None
-        activation = args[0]
-        if not activation.is_floating_point() or activation.shape[-1] != self._layout.d_ff:
-            raise ModelError(
-                f"layer {layer}: the down projection's input is {activation.dtype}, {activation.shape[-1]} wide; steering needs "
-                f"a float tensor {self._layout.d_ff} wide. Quantised activations and tensor parallelism are not supported"
-            )
         plan = self._plan_on(layer, activation.device)
-        batched = activation.reshape(*self._shape, self._layout.d_ff)  # some blocks flatten batch and seq
-        if plan.features is not None and self._prompt_end is not None:
-            assert self._score is not None
-            self._score = self._score + plan.features.score(batched, self._prompt_end).to(self._score.device)
+        batched = activation.reshape(*self._shape, activation.shape[-1])  # some blocks flatten batch and seq
+        if plan.features is not None and self._reading is not None:
+            self._reading.add(plan.features, batched)
             self._fired.add(layer)
         if plan.neurons is None or self._weight is None:
             return None
         self._fired.add(layer)
-        return (plan.neurons.steer(batched, self._weight.to(activation.device)).reshape(activation.shape), *args[1:])
+        return plan.neurons.steer(batched, self._weight.to(activation.device)).reshape(activation.shape)
 
     def _plan_on(self, layer: int, device: torch.device) -> LayerPlan:
         plan = self._plans[layer]
@@ -270,7 +263,7 @@ class Attachment:
         return plan
 
     def _after_forward(self, *_: object) -> None:
-        steering, reading = self._weight is not None, self._prompt_end is not None
+        steering, reading = self._weight is not None, self._reading is not None
         expected = {
             layer
             for layer, plan in self._plans.items()
@@ -288,9 +281,9 @@ class Attachment:
             self._decide()
 
     def _decide(self) -> None:
-        """``p = sigmoid(w . a + b)`` and the coefficient of each row, on the device throughout."""
-        assert self._score is not None
-        self.probability = torch.sigmoid(self._score + self._gate.bias)
+        """p(fail) and the coefficient of each row, on the device throughout."""
+        assert self._reading is not None
+        self.probability = torch.sigmoid(self._reading.logit())
         threshold = self._gate.threshold
         if self._gate.mode == "hard":
             g = (self.probability >= threshold).float()

@@ -73,10 +73,11 @@ class Diagnosis:
     def summary(self) -> str:
         """A few lines for a person."""
         sizes = self.identity
+        width = f"{sizes.n_experts} experts x {sizes.d_expert}" if sizes.n_experts > 1 else str(sizes.d_ff)
         gated = {True: "gated", False: "ungated", None: "gating unknown"}[self.gated]
         lines = [
             f"{sizes.name}: {self.family}, found by {self.found_by}, {gated}, {self.dtype} on {self.device}",
-            f"{sizes.n_layers} layers x {sizes.d_ff} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model}, "
+            f"{sizes.n_layers} layers x {width} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model}, "
             f"vocabulary {sizes.vocab_size:,}, embeddings {'tied' if self.tied_embeddings else 'untied'}",
         ]
         if self.shift_survives is not None:
@@ -100,7 +101,7 @@ def examine(opened: OpenModel) -> Diagnosis:
     tokens = probe_tokens(model)
     reference = probe_logits(model, tokens)
     findings = tuple(
-        _finding(layer, probe_layer(model, down, tokens, reference), layout.d_ff) for layer, down in enumerate(layout.down)
+        _finding(layer, probe_layer(model, layout, layer, tokens, reference), layout.d_ff) for layer in range(layout.n_layers)
     )
     return Diagnosis(
         identity=opened.identity,
@@ -139,6 +140,8 @@ def _has_tied_embeddings(model: PreTrainedModel) -> bool:
 
 def _is_gated(layout: FfnLayout) -> bool | None:
     """Two maps d_model -> d_ff beside the down projection (or one fused to twice the width) make a gated FFN, one an ungated."""
+    if layout.mixture:
+        return True  # experts_shape admits gated experts only
     owners = (module for module in layout.base.modules() if any(child is layout.down[0] for child in module.children()))
     owner: nn.Module | None = next(owners, None)
     shapes = [] if owner is None else [linear_shape(child) for child in owner.children()]

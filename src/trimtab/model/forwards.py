@@ -107,13 +107,28 @@ def place(forward: Forward, scope: PositionScope, prompt_lengths: Tensor | None)
             f"without a cache one forward holds prompt and generated tokens, so scope {scope!r} needs to know where each prompt "
             "ends: attach with prompt_lengths, or use the cache (use_cache=True)"
         )
-    if not _last_column_is_real(forward):
+    if not bool(_attended(forward)[:, -1].all()):
         raise ModelError(
             "the last column of a prefill is padding in some row, so the last prompt token is not where generation starts: "
             'tokenize with padding_side="left", or attach with prompt_lengths'
         )
     prompt_end = torch.full((forward.batch,), forward.length - 1, device=forward.device)
     return Positions(_column(forward, prompt_end) if scope == "last-and-generated" else None, prompt_end)
+
+
+def prompt_positions(forward: Forward, prompt_lengths: Tensor | None) -> Tensor:
+    """Which positions of a prefill hold a token of the prompt, bool ``[batch, seq]``; padding on either side holds none.
+
+    Args:
+        prompt_lengths: int64 ``[batch]``, prompt tokens per row without padding; None when the prefill holds prompts only.
+
+    Raises:
+        ModelError: an attention mask that does not show which positions are padding.
+    """
+    if prompt_lengths is None:
+        return _attended(forward)
+    real = _real_tokens(forward)
+    return real & (real.cumsum(1) <= prompt_lengths.to(forward.device).unsqueeze(1))
 
 
 def _place_known(forward: Forward, scope: PositionScope, prompt_lengths: Tensor) -> Positions:
@@ -159,18 +174,19 @@ def _real_tokens(forward: Forward) -> Tensor:
     return mask.to(forward.device).bool()
 
 
-def _last_column_is_real(forward: Forward) -> bool:
-    """Whether the last position of every row attends to itself, from a plain or a prepared mask."""
+def _attended(forward: Forward) -> Tensor:
+    """Which positions attend to themselves, as all but padding does, bool ``[batch, seq]``, from a plain or a prepared mask."""
     mask = forward.mask
     if isinstance(mask, Mapping):
-        prepared = [entry for entry in mask.values() if entry is not None]
-        return all(_last_column_is_real(forward._replace(mask=entry)) for entry in prepared)
+        prepared = [_attended(forward._replace(mask=entry)) for entry in mask.values() if entry is not None]
+        return torch.stack([_all(forward), *prepared]).all(0)
     if mask is None:
-        return True
+        return _all(forward)
     if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
         raise ModelError(
             f"cannot read an attention mask of type {type(mask).__name__}, so the end of the prompt is unknown; "
             'open the model with attn_implementation="sdpa", or attach with prompt_lengths'
         )
-    last = mask[:, -1] if mask.dim() == 2 else mask[:, 0, -1, forward.length - 1]
-    return bool((last if last.dtype == torch.bool else last > 0 if mask.dim() == 2 else last == 0).all())
+    own = mask if mask.dim() == 2 else mask[:, 0].diagonal(dim1=1, dim2=2)[:, : forward.length]
+    attended = own if own.dtype == torch.bool else own > 0 if mask.dim() == 2 else own == 0
+    return attended.to(forward.device).expand(forward.batch, -1)

@@ -17,7 +17,7 @@ from trimtab.steering import Steering
 logger = logging.getLogger(__name__)
 
 _SAMPLE = 4096
-_SIZES = ("architecture", "n_layers", "d_model", "d_ff", "vocab_size")
+_SIZES = ("architecture", "n_layers", "d_model", "d_ff", "n_experts", "vocab_size")
 
 
 def identify(model: PreTrainedModel, name: str, revision: str | None, *, layout: FfnLayout | None = None) -> ModelIdentity:
@@ -42,10 +42,11 @@ def identify(model: PreTrainedModel, name: str, revision: str | None, *, layout:
         revision=revision,
         architecture=model.config.model_type,
         fingerprint=_weight_fingerprint(model),
-        n_layers=len(layout.down),
+        n_layers=layout.n_layers,
         d_model=layout.d_model,
         d_ff=layout.d_ff,
         vocab_size=model.config.get_text_config().vocab_size,
+        n_experts=layout.n_experts,
     )
 
 

@@ -37,7 +37,7 @@ class OpenModel:
 
     @property
     def n_layers(self) -> int:
-        return len(self.layout.down)
+        return self.layout.n_layers
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
@@ -81,6 +81,7 @@ def open_model(
     model.eval().requires_grad_(False)
     if model.generation_config is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
+    _keep_soft_cap(model)
     layout = find_ffn(model)
     commit = getattr(model.config, "_commit_hash", None)  # set by transformers for hub checkpoints only
     return OpenModel(model, tokenizer, layout, identify(model, name, commit or revision, layout=layout))
@@ -140,6 +141,13 @@ def _load_model(
             f"{', ...' if len(missing) > 5 else ''}. Download the checkpoint again, or open it with its own architecture"
         )
     return model
+
+
+def _keep_soft_cap(model: PreTrainedModel) -> None:
+    """Gemma 2 caps its attention logits, which transformers' sdpa leaves out without a word and its own attention does not."""
+    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+    if capped is not None and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")
 
 
 def _load_tokenizer(source: str, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -1,13 +1,17 @@
 """The plan of an attachment: what each layer needs, as tensors on that layer's device, made once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trimtab.gate import Gate
+from trimtab.gate import AnyGate, AttentionGate
+from trimtab.model.adapters import FfnLayout
+from trimtab.model.hook_points import columns
 from trimtab.steering import Steering
 
 
@@ -16,7 +20,7 @@ class NeuronPlan:
     """The steered neurons of one layer.
 
     Args:
-        index: int64 ``[neuron]``.
+        index: int64 ``[neuron]``, where they stand in the activations that the layer's hook hands over.
         dgain: float32 ``[neuron]``, None when all are zero, so that the activations need not be read.
         shift: float32 ``[neuron]``.
     """
@@ -31,7 +35,7 @@ class NeuronPlan:
         The change is computed in float32 and added in the activation's dtype.
 
         Args:
-            activation: ``[batch, seq, d_ff]``.
+            activation: ``[batch, seq, width]``.
             weight: float32 ``[batch, seq]``, strength times gate, 0 outside the scope.
         """
         change = self.shift
@@ -42,29 +46,48 @@ class NeuronPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeaturePlan:
-    """The gate's features in one layer: ``index`` int64 and ``weight`` float32, both ``[feature]``."""
+    """The gate's features in one layer, each ``[feature]``.
+
+    Args:
+        index: int64, as of :class:`NeuronPlan`.
+        weight: float32, of the gate's linear map of a token: p(fail)'s logit, or the score of attention pooling.
+        column: int64, where each stands among all features of the gate.
+    """
 
     index: Tensor
     weight: Tensor
+    column: Tensor
 
     def score(self, activation: Tensor, position: Tensor) -> Tensor:
         """``w . a`` at one position per row, float32 ``[batch]``; carries no gradient.
 
         Args:
-            activation: ``[batch, seq, d_ff]``.
+            activation: ``[batch, seq, width]``.
             position: int64 ``[batch]``.
         """
         row = torch.arange(len(position), device=activation.device)
         prompt_end = activation.detach()[row, position.to(activation.device)]
         return prompt_end.index_select(-1, self.index).float() @ self.weight
 
+    def values(self, activation: Tensor) -> Tensor:
+        """The features of every position, float32 ``[batch, seq, feature]``; carries no gradient."""
+        return activation.detach().index_select(-1, self.index).float()
+
+    def scores(self, values: Tensor) -> Tensor:
+        """``w . a`` of every position, float32 ``[batch, seq]``."""
+        return values @ self.weight
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerPlan:
-    """What the hook of one layer does, on ``device``; at least one of the two."""
+    """What the hook of one layer does, on ``device``; at least one of the two.
+
+    ``chosen`` is int64 ``[neuron]``, the coordinates of the neurons of both, ascending.
+    """
 
     neurons: NeuronPlan | None
     features: FeaturePlan | None
+    chosen: Tensor
     device: torch.device
 
     def to(self, device: torch.device) -> "LayerPlan":
@@ -74,37 +97,44 @@ class LayerPlan:
             dgain = None if neurons.dgain is None else neurons.dgain.to(device)
             neurons = NeuronPlan(neurons.index.to(device), dgain, neurons.shift.to(device))
         if features is not None:
-            features = FeaturePlan(features.index.to(device), features.weight.to(device))
-        return LayerPlan(neurons, features, device)
+            features = FeaturePlan(*(part.to(device) for part in (features.index, features.weight, features.column)))
+        return LayerPlan(neurons, features, self.chosen.to(device), device)
 
 
-def plan_layers(steering: Steering, gate: Gate | None, down: tuple[nn.Module, ...]) -> dict[int, LayerPlan]:
-    """One plan per layer that is steered or read.
+def plan_layers(steering: Steering, gate: AnyGate | None, layout: FfnLayout) -> dict[int, LayerPlan]:
+    """One plan per layer that is steered or read, on that layer's device.
 
     Args:
-        gate: the logistic gate to read, None when nothing is read.
-        down: the down projections, whose devices the plans go to.
+        gate: the gate to read, None when nothing is read.
     """
     plans = {}
-    for layer, module in enumerate(down):
-        neurons = _neuron_plan(steering, np.flatnonzero(steering.layer == layer))
-        features = None if gate is None else _feature_plan(gate, np.flatnonzero(gate.layer == layer))
-        if neurons is not None or features is not None:
-            plans[layer] = LayerPlan(neurons, features, torch.device("cpu")).to(_home(module))
+    for layer, module in enumerate(layout.modules):
+        steered = np.flatnonzero(steering.layer == layer)
+        read = steered[:0] if gate is None else np.flatnonzero(gate.layer == layer)
+        indices = steering.index[steered] if gate is None else np.union1d(steering.index[steered], gate.index[read])
+        if not len(indices):
+            continue
+        chosen = torch.from_numpy(np.unique(indices))
+        place = partial(columns, layout, chosen)
+        neurons = _neuron_plan(steering, steered, place)
+        features = None if gate is None else _feature_plan(gate, read, place)
+        plans[layer] = LayerPlan(neurons, features, chosen, torch.device("cpu")).to(_home(module))
     return plans
 
 
-def _neuron_plan(steering: Steering, rows: NDArray[np.int64]) -> NeuronPlan | None:
+def _neuron_plan(steering: Steering, rows: NDArray[np.int64], place: Callable[[Tensor], Tensor]) -> NeuronPlan | None:
     if not len(rows):
         return None
     dgain, shift = (torch.tensor(column[rows], dtype=torch.float32) for column in (steering.dgain, steering.shift))
-    return NeuronPlan(torch.tensor(steering.index[rows]), dgain if dgain.any() else None, shift)
+    return NeuronPlan(place(torch.tensor(steering.index[rows])), dgain if dgain.any() else None, shift)
 
 
-def _feature_plan(gate: Gate, rows: NDArray[np.int64]) -> FeaturePlan | None:
+def _feature_plan(gate: AnyGate, rows: NDArray[np.int64], place: Callable[[Tensor], Tensor]) -> FeaturePlan | None:
     if not len(rows):
         return None
-    return FeaturePlan(torch.tensor(gate.index[rows]), torch.tensor(gate.weight[rows], dtype=torch.float32))
+    weight = gate.query if isinstance(gate, AttentionGate) else gate.weight
+    index = place(torch.tensor(gate.index[rows]))
+    return FeaturePlan(index, torch.tensor(weight[rows], dtype=torch.float32), torch.tensor(rows))
 
 
 def _home(module: nn.Module) -> torch.device:

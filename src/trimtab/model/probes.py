@@ -7,11 +7,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.errors import ModelError
+from trimtab.model.experts import each_expert, experts_shape, read_routing, recompute
 
 if TYPE_CHECKING:
     from trimtab.model.adapters import FfnLayout
 
 _PROBE_LENGTH = 8
+_MISMATCH_LIMIT = 0.05
+"""Rounding in bfloat16 stays below it; gate and up projection exchanged, or another order of experts, exceeds it by far."""
 
 
 class Probe(NamedTuple):
@@ -19,25 +22,27 @@ class Probe(NamedTuple):
 
     Args:
         fired: how often the hook ran in one forward; 1 is right.
-        activation: the input it saw, ``[..., d_ff]`` in the model's dtype, None when it never ran.
+        width: of the input it saw, of all experts side by side; None when it never ran.
+        activation: that input in the model's dtype, of experts the routed part only; None likewise.
         changes_logits: whether the disturbance reached the logits.
         restores: whether the logits came back bit for bit after the hook was removed.
+        mismatch: of experts, the relative difference between their output and what the activations make of it; else 0.
     """
 
     fired: int
+    width: int | None
     activation: Tensor | None
     changes_logits: bool
     restores: bool
-
-    @property
-    def width(self) -> int | None:
-        return None if self.activation is None else self.activation.shape[-1]
+    mismatch: float = 0.0
 
     def faults(self, d_ff: int) -> list[str]:
         """What is wrong, in words; empty when the layer can be steered."""
         if self.fired != 1:
             return [f"the hook fired {self.fired} times in one forward"]
         faults = [] if self.width == d_ff else [f"the activation is {self.width} wide instead of {d_ff}"]
+        if self.mismatch > _MISMATCH_LIMIT:
+            faults.append(f"the experts' output is not what their activations give: it differs by {self.mismatch:.1%}")
         if not self.changes_logits:
             faults.append("changing the activation does not change the logits")
         if not self.restores:
@@ -56,30 +61,51 @@ def probe_logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     return model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits
 
 
-def probe_layer(model: PreTrainedModel, down: nn.Module, tokens: Tensor, reference: Tensor) -> Probe:
-    """Disturb one down projection's input by +1, look at the logits, and take the disturbance away again."""
-    seen: list[Tensor] = []
+def probe_layer(model: PreTrainedModel, layout: "FfnLayout", layer: int, tokens: Tensor, reference: Tensor) -> Probe:
+    """Disturb the input of one layer's down projection by +1, look at the logits, and take the disturbance away again."""
+    module = layout.modules[layer]
+    seen: list[_Seen] = []
 
     def disturb(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        seen.append(args[0].detach())
+        seen.append(_Seen(args[0].shape[-1], args[0].detach()))
         return (args[0] + 1, *args[1:])
 
-    handle = down.register_forward_pre_hook(disturb)
+    def disturb_experts(experts: nn.Module, args: tuple[object, ...], output: Tensor) -> Tensor:
+        routed = read_routing(experts, args)
+        activation = torch.cat([part.activation for part in each_expert(experts, routed)])
+        defined = recompute(experts, routed, lambda a: a)
+        mismatch = torch.linalg.norm((defined - output).float()) / torch.linalg.norm(output.float())
+        shape = experts_shape(experts)
+        seen.append(_Seen(shape.n_experts * shape.d_expert, activation, mismatch.item()))
+        return recompute(experts, routed, lambda a: a + 1)
+
+    handle = module.register_forward_hook(disturb_experts) if layout.mixture else module.register_forward_pre_hook(disturb)
     try:
         disturbed = probe_logits(model, tokens)
     finally:
         handle.remove()
     restored = probe_logits(model, tokens)
+    first = seen[0] if seen else _Seen(None, None)
     return Probe(
         fired=len(seen),
-        activation=seen[0] if seen else None,
+        width=first.width,
+        activation=first.activation,
         changes_logits=not torch.equal(disturbed, reference),
         restores=torch.equal(restored, reference),
+        mismatch=first.mismatch,
     )
 
 
+class _Seen(NamedTuple):
+    """What a probe's hook saw; see :class:`Probe`."""
+
+    width: int | None
+    activation: Tensor | None
+    mismatch: float = 0.0
+
+
 def prove(model: PreTrainedModel, layout: "FfnLayout") -> None:
-    """Raise ModelError unless every down projection of the layout fires once, is d_ff wide, moves the logits and restores.
+    """Raise ModelError unless the neurons of every layer are found once, are d_ff wide, move the logits and restore.
 
     Costs two forwards of eight tokens a layer.
     """
@@ -92,8 +118,8 @@ def prove(model: PreTrainedModel, layout: "FfnLayout") -> None:
     reference = probe_logits(model, tokens)
     problems = [
         f"layer {layer}: {'; '.join(faults)}"
-        for layer, down in enumerate(layout.down)
-        if (faults := probe_layer(model, down, tokens, reference).faults(layout.d_ff))
+        for layer in range(layout.n_layers)
+        if (faults := probe_layer(model, layout, layer, tokens, reference).faults(layout.d_ff))
     ]
     if problems:
         raise ModelError(

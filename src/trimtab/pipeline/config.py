@@ -3,16 +3,17 @@
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trimtab.errors import ConfigError
 from trimtab.evaluation.finetune import SftSettings
 from trimtab.evaluation.tune import TuneSettings
+from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.gate import GateMode
-from trimtab.moments import TokenScope
-from trimtab.ranking import CRITERIA
+from trimtab.moments import MOMENTS, TokenScope
+from trimtab.ranking import CRITERIA, NEEDS
 from trimtab.recording import RecordingSettings
 from trimtab.sampling import SamplingSettings
 from trimtab.steering import Steering
@@ -22,9 +23,9 @@ from trimtab.tasks.contrast import ContrastSettings
 from trimtab.tasks.problems import TaskSettings
 from trimtab.traces import Split
 
-Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "report"]
+Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "experiments", "report"]
 Rival = Literal["prompt-only", "majority", "sft-lora"]
-STAGES: tuple[Stage, ...] = ("problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "report")
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Section(BaseModel):
@@ -50,6 +51,20 @@ class TracesSettings(Section):
     verdict_column: str = ""
     quality_column: str = ""
     max_tokens: int = Field(default=0, ge=0, description="Cut longer responses; 0 keeps them whole.")
+
+
+class RecordingSection(RecordingSettings):
+    """``while_sampling`` sums the moments up in the very forwards that sample the traces, so that ranking needs no second pass.
+
+    All sampled traces are then on disk, not only those that are contrasted.
+    """
+
+    while_sampling: bool = False
+
+    @property
+    def settings(self) -> RecordingSettings:
+        """What is recorded, however that is done."""
+        return RecordingSettings(scopes=self.scopes, moments=self.moments, batch_tokens=self.batch_tokens)
 
 
 class RankingSettings(Section):
@@ -119,7 +134,7 @@ class ArtifactSettings(Section):
 
 
 class RunConfig(Section):
-    """A whole run."""
+    """A whole run. ``experiments`` names what to run after the evaluation, or is ``"all"``."""
 
     model: ModelSettings = ModelSettings()
     task: TaskSettings = TaskSettings()
@@ -127,21 +142,32 @@ class RunConfig(Section):
     traces: TracesSettings = TracesSettings()
     sampling: SamplingSettings = SamplingSettings()
     contrast: ContrastSettings = ContrastSettings()
-    recording: RecordingSettings = RecordingSettings()
+    recording: RecordingSection = RecordingSection()
     ranking: RankingSettings = RankingSettings()
     gate: GateSettings = GateSettings()
     tune: TuneSettings = TuneSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     artifact: ArtifactSettings = ArtifactSettings()
+    experiments: tuple[ExperimentName, ...] = ()
+    experiment: ExperimentSettings = ExperimentSettings()
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages of this run: with an artifact there is nothing to find."""
-        return ("problems", "evaluate", "report") if self.artifact.source else STAGES
+        if self.artifact.source:
+            return ("problems", "evaluate", "report")
+        return tuple(stage for stage in STAGES if stage != "experiments" or self.experiments)
+
+    @field_validator("experiments", mode="before")
+    @classmethod
+    def _all_experiments(cls, value: object) -> object:
+        return EXPERIMENT_NAMES if value == "all" else value
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Self:
         """Refuse what a later stage could not use: by then the traces are sampled, and another configuration is another run."""
+        if (self.artifact.source or self.traces.path) and self.experiments:
+            raise ValueError("experiments need a run that finds its own neurons; leave them out")
         if self.artifact.source and "sft-lora" in self.evaluation.rivals:
             raise ValueError(
                 "sft-lora learns from the traces of the find split, which a run on an artifact has not; leave it out"
@@ -153,8 +179,17 @@ class RunConfig(Section):
             raise ValueError(
                 f"ranking.scope {self.ranking.scope!r} is not recorded; add it to recording.scopes {self.recording.scopes}"
             )
+        if self.traces.path and self.recording.while_sampling:
+            raise ValueError("recording.while_sampling needs traces that are sampled; leave it out, or traces.path")
         if "sum" not in self.recording.moments:
             raise ValueError(f"recording.moments {self.recording.moments} lacks 'sum', which every criterion reads; add it")
+        for criterion in self.ranking.criteria:
+            missing = NEEDS[criterion] & set(MOMENTS) - set(self.recording.moments)
+            if missing:
+                raise ValueError(
+                    f"ranking.criteria names {criterion!r}, which reads the moments {sorted(missing)}; "
+                    f"add them to recording.moments {self.recording.moments}"
+                )
         if not self.tune.k or not self.tune.strengths:
             raise ValueError("tune.k and tune.strengths need at least one value each")
         imported = bool(self.traces.path)  # such a run ends with the ranking

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 
 from trimtab.model import OpenModel
@@ -18,21 +19,21 @@ BYTES_PER_MOMENT = 4
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Upper bounds: every chain is taken to run to ``max_new_tokens``.
+    """Upper bounds: every chain is taken to run to ``max_new_tokens``. Rivals are not counted.
 
     Args:
         tokens: generated tokens by stage.
         disk_bytes: of the moments, by far the largest files.
         memory_bytes: weights and the key-value cache of one batch.
-        tokens_per_second: measured on one short batch; 0 when nothing is generated.
-        seconds: tokens over that speed.
+        tokens_per_second: measured on one short batch; None when nothing is generated.
+        seconds: tokens over that speed; None when nothing is generated, for reading imported traces is not measured.
     """
 
     tokens: dict[str, int]
     disk_bytes: int
     memory_bytes: int
-    tokens_per_second: float
-    seconds: float
+    tokens_per_second: float | None
+    seconds: float | None
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -43,6 +44,10 @@ class Estimate:
         lines += [
             f"{'disk':<12}{self.disk_bytes / 1e6:>14,.1f} MB at most",
             f"{'memory':<12}{self.memory_bytes / 1e6:>14,.1f} MB for weights and one batch's cache",
+        ]
+        if self.tokens_per_second is None or self.seconds is None:
+            return "\n".join([*lines, "time is not estimated: nothing is generated, and reading imported traces is not measured"])
+        lines += [
             f"{'speed':<12}{self.tokens_per_second:>14,.0f} tokens/s, measured on one short batch",
             f"{'time':<12}{self.seconds:>14,.0f} s at most",
         ]
@@ -54,16 +59,18 @@ def estimate(config: RunConfig, until: Stage) -> Estimate:
     opened = open_configured(config.model)
     if config.traces.path:
         n_traces = sum(1 for _ in read_rows(Path(config.traces.path)))
-        return Estimate({}, _disk(config, opened, n_traces, 0), _weights(opened), 0.0, 0.0)
+        return Estimate({}, _disk(config, opened, n_traces, 0), _weights(opened), None, None)
     problems = load_problems(config.task)
     counts = {split: sum(p.split is split for p in problems) for split in Split}
     limit, arms = config.sampling.max_new_tokens, 5 + 2 * config.evaluation.random_sets
-    grid = len(config.ranking.criteria) * len(config.tune.k) * len(config.tune.strengths) + 1
+    choices = (config.ranking.criteria, config.tune.operators, config.tune.k, config.tune.strengths)
+    grid = prod(map(len, choices)) + 1
+    chains = config.evaluation.n * len(config.evaluation.seeds)
     greedy = counts[Split.FIND] + counts[Split.TUNE] if config.gate.kind == "logistic" else 0
     tokens = {
         "sample": (counts[Split.FIND] * config.sampling.n + greedy) * limit,
         "tune": min(counts[Split.TUNE], config.tune.problems) * grid * limit if until in ("tune", "evaluate", "report") else 0,
-        "evaluate": counts[Split.TEST] * arms * limit if until in ("evaluate", "report") else 0,
+        "evaluate": counts[config.evaluation.split] * arms * chains * limit if until in ("evaluate", "report") else 0,
     }
     speed = _speed(opened, problems, config.sampling)
     return Estimate(

@@ -18,7 +18,7 @@ from trimtab.neurons import NeuronSet
 from trimtab.operators import OPERATORS
 from trimtab.pipeline.config import ModelSettings, RunConfig
 from trimtab.progress import Progress, silent
-from trimtab.recording import Recording
+from trimtab.recording import Recording, StreamedRecording, is_streamed
 from trimtab.sampling import read_traces
 from trimtab.steering import Steering
 from trimtab.store import RunDirectory, load_gate, load_neurons, read_json, read_table, write_json
@@ -120,7 +120,13 @@ class Line:
 
     def recording(self, name: str) -> Recording:
         """A recording."""
-        return Recording(self._made(self.directory.activations(name), "record"))
+        folder = self._made(self.directory.activations(name), "record")
+        return StreamedRecording(folder) if is_streamed(folder) else Recording(folder)
+
+    @property
+    def records_while_sampling(self) -> bool:
+        """Whether the traces are recorded in the forwards that sample them: asked for, or begun that way."""
+        return self.config.recording.while_sampling or is_streamed(self.directory.activations(SAMPLED))
 
     def neurons(self, criterion: str) -> NeuronSet:
         """The ranked neurons of a criterion."""
@@ -173,7 +179,7 @@ class Line:
 
     def prompt_features(self, split: Split) -> NDArray[np.float32]:
         """Activations of the last prompt token of a split's problems, ``[problem, layer, d_ff]``."""
-        return self.recording(prompts_name(split)).last_prompt([problem.id for problem in self.problems(split)])
+        return self.recording(prompts_name(split)).means("last-prompt", [problem.id for problem in self.problems(split)])
 
     def p_fail(self, gate: Gate, split: Split) -> dict[str, float]:
         """The gate's probability by problem id."""

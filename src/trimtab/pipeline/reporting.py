@@ -13,6 +13,7 @@ from trimtab.evaluation.pairing import matched
 from trimtab.evaluation.summary import finite, flips, random_gains, summarise
 from trimtab.evaluation.verdict import ArmVerdict, judge
 from trimtab.gate import Gate
+from trimtab.pipeline.experimenting import experiment_results
 from trimtab.pipeline.line import SAMPLED, Line
 from trimtab.pipeline.reporting_gate import gate_report
 from trimtab.pipeline.reporting_method import arm_row, artifact_neurons, criteria_report, found_neurons, tune_report
@@ -64,6 +65,7 @@ def build_report(line: Line) -> Report:
         criteria=criteria_report(line, rows) if found else (),
         flips=_flips(line, base, arm),
         run=_run(line, found),
+        experiments=tuple(experiment_results(line)),
         examples=_examples(line, base, arm),
     )
 

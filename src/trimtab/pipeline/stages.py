@@ -1,5 +1,6 @@
 """The stages of a run: each reads what the one before left on disk and writes its own file, so each can be run alone."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -8,12 +9,16 @@ from numpy.typing import NDArray
 
 from trimtab.evaluation.tune import best_point, tune
 from trimtab.gating import assess, fit_logistic, fit_text, youden
+from trimtab.model.weights import down_weights
 from trimtab.pipeline.config import Stage
 from trimtab.pipeline.evaluating import evaluate
+from trimtab.pipeline.experimenting import run_experiments
 from trimtab.pipeline.line import SAMPLED, Line, greedy_name, prompts_name
 from trimtab.pipeline.reporting import write_run_report
-from trimtab.ranking import class_moments, rank
-from trimtab.recording import INDEX, record_prompts, record_traces
+from trimtab.ranking import NEEDS, class_moments, column_norms, labelled, rank
+from trimtab.ranking.criteria import wanda
+from trimtab.recording import INDEX, StreamedParts, choose_traces, record_prompts, record_traces
+from trimtab.report import RESULT
 from trimtab.sampling import import_traces, read_labels, sample_traces
 from trimtab.store import (
     Parts,
@@ -63,8 +68,18 @@ def sample(line: Line) -> None:
     if config.gate.kind == "logistic":
         jobs += [(greedy_name(split), split, config.sampling.greedy()) for split in (Split.FIND, Split.TUNE)]
     for name, split, settings in jobs:
-        folder = directory.traces(name)
-        sample_traces(line.opened, line.problems(split), settings, folder, prompt=config.prompt, progress=line.progress)
+        moments = None
+        if name == SAMPLED and line.records_while_sampling:
+            moments = StreamedParts(line.opened, config.recording.settings, directory.activations(SAMPLED))
+        sample_traces(
+            line.opened,
+            line.problems(split),
+            settings,
+            directory.traces(name),
+            prompt=config.prompt,
+            moments=moments,
+            progress=line.progress,
+        )
 
 
 def grade(line: Line) -> None:
@@ -90,8 +105,12 @@ def record(line: Line) -> None:
     """Record the moments of the contrast's traces and the last prompt tokens that the gate reads."""
     wanted = {row.trace_id for row in line.contrast()}
     traces = [trace for trace in line.traces(SAMPLED) if trace.id in wanted]
-    settings = line.config.recording
-    record_traces(line.opened, traces, settings, line.directory.activations(SAMPLED), progress=line.progress)
+    settings = line.config.recording.settings
+    folder = line.directory.activations(SAMPLED)
+    if line.records_while_sampling:
+        choose_traces(folder, traces)
+    else:
+        record_traces(line.opened, traces, settings, folder, progress=line.progress)
     if line.config.gate.kind == "logistic" and not line.trace_file:
         for split in (Split.FIND, Split.TUNE):
             prompts = {
@@ -104,12 +123,14 @@ def record(line: Line) -> None:
 
 def rank_neurons(line: Line) -> None:
     """Rank all neurons by every criterion asked for, from the recording alone."""
-    settings = line.config.ranking
-    labels = {row.trace_id: row for row in line.contrast()}
+    settings, rows = line.config.ranking, line.contrast()
     moments = class_moments(
-        (part, [labels[i].problem_id for i in ids], [labels[i].correct for i in ids])
-        for ids, part in line.recording(SAMPLED).stream(settings.scope)
+        labelled(line.recording(SAMPLED).stream(settings.scope), rows),
+        Counter(row.problem_id for row in rows),
+        frozenset().union(*(NEEDS[criterion] for criterion in settings.criteria)),
     )
+    if wanda.NAME in settings.criteria:
+        moments = replace(moments, column_norm=column_norms(down_weights(line.opened, range(line.opened.n_layers))))
     facts = {"contrast": read_json(line.directory.contrast.with_suffix(".json")), "scope": settings.scope}
     for criterion in settings.criteria:
         neurons = rank(moments, criterion, settings.k, line.opened.identity, facts)
@@ -166,6 +187,7 @@ STAGE_FUNCTIONS: Mapping[Stage, Callable[[Line], None]] = {
     "gate": fit_gate,
     "tune": tune_steering,
     "evaluate": evaluate,
+    "experiments": run_experiments,
     "report": write_run_report,
 }
 
@@ -174,7 +196,10 @@ def is_done(line: Line, stage: Stage) -> bool:
     """Whether a stage's last file is there; a stage of parts is asked whether it is complete, so it goes on where it was."""
     directory = line.directory
     if stage == "sample":
-        return all(Parts(directory.traces(name)).complete for name in line.trace_folders)
+        moments = [directory.activations(SAMPLED)] if line.records_while_sampling else []
+        return all(Parts(directory.traces(name)).complete for name in line.trace_folders) and all(
+            Parts(folder, ".safetensors").complete for folder in moments
+        )
     if stage == "record":
         folders = [directory.activations(name) for name in line.recordings]
         return all(Parts(folder, ".safetensors").complete and (folder / INDEX).exists() for folder in folders)
@@ -186,6 +211,7 @@ def is_done(line: Line, stage: Stage) -> bool:
         "gate": [] if line.config.gate.kind == "always" else [directory.gate],
         "tune": [directory.tune, directory.steering],
         "evaluate": [directory.outcomes],
+        "experiments": [directory.experiment(name) / RESULT for name in line.config.experiments],
         "report": [directory.report],
     }
     return all(path.exists() for path in files[stage])

@@ -7,6 +7,7 @@ from pathlib import Path
 from trimtab.evaluation.summary import summarise
 from trimtab.evaluation.tune import best_point
 from trimtab.pipeline.config import Stage, parse_config
+from trimtab.pipeline.experimenting import experiment_results
 from trimtab.pipeline.line import SAMPLED, Line
 from trimtab.store import RunDirectory, read_json
 from trimtab.traces import Split
@@ -81,6 +82,10 @@ def _evaluate(line: Line) -> dict[str, object]:
     return {name: f"{row.accuracy:.3f}, gain {row.gain:+.3f}, p {row.p:.2g}" for name, row in summarise(line.outcomes()).items()}
 
 
+def _experiments(line: Line) -> dict[str, object]:
+    return {result.name: " ".join(result.findings[:1]) for result in experiment_results(line)}
+
+
 def _report(line: Line) -> dict[str, object]:
     return {"report": str(line.directory.report), "artifact": str(line.directory.steering)}
 
@@ -95,5 +100,6 @@ _SUMMARIES = {
     "gate": _gate,
     "tune": _tune,
     "evaluate": _evaluate,
+    "experiments": _experiments,
     "report": _report,
 }

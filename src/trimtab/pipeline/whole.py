@@ -51,11 +51,19 @@ def run(
     return path
 
 
-def run_one(path: Path, stage: Stage, progress: Progress = silent) -> None:
-    """One stage of an existing run; its earlier stages must be done."""
+def run_one(path: Path, stage: Stage, progress: Progress = silent, record: bool = False) -> None:
+    """One stage of an existing run; its earlier stages must be done.
+
+    ``record`` makes ``sample`` record in the same forwards, as ``recording.while_sampling`` does. The recording says of itself
+    how it was made, so later calls need not be told.
+    """
     with RunDirectory.open(path, write=True) as directory:
         config = parse_config(dict(directory.config), str(path / "run.toml"))
         check_until(config, stage)
+        if record:
+            sections = config.model_dump(mode="json")
+            sections["recording"]["while_sampling"] = True
+            config = parse_config(sections, "--record")
         with Line(config, directory, progress) as line:
             run_stage(line, stage)
 

@@ -14,18 +14,22 @@ from trimtab.steering import Steering
 def random_like(steering: Steering, seed: int) -> Steering:
     """Draw other neurons of the same layers and give them the found map, permuted within each layer, with random signs.
 
-    Neuron i of the control lies in the layer of neuron i of the found set. A layer with fewer than ``count`` other neurons gives
-    all of those and fills up with found ones. Strength, scope and gate stay.
+    Neuron i of the control lies in the layer of neuron i of the found set, and in its expert: how often tokens are routed there
+    decides how often it acts. A layer (or expert) with fewer than ``count`` other neurons gives all of those and fills up with
+    found ones. Strength, scope and gate stay.
 
     One random set is no control: draw several seeds, and match norms with :func:`norm_matched`.
     """
     rng = np.random.default_rng(seed)
     index = np.empty_like(steering.index)
     source = np.empty_like(steering.index)
-    for layer in np.unique(steering.layer):
-        ranks = np.flatnonzero(steering.layer == layer)
+    width = steering.model.d_expert
+    expert = steering.layer * steering.model.n_experts + steering.index // width
+    for one in np.unique(expert):
+        ranks = np.flatnonzero(expert == one)
         found = steering.index[ranks]
-        others = rng.permutation(np.setdiff1d(np.arange(steering.model.d_ff), found))
+        first = found[0] - found[0] % width
+        others = rng.permutation(np.setdiff1d(np.arange(first, first + width), found))
         drawn = np.concatenate([others, rng.permutation(found)])[: len(ranks)]
         index[ranks] = rng.permutation(drawn)
         source[ranks] = rng.permutation(ranks)

@@ -1,7 +1,26 @@
 """Recording: the moments of every FFN neuron, streamed from a forward of the decoder stack."""
 
+from trimtab.recording.features import Features, batch_features, record_features
 from trimtab.recording.forward import record_batch
 from trimtab.recording.read import INDEX, Recording
 from trimtab.recording.record import RecordingSettings, record_prompts, record_traces
+from trimtab.recording.streamed import StreamedParts, StreamedRecording, choose_traces, is_streamed
+from trimtab.recording.tokens import prompt_traces, tokens_in
 
-__all__ = ["INDEX", "Recording", "RecordingSettings", "record_batch", "record_prompts", "record_traces"]
+__all__ = [
+    "INDEX",
+    "Features",
+    "Recording",
+    "RecordingSettings",
+    "StreamedParts",
+    "StreamedRecording",
+    "batch_features",
+    "choose_traces",
+    "is_streamed",
+    "prompt_traces",
+    "record_batch",
+    "record_features",
+    "record_prompts",
+    "record_traces",
+    "tokens_in",
+]

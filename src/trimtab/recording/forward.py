@@ -1,4 +1,4 @@
-"""One forward, recorded: masked sums per trace and token scope, straight from hooks on the down projections.
+"""One forward, recorded: masked sums per trace and token scope, straight from hooks on the down projections or the experts.
 
 Nothing per token is kept. A batch is right-padded and runs without an attention mask: under causal attention no real position can
 see the padding, and the sums leave it out.
@@ -6,7 +6,6 @@ see the padding, and the sums leave it out.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +14,9 @@ from torch import Tensor, nn
 
 from trimtab.errors import InputError
 from trimtab.model import OpenModel
+from trimtab.model.experts import each_expert, experts_shape, read_routing
 from trimtab.moments import MOMENTS, Moments, TokenScope
+from trimtab.recording.tokens import right_padded, span
 from trimtab.traces import Trace
 
 
@@ -25,8 +26,8 @@ def record_batch(
 ) -> dict[TokenScope, Moments]:
     """Moments of each trace over the tokens of each scope.
 
-    ``all`` is every forwarded position, ``response`` those whose input token was generated, ``last-prompt`` the last token of the
-    question. The final token of a response is never forwarded during generation, so it is not forwarded here either.
+    The scopes are those of :func:`trimtab.recording.tokens.span`. The final token of a response is never forwarded during
+    generation, so it is not forwarded here either.
 
     Args:
         traces: one batch.
@@ -38,21 +39,27 @@ def record_batch(
     """
     ids, weights = _collate(opened, traces, scopes)
     sums = _Sums(weights.to(opened.device), moments, opened.n_layers)
+    hook = sums.hook_experts if opened.layout.mixture else sums.hook
     with ExitStack() as hooks:
-        for layer, module in enumerate(opened.layout.down):
-            hooks.callback(module.register_forward_pre_hook(sums.hook(layer)).remove)
+        for layer, module in enumerate(opened.layout.modules):
+            hooks.callback(module.register_forward_pre_hook(hook(layer)).remove)
         opened.layout.base(input_ids=ids.to(opened.device), use_cache=False)
     arrays = sums.collect()
     _refuse_not_finite(arrays, traces)
-    counts = weights.sum(-1).to(torch.int64).numpy()
-    return {
-        scope: Moments(counts[:, i], **{name: np.ascontiguousarray(array[:, i]) for name, array in arrays.items()})
-        for i, scope in enumerate(scopes)
-    }
+    tokens = weights.sum(-1).to(torch.int64).numpy()
+    routed = sums.collect_counts() if opened.layout.mixture else None
+    recorded = {}
+    for i, scope in enumerate(scopes):
+        total, magnitude, square = (np.ascontiguousarray(arrays[name][:, i]) if name in arrays else None for name in MOMENTS)
+        if routed is None:
+            recorded[scope] = Moments(tokens[:, i], total, magnitude, square)
+        else:
+            recorded[scope] = Moments(np.ascontiguousarray(routed[:, i]), total, magnitude, square, tokens[:, i])
+    return recorded
 
 
 class _Sums:
-    """Collects ``weights @ a`` for each layer: float32 ``[batch, scope, d_ff]`` per moment."""
+    """Collects ``weights @ a`` for each layer: float32 ``[batch, scope, d_ff]`` per moment, and the tokens of each expert."""
 
     def __init__(self, weights: Tensor, moments: Sequence[str], n_layers: int) -> None:
         unknown = set(moments) - set(MOMENTS)
@@ -60,6 +67,7 @@ class _Sums:
             raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
         self._weights = weights
         self._layers: dict[str, list[Tensor | None]] = {name: [None] * n_layers for name in moments}
+        self._counts: list[Tensor | None] = [None] * n_layers
 
     def hook(self, layer: int):
         def accumulate(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
@@ -69,6 +77,30 @@ class _Sums:
                 layers[layer] = torch.bmm(weights, _POWERS[name](activation))
 
         return accumulate
+
+    def hook_experts(self, layer: int):
+        def accumulate(experts: nn.Module, inputs: tuple[object, ...]) -> None:
+            routed, (n_experts, d_expert, _) = read_routing(experts, inputs), experts_shape(experts)
+            weights = self._weights.to(routed.hidden.device)
+            batch, scope, seq = weights.shape
+            sums = {name: weights.new_zeros(batch, scope, n_experts, d_expert) for name in self._layers}
+            counts = weights.new_zeros(batch, scope, n_experts)
+            for expert, token, _, activation in each_expert(experts, routed):
+                # laid out by position with zeros between, so that each row is summed by itself and in the same order every time
+                here, values = weights.new_zeros(batch * seq, 1), weights.new_zeros(batch * seq, d_expert)
+                counts[:, :, expert] = torch.bmm(weights, here.index_fill_(0, token, 1.0).view(batch, seq, 1)).squeeze(-1)
+                values = values.index_copy_(0, token, activation.float()).view(batch, seq, d_expert)
+                for name, total in sums.items():
+                    total[:, :, expert] = torch.bmm(weights, _POWERS[name](values))
+            self._counts[layer] = counts
+            for name, total in sums.items():
+                self._layers[name][layer] = total.flatten(2)
+
+        return accumulate
+
+    def collect_counts(self) -> NDArray[np.int64]:
+        """Tokens routed to each expert, int64 ``[batch, scope, layer, expert]``."""
+        return torch.stack([t.cpu() for t in self._counts if t is not None], 2).to(torch.int64).numpy()
 
     def collect(self) -> dict[str, NDArray[np.float32]]:
         """Float32 ``[batch, scope, layer, d_ff]`` per moment."""
@@ -80,29 +112,13 @@ _POWERS = {"sum": lambda a: a, "magnitude": torch.abs, "square": torch.square}
 
 def _collate(opened: OpenModel, traces: Sequence[Trace], scopes: Sequence[TokenScope]) -> tuple[Tensor, Tensor]:
     """Right-padded ids ``[batch, seq]`` and 0/1 weights ``[batch, scope, seq]``."""
-    rows = [(*trace.prompt_ids, *trace.response_ids[:-1]) for trace in traces]
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), cast("int", opened.tokenizer.pad_token_id))
-    weights = torch.zeros(len(rows), len(scopes), width)
-    for row, (trace, tokens) in enumerate(zip(traces, rows, strict=True)):
-        _check_ids(opened, trace, tokens)
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        prompt = len(trace.prompt_ids)
-        spans = {"all": (0, len(tokens)), "response": (prompt, len(tokens)), "last-prompt": (max(prompt - 1, 0), prompt)}
+    ids = right_padded(opened, traces)
+    weights = torch.zeros(len(traces), len(scopes), ids.shape[1])
+    for row, trace in enumerate(traces):
         for i, scope in enumerate(scopes):
-            start, end = spans[scope]
-            if end <= start:
-                raise InputError(f"trace {trace.id} has no token in the scope {scope!r}; its response is too short to record")
+            start, end = span(trace, scope)
             weights[row, i, start:end] = 1.0
     return ids, weights
-
-
-def _check_ids(opened: OpenModel, trace: Trace, tokens: Sequence[int]) -> None:
-    if not tokens or min(tokens) < 0 or max(tokens) >= opened.identity.vocab_size:
-        raise InputError(
-            f"trace {trace.id} has token ids outside 0..{opened.identity.vocab_size - 1}: they are of another tokenizer; "
-            "import the text of the traces instead"
-        )
 
 
 def _refuse_not_finite(arrays: dict[str, NDArray[np.float32]], traces: Sequence[Trace]) -> None:

@@ -32,11 +32,15 @@ class Recording:
             if f"{scope}.count" not in tensors:
                 scopes = sorted({name.partition(".")[0] for name in tensors})
                 raise InputError(f"{self.folder} holds the scopes {', '.join(scopes)}, not {scope!r}; record again with it")
-            yield ids, Moments(tensors[f"{scope}.count"], **{name: tensors.get(f"{scope}.{name}") for name in MOMENTS})
+            arrays = {name: tensors.get(f"{scope}.{name}") for name in (*MOMENTS, "tokens")}
+            yield ids, Moments(tensors[f"{scope}.count"], **arrays)
 
-    def last_prompt(self, order: Sequence[str]) -> NDArray[np.float32]:
-        """Activations of the last prompt token, float32 ``[problem, layer, d_ff]``, in the given order of ids."""
+    def means(self, scope: TokenScope, order: Sequence[str]) -> NDArray[np.float32]:
+        """Mean activations over the tokens of a scope, float32 ``[trace, layer, d_ff]``, in the given order of ids.
+
+        As a gate reads them: a token counts as 0 in experts that it is not routed to.
+        """
         rows: dict[str, NDArray[np.float32]] = {}
-        for ids, moments in self.stream("last-prompt"):
-            rows.update(zip(ids, moments.mean(), strict=True))
+        for ids, moments in self.stream(scope):
+            rows.update(zip(ids, moments.mean_of_all_tokens(), strict=True))
         return np.stack([rows[name] for name in order])

@@ -12,6 +12,7 @@ from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.progress import Progress, silent
 from trimtab.recording.forward import record_batch
 from trimtab.recording.read import INDEX, Recording
+from trimtab.recording.tokens import prompt_traces
 from trimtab.store import Parts, make_plan, write_arrow
 from trimtab.traces import Trace
 
@@ -65,21 +66,23 @@ def record_prompts(
     prompts: dict[str, tuple[int, ...]],
     folder: Path,
     *,
+    scopes: tuple[TokenScope, ...] = ("last-prompt",),
     batch_tokens: int = 16_384,
     progress: Progress = silent,
 ) -> Recording:
-    """Record the last token of each prompt: the features of the gate. Keys are problem ids."""
-    # a trace forwards all but its final token, so a prompt alone is a trace whose response is one token that is never forwarded
-    traces = [Trace(name, name, 0, ids, (0,), "", "stop") for name, ids in prompts.items()]
-    settings = RecordingSettings(scopes=("last-prompt",), moments=("sum",), batch_tokens=batch_tokens)
-    return record_traces(opened, traces, settings, folder, progress=progress)
+    """Record what a gate reads of each prompt: its last token (``last-prompt``), the mean of its tokens (``prompt``), or both.
+
+    Keys are problem ids.
+    """
+    settings = RecordingSettings(scopes=scopes, moments=("sum",), batch_tokens=batch_tokens)
+    return record_traces(opened, prompt_traces(prompts), settings, folder, progress=progress)
 
 
 def _tensors(recorded: dict[TokenScope, Moments]) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for scope, moments in recorded.items():
         tensors[f"{scope}.count"] = moments.count
-        for name in MOMENTS:
+        for name in (*MOMENTS, "tokens"):
             array = getattr(moments, name)
             if array is not None:
                 tensors[f"{scope}.{name}"] = array

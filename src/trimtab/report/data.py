@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from trimtab.report.data_verdict import ArmRow, BreakdownReport, Section, VerdictReport
+from trimtab.results import Result
 from trimtab.store import ModelRecord, read_record
 
 FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
@@ -199,6 +200,7 @@ class Report(Section):
     criteria: tuple[CriterionRow, ...]
     flips: FlipsReport
     run: RunReport
+    experiments: tuple[Result, ...] = ()
     examples: tuple[Example, ...] = Field((), max_length=4)
 
 

@@ -1,14 +1,16 @@
 """The report as one HTML file that loads nothing from anywhere, and its JSON twin."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trimtab.errors import InputError
-from trimtab.report import notes, wording
+from trimtab.report import notes, tables, wording
 from trimtab.report.data import Report
 from trimtab.store import write_json, write_text
 
@@ -45,10 +47,11 @@ def render_html(report: Report) -> str:
     Raises:
         InputError: plotly is not installed.
     """
-    drawings, plotly_js = _draw(report)
+    drawings, experiments = _draw(report)
+    every = [*drawings, *(drawing for group in experiments.values() for drawing in group)]
     lead, figures, rest = split_sentence(report)
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -65,9 +68,8 @@ def render_html(report: Report) -> str:
             has_steps=any(row.steps_right is not None for row in report.arms),
             has_gate=any(row.firing_rate is not None for row in report.arms),
             drawings=drawings,
-            plots=[plot_json(drawing) for drawing in drawings],
-            config=CONFIG,
-            plotly_js=Markup(plotly_js),
+            experiment_drawings=experiments,
+            page=page(every),
             seconds=sorted(report.run.seconds.items(), key=lambda item: (-item[1], item[0])),
         )
     )
@@ -84,6 +86,25 @@ def split_sentence(report: Report) -> tuple[str, str, str]:
     return word, first.removeprefix(f"{word}: ") + stop.rstrip(), rest
 
 
+class Page(NamedTuple):
+    """What the script of a page needs: every figure's name and JSON, plotly's own script, and its settings."""
+
+    plots: list[tuple[str, Markup]]
+    plotly_js: Markup
+    config: dict[str, object]
+
+
+def page(drawings: "Sequence[Drawing]") -> Page:
+    """The figures of a page, as JSON that is safe within a script element.
+
+    Raises:
+        InputError: plotly is not installed.
+    """
+    with needs_plotly():
+        from plotly.offline import get_plotlyjs
+    return Page([(drawing.name, plot_json(drawing)) for drawing in drawings], Markup(get_plotlyjs()), CONFIG)
+
+
 def plot_json(drawing: "Drawing") -> Markup:
     """A figure as JSON that is safe within a script element."""
     figure = json.loads(str(drawing.figure.to_json()))
@@ -93,23 +114,29 @@ def plot_json(drawing: "Drawing") -> Markup:
     return Markup(text)
 
 
-def _draw(report: Report) -> "tuple[list[Drawing], str]":
+@contextmanager
+def needs_plotly() -> Iterator[None]:
+    """Turns a missing plotly into one clear error; what needs no figure works without it."""
     try:
-        # here, so that the terminal's table and the JSON work without plotly
-        from plotly.offline import get_plotlyjs
-
-        from trimtab.report.figures import draw
+        yield
     except ModuleNotFoundError as cause:
         if (cause.name or "").partition(".")[0] != "plotly":
             raise
         raise InputError(
             "the HTML report draws with plotly, which is not installed; run: pip install 'trimtab[report]'"
         ) from cause
-    return draw(report), get_plotlyjs()
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def _draw(report: Report) -> "tuple[list[Drawing], dict[str, list[Drawing]]]":
+    with needs_plotly():
+        from trimtab.report.figures import draw
+        from trimtab.report.figures_results import draw_results
+    return draw(report), {result.name: draw_results(result) for result in report.experiments}
+
+
+def environment() -> Environment:
+    """Templates with the words and units of every page; all text is escaped, and a missing value is an error."""
+    made = Environment(
         loader=PackageLoader("trimtab.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -117,7 +144,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(
+    made.filters.update(
         percent=wording.percent,
         points=wording.points,
         p_value=wording.p_value,
@@ -128,12 +155,14 @@ def _environment() -> Environment:
         detectable=wording.detectable,
         fixed_broken=wording.fixed_broken,
     )
-    environment.globals.update(
+    made.globals.update(
         percent_interval=wording.percent_interval,
         points_interval=wording.points_interval,
         is_random=wording.is_random,
         ordered_groups=wording.ordered_groups,
         flip_counts=wording.flip_counts,
+        columns_shown=tables.columns_shown,
+        cells_shown=tables.cells_shown,
         dash=wording.DASH,
     )
-    return environment
+    return made

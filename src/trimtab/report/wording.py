@@ -1,6 +1,7 @@
 """How a report says a number and names an arm: the same in the HTML, the figures, the SVG and the terminal."""
 
 import re
+from collections.abc import Callable
 
 from trimtab.evaluation.names import (
     ADARAS,
@@ -18,6 +19,7 @@ from trimtab.evaluation.names import (
 )
 from trimtab.report.data import FlipKind, FlipTable, Report
 from trimtab.report.data_verdict import ArmRow, ComparisonRow
+from trimtab.results import Cell, Unit
 
 MINUS = "\u2212"
 DASH = "\u2013"
@@ -129,6 +131,20 @@ def significant(number: float) -> str:
     return f"{number:#.3g}".rstrip(".").replace("-", MINUS)
 
 
+def cell(value: Cell, unit: Unit) -> str:
+    """A cell of a table in its unit; a dash where there is no value.
+
+    Example:
+        >>> cell(0.198, "points"), cell(0.66, "percent"), cell(None, "p")
+        ('+19.8', '66.0 %', '–')
+    """
+    if value is None:
+        return DASH
+    if isinstance(value, str):
+        return value
+    return _UNITS[unit](value)
+
+
 def duration(seconds: float) -> str:
     """Seconds below a minute, else minutes, else hours.
 
@@ -150,6 +166,16 @@ def tight(sentence: str) -> str:
         'p\\xa0<\\xa00.01, n\\xa0=\\xa09, 5\\xa0%'
     """
     return re.sub(r"(?<=\b[pn]) (?=[<=])|(?<=[<=]) (?=\d)|(?<=\d) (?=%)", "\u00a0", sentence)
+
+
+_UNITS: dict[Unit, Callable[[float], str]] = {
+    "text": str,
+    "count": count,
+    "percent": percent,
+    "points": points,
+    "p": p_value,
+    "number": significant,
+}
 
 
 def arm_label(report: Report, arm: str) -> str:

@@ -7,12 +7,14 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
-from trimtab.errors import ModelError
+from trimtab.errors import InputError, ModelError
 from trimtab.model import Attachment, OpenModel, attach
 from trimtab.sampling.attention import grouped_attention
 from trimtab.sampling.cache import keep_rows, new_cache
 from trimtab.sampling.draw import draw_tokens, uniforms
+from trimtab.sampling.recorder import Recorder
 from trimtab.sampling.settings import SamplingSettings
 from trimtab.steering import Steering
 
@@ -85,58 +87,85 @@ def generate_batch(
     settings: SamplingSettings,
     steering: Steering | None = None,
     gate: Literal["auto", "on", "off"] = "auto",
+    recorder: Recorder | None = None,
 ) -> list[Generation]:
     """Generate all requests as one batch, in their order.
 
     The gate reads the prefill that starts the generation, so a gated run costs one model and one pass. Each row draws from its
-    own seed.
+    own seed. A recorder reads the same forwards and changes no token.
 
     Raises:
         ModelError: a logit is NaN, or the model cannot be steered.
+        InputError: a steering and a recorder.
     """
+    if steering is not None and recorder is not None:
+        raise InputError("moments of a steered model would not be those that a ranking contrasts; record without a steering")
     context = nullcontext()
     if steering is not None:
         context = attach(opened.model, steering, gate=gate, layout=opened.layout, identity=opened.identity)
-    with context as attachment, grouped_attention(opened.model):
-        return _loop(opened, requests, settings, attachment)
+    with context as attachment, grouped_attention(opened.model), recorder or nullcontext():
+        return _loop(opened, requests, settings, attachment, recorder)
 
 
 def _loop(
-    opened: OpenModel, requests: Sequence[Request], settings: SamplingSettings, attachment: Attachment | None
+    opened: OpenModel,
+    requests: Sequence[Request],
+    settings: SamplingSettings,
+    attachment: Attachment | None,
+    recorder: Recorder | None,
 ) -> list[Generation]:
     ends = torch.tensor(end_tokens(opened), device=opened.device)
     rows = _Rows(requests, cast("int", opened.tokenizer.pad_token_id), opened.device, settings.max_new_tokens)
     cache = new_cache(opened.model.config, rows.filled + settings.max_new_tokens)
     output = torch.full((len(requests), settings.max_new_tokens), NOTHING, device=opened.device)
     probability: list[float] | None = None
+    if recorder is not None:
+        recorder.begin(rows.mask[:, : rows.filled])
+    step = 0
     for step in range(settings.max_new_tokens):
-        logits = opened.model(
-            input_ids=rows.input_ids,
-            attention_mask=rows.mask[:, : rows.filled],
-            position_ids=rows.positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        logits = _forward(opened, rows, cache)
         if step == 0 and attachment is not None and attachment.probability is not None:
             probability = attachment.probability.tolist()
         tokens = draw_tokens(logits, uniforms(rows.seeds, step), settings.temperature, settings.top_p)
         output[rows.origin, step] = tokens.masked_fill(rows.finished, NOTHING)
-        rows.finished |= torch.isin(tokens, ends)
+        ending = torch.isin(tokens, ends) & ~rows.finished
+        rows.finished |= ending
         # a NaN anywhere in a row's last hidden state makes all of its logits NaN, so one column is enough to see it
-        finished, broken = torch.stack((rows.finished.sum(), logits[:, 0].isnan().sum())).tolist()
+        counts = torch.stack((rows.finished.sum(), ending.sum(), logits[:, 0].isnan().sum()))
+        finished, new, broken = counts.tolist()
         if broken:
             raise ModelError(f"{opened.identity.name} gave NaN logits for {broken} of {len(tokens)} rows; try dtype float32")
+        if new and recorder is not None:
+            recorder.finish(_numbers(ending), step)
         if finished == len(tokens):
             break
         rows.append(tokens)
         if finished >= DROP_SHARE * len(tokens):
-            kept = (~rows.finished).nonzero().squeeze(-1)
+            kept = _numbers(~rows.finished)
             rows.keep(kept)
             keep_rows(cache, kept)
-            if attachment is not None:
-                attachment.select_rows(kept)
+            for follower in (attachment, recorder):
+                if follower is not None:
+                    follower.select_rows(kept)
+    if recorder is not None:
+        recorder.finish(_numbers(~rows.finished), step)
     return _collect(requests, output, probability, set(ends.tolist()))
+
+
+def _forward(opened: OpenModel, rows: _Rows, cache: DynamicCache) -> Tensor:
+    """Logits of each row's next token, ``[row, vocabulary]``."""
+    return opened.model(
+        input_ids=rows.input_ids,
+        attention_mask=rows.mask[:, : rows.filled],
+        position_ids=rows.positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+
+
+def _numbers(mask: Tensor) -> Tensor:
+    return mask.nonzero().squeeze(-1)
 
 
 def _collect(requests: Sequence[Request], output: Tensor, probability: list[float] | None, ends: set[int]) -> list[Generation]:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from trimtab.model import OpenModel
 from trimtab.progress import Progress, silent
+from trimtab.recording import StreamedParts
 from trimtab.sampling.draw import row_seed
 from trimtab.sampling.generate import Generation, Request, generate_batch
+from trimtab.sampling.recorder import Recorder
 from trimtab.sampling.settings import SamplingSettings
 from trimtab.store import Parts, Plan, make_plan, read_table
 from trimtab.tasks.prompts import CHAT, Prompt, render_prompt
@@ -52,11 +54,21 @@ def sample_traces(
     folder: Path,
     *,
     prompt: Prompt = CHAT,
+    moments: StreamedParts | None = None,
     progress: Progress = silent,
 ) -> list[Trace]:
     """Sample ``settings.n`` traces for each problem into ``folder`` and return them in the order of the problems.
 
     Killed at any moment and called again, it goes on with the batches that are missing and ends with the same bytes.
+
+    Args:
+        opened: the model.
+        problems: what is asked.
+        settings: how many chains, and how they are drawn.
+        folder: of the traces.
+        prompt: how a question becomes tokens.
+        moments: also record every trace while it is sampled, into these parts.
+        progress: for the person who waits.
 
     Raises:
         ConfigError: the folder holds parts of another plan.
@@ -66,12 +78,20 @@ def sample_traces(
     parts = Parts(folder)
     parts.ensure_plan(plan)
     missing = parts.missing()
+    if moments is not None:
+        moments.ensure_plan(plan)
+        missing = sorted({*missing, *moments.missing()})
     done = len(requests) - sum(len(plan.parts[part]) for part in missing)
     with progress(f"sample {folder.name}", len(requests), done) as advance:
         for part in missing:
             batch = [requests[trace_id] for trace_id in plan.parts[part]]
-            generations = generate_batch(opened, batch, settings)
+            recorder = (
+                None if moments is None else Recorder(opened, plan.parts[part], moments.settings.scopes, moments.settings.moments)
+            )
+            generations = generate_batch(opened, batch, settings, recorder=recorder)
             traces = [as_trace(opened, request, generation) for request, generation in zip(batch, generations, strict=True)]
+            if moments is not None and recorder is not None:
+                moments.write(part, recorder.moments())
             parts.write_table(part, traces)
             advance(len(batch), sum(len(g.response_ids) for g in generations))
     return read_traces(folder, list(requests))

@@ -11,8 +11,9 @@ from trimtab.store.atomic import (
     write_json,
     write_text,
 )
+from trimtab.store.gate_files import load_gate, save_gate
 from trimtab.store.ledger import openings, record_opening
-from trimtab.store.neuron_files import load_gate, load_neurons, save_gate, save_neurons
+from trimtab.store.neuron_files import load_neurons, save_neurons
 from trimtab.store.plan import Parts, Plan, make_plan
 from trimtab.store.records import ModelRecord, Record, read_record
 from trimtab.store.run_directory import RunDirectory

@@ -10,9 +10,10 @@ from trimtab.errors import InputError, StoreError
 from trimtab.neurons import NEURON_DEFINITION
 from trimtab.steering import PositionScope, Steering
 from trimtab.store.atomic import replace_folder, write_json, write_text
+from trimtab.store.gate_files import GateRecord, gate_of
 from trimtab.store.hub import download, upload
 from trimtab.store.model_card import render_card
-from trimtab.store.neuron_files import GATE_COLUMNS, GateRecord, gate_of, load_columns, plain_facts, save_columns
+from trimtab.store.neuron_files import load_columns, plain_facts, save_columns
 from trimtab.store.records import ModelRecord, Record, read_record
 
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
@@ -124,7 +125,7 @@ def _write_files(steering: Steering, folder: Path, source: str) -> None:
     write_json(folder / CONFIG, config.model_dump())
     save_columns(folder / NEURONS, steering, STEERING_COLUMNS)
     if config.gate.n_features:
-        save_columns(folder / GATE, steering.gate, GATE_COLUMNS)
+        save_columns(folder / GATE, steering.gate, tuple(steering.gate.arrays))
     write_text(folder / CARD, render_card(steering, source))
 
 

@@ -16,7 +16,8 @@ def download(repo: str, revision: str | None, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     fix = "check the name, log in with `hf auth login` if it is private, or download it elsewhere and give the folder"
-    with _hub_errors(f"cannot fetch {repo}" + (f" at revision {revision}" if revision else ""), fix):
+    asked = f"{repo} at revision {revision}" if revision else repo
+    with _hub_errors(f"{repo} is no folder here, and trimtab cannot fetch {asked}", fix):
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(files)))
 
 

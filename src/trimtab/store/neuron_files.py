@@ -1,20 +1,19 @@
-"""Neuron sets and gates on disk: arrays as safetensors, everything else as JSON that a person can read."""
+"""Neuron sets on disk: arrays as safetensors, everything else as JSON that a person can read."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, StoreError
-from trimtab.gate import Gate, GateKind, GateMode
 from trimtab.neurons import NEURON_DEFINITION, NeuronSet
 from trimtab.store.atomic import plain, unreadable, write_json
 from trimtab.store.records import ModelRecord, Record, read_record
 from trimtab.store.tensors import load_tensors, save_tensors
 
 NEURON_COLUMNS = ("layer", "index", "score", "good", "bad")
-GATE_COLUMNS = ("layer", "index", "weight")
 
 
 class NeuronRecord(Record):
@@ -26,35 +25,6 @@ class NeuronRecord(Record):
     share: float
     model: ModelRecord
     facts: dict[str, object]
-    tensors_sha256: str
-
-
-class GateRecord(Record):
-    """A gate without its arrays, as in the config.json of an artifact."""
-
-    kind: GateKind
-    mode: GateMode
-    bias: float
-    threshold: float
-    n_features: int
-    facts: dict[str, object]
-
-    @classmethod
-    def of(cls, gate: Gate) -> "GateRecord":
-        """The record of a gate."""
-        return cls(
-            kind=gate.kind,
-            mode=gate.mode,
-            bias=float(gate.bias),
-            threshold=float(gate.threshold),
-            n_features=len(gate.layer),
-            facts=plain_facts(gate.facts),
-        )
-
-
-class GateFile(GateRecord):
-    """gate.json of a run."""
-
     tensors_sha256: str
 
 
@@ -75,7 +45,7 @@ def save_neurons(neurons: NeuronSet, folder: Path) -> None:
         share=neurons.share,
         model=ModelRecord.of(neurons.model),
         facts=facts,
-        tensors_sha256=_sha256(tensors),
+        tensors_sha256=sha256_of(tensors),
     )
     write_json(folder / "neurons.json", record.model_dump())
 
@@ -88,47 +58,12 @@ def load_neurons(folder: Path) -> NeuronSet:
     """
     record = read_record(folder / "neurons.json", NeuronRecord)
     path = folder / "neurons.safetensors"
-    _check_pair(path, record.tensors_sha256)
+    check_pair(path, record.tensors_sha256)
     layer, index, score, good, bad = load_columns(path, NEURON_COLUMNS, record.k)
     try:
         return NeuronSet(layer, index, score, good, bad, record.criterion, record.model.identity(), record.facts)
     except InputError as cause:
         raise unreadable(path, "neuron", cause) from cause
-
-
-def save_gate(gate: Gate, folder: Path) -> None:
-    """Write gate.safetensors (with no rows for a gate that reads nothing), then gate.json.
-
-    Raises:
-        InputError: facts that JSON cannot hold.
-        StoreError: the folder cannot be written.
-    """
-    record = GateRecord.of(gate)
-    tensors = folder / "gate.safetensors"
-    save_columns(tensors, gate, GATE_COLUMNS)
-    write_json(folder / "gate.json", {**record.model_dump(), "tensors_sha256": _sha256(tensors)})
-
-
-def load_gate(folder: Path) -> Gate:
-    """Read what :func:`save_gate` wrote, exactly.
-
-    Raises:
-        StoreError: a file is missing, truncated or edited, or the two do not belong together.
-    """
-    record = read_record(folder / "gate.json", GateFile)
-    path = folder / "gate.safetensors"
-    _check_pair(path, record.tensors_sha256)
-    return gate_of(record, path)
-
-
-def gate_of(record: GateRecord, path: Path | None) -> Gate:
-    """The gate of a record and its tensors; ``path`` is None for a gate without features. Raises StoreError."""
-    columns = () if path is None else load_columns(path, GATE_COLUMNS, record.n_features)
-    values = dict(zip(GATE_COLUMNS, columns, strict=False))
-    try:
-        return Gate(record.kind, record.mode, bias=record.bias, threshold=record.threshold, facts=record.facts, **values)
-    except InputError as cause:
-        raise StoreError(f"the gate's record and {path or 'its missing tensors'} make no gate: {cause}; save it again") from cause
 
 
 def plain_facts(facts: dict[str, object]) -> dict[str, object]:
@@ -151,29 +86,36 @@ def save_columns(path: Path, values: object, names: tuple[str, ...]) -> None:
 
 
 def load_columns(path: Path, names: tuple[str, ...], length: int) -> list[NDArray[Any]]:
-    """Named columns of one file, checked: exactly these names, ``[length]`` each, int64 addresses, float64 scores, else float32.
+    """Named columns of one file, ``[length]`` each; see :func:`load_arrays`."""
+    arrays = load_arrays(path, dict.fromkeys(names, (length,)))
+    return [arrays[name] for name in names]
+
+
+def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+    """The arrays of one file, checked: exactly these names and shapes, int64 addresses, float64 scores of neurons, else float32.
 
     Raises:
         StoreError: the file is missing or truncated, or holds something else.
     """
     tensors, _ = load_tensors(path)
-    expected = {name: (_DTYPES.get(name, "float32"), (length,)) for name in names}
+    expected = {name: (_DTYPES.get(name, "float32"), shape) for name, shape in shapes.items()}
     found = {name: (array.dtype.name, array.shape) for name, array in tensors.items()}
     if found != expected:
         raise StoreError(
             f"{path} holds {found}, expected {expected} (dtype and shape); write it again or fetch an unchanged copy"
         )
-    return [tensors[name] for name in names]
+    return tensors
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _check_pair(path: Path, sha256: str) -> None:
+def check_pair(path: Path, sha256: str) -> None:
     """Raise StoreError unless the file is the one that its JSON was written for."""
     try:
-        found = _sha256(path)
+        found = sha256_of(path)
     except OSError as cause:
         raise unreadable(path, "safetensors", cause) from cause
     if found != sha256:

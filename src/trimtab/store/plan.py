@@ -148,9 +148,14 @@ class Parts:
         return [part for part in range(len(self.plan.parts)) if not self.path(part).exists()]
 
     @property
+    def begun(self) -> bool:
+        """Whether a plan is stored."""
+        return (self.folder / PLAN).exists()
+
+    @property
     def complete(self) -> bool:
         """Whether every part of a stored plan is written."""
-        return (self.folder / PLAN).exists() and not self.missing()
+        return self.begun and not self.missing()
 
     def write_table(self, part: int, rows: Sequence[Row], row: type[Row] | None = None) -> None:
         """Write a part of dataclass rows; see :func:`trimtab.store.tables.write_table`."""

@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trimtab.errors import StoreError
 from trimtab.neurons import ModelIdentity
@@ -17,7 +17,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-Kind = TypeVar("Kind", bound=Record)
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class ModelRecord(Record):
@@ -31,6 +31,7 @@ class ModelRecord(Record):
     d_model: int
     d_ff: int
     vocab_size: int
+    n_experts: int = Field(default=1, ge=1)
 
     @classmethod
     def of(cls, model: ModelIdentity) -> "ModelRecord":

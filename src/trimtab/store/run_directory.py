@@ -156,6 +156,10 @@ class RunDirectory:
         """Folder of the parts of one arm on the test split."""
         return self.path / "outcomes" / _checked(arm)
 
+    def experiment(self, name: str) -> Path:
+        """The folder of an experiment, and with ``answers`` that of the answers which experiments share."""
+        return self.path / "experiments" / _checked(name)
+
     @property
     def sources(self) -> Path:
         """Parquet file of the failures' sources on the testbed; written after the verdict, read by the report alone."""

@@ -315,7 +315,7 @@ def test_generate_and_show(cli, model: Path, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert json.loads(stdout)["neurons"] == 6
     code, stdout, _ = cli("show", tmp_path / "gated")
-    assert "strongest neurons" in stdout
+    assert "first 6 neurons" in stdout
 
 
 def test_output_keeps_data_and_notes_apart(capsys: pytest.CaptureFixture[str]) -> None:

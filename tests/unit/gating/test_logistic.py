@@ -8,7 +8,7 @@ import pytest
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.gate import Gate
 from trimtab.gating import fit_logistic
-from trimtab.gating.cross_validation import Calibration, calibrate, cross_validate
+from trimtab.gating.cross_validation import Calibration, calibrate, cross_validate, fit_linear
 from trimtab.gating.discrimination import auroc
 
 
@@ -164,3 +164,46 @@ def test_logits_against_the_labels_become_the_base_rate(caplog):
     assert intercept == pytest.approx(np.log(share / (1 - share)))
     assert "run against the labels" in caplog.text
     assert calibrate(np.zeros(40), failed) == (0.0, intercept)
+
+
+def naive_l1_loss(weight: np.ndarray, bias: float, x: np.ndarray, failed: np.ndarray, c: float) -> float:
+    loss = float(np.abs(weight).sum()) + abs(bias)
+    for row, y in zip(x, failed.tolist(), strict=True):
+        logit = float(row @ weight) + bias
+        loss += c * np.log1p(np.exp(-logit if y else logit))
+    return loss
+
+
+def test_l1_is_at_the_minimum_of_its_loss():
+    rng = np.random.default_rng(1)
+    failed = rng.random(80) < 0.4
+    x = rng.normal(size=(80, 6)) / 6**0.5
+    x[:, 0] += 0.6 * failed
+    weight, bias = fit_linear(x, failed, 1.0, "l1")
+    best = naive_l1_loss(weight, bias, x, failed, 1.0)
+    assert 0 < np.count_nonzero(weight) < 6
+    for j in range(6):
+        for step in (-0.05, 0.05):
+            assert naive_l1_loss(weight + step * (np.arange(6) == j), bias, x, failed, 1.0) > best
+    for step in (-0.05, 0.05):
+        assert naive_l1_loss(weight, bias + step, x, failed, 1.0) > best
+
+
+def test_l1_keeps_few_features_and_says_what_it_is():
+    features, failed = problems(10, 300, 1.2)
+    gate = fit_logistic(features, failed, n_features=60, penalty="l1", pooling="mean")
+    held_out, truth = problems(11, 600, 1.2)
+    assert auroc(truth, predict(gate, held_out)) > 0.85
+    assert len(gate.layer) < 40
+    assert np.count_nonzero(gate.weight) == len(gate.weight)
+    assert (gate.pooling, gate.facts["penalty"], gate.facts["n_features"]) == ("mean", "l1", len(gate.layer))
+    again = fit_logistic(features, failed, n_features=60, penalty="l1", pooling="mean")
+    np.testing.assert_array_equal(gate.weight, again.weight)
+
+
+def test_l1_without_any_weight_still_reads_a_feature(monkeypatch):
+    features, failed = problems(12, 60, 0.0, width=4)
+    monkeypatch.setattr("trimtab.gating.logistic.calibrate", lambda *_: Calibration(0.0, -0.4))
+    gate = fit_logistic(features, failed, penalty="l1")
+    assert gate.weight.tolist() == [0.0]
+    np.testing.assert_allclose(predict(gate, features), 1 / (1 + np.exp(0.4)))

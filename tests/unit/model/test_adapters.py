@@ -5,17 +5,18 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
+    Gemma3Config,
     GemmaConfig,
-    GPT2Config,
-    GPTNeoXConfig,
-    MixtralConfig,
+    OlmoeConfig,
+    PhiConfig,
     Qwen2Model,
     T5Config,
     T5ForConditionalGeneration,
 )
 
 from steering_oracle import prompts, steering_for, stepwise_logits
-from tiny_models import D_FF, D_MODEL, FAMILIES, N_LAYERS, tiny
+from tiny_models import D_FF, D_MODEL, FAMILIES, MIXTURES, N_LAYERS, tiny
 from trimtab.errors import ModelError
 from trimtab.model import adapters, attach, find_ffn
 
@@ -28,8 +29,8 @@ def _random(config):
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
-def _gpt_neox():
-    return _random(GPTNeoXConfig(**SIZES, eos_token_id=None))
+def _phi():
+    return _random(PhiConfig(**SIZES, eos_token_id=None))
 
 
 def test_families_are_read_from_the_table(tiny_model):
@@ -37,19 +38,28 @@ def test_families_are_read_from_the_table(tiny_model):
     assert layout.family == tiny_model.config.model_type
     assert layout.family in FAMILIES
     assert layout.found_by == "adapter"
-    assert layout.base is tiny_model.model
-    assert layout.down == tuple(block.mlp.down_proj for block in tiny_model.model.layers)
-    assert (layout.d_ff, layout.d_model, len(layout.down)) == (D_FF, D_MODEL, N_LAYERS)
+    assert layout.base is tiny_model.base_model
+    ffn = {"gpt2": "c_proj", "gpt_neox": "dense_4h_to_h", "qwen3_moe": "experts", "mixtral": "experts"}.get(
+        layout.family, "down_proj"
+    )
+    named = [module for name, module in tiny_model.named_modules() if name.endswith(f"mlp.{ffn}")]
+    assert layout.modules == tuple(named)
+    assert (layout.d_ff, layout.d_model, layout.n_layers) == (D_FF, D_MODEL, N_LAYERS)
+    assert (layout.mixture, layout.n_experts) == ((True, 4) if layout.family in MIXTURES else (False, 1))
 
 
 @pytest.mark.parametrize(
     ("build", "path", "d_ff"),
     [
-        (_gpt_neox, "gpt_neox.layers.{}.mlp.dense_4h_to_h", 48),
+        (_phi, "model.layers.{}.mlp.fc2", 48),
         (lambda: _random(GemmaConfig(**SIZES, head_dim=8, num_key_value_heads=2)), "model.layers.{}.mlp.down_proj", 48),
-        (lambda: _random(GPT2Config(n_embd=32, n_layer=3, n_head=4, vocab_size=97)), "transformer.h.{}.mlp.c_proj", 128),
+        (
+            lambda: _random(BloomConfig(hidden_size=32, n_layer=3, n_head=4, vocab_size=97)),
+            "transformer.h.{}.mlp.dense_4h_to_h",
+            128,
+        ),
     ],
-    ids=["gpt_neox", "gemma", "gpt2"],
+    ids=["phi", "gemma", "bloom"],
 )
 def test_unknown_architectures_are_searched_proved_and_steered(build, path, d_ff):
     model = build()
@@ -66,43 +76,46 @@ def test_unknown_architectures_are_searched_proved_and_steered(build, path, d_ff
     assert torch.equal(stepwise_logits(model, ids, mask, 4), plain)
 
 
-def test_search_agrees_with_the_table(tiny_model, monkeypatch):
-    known = find_ffn(tiny_model)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in MIXTURES])
+def test_search_agrees_with_the_table(family, monkeypatch):
+    model = tiny(family)
+    known = find_ffn(model)
+    assert known.found_by == "adapter"
     monkeypatch.setattr(adapters, "FAMILIES", {})
-    searched = find_ffn(tiny_model)
+    searched = find_ffn(model)
     assert (searched.base, searched.down, searched.d_ff, searched.found_by) == (known.base, known.down, known.d_ff, "search")
 
 
 def test_nothing_found_lists_each_block():
-    model = _gpt_neox()
-    model.gpt_neox.layers[1].mlp.dense_4h_to_h = nn.Identity()
+    model = _phi()
+    model.model.layers[1].mlp.fc2 = nn.Identity()
     with pytest.raises(ModelError) as caught:
         find_ffn(model)
     message = str(caught.value)
     assert "looked for the one linear layer 48->32" in message
-    assert "block 1: 0 matches (none) among [attention.query_key_value 32->96" in message
+    assert "block 1: 0 matches (none) among [self_attn.q_proj 32->32" in message
     assert "block 0" not in message
     assert "Families known by name: qwen2, qwen3, llama, mistral" in message
 
 
 def test_two_candidates_are_ambiguous():
-    model = _gpt_neox()
-    model.gpt_neox.layers[2].spare = nn.Linear(48, 32)
-    with pytest.raises(ModelError, match=r"block 2: 2 matches \(mlp\.dense_4h_to_h, spare\)"):
+    model = _phi()
+    model.model.layers[2].spare = nn.Linear(48, 32)
+    with pytest.raises(ModelError, match=r"block 2: 2 matches \(mlp\.fc2, spare\)"):
         find_ffn(model)
 
 
 def test_two_block_lists_are_ambiguous():
-    model = _gpt_neox()
-    model.gpt_neox.towers = nn.ModuleList([nn.Identity() for _ in range(3)])
+    model = _phi()
+    model.model.towers = nn.ModuleList([nn.Identity() for _ in range(3)])
     with pytest.raises(ModelError, match="one longest list of 3 blocks, found layers of 3, towers of 3"):
         find_ffn(model)
 
 
 def test_a_match_without_effect_fails_its_probe():
-    model = _gpt_neox()
-    block = model.gpt_neox.layers[0]
-    block.mlp.dense_4h_to_h.weight.data.zero_()
+    model = _phi()
+    block = model.model.layers[0]
+    block.mlp.fc2.weight.data.zero_()
     with pytest.raises(ModelError, match="layer 0: changing the activation does not change the logits"):
         find_ffn(model)
     block.mlp = nn.Identity()
@@ -113,17 +126,74 @@ def test_a_match_without_effect_fails_its_probe():
 
 def test_a_search_needs_eval_mode():
     with pytest.raises(ModelError, match=r"model\.eval\(\)"):
-        find_ffn(_gpt_neox().train())
+        find_ffn(_phi().train())
 
 
-def test_mixture_of_experts_is_refused():
-    model = _random(MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=2))
-    with pytest.raises(ModelError, match=r"mixture of experts .*= 2"):
+def test_other_mixtures_of_experts_are_refused():
+    model = _random(OlmoeConfig(**SIZES, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2))
+    with pytest.raises(ModelError, match=r"mixture of experts \(num_experts = 4\) .*known: qwen3_moe, mixtral, and dense"):
         find_ffn(model)
 
 
+@pytest.mark.parametrize("dense", [{"mlp_only_layers": [1]}, {"decoder_sparse_step": 2}], ids=["one layer", "every other layer"])
+def test_dense_layers_among_sparse_ones_are_refused(dense):
+    with pytest.raises(ModelError, match=r"<layer>\.mlp\.experts. Models with dense layers among sparse ones cannot be steered"):
+        find_ffn(tiny("qwen3_moe", **dense))
+
+
+def test_a_mixture_has_no_down_projection_of_its_own():
+    layout = find_ffn(tiny("mixtral"))
+    assert (layout.n_experts, layout.d_ff, layout.n_layers) == (4, 48, 3)
+    assert layout.modules == tuple(block.mlp.experts for block in layout.base.layers)
+    with pytest.raises(ModelError, match="'mixtral' is a mixture of experts, on which this does not work; use a dense model"):
+        _ = layout.down
+
+
+@pytest.mark.parametrize("change", ["transposed", "int8", "bias", "of another size"])
+def test_experts_of_another_form_are_refused(change):
+    model = tiny("mixtral")
+    experts = model.model.layers[1].mlp.experts
+    down = experts.down_proj.data
+    if change == "bias":
+        experts.down_proj_bias = nn.Parameter(torch.zeros(4, 32))
+    else:
+        other = {"transposed": down.transpose(1, 2), "int8": down.to(torch.int8), "of another size": down[:3]}[change]
+        experts.down_proj = nn.Parameter(other, requires_grad=False)
+    with pytest.raises(
+        ModelError, match=r"MixtralExperts\) hold gate_up_proj \[4, 24, 32\] torch.float32, .*without quantisation"
+    ):
+        find_ffn(model)
+
+
+def test_a_text_decoder_inside_a_multimodal_wrapper():
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 8,
+        "patch_size": 4,
+    }
+    text = {"head_dim": 8, "num_key_value_heads": 2, "sliding_window": 4, "query_pre_attn_scalar": 8}
+    model = _random(
+        Gemma3Config(text_config={**SIZES, **text}, vision_config=vision, mm_tokens_per_image=4, image_token_index=96)
+    )
+    assert type(model).__name__ == "Gemma3ForConditionalGeneration"
+    layout = find_ffn(model)
+    assert (layout.family, layout.found_by, layout.d_ff, layout.d_model) == ("gemma3", "adapter", 48, 32)
+    assert layout.base is model.model.language_model
+    ids, mask = prompts((6, 3), extra=2)
+    plain = stepwise_logits(model, ids, mask, 6)
+    with attach(model, steering_for(model)) as attachment:
+        steered = stepwise_logits(model, ids, mask, 6)
+    assert torch.equal(steered[:, :6], plain[:, :6])
+    assert not torch.allclose(steered[:, 6:], plain[:, 6:])
+    assert attachment.calls == {0: 2, 1: 2, 2: 2}
+    assert torch.equal(stepwise_logits(model, ids, mask, 6), plain)
+
+
 def test_widths_that_differ_by_layer_are_refused():
-    model = _gpt_neox()
+    model = _phi()
     vars(model.config)["intermediate_size"] = [48, 48, 64]  # Gemma 3n has such a list; this config class checks its types
     with pytest.raises(ModelError, match=r"\[48, 48, 64\].*one FFN width"):
         find_ffn(model)

@@ -13,7 +13,7 @@ from steering_oracle import (
     stepwise_logits,
     whole_logits,
 )
-from tiny_models import D_FF, tiny
+from tiny_models import D_FF, MIXTURES, tiny
 from trimtab.errors import InputError, MismatchError, ModelError
 from trimtab.gate import NEVER
 from trimtab.model import attach, find_ffn
@@ -158,8 +158,10 @@ def test_each_row_has_its_own_gate(tiny_model, mode):
     with naive_steering(tiny_model, steering, (1.5 * g).tolist(), _steered("generated", mask)):
         expected = whole_logits(tiny_model, ids, mask)
     torch.testing.assert_close(actual[mask.bool()], expected[mask.bool()], rtol=1e-3, atol=1e-3)
+    # the library computes all tokens of an expert together, so how many others there are moves the last bits
+    tolerance = {"rtol": 1e-5, "atol": 2e-6} if tiny_model.config.model_type in MIXTURES else {"rtol": 0.0, "atol": 0.0}
     for row in np.flatnonzero(g == 0):
-        assert torch.equal(actual[row], plain[row])
+        torch.testing.assert_close(actual[row], plain[row], **tolerance)
     assert torch.equal(actual[:, :WIDTH], plain[:, :WIDTH])
 
 

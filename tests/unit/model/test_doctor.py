@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, GPTNeoXConfig
+from transformers import AutoModelForCausalLM, PhiConfig
 
-from tiny_models import tiny
+from tiny_models import MIXTURES, tiny
 from trimtab.errors import ModelError
 from trimtab.model import OpenModel, examine, find_ffn, identify, open_model, prove
 from trimtab.model.doctor import shift_survival
@@ -20,13 +20,15 @@ def test_green_on_every_family(tiny_model):
     diagnosis = examine(_opened(tiny_model))
     assert diagnosis.ok
     assert (diagnosis.found_by, diagnosis.dtype, diagnosis.device) == ("adapter", "float32", "cpu")
-    assert (diagnosis.gated, diagnosis.tied_embeddings) == (True, False)
+    ungated = tiny_model.config.model_type in ("gpt2", "gpt_neox")
+    assert (diagnosis.gated, diagnosis.tied_embeddings) == (not ungated, False)
     assert [finding.layer for finding in diagnosis.layers] == [0, 1, 2]
     assert all(finding.width == 48 and finding.faults == () for finding in diagnosis.layers)
     assert diagnosis.shift_survives == 1.0
     assert diagnosis.seconds > 0
     summary = diagnosis.summary()
-    assert "3 layers x 48 = 144 neurons" in summary
+    width = "4 experts x 12" if tiny_model.config.model_type in MIXTURES else "48"
+    assert f"3 layers x {width} = 144 neurons" in summary
     assert "ok: 3 of 3 layers can be steered" in summary
     assert not any(module._forward_pre_hooks for module in tiny_model.modules())
 
@@ -36,7 +38,7 @@ def test_an_opened_checkpoint(checkpoint):
 
 
 def test_ungated_and_tied():
-    config = GPTNeoXConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=97)
+    config = PhiConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=97)
     config.initializer_range = 0.2
     diagnosis = examine(_opened(AutoModelForCausalLM.from_config(config).eval()))
     assert (diagnosis.found_by, diagnosis.gated, diagnosis.ok) == ("search", False, True)

@@ -41,6 +41,22 @@ def test_dtypes(tmp_path, checkpoint, dtype, expected):
     assert open_model(folder, dtype=dtype).model.dtype == expected
 
 
+def test_the_soft_cap_of_attention_is_kept(tmp_path):
+    """transformers' sdpa leaves it out; the layout and everything else is as in any other family."""
+    model = tiny("gemma2")
+    model.save_pretrained(tmp_path)
+    word_tokenizer(pad_token="w0", eos_token="w1").save_pretrained(tmp_path)
+    ids = torch.arange(2, 14)[None]
+    without = model(input_ids=ids).logits
+    model.set_attn_implementation("eager")
+    opened = open_model(tmp_path)
+    assert opened.model.config._attn_implementation == "eager"
+    assert torch.equal(opened.model(input_ids=ids).logits, model(input_ids=ids).logits)
+    assert not torch.allclose(opened.model(input_ids=ids).logits, without, atol=1e-3)
+    tiny("gemma3_text").save_pretrained(tmp_path)
+    assert open_model(tmp_path).model.config._attn_implementation == "sdpa"
+
+
 def test_balanced_spreads_with_accelerate(checkpoint):
     pytest.importorskip("accelerate")
     assert open_model(checkpoint, device="balanced").device.type == "cpu"

@@ -66,6 +66,8 @@ def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
         ({"ranking": {"criteria": []}}, r"ranking\.criteria names nothing"),
         ({"ranking": {"scope": "all"}}, r"ranking\.scope 'all' is not recorded; add it to recording\.scopes"),
         ({"recording": {"moments": ["square"]}}, r"lacks 'sum', which every criterion reads"),
+        ({"ranking": {"criteria": ["wanda"]}}, r"names 'wanda', which reads the moments \['square'\]; add them to recording"),
+        ({"ranking": {"criteria": ["mathneuro"]}, "recording": {"moments": ["sum"]}}, r"reads the moments \['magnitude'\]"),
     ],
 )
 def test_sections_that_do_not_fit_together_are_refused_before_anything_runs(data: dict[str, object], message: str) -> None:

@@ -1,21 +1,17 @@
 """Each criterion against its definition, neuron by neuron."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from trimtab.errors import NotEnoughDataError
-from trimtab.ranking import CRITERIA, ClassMoments
-from trimtab.ranking.criteria import adaras_float32, mean_difference, mean_difference_polarity, paired_t, random_neurons
-
-
-def contrast(good, bad, difference_mean=None, difference_variance=None, n_problems=5) -> ClassMoments:
-    good, bad = np.atleast_2d(np.asarray(good, np.float64)), np.atleast_2d(np.asarray(bad, np.float64))
-    mean = good - bad if difference_mean is None else np.atleast_2d(np.asarray(difference_mean, np.float64))
-    variance = np.ones_like(good) if difference_variance is None else np.atleast_2d(np.asarray(difference_variance, np.float64))
-    return ClassMoments(good, bad, None, None, 10, 10, mean, variance, n_problems)
+from ranking_samples import contrast, recording
+from trimtab.errors import InputError, NotEnoughDataError
+from trimtab.ranking import CRITERIA, NEEDS, ClassMoments, NeuronCounts, class_moments
+from trimtab.ranking.criteria import SEEDED, adaras_float32, mean_difference, mean_difference_polarity, paired_t, random_neurons
 
 
 def naive_polarity(good: list[float], bad: list[float]) -> list[int]:
@@ -94,7 +90,7 @@ def test_mean_difference_ignores_polarity():
 
 def test_paired_t_by_hand():
     # t = 2 / sqrt(16 / 4) = 1, then -3 / sqrt(4 / 4) = -3
-    moments = contrast([1.0, 1.0], [0.0, 0.0], [2.0, -3.0], [16.0, 4.0], n_problems=4)
+    moments = contrast([1.0, 1.0], [0.0, 0.0], difference_mean=[2.0, -3.0], difference_variance=[16.0, 4.0], n_problems=4)
     ranking = paired_t.score(moments)
     assert ranking.order.tolist() == [1, 0]
     assert ranking.score.tolist() == [3.0, 1.0]
@@ -102,7 +98,12 @@ def test_paired_t_by_hand():
 
 def test_paired_t_decides_zero_variance_exactly():
     # 0: 0/0, 1: finite and huge, 2 and 3: the same difference in every problem, 4: mean of exactly 0
-    moments = contrast(np.zeros(5), np.zeros(5), [0.0, 5.0, 1e-9, -1e-6, 0.0], [0.0, 1e-30, 0.0, 0.0, 2.0])
+    moments = contrast(
+        np.zeros(5),
+        np.zeros(5),
+        difference_mean=[0.0, 5.0, 1e-9, -1e-6, 0.0],
+        difference_variance=[0.0, 1e-30, 0.0, 0.0, 2.0],
+    )
     ranking = paired_t.score(moments)
     assert ranking.order.tolist() == [3, 2, 1]
     assert np.isinf(ranking.score[:2]).all()
@@ -112,7 +113,7 @@ def test_paired_t_decides_zero_variance_exactly():
 def test_paired_t_needs_two_problems(n):
     undefined = [np.nan, np.nan]
     with pytest.raises(NotEnoughDataError, match=f"got {n}"):
-        paired_t.score(contrast([1, 2], [0, 0], undefined, undefined, n_problems=n))
+        paired_t.score(contrast([1, 2], [0, 0], difference_mean=undefined, difference_variance=undefined, n_problems=n))
 
 
 def test_random_is_seeded_and_ranks_every_neuron():
@@ -123,13 +124,56 @@ def test_random_is_seeded_and_ranks_every_neuron():
     assert first.order.tolist() != random_neurons.score(moments, seed=2).order.tolist()
 
 
+def test_paired_t_reads_a_neurons_own_number_of_problems_in_a_mixture():
+    # by hand: t = 2 / sqrt(16 / 4) = 1 and 2 / sqrt(16 / 16) = 2; the third has one problem and the fourth none
+    counts = NeuronCounts(*(np.array([[4, 16, 1, 0]]) for _ in range(3)))
+    mean, variance = [2.0, 2.0, 5.0, np.nan], [16.0, 16.0, np.nan, np.nan]
+    moments = contrast(np.ones(4), np.zeros(4), difference_mean=mean, difference_variance=variance, counts=counts)
+    ranking = paired_t.score(moments)
+    assert ranking.order.tolist() == [1, 0]
+    assert ranking.score.tolist() == [2.0, 1.0]
+
+
+def all_statistics(seed: int, mixture: bool) -> ClassMoments:
+    moments = class_moments([recording(seed, mixture=mixture)], statistics=("magnitude", "square", "difference", "auroc"))
+    return replace(moments, column_norm=np.random.default_rng(seed).random(moments.good_mean.shape) + 0.5)
+
+
+@pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("name", CRITERIA)
-def test_scores_descend(name):
-    rng = np.random.default_rng(1)
-    ranking = CRITERIA[name](
-        contrast(rng.normal(size=(2, 30)), rng.normal(size=(2, 30)), difference_variance=rng.random((2, 30)))
-    )
-    assert ranking.order.dtype == np.int64
-    assert ranking.score.dtype == np.float64
-    assert len(set(ranking.order.tolist())) == len(ranking.order) == len(ranking.score) == 60
-    assert (np.diff(ranking.score) <= 0).all()
+def test_scores_descend_and_neurons_without_a_value_are_not_eligible(name, mixture):
+    for seed in range(3):
+        moments = all_statistics(seed, mixture)
+        ranking = CRITERIA[name](moments)
+        assert ranking.order.dtype == np.int64
+        assert ranking.score.dtype == np.float64
+        assert len(set(ranking.order.tolist())) == len(ranking.order) == len(ranking.score) <= moments.comparable.sum()
+        assert (np.diff(ranking.score) <= 0).all()
+        assert not np.isnan(ranking.score).any()
+        assert moments.comparable.ravel()[ranking.order].all()
+        keys = list(zip(*(-key for key in (ranking.score, *ranking.tie_breaks)), ranking.order, strict=True))
+        assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_needs_are_all_that_is_read_and_each_is_missed(name):
+    full = all_statistics(0, mixture=False)
+    statistics = {
+        "magnitude": ("good_magnitude", "bad_magnitude"),
+        "square": ("good_rms", "bad_rms", "good_norm"),
+        "difference": ("difference_mean", "difference_variance"),
+        "auroc": ("auroc",),
+    }
+    for statistic, fields in statistics.items():
+        without = replace(full, **dict.fromkeys(fields))
+        if statistic in NEEDS[name]:
+            with pytest.raises(InputError, match=f"criterion '{name}' reads '{statistic}', which these class moments lack"):
+                CRITERIA[name](without)
+        else:
+            np.testing.assert_array_equal(CRITERIA[name](without).order, CRITERIA[name](full).order)
+
+
+def test_seeded_criteria_are_those_that_draw():
+    moments = all_statistics(0, mixture=False)
+    for name in CRITERIA:
+        assert ("seed" in CRITERIA[name](moments).facts) is (name in SEEDED)

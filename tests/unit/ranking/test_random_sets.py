@@ -134,3 +134,17 @@ def test_a_reference_that_moves_nothing_silences_the_layer():
     still = replace(found([1, 12]), shift=np.zeros(2, np.float32))
     assert not norm_matched(control, still, down()).shift.any()
     assert not norm_matched(still, still, down()).shift.any()
+
+
+def test_experts_are_layers_of_their_own():
+    """How often tokens are routed to an expert decides how often its neurons act, so a control stays in it."""
+    experts = replace(MODEL, d_ff=10, n_experts=2)
+    neurons = replace(found([1, 4, 8, 12, 17, 19]), model=experts)
+    for seed in range(30):
+        control = random_like(neurons, seed)
+        assert control.layer.tolist() == neurons.layer.tolist()
+        assert (control.index // 5).tolist() == (neurons.index // 5).tolist()
+        for expert in range(4):
+            here = neurons.layer * 2 + neurons.index // 5 == expert
+            assert not set(control.index[here]) & set(neurons.index[here])
+            np.testing.assert_array_equal(np.sort(np.abs(control.shift[here])), np.sort(np.abs(neurons.shift[here])))

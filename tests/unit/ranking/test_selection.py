@@ -1,11 +1,16 @@
 """From a ranking to a NeuronSet."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
+from ranking_samples import D_FF, LAYERS, recording
 from trimtab.errors import InputError, MismatchError
 from trimtab.neurons import ModelIdentity
-from trimtab.ranking import CRITERIA, ClassMoments, rank
+from trimtab.ranking import CRITERIA, ClassMoments, Ranking, class_moments, rank
+from trimtab.ranking.criteria import activation_ratio
 
 MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=2, d_model=3, d_ff=4, vocab_size=7)
 GOOD = np.array([[1.0, 0.0, 2.0, 0.5], [0.0, -4.0, 0.0, 3.0]])
@@ -58,7 +63,96 @@ def test_another_model_is_refused():
         rank(contrast(), "mean-difference", 1, wider)
 
 
-def test_seed_reaches_the_random_criterion():
-    sets = [tuple(rank(contrast(), "random", 4, MODEL, seed=seed).index) for seed in (0, 0, 1, 2, 3)]
+@pytest.mark.parametrize("name", ["random", "polarity"])
+def test_seed_reaches_the_criteria_that_draw(name):
+    found = [rank(contrast(), name, 2, MODEL, seed=seed) for seed in (0, 0, 1, 2, 3, 4, 5)]
+    sets = [tuple(neurons.layer * 4 + neurons.index) for neurons in found]
     assert sets[0] == sets[1]
     assert len(set(sets)) > 1
+    assert [neurons.facts["seed"] for neurons in found] == [0, 0, 1, 2, 3, 4, 5]
+
+
+def smallest_first(moments: ClassMoments) -> Ranking:
+    order = np.flatnonzero(moments.delta)[::-1].astype(np.int64)
+    return Ranking(order, np.linspace(1, 0, len(order)), facts={"own": 7})
+
+
+def test_a_function_of_ones_own_needs_a_name_of_its_own():
+    neurons = rank(contrast(), smallest_first, 2, MODEL, name="smallest")
+    assert neurons.criterion == "smallest"
+    assert neurons.facts["own"] == 7
+    assert (neurons.layer * 4 + neurons.index).tolist() == [6, 5]
+    for name in (None, "", "random"):
+        with pytest.raises(InputError, match="needs a name of its own"):
+            rank(contrast(), smallest_first, 2, MODEL, name=name)
+    with pytest.raises(InputError, match="'random' has its own name, but was given 'mine'"):
+        rank(contrast(), "random", 2, MODEL, name="mine")
+
+
+def test_a_criterion_with_other_parameters_leaves_them_in_the_file():
+    moments = replace(contrast(), good_magnitude=np.abs(GOOD) + 1, bad_magnitude=np.abs(BAD) + 1)
+    strict = partial(activation_ratio.score, threshold=1.4, share=1.0)
+    # ratios above 1.4: 5 / 3 at (1, 1) and 3 / 2 at (0, 2)
+    neurons = rank(moments, strict, 2, MODEL, name="activation-ratio-1.4")
+    assert (neurons.layer * 4 + neurons.index).tolist() == [5, 2]
+    assert neurons.facts["threshold"] == 1.4
+    with pytest.raises(InputError, match=r"'activation-ratio-1\.4' finds 2 of 8 eligible; give a k between 1 and 2"):
+        rank(moments, strict, 3, MODEL, name="activation-ratio-1.4")
+
+
+@pytest.mark.parametrize(
+    ("order", "score", "message"),
+    [
+        ([1, 1], [1.0, 0.5], "ranked a neuron twice, or one that the model has not"),
+        ([1, 8], [1.0, 0.5], "from 0 to 7"),
+        ([-1, 1], [1.0, 0.5], "from 0 to 7"),
+        ([0, 1], [1.0], "return int64 and float64 of one length"),
+        ([0.0, 1.0], [1.0, 0.5], "an order of float64"),
+        ([0, 1], [1.0, np.nan], "scored neurons with NaN"),
+    ],
+)
+def test_a_ranking_that_is_none_is_refused(order, score, message):
+    with pytest.raises(InputError, match=message):
+        rank(contrast(), lambda moments: Ranking(np.array(order), np.array(score)), 1, MODEL, name="mine")
+
+
+def test_only_neurons_of_the_given_layers():
+    everywhere = rank(contrast(), "mean-difference", 4, MODEL)
+    for layers in ([1], (1, 1), {1}):
+        neurons = rank(contrast(), "mean-difference", 2, MODEL, layers=layers)
+        assert neurons.index.tolist() == everywhere.index[everywhere.layer == 1].tolist()
+        assert set(neurons.layer.tolist()) == {1}
+        assert (neurons.facts["layers"], neurons.facts["eligible"]) == ([1], 2)
+    both = rank(contrast(), "mean-difference", 4, MODEL, layers=range(2))
+    assert both.index.tolist() == everywhere.index.tolist()
+    with pytest.raises(InputError, match=r"finds 2 of 8 eligible in the layers \[0\]; give a k between 1 and 2"):
+        rank(contrast(), "mean-difference", 3, MODEL, layers=[0])
+
+
+@pytest.mark.parametrize("layers", [[], [2], [-1, 0]])
+def test_layers_that_the_model_has_not(layers):
+    with pytest.raises(InputError, match="give some of 0 to 1, or None for all"):
+        rank(contrast(), "mean-difference", 1, MODEL, layers=layers)
+
+
+def test_too_few_flips_are_an_error():
+    with pytest.raises(InputError, match="asked for 4 neurons, but criterion 'polarity' finds 2 of 8 eligible"):
+        rank(contrast(), "polarity", 4, MODEL)
+    flat = replace(contrast(), good_mean=BAD)
+    with pytest.raises(InputError, match="finds 0 of 8 eligible; use another criterion, other parameters or more traces"):
+        rank(flat, "polarity", 1, MODEL)
+
+
+def test_neurons_of_experts_without_tokens_are_never_selected_not_even_by_ones_own_criterion():
+    moments = class_moments([recording(0, mixture=True)])
+    model = ModelIdentity("experts", None, "qwen3_moe", "f00", n_layers=LAYERS, d_model=3, d_ff=D_FF, vocab_size=7)
+    usable = int(moments.comparable.sum())
+
+    def all_of_them(moments: ClassMoments) -> Ranking:
+        return Ranking(np.arange(LAYERS * D_FF), np.zeros(LAYERS * D_FF))
+
+    neurons = rank(moments, all_of_them, usable, model, name="all")
+    assert moments.comparable[neurons.layer, neurons.index].all()
+    assert neurons.facts["without_value"] == LAYERS * D_FF - usable > 0
+    with pytest.raises(InputError, match=f"finds {usable} of {LAYERS * D_FF} eligible"):
+        rank(moments, all_of_them, usable + 1, model, name="all")

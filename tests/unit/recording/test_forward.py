@@ -18,7 +18,7 @@ from trimtab.recording import record as module
 from trimtab.store import read_arrow
 from trimtab.traces import Trace
 
-SCOPES = ("all", "response", "last-prompt")
+SCOPES = ("all", "response", "prompt", "last-prompt")
 
 
 @pytest.fixture(params=["qwen3", "llama"])
@@ -58,6 +58,7 @@ def test_moments_of_every_scope_equal_the_naive_loop(opened: OpenModel) -> None:
         tokens = {
             "all": range(len(kept)),
             "response": [t for t in range(len(kept)) if t >= prompt],
+            "prompt": range(prompt),
             "last-prompt": [prompt - 1],
         }
         for scope, moments in recorded.items():
@@ -146,10 +147,19 @@ def test_a_recording_on_disk(opened: OpenModel, tmp_path: Path) -> None:
 def test_last_prompt_tokens(opened: OpenModel, tmp_path: Path) -> None:
     prompts = {trace.id: trace.prompt_ids for trace in TRACES}
     recording = record_prompts(opened, prompts, tmp_path / "p", batch_tokens=12)
-    features = recording.last_prompt(["c", "a", "d"])
+    features = recording.means("last-prompt", ["c", "a", "d"])
     assert features.shape == (3, N_LAYERS, D_FF)
     for row, trace in zip(features, (TRACES[2], TRACES[0], TRACES[3]), strict=True):
         alone = _activations(opened, replace(trace, response_ids=(2,)))[-1]
+        np.testing.assert_allclose(row, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_means_of_prompt_tokens(opened: OpenModel, tmp_path: Path) -> None:
+    prompts = {trace.id: trace.prompt_ids for trace in TRACES}
+    recording = record_prompts(opened, prompts, tmp_path / "p", scopes=("last-prompt", "prompt"), batch_tokens=12)
+    assert recording.means("last-prompt", ["d"]).shape == (1, N_LAYERS, D_FF)
+    for row, trace in zip(recording.means("prompt", ["b", "c"]), (TRACES[1], TRACES[2]), strict=True):
+        alone = _activations(opened, replace(trace, response_ids=(2,))).mean(axis=0)
         np.testing.assert_allclose(row, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -157,7 +167,7 @@ def test_what_a_gate_reads_is_what_a_trace_passed_through(opened: OpenModel, tmp
     """The recorded last prompt token is the one that the response continues from."""
     recording = record_prompts(opened, {"a": TRACES[0].prompt_ids}, tmp_path / "p")
     whole = record_batch(opened, [TRACES[0]], ("last-prompt",), ("sum",))["last-prompt"]
-    np.testing.assert_allclose(recording.last_prompt(["a"]), whole.sum, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(recording.means("last-prompt", ["a"]), whole.sum, rtol=1e-4, atol=1e-5)
 
 
 def test_resume_after_an_exception_ends_with_the_same_bytes(

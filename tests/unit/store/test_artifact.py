@@ -168,7 +168,7 @@ def test_model_card(tmp_path: Path, steering: Steering) -> None:
     for line in (
         "| strength | 0.3 |",
         "| accuracy | 0.625 | 0.51 to 0.7251 | 80 |",
-        "| gate | logistic, proportional, 3 features, threshold 0.42 |",
+        "| gate | logistic, last prompt token, proportional, 3 features, threshold 0.42 |",
         "| criterion | mean-difference-polarity |",
         "| gate.auroc | 0.7612345678901234 |",
         "- A gain measured on one benchmark says nothing about others.",

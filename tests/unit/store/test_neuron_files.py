@@ -1,28 +1,14 @@
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stored_samples import assert_equal, content
 from trimtab.errors import InputError, StoreError
-from trimtab.gate import ALWAYS, NEVER, Gate
 from trimtab.neurons import NeuronSet
-from trimtab.store.neuron_files import load_gate, load_neurons, save_gate, save_neurons
-
-
-def assert_equal(actual: object, expected: object) -> None:
-    """Every field equal in type and value, arrays bit for bit."""
-    for field in fields(expected):  # type: ignore[arg-type]
-        a, e = getattr(actual, field.name), getattr(expected, field.name)
-        if isinstance(e, np.ndarray):
-            assert (a.dtype, a.shape, a.tobytes()) == (e.dtype, e.shape, e.tobytes()), field.name
-        else:
-            assert (type(a), a) == (type(e), e), field.name
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+from trimtab.store.neuron_files import load_neurons, save_neurons
 
 
 def test_neurons_come_back_exactly_and_with_the_same_bytes(tmp_path: Path, neurons: NeuronSet) -> None:
@@ -37,32 +23,13 @@ def test_neurons_come_back_exactly_and_with_the_same_bytes(tmp_path: Path, neuro
     assert facts["model"]["name"] == "some/model"
 
 
-@pytest.mark.parametrize("which", ["logistic", "always", "never"])
-def test_gates_come_back_exactly(tmp_path: Path, gate: Gate, which: str) -> None:
-    value = {"logistic": gate, "always": ALWAYS, "never": NEVER}[which]
-    save_gate(value, tmp_path / "a")
-    assert_equal(load_gate(tmp_path / "a"), value)
-    save_gate(load_gate(tmp_path / "a"), tmp_path / "b")
-    assert content(tmp_path / "a") == content(tmp_path / "b")
-
-
-def test_a_gate_replaces_another(tmp_path: Path, gate: Gate) -> None:
-    save_gate(gate, tmp_path)
-    save_gate(ALWAYS, tmp_path)
-    assert_equal(load_gate(tmp_path), ALWAYS)
-
-
-def test_a_pair_left_by_a_killed_run_is_refused(tmp_path: Path, neurons: NeuronSet, gate: Gate) -> None:
-    for save, load, name, old, new in (
-        (save_neurons, load_neurons, "neurons", neurons, neurons.top(3)),
-        (save_gate, load_gate, "gate", gate, replace(gate, weight=gate.weight * 2)),
-    ):
-        save(old, tmp_path)
-        record = (tmp_path / f"{name}.json").read_bytes()
-        save(new, tmp_path)
-        (tmp_path / f"{name}.json").write_bytes(record)
-        with pytest.raises(StoreError, match=rf"{name}\.safetensors and {name}\.json do not belong together"):
-            load(tmp_path)
+def test_a_pair_left_by_a_killed_run_is_refused(tmp_path: Path, neurons: NeuronSet) -> None:
+    save_neurons(neurons, tmp_path)
+    record = (tmp_path / "neurons.json").read_bytes()
+    save_neurons(neurons.top(3), tmp_path)
+    (tmp_path / "neurons.json").write_bytes(record)
+    with pytest.raises(StoreError, match=r"neurons\.safetensors and neurons\.json do not belong together"):
+        load_neurons(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["neurons.json", "neurons.safetensors"])
@@ -105,9 +72,9 @@ def test_neurons_outside_the_model_are_refused(tmp_path: Path, neurons: NeuronSe
         load_neurons(tmp_path)
 
 
-def test_what_could_not_be_loaded_again_is_not_saved(tmp_path: Path, neurons: NeuronSet, gate: Gate) -> None:
+def test_what_could_not_be_loaded_again_is_not_saved(tmp_path: Path, neurons: NeuronSet) -> None:
     with pytest.raises(InputError, match=r"facts\.x is of type ndarray"):
         save_neurons(replace(neurons, facts={"x": np.zeros(1)}), tmp_path)
-    with pytest.raises(InputError, match=r"column 'weight'.*float64.*astype"):
-        save_gate(replace(gate, weight=gate.weight.astype(np.float64)), tmp_path)
+    with pytest.raises(InputError, match=r"column 'good'.*float64.*astype"):
+        save_neurons(replace(neurons, good=neurons.good.astype(np.float64)), tmp_path)
     assert list(tmp_path.iterdir()) == []

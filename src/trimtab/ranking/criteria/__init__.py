@@ -1,19 +1,64 @@
-"""One criterion per module: a ``NAME`` and a function ``score`` that follows :class:`trimtab.ranking.criterion.Criterion`."""
+"""One criterion per module: ``NAME``, ``NEEDS`` and a function ``score`` that follows
+:class:`trimtab.ranking.criterion.Criterion`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from trimtab.ranking.criteria import adaras_float32, mean_difference, mean_difference_polarity, paired_t, random_neurons
-from trimtab.ranking.criterion import Criterion
+from trimtab.ranking.contrast import Statistic
+from trimtab.ranking.criteria import (
+    activation_ratio,
+    adaras_float32,
+    auroc,
+    mathneuro,
+    mean_difference,
+    mean_difference_polarity,
+    paired_t,
+    polarity,
+    random_neurons,
+    top_activation,
+    wanda,
+)
+from trimtab.ranking.criterion import Criterion, SeededCriterion
+
+SEEDED: Mapping[str, SeededCriterion] = MappingProxyType(
+    {polarity.NAME: polarity.score, random_neurons.NAME: random_neurons.score}
+)
+"""Those of :data:`CRITERIA` that draw."""
 
 CRITERIA: Mapping[str, Criterion] = MappingProxyType(
     {
         mean_difference_polarity.NAME: mean_difference_polarity.score,
         adaras_float32.NAME: adaras_float32.score,
         mean_difference.NAME: mean_difference.score,
+        polarity.NAME: polarity.score,
+        activation_ratio.NAME: activation_ratio.score,
+        top_activation.NAME: top_activation.score,
+        mathneuro.NAME: mathneuro.score,
+        wanda.NAME: wanda.score,
+        auroc.NAME: auroc.score,
         paired_t.NAME: paired_t.score,
         random_neurons.NAME: random_neurons.score,
     }
 )
 
-__all__ = ["CRITERIA", "adaras_float32", "mean_difference", "mean_difference_polarity", "paired_t", "random_neurons"]
+NEEDS: Mapping[str, frozenset[Statistic]] = MappingProxyType(
+    {
+        module.NAME: module.NEEDS
+        for module in (
+            mean_difference_polarity,
+            adaras_float32,
+            mean_difference,
+            polarity,
+            activation_ratio,
+            top_activation,
+            mathneuro,
+            wanda,
+            auroc,
+            paired_t,
+            random_neurons,
+        )
+    }
+)
+"""The statistics that a criterion reads beside the class means; ``wanda`` reads ``ClassMoments.column_norm`` as well."""
+
+__all__ = ["CRITERIA", "NEEDS", "SEEDED"]

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from trimtab.ranking.contrast import ClassMoments
+from trimtab.ranking.contrast import ClassMoments, Statistic
 from trimtab.ranking.criterion import Ranking, sort_neurons
 
 NAME = "adaras-float32"
+NEEDS: frozenset[Statistic] = frozenset()
 DENOMINATOR_OFFSET = np.float32(1e-8)
 
 
-def score(moments: ClassMoments) -> Ranking:
+def score(moments: ClassMoments, /) -> Ranking:
     """Order by ``r = |good - bad| / (|good| + |bad| + 1e-8)``, then by ``|good - bad|``, all in float32.
 
     Below ``|good - bad|`` of about 0.17 the offset moves r by one rounding step or more, so rounding decides the order among

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from trimtab.ranking.contrast import ClassMoments
+from trimtab.ranking.contrast import ClassMoments, Statistic
 from trimtab.ranking.criterion import Ranking, sort_neurons
 
 NAME = "mean-difference"
+NEEDS: frozenset[Statistic] = frozenset()
 
 
-def score(moments: ClassMoments) -> Ranking:
+def score(moments: ClassMoments, /) -> Ranking:
     """Order by ``|good - bad|``; neurons without a difference are never selected."""
     size = np.abs(moments.delta)
     return sort_neurons(size > 0, size)

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from trimtab.ranking.contrast import ClassMoments
+from trimtab.ranking.contrast import ClassMoments, Statistic
 from trimtab.ranking.criterion import Ranking, sort_neurons
 
 NAME = "mean-difference-polarity"
+NEEDS: frozenset[Statistic] = frozenset()
 
 
-def score(moments: ClassMoments) -> Ranking:
+def score(moments: ClassMoments, /) -> Ranking:
     """Order by ``r = |good - bad| / (|good| + |bad|)``, then by ``|good - bad|``, in float64 and without an epsilon.
 
     A sign flip gives r = 1 exactly, since ``|good - bad|`` and ``|good| + |bad|`` are then the same sum; so does an exact zero

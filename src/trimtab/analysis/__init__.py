@@ -1,0 +1,65 @@
+"""Analysis: what a set of neurons is and what steering it does, from a recording and from a few passes over traces."""
+
+from trimtab.analysis.drift import Drift, LayerDrift, drift
+from trimtab.analysis.layer_probes import LayerProbe, LayerProbes, layer_probes
+from trimtab.analysis.layers import LayerHistogram, Neurons, layer_histogram
+from trimtab.analysis.magnitudes import Magnitudes, NeuronMagnitude, magnitudes
+from trimtab.analysis.overlap import PairOverlap, TopOverlap, set_overlaps, top_overlap
+from trimtab.analysis.perplexity import (
+    Perplexity,
+    PerplexityChange,
+    PerplexityEffect,
+    PerplexitySummary,
+    compare_perplexity,
+    perplexity,
+    perplexity_effect,
+    text_traces,
+)
+from trimtab.analysis.ratios import RatioDistribution, Ratios, class_ratios, correct_halves, ratio_distribution
+from trimtab.analysis.run_analysis import Analysis, AnalysisSettings, PromptLabels, analyse
+from trimtab.analysis.top_tokens import NeuronTokens, TokenHit, TopTokens, top_tokens
+from trimtab.analysis.vocabulary import NeuronVocabulary, TokenPush, VocabularyProjection, project_vocabulary
+
+__all__ = [
+    "Analysis",
+    "AnalysisSettings",
+    "Drift",
+    "LayerDrift",
+    "LayerHistogram",
+    "LayerProbe",
+    "LayerProbes",
+    "Magnitudes",
+    "NeuronMagnitude",
+    "NeuronTokens",
+    "NeuronVocabulary",
+    "Neurons",
+    "PairOverlap",
+    "Perplexity",
+    "PerplexityChange",
+    "PerplexityEffect",
+    "PerplexitySummary",
+    "PromptLabels",
+    "RatioDistribution",
+    "Ratios",
+    "TokenHit",
+    "TokenPush",
+    "TopOverlap",
+    "TopTokens",
+    "VocabularyProjection",
+    "analyse",
+    "class_ratios",
+    "compare_perplexity",
+    "correct_halves",
+    "drift",
+    "layer_histogram",
+    "layer_probes",
+    "magnitudes",
+    "perplexity",
+    "perplexity_effect",
+    "project_vocabulary",
+    "ratio_distribution",
+    "set_overlaps",
+    "text_traces",
+    "top_overlap",
+    "top_tokens",
+]

@@ -1,0 +1,180 @@
+"""Everything that is known about a set of neurons and its steering, from what a run left behind and a few passes over traces."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.analysis.batches import BATCH_TOKENS
+from trimtab.analysis.drift import Drift, drift
+from trimtab.analysis.layer_probes import N_FEATURES, LayerProbes, layer_probes
+from trimtab.analysis.layers import LayerHistogram, Neurons, layer_histogram
+from trimtab.analysis.magnitudes import Magnitudes, magnitudes
+from trimtab.analysis.overlap import PairOverlap, TopOverlap, set_overlaps, top_overlap
+from trimtab.analysis.perplexity import PerplexityEffect, perplexity_effect
+from trimtab.analysis.ratios import Ratios, class_ratios
+from trimtab.analysis.top_tokens import TopTokens, top_tokens
+from trimtab.analysis.vocabulary import VocabularyProjection, project_vocabulary
+from trimtab.errors import InputError
+from trimtab.model import OpenModel
+from trimtab.progress import Progress, silent
+from trimtab.ranking import ClassMoments, LabelledMoments
+from trimtab.steering import Steering
+from trimtab.traces import Trace
+
+Piece = TypeVar("Piece")
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisSettings:
+    """How much is looked at.
+
+    Args:
+        traces: at most so many of each kind run through the model, drawn at random.
+        neurons: the first so many of the steering are shown one by one (vocabulary, top-activating tokens).
+        top: tokens shown of each sign.
+        context: tokens shown on either side of a top-activating one.
+        probe_features: neurons that a layer's probe may read.
+        batch_tokens: of one pass, padding included.
+        seed: of draws, folds and bootstraps.
+    """
+
+    traces: int = 200
+    neurons: int = 20
+    top: int = 8
+    context: int = 8
+    probe_features: int = N_FEATURES
+    batch_tokens: int = BATCH_TOKENS
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptLabels:
+    """What a split's prompts look like from inside, and which of them the model fails.
+
+    Args:
+        features: float32 ``[problem, layer, d_ff]``, activations of the last prompt token.
+        failed: bool ``[problem]``.
+    """
+
+    features: NDArray[np.float32]
+    failed: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """All pieces; None where what a piece needs was not given.
+
+    Args:
+        split: of the traces behind drift, perplexity and magnitudes; the others are of `find`.
+    """
+
+    split: str
+    layers: LayerHistogram
+    ratios: Ratios
+    top_overlap: TopOverlap
+    overlaps: tuple[PairOverlap, ...]
+    vocabulary: VocabularyProjection
+    top_tokens: TopTokens
+    drift: Drift
+    perplexity: PerplexityEffect
+    magnitudes: Magnitudes | None
+    probes: LayerProbes | None
+
+    def to_json(self) -> dict[str, object]:
+        """A dictionary of plain numbers, names, lists and dictionaries."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def analyse(
+    opened: OpenModel,
+    steering: Steering,
+    moments: ClassMoments,
+    parts: Iterable[LabelledMoments],
+    contrast: Sequence[Trace],
+    unsteered: Sequence[Trace],
+    *,
+    split: str,
+    steered: Sequence[Trace] = (),
+    find: PromptLabels | None = None,
+    tune: PromptLabels | None = None,
+    sets: Mapping[str, Neurons] | None = None,
+    settings: AnalysisSettings | None = None,
+    progress: Progress = silent,
+) -> Analysis:
+    """Analyse a steering.
+
+    Drift and perplexity are of the steering on every trace, whatever its gate says; magnitudes are of the steered traces as they
+    were generated.
+
+    Args:
+        moments: of the contrast, with magnitudes.
+        parts: the contrast's recording, read once.
+        contrast: the traces of the contrast.
+        unsteered, steered: traces of one split, generated without and with the steering; without steered ones there are no
+            magnitudes.
+        split: of these two.
+        find, tune: last prompt tokens and failures to fit and to assess the probes on; without them there are none.
+        sets: other sets of the same model to compare with one another, by name.
+
+    Raises:
+        InputError: magnitudes were not recorded.
+        NotEnoughDataError: a piece has too little data; the message says which it is.
+    """
+    settings = settings or AnalysisSettings()
+    seed, tokens = settings.seed, settings.batch_tokens
+    layer, index = steering.layer[: settings.neurons], steering.index[: settings.neurons]
+    contrast, unsteered, steered = (_some(traces, settings) for traces in (contrast, unsteered, steered))
+    with progress("analyse", 9, 0) as advance:
+
+        def step(piece: Piece) -> Piece:
+            advance(1, 0)
+            return piece
+
+        return Analysis(
+            split=split,
+            layers=step(layer_histogram(steering)),
+            ratios=step(class_ratios(moments, parts, seed)),
+            top_overlap=step(top_overlap(steering, _magnitude(moments))),
+            overlaps=set_overlaps(sets) if sets and len(sets) > 1 else (),
+            vocabulary=step(project_vocabulary(opened, layer, index, top=settings.top)),
+            top_tokens=step(
+                top_tokens(opened, contrast, layer, index, top=settings.top, context=settings.context, batch_tokens=tokens)
+            ),
+            drift=step(drift(opened, unsteered, steering, batch_tokens=tokens, seed=seed)),
+            perplexity=step(perplexity_effect(opened, unsteered, steering, batch_tokens=tokens, seed=seed)),
+            magnitudes=step(
+                magnitudes(opened, unsteered, steered, steering, batch_tokens=tokens, seed=seed) if steered else None
+            ),
+            probes=step(_probes(find, tune, settings)),
+        )
+
+
+def _probes(find: PromptLabels | None, tune: PromptLabels | None, settings: AnalysisSettings) -> LayerProbes | None:
+    if find is None or tune is None:
+        return None
+    return layer_probes(
+        find.features, find.failed, tune.features, tune.failed, n_features=settings.probe_features, seed=settings.seed
+    )
+
+
+def _magnitude(moments: ClassMoments) -> NDArray[np.float64]:
+    if moments.good_magnitude is None:
+        raise InputError("the recording has no magnitudes; record again with 'magnitude' among the moments")
+    return moments.good_magnitude
+
+
+def _some(traces: Sequence[Trace], settings: AnalysisSettings) -> list[Trace]:
+    """At most so many traces, drawn at random, in their order."""
+    if len(traces) <= settings.traces:
+        return list(traces)
+    chosen = np.random.default_rng(settings.seed).permutation(len(traces))[: settings.traces]
+    return [traces[i] for i in np.sort(chosen).tolist()]
+
+
+def _plain(piece: object) -> object:
+    if isinstance(piece, tuple):
+        return [_plain(one) for one in piece]
+    return piece if isinstance(piece, str) or piece is None else piece.to_json()  # type: ignore[attr-defined]

@@ -1,0 +1,43 @@
+"""Experiments: each a function from a finished search to a :class:`trimtab.results.Result`."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from trimtab.experiments.ablate import ablate
+from trimtab.experiments.causal import causal
+from trimtab.experiments.monitor import monitor
+from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
+from trimtab.experiments.sweep import sweep
+from trimtab.experiments.workbench import Workbench, answer_key
+from trimtab.results import Result
+from trimtab.traces import Split
+
+
+class Experiment(NamedTuple):
+    """How to run one, and the splits that it may read: those that are not named are kept from it."""
+
+    run: Callable[[Workbench], Result]
+    reads: frozenset[Split]
+
+
+_ALL = frozenset(Split)
+_SEARCH = frozenset((Split.FIND, Split.TUNE))
+EXPERIMENTS: Mapping[ExperimentName, Experiment] = MappingProxyType(
+    {
+        "ablate": Experiment(ablate, _ALL),
+        "sweep": Experiment(sweep, _SEARCH),
+        "causal": Experiment(causal, _ALL),
+        "monitor": Experiment(monitor, _ALL),
+    }
+)
+
+__all__ = [
+    "EXPERIMENTS",
+    "EXPERIMENT_NAMES",
+    "Experiment",
+    "ExperimentName",
+    "ExperimentSettings",
+    "Workbench",
+    "answer_key",
+]

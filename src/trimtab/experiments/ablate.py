@@ -1,0 +1,179 @@
+"""``ablate``: what each part of the method is worth, AdaRAS's table and that of neuron activation differential analysis."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.experiments.choosing import best_strength
+from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
+from trimtab.experiments.criterion_tables import criterion_table, inside_outside_table
+from trimtab.experiments.workbench import Workbench
+from trimtab.neurons import NeuronSet
+from trimtab.operators import Operator, steer
+from trimtab.ranking import random_like
+from trimtab.results import Figure, Result, Table
+from trimtab.steering import Steering
+from trimtab.tasks.contrast import ContrastRow
+from trimtab.traces import Split
+
+ADARAS = "mean-difference-polarity"
+FULL = "full method"
+PUBLISHED_ORDER = (FULL, "without the gate", "without polarity", "unsteered", "without mean difference", "random neurons")
+"""From the best to the worst on AIME-24 with Qwen3-1.7B (arXiv 2601.19847)."""
+
+
+class _Section(NamedTuple):
+    """One table, its figure, and what it came to."""
+
+    tables: tuple[Table, ...]
+    figures: tuple[Figure, ...]
+    findings: tuple[str, ...]
+
+
+def ablate(bench: Workbench) -> Result:
+    """Leave one part out at a time, and put other criteria in the place of the one that was used.
+
+    Every number is of the test split, every strength was chosen on the tune split, and all criteria read one recording.
+    """
+    base = bench.answers(Split.TEST, None, label="unsteered")
+    sections = [_adaras_ablation(bench, base), _own_ablation(bench, base), _valid_steps(bench, base)]
+    for table, figure, finding in (criterion_table(bench, base), inside_outside_table(bench, base)):
+        sections.append(_Section(table, figure, finding))
+    return Result(
+        name="ablate",
+        title="Ablation",
+        question="What is each part of the method worth, and does another criterion find better neurons?",
+        findings=tuple(finding for section in sections for finding in section.findings),
+        split=Split.TEST,
+        tables=tuple(table for section in sections for table in section.tables),
+        figures=tuple(figure for section in sections for figure in section.figures),
+    )
+
+
+def _adaras_ablation(bench: Workbench, base: Sequence[Outcome]) -> _Section:
+    """AdaRAS as published: its criterion and its constant. One strength for all rows, chosen for the full method."""
+    full = _best(bench, bench.neurons(ADARAS, bench.k), steer)
+    rows = compare_rows(base, _variants(bench, full, steer, ADARAS))
+    title = f"AdaRAS's ablation: a constant of strength {full.strength:g} on K = {len(full)}"
+    note = (
+        "The strength was chosen on the tune split for the full method and serves all rows. p is corrected by Holm over the rows."
+    )
+    finding = (
+        f"AdaRAS's own method (its criterion, a constant, K = {len(full)}, strength {full.strength:g}): {describe(rows[-1])}. "
+        f"{_order(rows)} Published, on AIME-24: {' > '.join(PUBLISHED_ORDER)}."
+    )
+    return _Section(
+        (comparison_table("adaras-ablation", title, base, rows, note, FULL),),
+        (gain_dots("adaras-ablation", title, rows, Split.TEST, "Each row leaves one part of AdaRAS out."),),
+        (finding,),
+    )
+
+
+def _own_ablation(bench: Workbench, base: Sequence[Outcome]) -> _Section:
+    """The same for the criterion and the operator that tune chose."""
+    full, name = bench.steering, str(bench.steering.facts["operator"])
+    arms = _variants(bench, full, bench.operator, bench.criterion)
+    if bench.operator is not steer:
+        plain = _best(bench, bench.neurons(bench.criterion, bench.k), steer)
+        arms = {f"a constant instead of {name}": bench.answers(Split.TEST, plain, "auto", label="constant"), **arms}
+    rows = compare_rows(base, arms)
+    title = f"Ablation of what tune chose: {bench.criterion}, {name}, K = {len(full)}, strength {full.strength:g}"
+    finding = f"What tune chose ({bench.criterion}, {name}): {describe(rows[-1])}. {_order(rows)}"
+    note = "The constant's strength was chosen on the tune split; the others keep theirs. p is corrected by Holm over the rows."
+    return _Section(
+        (comparison_table("own-ablation", title, base, rows, note, FULL),),
+        (gain_dots("own-ablation", title, rows, Split.TEST, "Each row leaves one part out or changes it."),),
+        (finding,),
+    )
+
+
+def _variants(
+    bench: Workbench, full: Steering, operator: Operator, criterion: str
+) -> dict[str, list[Outcome] | list[list[Outcome]]]:
+    """The rows of AdaRAS's table, each behind the gate but the one without it; only parts that the method has are left out."""
+
+    def other(name: str) -> list[Outcome]:
+        ranking = bench.ranking(name)
+        eligible = 0 if ranking is None else len(ranking.order)
+        neurons = bench.neurons(name, min(len(full), eligible), seed=bench.settings.seed)
+        steering = Steering.of(neurons, full.strength, full.scope, full.gate, operator=operator)
+        return bench.answers(Split.TEST, steering, "auto", label=name)
+
+    seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
+    arms: dict[str, list[Outcome] | list[list[Outcome]]] = {
+        "random neurons": [bench.answers(Split.TEST, random_like(full, seed), "auto", label="random") for seed in seeds]
+    }
+    if criterion == ADARAS:
+        arms |= {"without mean difference": other("polarity"), "without polarity": other("mean-difference")}
+    else:
+        arms |= {f"{name} instead": other(name) for name in (ADARAS, "polarity", "mean-difference") if name != criterion}
+    if full.gate.kind != "always":
+        arms["without the gate"] = bench.answers(Split.TEST, full, "on", label="always")
+    arms[FULL] = bench.answers(Split.TEST, full, "auto", label="full")
+    return arms
+
+
+def _order(rows: Sequence[Row]) -> str:
+    """The rows and the bare model from best to worst; those whose interval holds 0 are not told from the bare model."""
+    claims = [(row.gain, row.label, row.dot()) for row in rows]
+    told = [
+        (gain, label)
+        for gain, label, dot in claims
+        if dot.low is not None and dot.high is not None and not dot.low <= 0 <= dot.high
+    ]
+    rest = ", ".join(label for _, label, dot in claims if (label not in {name for _, name in told}))
+    if not told:
+        return "No row is told from the unsteered model here."
+    ordered = sorted([*told, (0.0, f"unsteered (not told from it: {rest})" if rest else "unsteered")], reverse=True)
+    return f"Here: {' > '.join(label for _, label in ordered)}."
+
+
+def _valid_steps(bench: Workbench, base: Sequence[Outcome]) -> _Section:
+    """Without the correct chains whose steps are wrong, as neuron activation differential analysis removes them by hand."""
+    quality = {grade.trace_id: grade.quality for grade in bench.grades}
+    if all(quality[row.trace_id] is None for row in bench.contrast):
+        return _Section((), (), ("No chain has a verdict on its steps, so the contrast cannot be filtered by them.",))
+    kept = balanced([row for row in bench.contrast if not row.correct or quality[row.trace_id]])
+    neurons = bench.neurons(bench.criterion, bench.k, bench.moments_of(kept))
+    filtered = Steering.of(neurons, bench.steering.strength, bench.steering.scope, bench.steering.gate, operator=bench.operator)
+    rows = compare_rows(
+        base,
+        {
+            "all correct chains": bench.answers(Split.TEST, bench.steering, "auto", label="all chains"),
+            "chains with right steps only": bench.answers(Split.TEST, filtered, "auto", label="right steps"),
+        },
+    )
+    shared = _shared(bench.steering, neurons)
+    note = (
+        f"{len(bench.contrast) - len(kept)} of {len(bench.contrast)} traces leave the contrast; "
+        f"{shared} of {len(neurons)} neurons stay. Criterion, operator, K and strength are the chosen ones in both rows."
+    )
+    finding = (
+        f"Chains with right steps only: {describe(rows[1])}, against {describe(rows[0])} with all; "
+        f"{shared} of {len(neurons)} neurons shared."
+    )
+    table = comparison_table("valid-steps", "Contrast with and without the valid-steps filter", base, rows, note)
+    return _Section((table,), (), (finding,))
+
+
+def balanced(rows: Sequence[ContrastRow]) -> list[ContrastRow]:
+    """Equal numbers of correct and incorrect traces per problem, the first of each by id; one-sided problems go."""
+    sides: dict[str, dict[bool, list[ContrastRow]]] = {}
+    for row in rows:
+        sides.setdefault(row.problem_id, {True: [], False: []})[row.correct].append(row)
+    kept: list[ContrastRow] = []
+    for classes in sides.values():
+        size = min(len(side) for side in classes.values())
+        for side in classes.values():
+            kept += sorted(side, key=lambda row: row.trace_id)[:size]
+    return kept
+
+
+def _best(bench: Workbench, neurons: NeuronSet, operator: Operator) -> Steering:
+    steering = Steering.of(neurons, 1.0, bench.steering.scope, bench.steering.gate, operator=operator)
+    return best_strength(bench, steering, "auto", "strength")
+
+
+def _shared(steering: Steering, neurons: NeuronSet) -> int:
+    ours = set(zip(steering.layer.tolist(), steering.index.tolist(), strict=True))
+    return len(ours & set(zip(neurons.layer.tolist(), neurons.index.tolist(), strict=True)))

@@ -1,0 +1,94 @@
+"""Other criteria at the same number of neurons, and the activation-ratio neurons inside and outside the top-activated group."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.experiments.choosing import best_strength
+from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
+from trimtab.experiments.workbench import Workbench
+from trimtab.neurons import NeuronSet
+from trimtab.operators import scale, suppress
+from trimtab.ranking import CRITERIA
+from trimtab.results import Figure, Table
+from trimtab.traces import Split
+
+PARITY_ONLY = "adaras-float32"
+TOP_ACTIVATED = 0.1
+"""The top-activated group: this share of each layer's neurons by mean magnitude in correct traces."""
+
+Section = tuple[tuple[Table, ...], tuple[Figure, ...], tuple[str, ...]]
+
+
+def criterion_table(bench: Workbench, base: Sequence[Outcome]) -> Section:
+    """Every criterion with the same K, under three operators and without a gate: what the neurons alone are worth."""
+    answers: dict[str, list[list[Outcome]]] = {}
+    findings = []
+    for name in CRITERIA:
+        if name == PARITY_ONLY:
+            continue
+        ranking = bench.ranking(name)
+        if ranking is None or len(ranking.order) < bench.k:
+            why = "reads a moment that was not recorded" if ranking is None else f"finds {len(ranking.order)} neurons only"
+            findings.append(f"Criterion {name} {why}, so it is not in the tables of K = {bench.k}.")
+            continue
+        answers[name] = _three_operators(bench, bench.neurons(name, bench.k, seed=bench.settings.seed), name)
+    tables, figures = [], []
+    for i, (short, operator, reading) in enumerate(_OPERATORS):
+        rows = compare_rows(base, {name: outcomes[i] for name, outcomes in answers.items()})
+        title = f"Criteria with K = {bench.k}: {operator.format(chosen=bench.steering.facts['operator'])}"
+        note = "No gate. p is corrected by Holm over the criteria."
+        tables.append(comparison_table(f"criteria-{short}", title, base, rows, note))
+        figures.append(gain_dots(f"criteria-{short}", title, rows, Split.TEST, reading))
+        findings.append(_extremes(title, rows))
+    return tuple(tables), tuple(figures), tuple(findings)
+
+
+_OPERATORS = (
+    (
+        "chosen",
+        "{chosen}, each at the strength that was best for it on the tune split",
+        "Which neurons can be turned for the better.",
+    ),
+    ("scale", "amplified by 1.1", "The enhancement of neuron activation differential analysis."),
+    ("suppress", "suppressed", "The further left, the more the model needs these neurons."),
+)
+
+
+def _three_operators(bench: Workbench, neurons: NeuronSet, name: str) -> list[list[Outcome]]:
+    chosen = best_strength(bench, bench.always(neurons), label=f"{name}, strength")
+    steerings = (chosen, bench.always(neurons, 1.0, scale), bench.always(neurons, 1.0, suppress))
+    return [bench.answers(Split.TEST, steering, label=name) for steering in steerings]
+
+
+def _extremes(title: str, rows: Sequence[Row]) -> str:
+    best, worst = max(rows, key=lambda row: row.gain), min(rows, key=lambda row: row.gain)
+    if best.gain == worst.gain:
+        return f"{title}: no difference between criteria ({describe(best)})."
+    return f"{title}: most {best.label} ({describe(best)}), least {worst.label} ({describe(worst)})."
+
+
+def inside_outside_table(bench: Workbench, base: Sequence[Outcome]) -> Section:
+    """Neurons that the activation ratio selects, inside and outside the top-activated group, as many of each, scaled apart."""
+    ratio, magnitude = bench.ranking("activation-ratio"), bench.class_moments.good_magnitude
+    if ratio is None or magnitude is None or not len(ratio.order):
+        return (), (), ("The activation ratio selects no neuron, so none lies inside or outside the top-activated group.",)
+    neurons = bench.neurons("activation-ratio", len(ratio.order))
+    inside = magnitude[neurons.layer, neurons.index] >= np.quantile(magnitude, 1 - TOP_ACTIVATED, axis=1)[neurons.layer]
+    size = min(bench.k, int(inside.sum()), int((~inside).sum()))
+    counted = (
+        f"{int(inside.sum())} of the {len(neurons)} neurons that it selects are among the top {TOP_ACTIVATED:.0%} of their layer"
+    )
+    if not size:
+        return (), (), (f"Activation ratio: {counted}, so there are not two groups to compare.",)
+    arms = {}
+    for where, mask in (("inside", inside), ("outside", ~inside)):
+        group = neurons.take(np.flatnonzero(mask)[:size])
+        for what, operator in (("amplified by 1.1", scale), ("suppressed", suppress)):
+            arms[f"{where}, {what}"] = bench.answers(Split.TEST, bench.always(group, 1.0, operator), label=f"ratio, {where}")
+    rows = compare_rows(base, arms)
+    note = f"{counted[0].upper()}{counted[1:]}; {size} of each group, the highest ratios. No gate. p is corrected by Holm."
+    table = comparison_table("inside-outside", "Activation-ratio neurons and the top-activated group", base, rows, note)
+    finding = f"Activation ratio: {counted}. " + "; ".join(f"{row.label}: {describe(row)}" for row in rows) + "."
+    return (table,), (), (finding,)

@@ -1,0 +1,238 @@
+"""``monitor``: a warning while the model writes, and what steering does to everything else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.evaluation.statistics import auroc, delong_interval, wilson
+from trimtab.experiments.ability import ability
+from trimtab.experiments.chains import failed_of, greedy_chains
+from trimtab.experiments.running_probe import RunningProbe, fit_running_probe
+from trimtab.experiments.workbench import Workbench
+from trimtab.gating import youden
+from trimtab.results import Column, Curve, CurvePoint, Curves, Result, Table
+from trimtab.traces import Split, Trace
+
+CRITERION = "paired-t"
+"""What the probe's neurons are chosen by: within a problem, so that it does not read how hard the problem is."""
+SHARES = tuple(i / 20 for i in range(1, 21))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """The probe on some chains.
+
+    Args:
+        probability: running p(fail) after each token, ``[token]`` a chain.
+        failed: bool ``[chain]``.
+    """
+
+    probability: tuple[NDArray[np.float64], ...]
+    failed: NDArray[np.bool_]
+
+    def at(self, token: int) -> NDArray[np.float64]:
+        """p after so many tokens, ``[chain]``; a chain that ended before keeps its last."""
+        return np.array([p[min(token, len(p)) - 1] for p in self.probability])
+
+    def at_share(self, share: float) -> NDArray[np.float64]:
+        """p after this share of each chain, ``[chain]``."""
+        return np.array([p[max(1, round(share * len(p))) - 1] for p in self.probability])
+
+    def highest(self, after: int) -> NDArray[np.float64]:
+        """The highest p from the token `after` on, ``[chain]``: what decides whether a warning is given."""
+        return np.array([p[min(after, len(p)) - 1 :].max() for p in self.probability])
+
+    def warned_at(self, threshold: float, after: int) -> NDArray[np.float64]:
+        """The first token, from `after` on, at which p reaches the threshold, ``[chain]``; infinity without a warning."""
+        first = []
+        for p in self.probability:
+            start = min(after, len(p)) - 1
+            hits = np.flatnonzero(p[start:] >= threshold)
+            first.append(start + hits[0] + 1 if len(hits) else np.inf)
+        return np.array(first)
+
+
+def monitor(bench: Workbench) -> Result:
+    """Fit a running probe on find, choose its threshold on tune, and read the test chains with it.
+
+    The probe reads response tokens of unsteered chains. Beside it: general ability with and without the steering.
+    """
+    settings = bench.settings.monitor
+    probe = _fit(bench)
+    tune = _read(bench, probe, Split.TUNE)
+    probe = probe.calibrated([_logit(p) for p in tune.probability], tune.failed)
+    tune = _read(bench, probe, Split.TUNE)
+    threshold = youden(tune.failed, tune.highest(settings.after))
+    test = _read(bench, probe, Split.TEST)
+    curves, auroc_finding = _auroc_curve(test, _gate_auroc(bench))
+    table, warned, finding = _warnings(test, threshold, settings.after)
+    skill = ability(bench)
+    return Result(
+        name="monitor",
+        title="Monitor and general ability",
+        question="Can a failure be seen while the chain is written, how early, and what does steering cost elsewhere?",
+        findings=(auroc_finding, finding, *skill.findings),
+        split=Split.TEST,
+        tables=(table, *skill.tables),
+        figures=(curves, _course(test), warned),
+    )
+
+
+def _fit(bench: Workbench) -> RunningProbe:
+    """On the contrast's chains, which hold both verdicts of a problem, from the neurons with the largest paired t."""
+    verdict = {row.trace_id: row.correct for row in bench.contrast}
+    chains = [trace for trace in bench.traces if trace.id in verdict]
+    failed = np.array([not verdict[chain.id] for chain in chains])
+    ranking = bench.ranking(CRITERION)
+    count = 0 if ranking is None else len(ranking.order)
+    neurons = bench.neurons(CRITERION, min(bench.settings.monitor.features, count))
+    return fit_running_probe(bench.opened, chains, failed, neurons.layer, neurons.index)
+
+
+def _read(bench: Workbench, probe: RunningProbe, split: Split) -> Readings:
+    chains = _readable(greedy_chains(bench, bench.split(split)))
+    failed = np.array(failed_of(chains, bench.answers(split, None, label="unsteered")))
+    return Readings(tuple(1 / (1 + np.exp(-scores)) for scores in probe.read(bench.opened, chains)), failed)
+
+
+def _readable(chains: Sequence[Trace]) -> list[Trace]:
+    """The last token is never forwarded, so a chain of one has none to read."""
+    return [chain for chain in chains if len(chain.response_ids) > 1]
+
+
+def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(p) - np.log1p(-p)
+
+
+def _auroc_curve(test: Readings, gate: float | None) -> tuple[Curves, str]:
+    """AUROC as a function of the tokens seen, beside that of the question's gate."""
+    longest = max(len(p) for p in test.probability)
+    tokens = sorted({1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 2048, 4096, 8192} | {longest})
+    points = []
+    for token in (t for t in tokens if t <= longest):
+        p = test.at(token)
+        low, high = delong_interval(test.failed, p)
+        points.append(CurvePoint(x=token, value=auroc(test.failed, p), low=low, high=high))
+    against = "" if gate is None else f"; the gate, from the question alone, has {gate:.3f} (dotted)"
+    end = points[-1]
+    finding = (
+        f"The running probe tells failing from right chains with AUROC {points[0].value:.3f} after one token and {end.value:.3f} "
+        f"[{end.low:.3f}, {end.high:.3f}] at the end{against}."
+    )
+    figure = Curves(
+        name="auroc",
+        title="AUROC of the running probe",
+        n=len(test.failed),
+        of="chains",
+        split=Split.TEST,
+        detail=f"{int(test.failed.sum())} failed; DeLong's 95 % intervals; a chain that ended before keeps its last score",
+        reading=f"How well the probe knows of a failure after so many tokens{against}.",
+        x_label="response tokens seen",
+        y_label="AUROC",
+        unit="number",
+        log_x=True,
+        curves=(Curve(label="running probe", points=tuple(points)),),
+        reference=gate,
+    )
+    return figure, finding
+
+
+def _gate_auroc(bench: Workbench) -> float | None:
+    """Of the gate on the same questions; None where there is none that reads them."""
+    if bench.steering.gate.kind in ("always", "never"):
+        return None
+    base = bench.answers(Split.TEST, None, label="unsteered")
+    p_fail = {outcome.problem_id: outcome.p_fail for outcome in bench.answers(Split.TEST, bench.steering, "auto", label="gated")}
+    score = np.array([p_fail[outcome.problem_id] for outcome in base], np.float64)
+    return auroc([not outcome.correct for outcome in base], score)
+
+
+def _course(test: Readings) -> Curves:
+    """The mean running p of failing and of right chains, with the middle half of each."""
+    curves = []
+    for label, chosen in (("chains that fail", test.failed), ("chains that are right", ~test.failed)):
+        points = []
+        for share in SHARES:
+            p = test.at_share(share)[chosen]
+            points.append(CurvePoint(x=share, value=p.mean(), low=np.quantile(p, 0.25), high=np.quantile(p, 0.75)))
+        curves.append(Curve(label=f"{label} (n = {int(chosen.sum())})", points=tuple(points)))
+    return Curves(
+        name="course",
+        title="Running p(fail) while the chain is written",
+        n=len(test.failed),
+        of="chains",
+        split=Split.TEST,
+        detail="mean, and the middle half of the chains as a band",
+        reading="Where the two lines part, the probe begins to know.",
+        x_label="share of the chain seen",
+        y_label="p(fail)",
+        unit="number",
+        x_unit="percent",
+        curves=tuple(curves),
+    )
+
+
+def _warnings(test: Readings, threshold: float, after: int) -> tuple[Table, Curves, str]:
+    """Who is warned, and how long before the end."""
+    first = test.warned_at(threshold, after)
+    length = np.array([len(p) for p in test.probability])
+    rows, curves = [], []
+    for label, chosen in (("failed", test.failed), ("right", ~test.failed)):
+        warned = chosen & np.isfinite(first)
+        lead = length[warned] - first[warned]
+        share, n = float(warned.sum() / chosen.sum()), int(chosen.sum())
+        low, high = wilson(int(warned.sum()), n)
+        quartiles = tuple(np.quantile(lead, (0.25, 0.5, 0.75)).tolist()) if len(lead) else (None, None, None)
+        left = float(np.median(lead / length[warned])) if len(lead) else None
+        rows.append((label, n, share, low, high, *quartiles, left))
+        seen = [(float((chosen & (first <= s * length)).sum()), s) for s in SHARES]
+        points = [CurvePoint(x=s, value=k / n, low=wilson(int(k), n).low, high=wilson(int(k), n).high) for k, s in seen]
+        curves.append(Curve(label=f"{label} chains (n = {n})", points=tuple(points)))
+    table = Table(
+        name="warnings",
+        title=f"Warnings at p >= {threshold:.3f}, from token {after} on",
+        columns=_WARNING_COLUMNS,
+        rows=tuple(rows),
+        note="The threshold is Youden's on the tune split, of the highest running p. Lead time counts to the end of the chain, where "
+        "the answer stands.",
+    )
+    figure = Curves(
+        name="warned",
+        title="Chains warned of so far",
+        n=len(test.failed),
+        of="chains",
+        split=Split.TEST,
+        detail="95 % Wilson intervals",
+        reading="The upper line are failures that are announced, the lower false alarms.",
+        x_label="share of the chain seen",
+        y_label="share of chains warned of",
+        unit="percent",
+        x_unit="percent",
+        curves=tuple(curves),
+    )
+    return table, figure, _warning_finding(rows)
+
+
+_WARNING_COLUMNS = (
+    Column(name="chains"),
+    Column(name="n", unit="count"),
+    Column(name="warned", unit="percent"),
+    Column(name="warned low", unit="percent", bound="low"),
+    Column(name="warned high", unit="percent", bound="high"),
+    Column(name="lead, lower quartile (tokens)", unit="number"),
+    Column(name="lead, median", unit="number"),
+    Column(name="lead, upper quartile", unit="number"),
+    Column(name="median share of the chain left", unit="percent"),
+)
+
+
+def _warning_finding(rows: Sequence[tuple]) -> str:
+    (_, n_failed, caught, *_, median, _, left), (_, n_right, alarms, *_) = rows
+    lead = (
+        ""
+        if median is None
+        else f"; the median warning comes {median:.0f} tokens before the end, with {left:.0%} of the chain left"
+    )
+    return f"It warns of {caught:.1%} of {n_failed} failing chains and of {alarms:.1%} of {n_right} right ones{lead}."

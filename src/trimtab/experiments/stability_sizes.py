@@ -1,0 +1,131 @@
+"""How many contrast problems does the search need? Overlap and gain of the sets that fewer problems find."""
+
+import numpy as np
+
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe
+from trimtab.experiments.redrawn import Redrawn, middle, shared
+from trimtab.experiments.stability_overlap import Section
+from trimtab.neurons import NeuronSet
+from trimtab.ranking import Choice
+from trimtab.results import Column, Curve, CurvePoint, Curves, Table
+from trimtab.steering import Steering
+from trimtab.traces import Split
+
+ADARAS_PROBLEMS = 15
+"""As many as each of AdaRAS's released contrasts has."""
+
+
+def sizes(redrawn: Redrawn, base: list[Outcome]) -> Section:
+    """Draw fewer problems, search in them, and compare with the whole contrast: the neurons, and their gain on the test split."""
+    bench, name = redrawn.bench, redrawn.bench.criterion
+    settings, k, n = bench.settings.stability, redrawn.size(name), redrawn.n_problems
+    rng = np.random.default_rng([bench.settings.seed, 3])
+    rows, arms = [], {}
+    for size in sorted({*settings.sizes, n // 2}):
+        if not 2 <= size < n:
+            continue
+        draws = [redrawn.some_problems(rng, *[size] * (1 + (2 * size <= n))) for _ in range(settings.draws)]
+        found = [[ranking[name] for ranking in redrawn.rankings(draw, [name])] for draw in draws]
+        whole = middle([shared(sets[0], redrawn.whole[name], k) / k for sets in found])
+        apart = middle([shared(*sets, k) / k for sets in found]) if 2 * size <= n else (None,) * 3
+        rows.append((size, settings.draws, *whole, *apart))
+        if size in settings.sizes:
+            arms[_label(size)] = [gated_answers(redrawn, choices[0], _label(size)) for choices in draws[: settings.runs]]
+    arms[f"all {n} problems"] = bench.answers(Split.TEST, bench.steering, "auto", label="all problems")
+    gains = compare_rows(base, arms)
+    finding = f"By number of contrast problems (AdaRAS: {ADARAS_PROBLEMS}), share of the whole contrast's set found: " + ", ".join(
+        f"{row[0]} problems {row[2]:.0%} [{row[3]:.0%}, {row[4]:.0%}]" for row in rows
+    )
+    gain = "Gain on the test split: " + "; ".join(f"{row.label} {describe(row)}" for row in gains)
+    return Section((_overlap_table(rows), _gain_table(redrawn, base, gains)), _figures(redrawn, rows, gains), (f"{finding}.", f"{gain}."))
+
+
+def gated_answers(redrawn: Redrawn, choice: Choice, label: str) -> list[Outcome]:
+    """Test answers with the set that a choice finds in place of the whole contrast's, all else as it was chosen."""
+    return redrawn.bench.answers(Split.TEST, in_place(redrawn, redrawn.neurons(choice)), "auto", label=label)
+
+
+def in_place(redrawn: Redrawn, neurons: NeuronSet) -> Steering:
+    """Other neurons under the chosen operator, strength, scope and gate."""
+    steering = redrawn.bench.steering
+    return Steering.of(neurons, steering.strength, steering.scope, steering.gate, operator=redrawn.bench.operator)
+
+
+def _label(size: int) -> str:
+    return f"{size} problems"
+
+
+def _overlap_table(rows: list[tuple]) -> Table:
+    return Table(
+        name="sizes",
+        title="The same neurons from fewer problems",
+        columns=(
+            Column(name="problems", unit="count"),
+            Column(name="draws", unit="count"),
+            Column(name="shared with the whole contrast", unit="percent"),
+            Column(name="whole low", unit="percent", bound="low"),
+            Column(name="whole high", unit="percent", bound="high"),
+            Column(name="shared by two separate draws", unit="percent"),
+            Column(name="separate low", unit="percent", bound="low"),
+            Column(name="separate high", unit="percent", bound="high"),
+        ),
+        rows=tuple(rows),
+        note="In brackets the middle 95 % of the draws. The whole contrast holds every draw, so only separate draws replicate.",
+    )
+
+
+def _gain_table(redrawn: Redrawn, base: list[Outcome], gains: list[Row]) -> Table:
+    runs = redrawn.bench.settings.stability.runs
+    note = (
+        f"Mean over {runs} draws of each size, behind the gate; operator, K and strength are those chosen for the whole contrast. "
+        "The class means, and so the size of the push, are the draw's own."
+    )
+    return comparison_table("sizes-gain", "Gain with the neurons of fewer problems", base, gains, note, gains[-1].label)
+
+
+def _figures(redrawn: Redrawn, rows: list[tuple], gains: list[Row]) -> tuple[Curves, ...]:
+    overlap = [_curve("with the whole contrast", [(row[0], *row[2:5]) for row in rows])]
+    apart = [(row[0], *row[5:8]) for row in rows if row[5] is not None]
+    overlap += [_curve("two separate draws", apart)] if apart else []
+    counts = [size for size in sorted(redrawn.bench.settings.stability.sizes) if 2 <= size < redrawn.n_problems]
+    dots = [row.dot() for row in gains]
+    gain = [
+        (x, dot.value, dot.low, dot.high) for x, dot in zip([*counts, redrawn.n_problems], dots, strict=True)
+    ]
+    return (
+        Curves(
+            name="sizes",
+            title="Share of the set that fewer contrast problems find",
+            n=redrawn.n_problems,
+            of="contrast problems",
+            split=Split.FIND,
+            detail="mean and the middle 95 % of random draws",
+            reading="The whole contrast holds every draw, which flatters the upper curve; separate draws have nothing in common.",
+            x_label="contrast problems",
+            y_label="shared neurons (% of K)",
+            unit="percent",
+            x_unit="count",
+            log_x=True,
+            curves=tuple(overlap),
+        ),
+        Curves(
+            name="sizes-gain",
+            title="Gain with the neurons of fewer contrast problems",
+            n=gains[0].comparisons[0].n,
+            split=Split.TEST,
+            detail=f"mean over {redrawn.bench.settings.stability.runs} draws, of their 95 % paired intervals too",
+            reading="What the search would have been worth with fewer problems; the last point is the whole contrast.",
+            x_label="contrast problems",
+            y_label="gain in accuracy (percentage points)",
+            unit="points",
+            x_unit="count",
+            log_x=True,
+            curves=(_curve("behind the gate", gain),),
+            reference=0.0,
+        ),
+    )
+
+
+def _curve(label: str, points: list[tuple]) -> Curve:
+    return Curve(label=label, points=tuple(CurvePoint(x=x, value=value, low=low, high=high) for x, value, low, high in points))

@@ -1,0 +1,188 @@
+"""Class moments from a recording that is read once, part by part."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import InputError, NotEnoughDataError
+from trimtab.moments import Moments
+from trimtab.ranking.contrast import DEFAULT_STATISTICS, ClassMoments, NeuronCounts, Statistic, checked_statistics
+from trimtab.ranking.tallies import FiniteCheck, Tally, presence
+from trimtab.ranking.within import WithinProblems
+from trimtab.tasks.contrast import ContrastRow
+
+LabelledMoments: TypeAlias = tuple[Moments, Sequence[str], Sequence[bool]]
+
+
+def matched(
+    parts: Iterable[tuple[Sequence[str], Moments]], rows: Iterable[ContrastRow]
+) -> Iterator[tuple[list[ContrastRow], Moments]]:
+    """The traces of a recording that have a row, part by part; a part may have none.
+
+    Args:
+        parts: trace ids and their moments, as :meth:`trimtab.recording.Recording.stream` yields them.
+        rows: the contrast, or some of it.
+
+    Raises:
+        InputError: a trace that has two rows, or a row whose trace is not in the recording.
+    """
+    rows = list(rows)
+    wanted = {row.trace_id: row for row in rows}
+    if len(wanted) < len(rows):
+        raise InputError(
+            f"{len(rows)} rows name {len(wanted)} different traces; give each once, and draw with replacement by TraceMeans"
+        )
+    for ids, moments in parts:
+        kept = [i for i, trace_id in enumerate(ids) if trace_id in wanted]
+        chosen = [wanted.pop(ids[i]) for i in kept]
+        yield chosen, moments if len(kept) == len(ids) else moments.take(kept)
+    if wanted:
+        raise InputError(
+            f"{len(wanted)} traces of the contrast are not in the recording, such as {next(iter(wanted))}; "
+            "record the traces of this contrast"
+        )
+
+
+def labelled(parts: Iterable[tuple[Sequence[str], Moments]], rows: Iterable[ContrastRow]) -> Iterator[LabelledMoments]:
+    """Give the traces of a recording their problem and verdict, for :func:`class_moments`; arguments and errors of
+    :func:`matched`."""
+    for chosen, moments in matched(parts, rows):
+        yield moments, [row.problem_id for row in chosen], [row.correct for row in chosen]
+
+
+def class_moments(
+    parts: Iterable[LabelledMoments],
+    traces_per_problem: Mapping[str, int] | None = None,
+    statistics: Collection[Statistic] = DEFAULT_STATISTICS,
+) -> ClassMoments:
+    """Read parts of a recording once and sum them up in float64.
+
+    Needs memory for one part and a few arrays ``[layer, d_ff]``. For each problem that is still open it needs one float64 array
+    per class with the statistic ``difference``, and one float32 array per trace with ``auroc``. Without `traces_per_problem`
+    every problem stays open to the end, since its next trace may be in the next part.
+
+    Args:
+        parts: per part the moments, and per trace its problem's id and whether it is correct. The traces of a problem may be
+            spread over parts.
+        traces_per_problem: how many traces each problem has in all parts together; a problem's memory is freed after its last.
+        statistics: what to compute beside the class means; :data:`trimtab.ranking.NEEDS` says what a criterion reads. A statistic
+            whose moment was not recorded stays None.
+
+    Raises:
+        InputError: NaN or infinite activations, parts that do not fit together, more traces of a problem than announced, or an
+            unknown statistic.
+        NotEnoughDataError: no correct or no incorrect trace.
+
+    Example:
+        >>> moments = Moments(np.array([2, 4]), sum=np.array([[[2.0]], [[-4.0]]], np.float32))
+        >>> class_moments([(moments, ["p1", "p1"], [True, False])]).delta
+        array([[2.]])
+    """
+    stream = _Stream(checked_statistics(statistics), traces_per_problem)
+    for moments, problems, correct in parts:
+        if not len(problems) == len(correct) == len(moments.count):
+            raise InputError(
+                f"{len(moments.count)} traces with {len(problems)} problem ids and {len(correct)} verdicts; give one each"
+            )
+        if len(correct):
+            stream.add(moments, problems, correct)
+    return stream.finish()
+
+
+def values_of(moments: Moments, statistics: Collection[Statistic]) -> dict[str, NDArray[np.float32]]:
+    """What is summed over the traces of a class, ``[trace, layer, d_ff]`` each; what was not recorded is left out."""
+    values = {"mean": moments.mean()}
+    if "magnitude" in statistics and moments.magnitude is not None:
+        values["magnitude"] = moments.mean_magnitude()
+    if "square" in statistics and moments.square is not None:
+        values["rms"], values["square"] = moments.rms(), moments.square
+    return values
+
+
+def check_fit(shape: tuple[int, ...], names: Collection[str], values: Mapping[str, NDArray[np.float32]]) -> None:
+    """Raise InputError unless a part has the shape and the moments of the first one."""
+    own = values["mean"].shape[1:]
+    if shape != own or set(names) != set(values):
+        raise InputError(
+            f"parts of one recording differ: [layer, d_ff] {list(shape)} and {list(own)}, values {', '.join(names)} and "
+            f"{', '.join(values)}; record all parts with one model and one setting"
+        )
+
+
+def empty_class(n_good: int, n_bad: int) -> NotEnoughDataError:
+    """The error of a contrast with one side only."""
+    return NotEnoughDataError(
+        f"a contrast needs correct and incorrect traces, got {n_good} correct and {n_bad} incorrect; "
+        "sample more chains per problem, or problems that the model solves only sometimes"
+    )
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The state of :func:`class_moments` between parts; ``classes`` has a tally per value and verdict."""
+
+    statistics: frozenset[Statistic]
+    traces_per_problem: Mapping[str, int] | None
+    shape: tuple[int, ...] = ()
+    n: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+    classes: dict[str, dict[bool, Tally]] = field(default_factory=dict)
+    within: WithinProblems | None = None
+    check: FiniteCheck = field(default_factory=FiniteCheck)
+
+    def add(self, moments: Moments, problems: Sequence[str], correct: Sequence[bool]) -> None:
+        values, present = values_of(moments, self.statistics), presence(moments)
+        within = self._fit(values)
+        for row in np.flatnonzero(self.check.usable(list(values.values()), present)).tolist():
+            verdict, here = bool(correct[row]), None if present is None else present[row]
+            self.n[verdict] += 1
+            for name, array in values.items():
+                self.classes[name][verdict].add(array[row], 1 if here is None else here)
+            within.add(problems[row], verdict, values["mean"][row], here)
+
+    def finish(self) -> ClassMoments:
+        self.check.raise_if_broken()
+        if not all(self.n.values()) or self.within is None:
+            raise empty_class(self.n[True], self.n[False])
+        within = self.within
+        within.finish()
+        differs = "difference" in self.statistics
+        return ClassMoments(
+            good_mean=self.classes["mean"][True].mean(),
+            bad_mean=self.classes["mean"][False].mean(),
+            good_magnitude=self._mean("magnitude", True),
+            bad_magnitude=self._mean("magnitude", False),
+            n_good=self.n[True],
+            n_bad=self.n[False],
+            difference_mean=within.differences.mean() if differs else None,
+            difference_variance=within.differences.variance() if differs else None,
+            n_problems=within.n_problems,
+            good_rms=self._mean("rms", True),
+            bad_rms=self._mean("rms", False),
+            good_norm=np.sqrt(self.classes["square"][True].total) if "square" in self.classes else None,
+            auroc=within.auroc.mean() if "auroc" in self.statistics else None,
+            counts=self._counts(within),
+        )
+
+    def _mean(self, name: str, verdict: bool) -> NDArray[np.float64] | None:
+        return self.classes[name][verdict].mean() if name in self.classes else None
+
+    def _counts(self, within: WithinProblems) -> NeuronCounts | None:
+        good, bad = (self.classes["mean"][verdict].n for verdict in (True, False))
+        if isinstance(good, int) or isinstance(bad, int):
+            return None
+        # no problem with both verdicts leaves the count at the integer 0
+        problems = np.broadcast_to(within.differences.n, self.shape) if "difference" in self.statistics else None
+        return NeuronCounts(good, bad, problems)
+
+    def _fit(self, values: Mapping[str, NDArray[np.float32]]) -> WithinProblems:
+        """Start at the first part; every later one must hold the same."""
+        shape = values["mean"].shape[1:]
+        if self.within is None:
+            self.shape = shape
+            self.classes = {name: {verdict: Tally(np.zeros(shape)) for verdict in (True, False)} for name in values}
+            self.within = WithinProblems(shape, self.statistics, self.traces_per_problem)
+        check_fit(self.shape, self.classes, values)
+        return self.within

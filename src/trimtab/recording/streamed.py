@@ -1,0 +1,110 @@
+"""A recording made while its traces were sampled: every sampled trace is in its parts, and the index says which of them count.
+
+Which traces a contrast compares is known only after grading. Their moments are on disk by then, so choosing them writes an index
+and copies nothing; what was not chosen is skipped by the reader.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from trimtab.errors import InputError
+from trimtab.model import OpenModel
+from trimtab.moments import Moments, TokenScope
+from trimtab.recording.read import INDEX, Recording
+from trimtab.recording.record import RecordingSettings, _tensors
+from trimtab.store import Parts, Plan, open_tensor, read_arrow, write_arrow
+from trimtab.traces import Trace
+
+_SAMPLING = "sampling"
+
+
+class StreamedParts:
+    """Where ``sample`` puts the moments of its batches: one part for each part of the traces, with the same rows."""
+
+    def __init__(self, opened: OpenModel, settings: RecordingSettings, folder: Path) -> None:
+        self.settings = settings
+        self._parts = Parts(folder, ".safetensors")
+        self._facts = {
+            "recording": settings.model_dump(mode="json"),
+            "model": opened.identity.fingerprint,
+            "dtype": str(opened.model.dtype),
+            "tokenizer": opened.tokenizer_fingerprint,
+        }
+
+    def ensure_plan(self, sampling: Plan) -> None:
+        """Store the plan of the traces as that of their moments.
+
+        Raises:
+            ConfigError: the folder holds parts of another plan.
+        """
+        self._parts.ensure_plan(Plan(sampling.parts, {**self._facts, _SAMPLING: sampling.digest}))
+
+    def missing(self) -> list[int]:
+        """Numbers of the parts that are not written yet."""
+        return self._parts.missing()
+
+    def write(self, part: int, recorded: dict[TokenScope, Moments]) -> None:
+        """Write the moments of one batch."""
+        self._parts.write_tensors(part, _tensors(recorded), {})
+
+
+def is_streamed(folder: Path) -> bool:
+    """Whether a folder holds, or began to hold, a recording of this kind."""
+    parts = Parts(folder, ".safetensors")
+    return parts.begun and _SAMPLING in parts.plan.settings
+
+
+class StreamedRecording(Recording):
+    """The chosen traces of such a recording; see :func:`choose_traces`."""
+
+    def stream(self, scope: TokenScope) -> Iterator[tuple[tuple[str, ...], Moments]]:
+        """Yield (trace ids, moments) of the chosen traces of every part that has any.
+
+        Raises:
+            InputError: the scope was not recorded.
+            StoreError: a part or the index is missing or truncated.
+        """
+        for ids, moments in super().stream(scope):
+            rows = [row for row, trace_id in enumerate(ids) if trace_id in self._chosen]
+            if rows:
+                yield tuple(ids[row] for row in rows), moments.take(rows)
+
+    @cached_property
+    def _chosen(self) -> frozenset[str]:
+        return frozenset(read_arrow(self.folder / INDEX)["trace_id"].to_pylist())
+
+
+def choose_traces(folder: Path, traces: Sequence[Trace]) -> StreamedRecording:
+    """Write the index of the traces that count, and open the recording of them alone.
+
+    Raises:
+        InputError: a trace that was not recorded, or has no token in a recorded scope.
+        StoreError: a part is missing or truncated.
+    """
+    parts = Parts(folder, ".safetensors")
+    wanted = {trace.id: trace.problem_id for trace in traces}
+    rows = [(i, wanted[i], part, row) for part, ids in enumerate(parts.plan.parts) for row, i in enumerate(ids) if i in wanted]
+    absent = sorted(set(wanted) - {row[0] for row in rows})
+    if absent:
+        raise InputError(f"{len(absent)} traces are not in {folder}, first {absent[0]!r}; record them from their text instead")
+    for scope in parts.plan.settings["recording"]["scopes"]:  # type: ignore[index]
+        _refuse_empty(parts, rows, scope)
+    columns = list(zip(*rows, strict=True))
+    write_arrow(folder / INDEX, pa.table(dict(zip(("trace_id", "problem_id", "part", "row"), map(list, columns), strict=True))))
+    return StreamedRecording(folder)
+
+
+def _refuse_empty(parts: Parts, rows: Sequence[tuple[str, str, int, int]], scope: str) -> None:
+    """Raise InputError for a trace that has no token in the scope."""
+    counts: dict[int, NDArray[np.int64]] = {}
+    for trace_id, _, part, row in rows:
+        if part not in counts:
+            with open_tensor(parts.path(part), f"{scope}.count") as count:
+                counts[part] = count[:]
+        if not counts[part][row]:
+            raise InputError(f"trace {trace_id} has no token in the scope {scope!r}; its response is too short to record")

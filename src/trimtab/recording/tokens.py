@@ -1,0 +1,67 @@
+"""Which tokens of a trace are forwarded, and which of them a token scope covers."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from trimtab.errors import InputError
+from trimtab.model import OpenModel
+from trimtab.moments import TokenScope
+from trimtab.traces import Trace
+
+
+def forwarded(trace: Trace) -> tuple[int, ...]:
+    """The input ids of a trace's forward: all but its final token, which generation never forwards either."""
+    return (*trace.prompt_ids, *trace.response_ids[:-1])
+
+
+def span(trace: Trace, scope: TokenScope) -> tuple[int, int]:
+    """Start and end of a scope among the forwarded tokens.
+
+    ``all`` is every position, ``prompt`` those of the question, ``last-prompt`` the last of these, ``response`` those whose input
+    token was generated.
+
+    Raises:
+        InputError: the trace has no token in the scope.
+    """
+    prompt, end = len(trace.prompt_ids), len(forwarded(trace))
+    spans = {"all": (0, end), "prompt": (0, prompt), "last-prompt": (max(prompt - 1, 0), prompt), "response": (prompt, end)}
+    start, stop = spans[scope]
+    if stop <= start:
+        side = "prompt is empty" if scope in ("prompt", "last-prompt") else "response is too short to record"
+        raise InputError(f"trace {trace.id} has no token in the scope {scope!r}; its {side}")
+    return start, stop
+
+
+def tokens_in(trace: Trace, scope: TokenScope) -> tuple[int, ...]:
+    """The token ids that a scope covers, in order: they name the rows of :class:`trimtab.recording.features.Features`."""
+    start, stop = span(trace, scope)
+    return forwarded(trace)[start:stop]
+
+
+def prompt_traces(prompts: dict[str, tuple[int, ...]]) -> list[Trace]:
+    """Prompts alone, by problem id, as traces that can be recorded."""
+    # a trace forwards all but its final token, so a prompt alone is a trace whose response is one token that is never forwarded
+    return [Trace(name, name, 0, ids, (0,), "", "stop") for name, ids in prompts.items()]
+
+
+def right_padded(opened: OpenModel, traces: Sequence[Trace]) -> Tensor:
+    """The forwarded ids of a batch, int64 ``[batch, seq]``, which need no attention mask.
+
+    Under causal attention no real position can see the padding at its right.
+
+    Raises:
+        InputError: ids outside the vocabulary, or a trace without any token.
+    """
+    rows = [forwarded(trace) for trace in traces]
+    ids = torch.full((len(rows), max(map(len, rows))), cast("int", opened.tokenizer.pad_token_id))
+    for row, (trace, tokens) in enumerate(zip(traces, rows, strict=True)):
+        if not tokens or min(tokens) < 0 or max(tokens) >= opened.identity.vocab_size:
+            raise InputError(
+                f"trace {trace.id} has token ids outside 0..{opened.identity.vocab_size - 1}: they are of another tokenizer; "
+                "import the text of the traces instead"
+            )
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+    return ids

@@ -1,0 +1,115 @@
+"""Moments written beside sampled traces: what is chosen is read, and a broken run goes on."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiny_testbed import open_tiny_testbed, settings, some_problems, tree_bytes
+from trimtab.errors import ConfigError, InputError
+from trimtab.model import OpenModel
+from trimtab.recording import RecordingSettings, StreamedParts, StreamedRecording, choose_traces, record_traces
+from trimtab.sampling import sample_traces
+from trimtab.sampling.recorder import Recorder
+from trimtab.store import read_arrow
+from trimtab.traces import Trace
+
+SAMPLED = settings(n=3, temperature=1.0, batch_tokens=200)
+SETTINGS = RecordingSettings(scopes=("response", "all"), moments=("sum", "magnitude"))
+PROBLEMS = some_problems(8)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> OpenModel:
+    return open_tiny_testbed(Path(tmp_path_factory.mktemp("tiny")) / "model")
+
+
+@pytest.fixture(scope="module")
+def sampled(opened: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Trace]]:
+    """A folder with ``traces`` and ``moments``, and the traces."""
+    folder = Path(tmp_path_factory.mktemp("sampled"))
+    return folder, _sample(opened, folder)
+
+
+def _sample(opened: OpenModel, folder: Path, recording: RecordingSettings = SETTINGS) -> list[Trace]:
+    moments = StreamedParts(opened, recording, folder / "moments")
+    return sample_traces(opened, PROBLEMS, SAMPLED, folder / "traces", moments=moments)
+
+
+def _recorded_alone(opened: OpenModel, trace: Trace, folder: Path) -> dict[str, np.ndarray]:
+    recording = record_traces(opened, [trace], SETTINGS, folder)
+    return {
+        f"{scope} {name}": getattr(next(recording.stream(scope))[1], name)
+        for scope in SETTINGS.scopes
+        for name in ("sum", "count")
+    }
+
+
+def test_the_chosen_traces_are_those_of_a_recording(opened: OpenModel, sampled: tuple[Path, list[Trace]], tmp_path: Path) -> None:
+    folder, traces = sampled
+    chosen = [trace for trace in traces if len(trace.response_ids) > 1][::4]
+    recording = choose_traces(folder / "moments", chosen)
+    seen = {}
+    for scope in SETTINGS.scopes:
+        for ids, moments in recording.stream(scope):
+            assert ids, "a part without a chosen trace is skipped"
+            for row, trace_id in enumerate(ids):
+                seen[trace_id, scope] = moments.take([row])
+    assert sorted(seen) == sorted((trace.id, scope) for trace in chosen for scope in SETTINGS.scopes)
+    for trace in chosen[:3]:
+        alone = _recorded_alone(opened, trace, tmp_path / trace.id.replace("/", "-"))
+        for scope in SETTINGS.scopes:
+            np.testing.assert_array_equal(seen[trace.id, scope].count, alone[f"{scope} count"])
+            np.testing.assert_allclose(seen[trace.id, scope].sum, alone[f"{scope} sum"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_index_names_the_rows(sampled: tuple[Path, list[Trace]]) -> None:
+    folder, traces = sampled
+    chosen = [trace for trace in traces if len(trace.response_ids) > 1][:7]
+    recording = choose_traces(folder / "moments", chosen)
+    index = read_arrow(folder / "moments" / "index.parquet").to_pylist()
+    assert {(row["trace_id"], row["problem_id"]) for row in index} == {(trace.id, trace.problem_id) for trace in chosen}
+    everything = list(super(StreamedRecording, recording).stream("all"))
+    assert all(everything[row["part"]][0][row["row"]] == row["trace_id"] for row in index)
+    fewer = choose_traces(folder / "moments", chosen[:2])
+    assert {i for ids, _ in fewer.stream("all") for i in ids} == {trace.id for trace in chosen[:2]}
+
+
+def test_what_cannot_be_chosen(sampled: tuple[Path, list[Trace]]) -> None:
+    folder, traces = sampled
+    with pytest.raises(InputError, match=r"1 traces are not in .*, first 'other/0'; record them from their text"):
+        choose_traces(folder / "moments", [replace(traces[0], id="other/0")])
+    short = next(trace for trace in traces if len(trace.response_ids) == 1)
+    with pytest.raises(InputError, match=f"trace {short.id} has no token in the scope 'response'; its response is too short"):
+        choose_traces(folder / "moments", [short])
+
+
+def test_resume_ends_with_the_same_bytes(
+    opened: OpenModel, sampled: tuple[Path, list[Trace]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def interrupted(recorder: Recorder) -> object:
+        calls.append(recorder)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return moments(recorder)
+
+    moments = Recorder.moments
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "moments", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _sample(opened, tmp_path)
+    _sample(opened, tmp_path)
+    parts = sorted((tmp_path / "moments").glob("part-*"))
+    parts[0].unlink()  # the traces of a part without its moments are sampled again
+    _sample(opened, tmp_path)
+    (sampled[0] / "moments" / "index.parquet").unlink(missing_ok=True)
+    assert tree_bytes(tmp_path) == tree_bytes(sampled[0])
+    assert len(parts) > 3
+
+
+def test_other_settings_do_not_resume(opened: OpenModel, sampled: tuple[Path, list[Trace]]) -> None:
+    with pytest.raises(ConfigError, match=r"holds the parts of another plan: recording"):
+        _sample(opened, sampled[0], RecordingSettings(scopes=("response",)))
