@@ -121,6 +121,7 @@ class Curves(_Figure):
     log_x: bool = False
     curves: tuple[Curve, ...] = Field(min_length=1)
     mark: float | None = None
+    mark_label: str = "chosen"
     reference: float | None = None
 
 

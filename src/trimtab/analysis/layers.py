@@ -28,6 +28,11 @@ class Neurons(Protocol):
     def __len__(self) -> int: ...
 
 
+def in_words(model: ModelIdentity, layer: int, index: int) -> str:
+    """A neuron's address on one line without alignment, for labels of figures."""
+    return " ".join(model.address(layer, index).split())
+
+
 @dataclass(frozen=True, slots=True)
 class LayerCount:
     """One layer.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trimtab.analysis.batches import BATCH_TOKENS, batches, steered_pass, with_response
 from trimtab.analysis.intervals import mean_estimates
+from trimtab.analysis.layers import in_words
 from trimtab.gating.assess import Estimate
 from trimtab.model import OpenModel
 from trimtab.model.attach import GateOverride
@@ -89,7 +90,7 @@ def magnitudes(
     columns = zip(
         steering.layer.tolist(),
         steering.index.tolist(),
-        map(steering.model.address, steering.layer.tolist(), steering.index.tolist()),
+        map(partial(in_words, steering.model), steering.layer.tolist(), steering.index.tolist()),
         mean_estimates(plain, plain_problems, seed=seed),
         mean_estimates(before, problems, seed=seed),
         mean_estimates(after, problems, seed=seed),

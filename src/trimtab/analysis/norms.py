@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trimtab.analysis.blocks import decoder_blocks, residual
 from trimtab.errors import ModelError
 from trimtab.model import OpenModel
 from trimtab.model.probes import probe_tokens
@@ -59,11 +60,12 @@ def find_norms(opened: OpenModel) -> Norms:
     is given the output of a down projection, or of a layer's experts.
 
     Raises:
-        ModelError: such a module is not a norm, or its weights are offloaded.
+        ModelError: such a module is not a norm, its weights are offloaded, or something else stands before the head.
     """
     calls: list[_Call] = []
     outputs: dict[int, Tensor] = {}
-    hooks = []
+    streams: list[Tensor] = []
+    hooks = [decoder_blocks(opened)[-1].register_forward_hook(lambda block, given, output: streams.append(residual(output)))]  # noqa: ARG005
     try:
         for module in opened.layout.base.modules():
             if not any(module.children()):
@@ -77,6 +79,11 @@ def find_norms(opened: OpenModel) -> Norms:
             hook.remove()
     width = opened.identity.d_model
     final = next((call.module for call in reversed(calls) if torch.equal(call.returned, last)), None)
+    if final is None and not torch.equal(streams[0], last):
+        raise ModelError(
+            f"something between the last block and the head of {opened.identity.name} is no norm that is known here; the "
+            "vocabulary projection does not know this architecture"
+        )
     after = {}
     for layer, output in outputs.items():
         norm = next((call.module for call in calls if _same(call.given, output)), None)

@@ -113,8 +113,8 @@ def analyse(
         moments: of the contrast, with magnitudes.
         parts: the contrast's recording, read once.
         contrast: the traces of the contrast.
-        unsteered, steered: traces of one split, generated without and with the steering; without steered ones there are no
-            magnitudes.
+        unsteered, steered: traces of one split, generated without the steering and with it behind its gate; without steered ones
+            there are no magnitudes.
         split: of these two.
         find, tune: last prompt tokens and failures to fit and to assess the probes on; without them there are none.
         sets: other sets of the same model to compare with one another, by name.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.analysis.batches import BATCH_TOKENS, batches, with_response
+from trimtab.analysis.layers import in_words
 from trimtab.errors import InputError
 from trimtab.model import OpenModel
 from trimtab.recording import batch_features
@@ -111,7 +112,7 @@ def top_tokens(
             tuple(_hit(opened, kept[i], position, sign * value, context) for value, i, position in columns[column].rows())
             for sign, columns in best.items()
         )
-        neurons.append(NeuronTokens(*at, opened.identity.address(*at), *sides))
+        neurons.append(NeuronTokens(*at, in_words(opened.identity, *at), *sides))
     return TopTokens(tuple(neurons), len(kept), n_tokens, left_out)
 
 

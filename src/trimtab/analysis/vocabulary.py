@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from trimtab.analysis.layers import in_words
 from trimtab.analysis.norms import NormMap, find_norms
 from trimtab.errors import InputError, ModelError
 from trimtab.model import OpenModel, down_weights
@@ -111,7 +112,7 @@ def project_vocabulary(
             for side in sides
         )
         at = int(layer[row]), int(index[row])
-        neurons.append(NeuronVocabulary(*at, opened.identity.address(*at), promoted, demoted))
+        neurons.append(NeuronVocabulary(*at, in_words(opened.identity, *at), promoted, demoted))
     return VocabularyProjection(
         tuple(neurons),
         logits.shape[1],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from trimtab.cli.options import model_options, output_options
+from trimtab.cli.options import chain_options, model_options, output_options, task_options
 from trimtab.cli.output import Output
 from trimtab.cli.run import show_result
 from trimtab.cli.stages import stage_command
@@ -23,20 +23,16 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="run.toml of a new run.")
 @click.option("--task", help="Evaluate an artifact on this task: testbed, a benchmark, or local:PATH.")
-@click.option("--data", default="", help="A benchmark's rows on this machine, in place of the hub.")
-@click.option(
-    "--answer", default="exact", show_default=True, help="Kind of answer of a local: file (exact, math, choice, yes-no, code)."
-)
+@task_options
 @click.option("--split", type=click.Choice(["find", "tune", "test"]), default="test", show_default=True)
 @click.option("--model", default="testbed:reasoner", show_default=True, help="A hub id, a folder, or testbed:NAME.")
 @click.option("--steering", help="The artifact: a folder or a hub repository.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="At most so many problems.")
 @click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="Chains per problem and seed.")
 @click.option("--seeds", default="0", show_default=True, callback=_seeds, help="Seeds, with commas between.")
-@click.option("--temperature", type=click.FloatRange(min=0.0), default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Default: the benchmark's, or 1024.")
 @click.option("--rival", "rivals", multiple=True, type=click.Choice(["prompt-only", "majority"]), help="Cheap things beside it.")
-@click.option("--force-model", is_flag=True, help="Accept other weights of the same architecture, a fine-tune for example.")
+@chain_options
 @click.option("--resume", is_flag=True, help="Go on with the evaluation that is in the folder.")
 @click.option("--force", is_flag=True, help="Delete the evaluation that is in the folder and start again.")
 @click.option("--export", type=click.Path(path_type=Path, dir_okay=False), help="Write all outcomes as one JSON file, too.")

@@ -17,9 +17,9 @@ def _command(name: ExperimentName) -> click.Command:
     @click.option("--force", is_flag=True, help="Run it again; answers on disk are used all the same.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
     @click.option("--quiet", is_flag=True, help="Show no progress and no notes.")
-    def command(run: Path, force: bool, as_json: bool, quiet: bool) -> None:
+    def command(run: Path, force: bool, as_json: bool, quiet: bool, others: tuple[str, ...] = ()) -> None:
         output = Output(as_json, quiet)
-        show(run_experiment_on(run, name, force=force, progress=output.progress), run, output)
+        show(run_experiment_on(run, name, force=force, other_models=others, progress=output.progress), run, output)
 
     return command
 
@@ -37,5 +37,12 @@ def show(result: Result, run: Path, output: Output) -> None:
 
 ablate_command = _command("ablate")
 sweep_command = _command("sweep")
+stability_command = _command("stability")
 causal_command = _command("causal")
 monitor_command = _command("monitor")
+transfer_command = _command("transfer")
+domains_command = _command("domains")
+transfer_model_command = click.option(
+    "--to", "others", multiple=True, metavar="MODEL", help="A model to carry to, in place of the configuration's; repeatable."
+)(_command("transfer-model"))
+analyse_command = _command("analyse")

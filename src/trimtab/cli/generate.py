@@ -2,7 +2,7 @@
 
 import click
 
-from trimtab.cli.options import model_options, output_options
+from trimtab.cli.options import chain_options, model_options, output_options
 from trimtab.cli.output import Output
 
 
@@ -16,9 +16,8 @@ from trimtab.cli.output import Output
     "--gate", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="Ask the gate, or force it."
 )
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
-@click.option("--temperature", type=click.FloatRange(min=0.0), default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--force-model", is_flag=True, help="Accept other weights of the same architecture, a fine-tune for example.")
+@chain_options
 @model_options
 @output_options
 def generate(

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import click
 
+from trimtab.traces import AnswerKind
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -32,3 +34,22 @@ def model_options(command: Command) -> Command:
         command
     )
     return click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")(command)
+
+
+def task_options(command: Command) -> Command:
+    """``--data``, ``--answer``: where a task's problems come from, beside its name."""
+    kinds = click.Choice([kind.value for kind in AnswerKind])
+    command = click.option("--answer", type=kinds, default="exact", show_default=True, help="Kind of answer of a local: file.")(
+        command
+    )
+    return click.option(
+        "--data", default="", help="A benchmark's rows on this machine, in place of the hub: a file or a folder."
+    )(command)
+
+
+def chain_options(command: Command) -> Command:
+    """``--temperature``, ``--force-model``: how chains are made, and under which model's weights."""
+    fine_tune = "Accept other weights of the same architecture, a fine-tune for example."
+    command = click.option("--force-model", is_flag=True, help=fine_tune)(command)
+    temperature = click.FloatRange(min=0.0)
+    return click.option("--temperature", type=temperature, default=0.0, show_default=True, help="0 is greedy.")(command)

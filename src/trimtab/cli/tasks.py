@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trimtab.cli.options import output_options
+from trimtab.cli.options import output_options, task_options
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from trimtab.traces import Problem
 
 ALL = 10**9
-KINDS = ("exact", "math", "choice", "yes-no", "code")
 SHOWN_PAIRS = 10
 
 
@@ -41,9 +40,7 @@ def tasks(context: click.Context, as_json: bool, quiet: bool) -> None:
 
 
 def _source_options(command: "Callable[..., None]") -> "Callable[..., None]":
-    command = click.option("--revision", default="", help="Commit of the benchmark's repository.")(command)
-    command = click.option("--data", default="", help="The benchmark's rows on this machine: a file or a folder.")(command)
-    return click.option("--answer", type=click.Choice(KINDS), default="exact", help="Kind of answer of a local: file.")(command)
+    return task_options(click.option("--revision", default="", help="Commit of the benchmark's repository.")(command))
 
 
 @tasks.command("show")

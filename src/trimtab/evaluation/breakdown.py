@@ -2,65 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.names import BreakdownBy, VerdictWord
+from trimtab.evaluation.names import BreakdownBy
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import correctness, paired, unscored_bounds
-from trimtab.evaluation.statistics import PairedComparison, bootstrap_macro, holm, smallest_gain
+from trimtab.evaluation.rows import Average, GroupRow, Mean, PairedComparison
+from trimtab.evaluation.statistics import bootstrap_macro, holm, smallest_gain
 from trimtab.evaluation.summary import finite
 from trimtab.evaluation.verdict import POWER, verdict_word
 
 UNKNOWN = "(unknown)"
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRow:
-    """The verdict on the problems of one group.
-
-    Args:
-        group: a domain, or a difficulty as a number.
-        word: by ``p_holm``, since of many groups one is soon below 0.05 by chance.
-        comparison: of this group's problems alone.
-        p_holm: its p after Holm over the groups of the table.
-        minimum_detectable_gain: of this group's n; None where no gain of any size could be shown.
-        base_unscored, unscored: chains of the base and of the arm.
-    """
-
-    group: str
-    word: VerdictWord
-    comparison: PairedComparison
-    p_holm: float
-    minimum_detectable_gain: float | None
-    base_unscored: int
-    unscored: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """A mean with its 95 % interval; the ends are None where there is nothing to estimate them from."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Average:
-    """Accuracies and gain over all groups: ``micro`` weighs every problem alike, ``macro`` every group.
-
-    Intervals of ``macro`` are bootstrapped within the groups. They are None where a group has a single problem, or where within
-    no group one problem differs from another.
-    """
-
-    name: Literal["micro", "macro"]
-    groups: int
-    base: Mean
-    arm: Mean
-    gain: Mean
 
 
 @dataclass(frozen=True, slots=True)

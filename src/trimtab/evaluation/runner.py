@@ -96,6 +96,6 @@ def _fired(arm: Arm, p_fail: float | None) -> bool | None:
     steering: Steering | None = arm.steering
     if steering is None or arm.gate != "auto":
         return None
-    if steering.gate.kind == "logistic":
+    if steering.gate.reads:
         return p_fail is not None and p_fail >= steering.gate.threshold
     return steering.gate.kind == "always"

@@ -3,73 +3,22 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEERED, TestName, is_claim, place
+from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEERED, is_claim, place
 from trimtab.evaluation.outcomes import Outcome, by_problem
 from trimtab.evaluation.pairing import correctness, matched, paired
-from trimtab.evaluation.statistics import PairedComparison, gain_p, holm, mean_pass_at, smallest_gain
+from trimtab.evaluation.rows import ArmSummary, PairedComparison
+from trimtab.evaluation.statistics import gain_p, holm, mean_pass_at, smallest_gain
 from trimtab.evaluation.verdict import POWER
 
 Outcomes = Mapping[str, Sequence[Outcome]]
 
 DISAGREEMENT = "string check disagrees"
 """Marks a reason of the math grader whose second, independent check came to another verdict."""
-
-
-@dataclass(frozen=True, slots=True)
-class ArmSummary:
-    """One row: accuracy and paired gain over unsteered with their intervals, p, and the counts.
-
-    Args:
-        arm: its name.
-        n, k: problems, and chains per problem.
-        accuracy, low, high: share correct, with several chains avg@k; see
-            :class:`trimtab.evaluation.statistics.PairedComparison` for this and the next three lines.
-        gain, gain_low, gain_high: over unsteered.
-        p, test: two-sided, and which test gave it; of random sets the smallest one-sided p after Holm over the sets.
-        fixed, broken, pairs: pairs of chains, and how many there are; 0 where the arm has no seed and sample of the base.
-        p_holm: ``p`` after Holm over all arms of the table that are claims; None for the unsteered model and the controls.
-        minimum_detectable_gain: what these n problems find in 80 % of cases; None where they could find no gain of any size, and
-            for the unsteered model.
-        pass_at_k: share of problems with one correct chain or more among k; None with one chain.
-        unscored, truncated: chains.
-        disagreements: chains on which the math grader's two checks disagree.
-        tokens_per_answer: mean over chains; of a majority vote all the tokens that it cost.
-        firing_rate: of the gate; None where the arm reads none.
-        steps_right: share of chains with right steps; None where nobody checks steps.
-    """
-
-    arm: str
-    n: int
-    k: int
-    accuracy: float
-    low: float
-    high: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    p: float
-    test: TestName
-    p_holm: float | None
-    minimum_detectable_gain: float | None
-    fixed: int
-    broken: int
-    pairs: int
-    pass_at_k: float | None
-    unscored: int
-    truncated: int
-    disagreements: int
-    tokens_per_answer: float
-    firing_rate: float | None
-    steps_right: float | None
-
-    def to_json(self) -> dict[str, object]:
-        """Plain values."""
-        return asdict(self)
 
 
 def summarise(outcomes: Outcomes, alpha: float = 0.05) -> dict[str, ArmSummary]:

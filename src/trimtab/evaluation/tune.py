@@ -13,7 +13,7 @@ from trimtab.evaluation.arms import Arm
 from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import evaluate_arm
-from trimtab.gate import Gate
+from trimtab.gate import AnyGate
 from trimtab.model import OpenModel
 from trimtab.neurons import NeuronSet
 from trimtab.operators import OPERATORS
@@ -55,7 +55,7 @@ class TunePoint:
 def tune(
     opened: OpenModel,
     rankings: Mapping[str, NeuronSet],
-    gate: Gate,
+    gate: AnyGate,
     p_fail: Mapping[str, float],
     problems: Sequence[Problem],
     settings: TuneSettings,
@@ -88,14 +88,14 @@ def tune(
         return evaluate_arm(opened, arm, chosen, greedy, grader, folder / arm.name, prompt=prompt, progress=progress)
 
     base = run(Arm(UNSTEERED, None))
-    fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.kind == "logistic" else [True] * len(chosen)
+    fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.reads else [True] * len(chosen)
     points = []
     for criterion, ranking in rankings.items():
         for operator, k, strength in product(settings.operators, settings.k, settings.strengths):
             name = f"{criterion}-{operator}-{k}-{strength:g}"
             steering = Steering.of(ranking.top(k), strength, settings.scope, gate, operator=OPERATORS[operator])
             steered = run(Arm(name, steering))
-            if gate.kind == "logistic" and gate.mode == "proportional":
+            if gate.reads and gate.mode == "proportional":
                 gated = run(Arm(f"{name}-gated", steering, "auto"))
             else:
                 gated = [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]

@@ -5,10 +5,15 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from trimtab.experiments.ablate import ablate
+from trimtab.experiments.analyse import analyse
 from trimtab.experiments.causal import causal
+from trimtab.experiments.domains import domains
 from trimtab.experiments.monitor import monitor
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
+from trimtab.experiments.stability import stability
 from trimtab.experiments.sweep import sweep
+from trimtab.experiments.transfer import transfer
+from trimtab.experiments.transfer_model import transfer_model
 from trimtab.experiments.workbench import Workbench, answer_key
 from trimtab.results import Result
 from trimtab.traces import Split
@@ -27,8 +32,13 @@ EXPERIMENTS: Mapping[ExperimentName, Experiment] = MappingProxyType(
     {
         "ablate": Experiment(ablate, _ALL),
         "sweep": Experiment(sweep, _SEARCH),
+        "stability": Experiment(stability, frozenset((Split.FIND, Split.TEST))),
         "causal": Experiment(causal, _ALL),
         "monitor": Experiment(monitor, _ALL),
+        "analyse": Experiment(analyse, _SEARCH),
+        "transfer": Experiment(transfer, _ALL),
+        "domains": Experiment(domains, frozenset((Split.FIND, Split.TEST))),
+        "transfer-model": Experiment(transfer_model, _ALL),
     }
 )
 

@@ -19,6 +19,7 @@ from trimtab.tasks.problems import TaskSettings, load_task
 from trimtab.traces import Split, Trace, Verdict
 
 MOST_CHAINS = 300
+UNTRIED = "Plain text and other tasks were not tried: name some in experiment.monitor.texts and experiment.monitor.other_tasks."
 
 Attached = Mapping[str, tuple[Steering, GateSetting]]
 
@@ -41,6 +42,8 @@ def ability(bench: Workbench) -> Ability:
         # plain text has no question for a gate to read
         parts.append(_perplexity(bench, "texts", "plain text", texts, {"steered always": (bench.steering, "on")}))
     parts += [_other_task(bench, task, steered) for task in bench.settings.monitor.other_tasks]
+    if not bench.settings.monitor.texts and not bench.settings.monitor.other_tasks:
+        parts.append(Ability((), (UNTRIED,)))
     return Ability(tuple(t for part in parts for t in part.tables), tuple(f for part in parts for f in part.findings))
 
 

@@ -1,6 +1,7 @@
 """Other criteria at the same number of neurons, and the activation-ratio neurons inside and outside the top-activated group."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from trimtab.experiments.comparisons import Row, compare_rows, comparison_table,
 from trimtab.experiments.workbench import Workbench
 from trimtab.neurons import NeuronSet
 from trimtab.operators import scale, suppress
-from trimtab.ranking import CRITERIA
+from trimtab.ranking import CRITERIA, rank
+from trimtab.ranking.criteria import mathneuro
 from trimtab.results import Figure, Table
 from trimtab.traces import Split
 
@@ -27,6 +29,9 @@ def criterion_table(bench: Workbench, base: Sequence[Outcome]) -> Section:
     findings = []
     for name in CRITERIA:
         if name == PARITY_ONLY:
+            continue
+        if name == mathneuro.NAME and bench.class_moments.good_magnitude is not None:
+            answers[name] = _three_operators(bench, _mathneuro(bench), name)
             continue
         ranking = bench.ranking(name)
         if ranking is None or len(ranking.order) < bench.k:
@@ -60,6 +65,13 @@ def _three_operators(bench: Workbench, neurons: NeuronSet, name: str) -> list[li
     chosen = best_strength(bench, bench.always(neurons), label=f"{name}, strength")
     steerings = (chosen, bench.always(neurons, 1.0, scale), bench.always(neurons, 1.0, suppress))
     return [bench.answers(Split.TEST, steering, label=name) for steering in steerings]
+
+
+def _mathneuro(bench: Workbench) -> NeuronSet:
+    """With the share of top neurons at which the criterion finds K of them, as neuron activation differential analysis counts."""
+    share = mathneuro.share_for(bench.class_moments, bench.k)
+    criterion = partial(mathneuro.score, share=share)
+    return rank(bench.class_moments, criterion, bench.k, bench.opened.identity, name=f"mathneuro at {share:.1%}")
 
 
 def _extremes(title: str, rows: Sequence[Row]) -> str:

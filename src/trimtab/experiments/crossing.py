@@ -10,7 +10,7 @@ from scipy import stats
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import bootstrap_macro
+from trimtab.evaluation.statistics import bootstrap_macro, bootstrap_mean
 from trimtab.experiments.comparisons import Row, corrected
 from trimtab.experiments.grouping import Grouping
 from trimtab.results import Cell, Column, Matrix, Point, Table
@@ -99,17 +99,28 @@ def excess(base: Sequence[Outcome], arms: Mapping[str, Sequence[Outcome]], group
     Raises:
         NotEnoughDataError: a group of fewer than two problems.
     """
-    names = [name for name in grouping.names if name in arms]
-    ids = [outcome.problem_id for outcome in base if grouping.of.get(outcome.problem_id) in names]
-    changes = _changes(base, [arms[name] for name in names], ids)
-    group = np.array([names.index(grouping.of[problem_id]) for problem_id in ids])
-    own = changes[group, np.arange(len(ids))]
-    others = (changes.sum(axis=0) - own) / (len(names) - 1)
-    interval = bootstrap_macro(own - others, group)
-    matrix = np.array([[row[group == column].mean() for column in range(len(names))] for row in changes])
-    mean_own = float(np.trace(matrix)) / len(names)
-    mean_others = float(matrix.sum() - np.trace(matrix)) / (len(names) * (len(names) - 1))
-    return Excess(mean_own - mean_others, interval.low, interval.high, mean_own, mean_others, diagonal_p(matrix))
+    changes = _changes(base, arms, grouping)
+    interval = bootstrap_macro(changes.own - changes.others, changes.group)
+    matrix, size = changes.matrix(), len(changes.names)
+    own = float(np.trace(matrix)) / size
+    others = float(matrix.sum() - np.trace(matrix)) / (size * (size - 1))
+    return Excess(own - others, interval.low, interval.high, own, others, diagonal_p(matrix))
+
+
+def excess_by_group(base: Sequence[Outcome], arms: Mapping[str, Sequence[Outcome]], grouping: Grouping) -> dict[str, Excess]:
+    """The same for each group alone: a column's diagonal minus the mean of its rest; the intervals hold together at 95 %.
+
+    Raises:
+        NotEnoughDataError: a group of fewer than two problems.
+    """
+    changes = _changes(base, arms, grouping)
+    found = {}
+    for i, name in enumerate(changes.names):
+        own, others = (side[changes.group == i] for side in (changes.own, changes.others))
+        interval = bootstrap_mean(own - others, level=1 - ALPHA / len(changes.names))
+        value = float(own.mean() - others.mean())
+        found[name] = Excess(value, interval.low, interval.high, float(own.mean()), float(others.mean()), None)
+    return found
 
 
 def diagonal_p(matrix: NDArray[np.float64]) -> float | None:
@@ -199,10 +210,41 @@ def _cell(
     return Row(label, tuple(paired(here(base), here(outcomes)) for outcomes in sets))  # type: ignore[arg-type]
 
 
-def _changes(base: Sequence[Outcome], arms: Sequence[Sequence[Outcome]], ids: Sequence[str]) -> NDArray[np.float64]:
-    """``[arm, problem]``: 1 fixed, -1 broken, 0 as before."""
-    before, *after = ({outcome.problem_id: outcome.correct for outcome in side} for side in (base, *arms))
-    return np.array([[float(side[one]) - float(before[one]) for one in ids] for side in after])
+class _Changes(NamedTuple):
+    """What became of the problems of the groups that have an arm of their own name.
+
+    Args:
+        names: the groups.
+        group: int64 ``[problem]``, position in the names.
+        changes: ``[arm, problem]``, 1 fixed, -1 broken, 0 as before.
+    """
+
+    names: tuple[str, ...]
+    group: NDArray[np.int64]
+    changes: NDArray[np.float64]
+
+    @property
+    def own(self) -> NDArray[np.float64]:
+        """Each problem's change under its own group's arm."""
+        return self.changes[self.group, np.arange(len(self.group))]
+
+    @property
+    def others(self) -> NDArray[np.float64]:
+        """Each problem's mean change under the other groups' arms."""
+        return (self.changes.sum(axis=0) - self.own) / (len(self.names) - 1)
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Mean changes ``[arm, group]``."""
+        columns = range(len(self.names))
+        return np.array([[arm[self.group == column].mean() for column in columns] for arm in self.changes])
+
+
+def _changes(base: Sequence[Outcome], arms: Mapping[str, Sequence[Outcome]], grouping: Grouping) -> _Changes:
+    names = tuple(name for name in grouping.names if name in arms)
+    before = {o.problem_id: o.correct for o in base if grouping.of.get(o.problem_id) in names}
+    group = np.array([names.index(grouping.of[problem_id]) for problem_id in before])
+    after = ({outcome.problem_id: outcome.correct for outcome in arms[name]} for name in names)
+    return _Changes(names, group, np.array([[float(arm[i]) - float(correct) for i, correct in before.items()] for arm in after]))
 
 
 def _point(cell: Row) -> Point:

@@ -184,7 +184,7 @@ def _warnings(test: Readings, threshold: float, after: int) -> tuple[Table, Curv
         lead = length[warned] - first[warned]
         share, n = float(warned.sum() / chosen.sum()), int(chosen.sum())
         low, high = wilson(int(warned.sum()), n)
-        quartiles = tuple(np.quantile(lead, (0.25, 0.5, 0.75)).tolist()) if len(lead) else (None, None, None)
+        quartiles = tuple(np.quantile(lead, (0.5, 0.25, 0.75)).tolist()) if len(lead) else (None, None, None)
         left = float(np.median(lead / length[warned])) if len(lead) else None
         rows.append((label, n, share, low, high, *quartiles, left))
         seen = [(float((chosen & (first <= s * length)).sum()), s) for s in SHARES]
@@ -195,8 +195,8 @@ def _warnings(test: Readings, threshold: float, after: int) -> tuple[Table, Curv
         title=f"Warnings at p >= {threshold:.3f}, from token {after} on",
         columns=_WARNING_COLUMNS,
         rows=tuple(rows),
-        note="The threshold is Youden's on the tune split, of the highest running p. Lead time counts to the end of the chain, where "
-        "the answer stands.",
+        note="The threshold is Youden's on the tune split, of the highest running p. Lead: median tokens from the warning to the end "
+        "of the chain, where the answer stands.",
     )
     figure = Curves(
         name="warned",
@@ -221,15 +221,15 @@ _WARNING_COLUMNS = (
     Column(name="warned", unit="percent"),
     Column(name="warned low", unit="percent", bound="low"),
     Column(name="warned high", unit="percent", bound="high"),
-    Column(name="lead, lower quartile (tokens)", unit="number"),
-    Column(name="lead, median", unit="number"),
-    Column(name="lead, upper quartile", unit="number"),
-    Column(name="median share of the chain left", unit="percent"),
+    Column(name="lead, tokens [quartiles]", unit="number"),
+    Column(name="lead, lower quartile", unit="number", bound="low"),
+    Column(name="lead, upper quartile", unit="number", bound="high"),
+    Column(name="chain left", unit="percent"),
 )
 
 
 def _warning_finding(rows: Sequence[tuple]) -> str:
-    (_, n_failed, caught, *_, median, _, left), (_, n_right, alarms, *_) = rows
+    (_, n_failed, caught, _, _, median, _, _, left), (_, n_right, alarms, *_) = rows
     lead = (
         ""
         if median is None

@@ -1,7 +1,7 @@
 """A probe that reads the response while it is written: a running mean of linear scores, one per token.
 
 The gate of the question is not valid there: response tokens look different from the last prompt token, so the probe is fitted on
-them. It is linear, so the mean of the scores is the score of the mean: a monitor needs one number a token and no memory of the past.
+them. It is linear, so the mean of the scores is the score of the mean: a monitor needs one number a token, and no past.
 """
 
 from collections.abc import Iterator, Sequence

@@ -56,7 +56,7 @@ class StabilitySettings(BaseModel):
     runs: int = Field(default=2, ge=1)
     length_tolerance: float = Field(default=0.1, ge=0.0, lt=1.0)
     permutations: int = Field(default=200, ge=2)
-    shuffles: int = Field(default=20, ge=2)
+    shuffles: int = Field(default=50, ge=2)
     memory_gb: float = Field(default=4.0, gt=0.0)
 
 

@@ -11,12 +11,12 @@ from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.choosing import best_strength
 from trimtab.experiments.grouping import Grouping
 from trimtab.experiments.workbench import STATISTICS, Workbench
-from trimtab.gate import AnyGate, Gate
+from trimtab.gate import Gate
 from trimtab.gating import fit_logistic, youden
 from trimtab.gating.cross_validation import check_classes
+from trimtab.gating.reading import predict
 from trimtab.neurons import NeuronSet
 from trimtab.ranking import CRITERIA, ClassMoments
-from trimtab.recording import Recording, record_prompts
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt
 from trimtab.traces import Split
@@ -25,7 +25,7 @@ MIN_TUNE = 20
 """On fewer tune problems of its own a group chooses no strength: it takes the run's."""
 
 PromptFeatures = Mapping[Split, NDArray[np.float32]]
-"""Activations of the last prompt token of every problem of a split, ``[problem, layer, d_ff]``."""
+"""What a gate reads of every problem of the find and the tune split, ``[problem, layer, d_ff]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +79,20 @@ def find_source(bench: Workbench, grouping: Grouping, name: str, prompts: Prompt
 def fit_gate(bench: Workbench, grouping: Grouping, name: str, prompts: PromptFeatures) -> Gate | None:
     """A logistic gate fitted on a group's find problems with its threshold from the group's tune problems.
 
-    None where the run has no gate, or the group has fewer than 10 failed or 10 solved problems in either split.
+    It reads as many neurons as the run's gate, of the same prompt tokens. None where the run has no gate, or the group has fewer
+    than 10 failed or 10 solved problems in either split.
     """
-    if not bench.failed:
+    if not prompts:
         return None
     features, failed = {}, {}
-    for split in (Split.FIND, Split.TUNE):
+    for split in prompts:
         inside = np.array([grouping.of.get(problem.id) == name for problem in bench.split(split)])
         features[split], failed[split] = prompts[split][inside], bench.failed[split][inside]
     run_gate = bench.steering.gate
+    pooling = "mean" if run_gate.scope == "prompt" else "last"
     try:
         check_classes(failed[Split.TUNE])
-        gate = fit_logistic(features[Split.FIND], failed[Split.FIND], n_features=len(run_gate.layer))
+        gate = fit_logistic(features[Split.FIND], failed[Split.FIND], n_features=len(run_gate.layer), pooling=pooling)
     except NotEnoughDataError:
         return None
     probability = gate.probability(features[Split.TUNE][:, gate.layer, gate.index])
@@ -98,31 +100,21 @@ def fit_gate(bench: Workbench, grouping: Grouping, name: str, prompts: PromptFea
 
 
 def prompt_features(bench: Workbench) -> PromptFeatures:
-    """The prompts of every split as a gate reads them; those of the test split are recorded here, once."""
-    if not bench.failed:
-        return {}
-    recordings: dict[Split, Recording] = dict(bench.prompts)
-    if Split.TEST not in recordings:
-        problems = bench.split(Split.TEST)
-        prompts = {p.id: render_prompt(bench.opened.tokenizer, p.question, bench.prompt) for p in problems}
-        recordings[Split.TEST] = record_prompts(bench.opened, prompts, bench.folder / "prompts-test", progress=bench.progress)
+    """The recorded prompts of the find and tune problems as the run's gate reads them; empty where it has none."""
     return {
-        split: recording.means("last-prompt", [problem.id for problem in bench.split(split)])
-        for split, recording in recordings.items()
+        split: recording.means(bench.steering.gate.scope, [problem.id for problem in bench.split(split)])
+        for split, recording in bench.prompts.items()
     }
 
 
-def gated_answers(
-    bench: Workbench, steering: Steering, base: Sequence[Outcome], always: Sequence[Outcome], prompts: PromptFeatures
-) -> list[Outcome]:
+def gated_answers(bench: Workbench, steering: Steering, base: Sequence[Outcome], always: Sequence[Outcome]) -> list[Outcome]:
     """Answers to the test split behind a gate.
 
-    A hard gate on the last prompt token needs no run of its own: a problem's answer is the steered one where the gate fires and
-    the unsteered one elsewhere.
+    A hard gate needs no run of its own: the answer is the steered one where the gate fires and the unsteered one elsewhere.
     """
-    gate: AnyGate = steering.gate
-    if gate.kind != "logistic" or gate.mode != "hard" or gate.scope != "last-prompt":
+    gate = steering.gate
+    if gate.mode != "hard":
         return bench.answers(Split.TEST, steering, "auto", label="gated")
-    probability = gate.probability(prompts[Split.TEST][:, gate.layer, gate.index])
-    fires = (probability >= gate.threshold).tolist()
-    return [after if fire else before for before, after, fire in zip(base, always, fires, strict=True)]
+    questions = {p.id: render_prompt(bench.opened.tokenizer, p.question, bench.prompt) for p in bench.split(Split.TEST)}
+    p_fail = predict(bench.opened, gate, questions)
+    return [after if p_fail[before.problem_id] >= gate.threshold else before for before, after in zip(base, always, strict=True)]

@@ -1,25 +1,16 @@
 """Would other problems have found the same neurons? Halves of the problems, and problems drawn with replacement."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from trimtab.evaluation.statistics import wilson
 from trimtab.experiments.redrawn import Redrawn, jaccard, middle, shared
+from trimtab.experiments.section import Section
 from trimtab.ranking import Ranking
-from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Figure, Table
+from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Table
 from trimtab.traces import Split
 
 TOP = 20
 """Rows of the table of single neurons."""
-
-
-class Section(NamedTuple):
-    """Tables, figures, and what they came to."""
-
-    tables: tuple[Table, ...]
-    figures: tuple[Figure, ...]
-    findings: tuple[str, ...]
 
 
 def halves(redrawn: Redrawn) -> Section:
@@ -169,7 +160,7 @@ def _inclusion_curve(redrawn: Redrawn, points: tuple[CurvePoint, ...], draws: in
         of="contrast problems",
         split=Split.FIND,
         detail=f"{draws} bootstraps; band: 95 % interval of their number alone",
-        reading="A set that every draw of problems finds would be a flat line at 100 %; the end of the ranking is a matter of chance.",
+        reading="A set that every draw of problems finds is a flat line at 100 %; where it falls, chance decides.",
         x_label=f"rank by {redrawn.bench.criterion} in the whole contrast",
         y_label="bootstraps that select it (%)",
         unit="percent",

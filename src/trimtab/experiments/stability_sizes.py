@@ -5,7 +5,7 @@ import numpy as np
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe
 from trimtab.experiments.redrawn import Redrawn, middle, shared
-from trimtab.experiments.stability_overlap import Section
+from trimtab.experiments.section import Section
 from trimtab.neurons import NeuronSet
 from trimtab.ranking import Choice
 from trimtab.results import Column, Curve, CurvePoint, Curves, Table
@@ -14,6 +14,7 @@ from trimtab.traces import Split
 
 ADARAS_PROBLEMS = 15
 """As many as each of AdaRAS's released contrasts has."""
+WHOLE = "the whole contrast"
 
 
 def sizes(redrawn: Redrawn, base: list[Outcome]) -> Section:
@@ -25,20 +26,24 @@ def sizes(redrawn: Redrawn, base: list[Outcome]) -> Section:
     for size in sorted({*settings.sizes, n // 2}):
         if not 2 <= size < n:
             continue
-        draws = [redrawn.some_problems(rng, *[size] * (1 + (2 * size <= n))) for _ in range(settings.draws)]
+        separate = [size, size] if 2 * size <= n else [size]
+        draws = [redrawn.some_problems(rng, *separate) for _ in range(settings.draws)]
         found = [[ranking[name] for ranking in redrawn.rankings(draw, [name])] for draw in draws]
         whole = middle([shared(sets[0], redrawn.whole[name], k) / k for sets in found])
-        apart = middle([shared(*sets, k) / k for sets in found]) if 2 * size <= n else (None,) * 3
+        apart = (None,) * 3 if len(separate) == 1 else middle([shared(one, other, k) / k for one, other in found])
         rows.append((size, settings.draws, *whole, *apart))
         if size in settings.sizes:
             arms[_label(size)] = [gated_answers(redrawn, choices[0], _label(size)) for choices in draws[: settings.runs]]
-    arms[f"all {n} problems"] = bench.answers(Split.TEST, bench.steering, "auto", label="all problems")
+    arms[WHOLE] = bench.answers(Split.TEST, bench.steering, "auto", label=WHOLE)
     gains = compare_rows(base, arms)
-    finding = f"By number of contrast problems (AdaRAS: {ADARAS_PROBLEMS}), share of the whole contrast's set found: " + ", ".join(
-        f"{row[0]} problems {row[2]:.0%} [{row[3]:.0%}, {row[4]:.0%}]" for row in rows
+    finding = (
+        f"By number of contrast problems (AdaRAS: {ADARAS_PROBLEMS}), share of the whole contrast's set found: "
+        + ", ".join(f"{row[0]} problems {row[2]:.0%} [{row[3]:.0%}, {row[4]:.0%}]" for row in rows)
     )
     gain = "Gain on the test split: " + "; ".join(f"{row.label} {describe(row)}" for row in gains)
-    return Section((_overlap_table(rows), _gain_table(redrawn, base, gains)), _figures(redrawn, rows, gains), (f"{finding}.", f"{gain}."))
+    return Section(
+        (_overlap_table(rows), _gain_table(redrawn, base, gains)), _figures(redrawn, rows, gains), (f"{finding}.", f"{gain}.")
+    )
 
 
 def gated_answers(redrawn: Redrawn, choice: Choice, label: str) -> list[Outcome]:
@@ -78,7 +83,7 @@ def _overlap_table(rows: list[tuple]) -> Table:
 def _gain_table(redrawn: Redrawn, base: list[Outcome], gains: list[Row]) -> Table:
     runs = redrawn.bench.settings.stability.runs
     note = (
-        f"Mean over {runs} draws of each size, behind the gate; operator, K and strength are those chosen for the whole contrast. "
+        f"Mean over {runs} draws of each size, behind the gate; gate, operator, K and strength stay. "
         "The class means, and so the size of the push, are the draw's own."
     )
     return comparison_table("sizes-gain", "Gain with the neurons of fewer problems", base, gains, note, gains[-1].label)
@@ -88,10 +93,10 @@ def _figures(redrawn: Redrawn, rows: list[tuple], gains: list[Row]) -> tuple[Cur
     overlap = [_curve("with the whole contrast", [(row[0], *row[2:5]) for row in rows])]
     apart = [(row[0], *row[5:8]) for row in rows if row[5] is not None]
     overlap += [_curve("two separate draws", apart)] if apart else []
-    counts = [size for size in sorted(redrawn.bench.settings.stability.sizes) if 2 <= size < redrawn.n_problems]
+    counts = [size for size in sorted(set(redrawn.bench.settings.stability.sizes)) if 2 <= size < redrawn.n_problems]
     dots = [row.dot() for row in gains]
     gain = [
-        (x, dot.value, dot.low, dot.high) for x, dot in zip([*counts, redrawn.n_problems], dots, strict=True)
+        (x, dot.value, dot.low, dot.high) for x, dot in zip([*counts, redrawn.n_problems + redrawn.left_out], dots, strict=True)
     ]
     return (
         Curves(

@@ -24,7 +24,7 @@ def sweep(bench: Workbench) -> Result:
         name="sweep",
         title="Sweeps around the chosen point",
         question="How much does each setting matter, and does the chosen point stand on a plateau or on a peak?",
-        findings=(*findings, *(_finding(axis, rows) for axis, rows in measured)),
+        findings=(*findings, *(finding(axis, rows) for axis, rows in measured)),
         split=Split.TUNE,
         tables=tuple(sweep_table(axis, rows, answers) for axis, rows in measured),
         figures=tuple(sweep_figure(axis, rows, answers) for axis, rows in measured),
@@ -47,7 +47,7 @@ def optimism(answers: TuneAnswers) -> str:
     )
 
 
-def _finding(axis: Axis, rows: Rows) -> str:
+def finding(axis: Axis, rows: Rows) -> str:
     """What every view came to, the first one in full."""
     parts = [_of_series(axis, series, measured, full=i == 0) for i, (series, measured) in enumerate(rows) if measured]
     return f"{axis.title[0].upper()}{axis.title[1:]}: {'; '.join(parts)}."

@@ -66,7 +66,7 @@ def axes(bench: Workbench) -> list[Axis]:
 
 def _k(bench: Workbench) -> Axis:
     ranked = _ranked(bench)
-    sizes = sorted({k for k in (*bench.settings.sweep.k, PUBLISHED_K) if k <= len(ranked)} | {bench.k})
+    sizes = sorted({k for k in (*bench.settings.sweep.k, *bench.tune.k, PUBLISHED_K) if k <= len(ranked)} | {bench.k})
     settings = [Setting(f"K = {k}", k, bench.steering if k == bench.k else bench.always(ranked.top(k))) for k in sizes]
     return Axis(
         name="k",

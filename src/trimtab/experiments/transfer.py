@@ -140,7 +140,7 @@ def _try(bench: Workbench, base: Sequence[Outcome], grouping: Grouping, prompts:
     always = {s.name: bench.answers(Split.TEST, s.steering, label=f"{s.name}, always") for s in sources}
     arms = {ALWAYS: always | {EVERYTHING: bench.answers(Split.TEST, bench.steering, label="always")}}
     if bench.steering.gate.reads:
-        gated = {s.name: gated_answers(bench, s.steering, base, always[s.name], prompts) for s in sources}
+        gated = {s.name: gated_answers(bench, s.steering, base, always[s.name]) for s in sources}
         arms[GATED] = gated | {EVERYTHING: bench.answers(Split.TEST, bench.steering, "auto", label="gated")}
     return _Tried(sources, arms, dict(zip(arms, cross_together(base, list(arms.values()), grouping), strict=True)))
 

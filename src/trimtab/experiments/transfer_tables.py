@@ -28,12 +28,12 @@ def sources_table(name: str, title: str, bench: Workbench, grouping: Grouping, s
         Column(name="chosen on tune problems", unit="count"),
         Column(name="gate"),
     )
-    gates = {True: "its own", False: "the run's" if bench.steering.gate.reads else "none"}
+    gate = f"the run's: {bench.steering.gate.label}" if bench.steering.gate.reads else "none"
     rows = []
     for source in sources:
         traces = sum(grouping.of.get(row.problem_id) == source.name for row in bench.contrast)
         numbers = (grouping.found_on[source.name], traces, len(source.neurons), source.steering.strength, source.tuned_on)
-        rows.append((source.name, *numbers, gates[source.own_gate]))
+        rows.append((source.name, *numbers, f"its own: {source.steering.gate.label}" if source.own_gate else gate))
     note = (
         f"Criterion {bench.criterion}, operator {bench.steering.facts['operator']} and K are those of the run. The strength is "
         "the best of the grid without a gate; where it was chosen on 0 problems it is the run's."

@@ -1,6 +1,10 @@
-"""When to steer: fit a gate that predicts failure from the prompt, choose its threshold, and assess it."""
+"""When to steer: fit a gate that predicts failure from the prompt, choose its threshold, and assess it.
+
+``trimtab.gating.attention`` and ``trimtab.gating.reading`` need torch, so they are imported by name.
+"""
 
 from trimtab.gating.assess import CalibrationBin, Estimate, GateAssessment, assess, roc_points
+from trimtab.gating.cross_validation import Penalty
 from trimtab.gating.features import choose_features, f_scores
 from trimtab.gating.logistic import fit_logistic
 from trimtab.gating.text_baseline import TextBaseline, fit_text
@@ -10,6 +14,7 @@ __all__ = [
     "CalibrationBin",
     "Estimate",
     "GateAssessment",
+    "Penalty",
     "TextBaseline",
     "assess",
     "choose_features",

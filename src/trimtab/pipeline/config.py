@@ -11,7 +11,7 @@ from trimtab.errors import ConfigError
 from trimtab.evaluation.finetune import SftSettings
 from trimtab.evaluation.tune import TuneSettings
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
-from trimtab.gate import GateMode
+from trimtab.gating.settings import GateSettings
 from trimtab.moments import MOMENTS, TokenScope
 from trimtab.ranking import CRITERIA, NEEDS
 from trimtab.recording import RecordingSettings
@@ -73,17 +73,6 @@ class RankingSettings(Section):
     criteria: tuple[str, ...] = ("mean-difference-polarity", "mean-difference")
     scope: TokenScope = "response"
     k: int = Field(default=50, ge=1)
-
-
-class GateSettings(Section):
-    """``logistic`` is fitted on greedy verdicts of the find split; its threshold is Youden's on the tune split.
-
-    ``hard`` steers with the whole strength where it fires, ``proportional`` with more the surer the failure is.
-    """
-
-    kind: Literal["logistic", "always"] = "logistic"
-    mode: GateMode = "hard"
-    features: int = Field(default=4096, ge=1)
 
 
 class EvaluationSettings(Section):
@@ -193,6 +182,11 @@ class RunConfig(Section):
         if not self.tune.k or not self.tune.strengths:
             raise ValueError("tune.k and tune.strengths need at least one value each")
         imported = bool(self.traces.path)  # such a run ends with the ranking
+        if not imported and self.gate.fitted and self.tune.scope != "generated":
+            raise ValueError(
+                f"tune.scope {self.tune.scope!r} needs gate.kind 'always': a gate decides after the prompt was read; "
+                "use tune.scope 'generated'"
+            )
         if not imported and not 0 < min(self.tune.k) <= max(self.tune.k) <= self.ranking.k:
             raise ValueError(f"tune.k {self.tune.k} must lie between 1 and ranking.k, which is {self.ranking.k}")
         return self
@@ -269,5 +263,6 @@ DEMO = RunConfig(
     task=TaskSettings(source="testbed", find=500, tune=400, test=1000),
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=104, batch_tokens=72_000),
     tune=TuneSettings(operators=("steer", "suppress-and-steer"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=120),
+    experiment=ExperimentSettings(other_models=("testbed:tuned", "testbed:second")),
 )
 """The demo: the whole line on the bundled reasoner. Fixed before its test split was opened."""

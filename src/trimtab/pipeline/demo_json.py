@@ -1,7 +1,8 @@
 """The one JSON object that ``trimtab demo --json`` prints; others rely on its keys."""
 
 from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, UNSTEERED
-from trimtab.report import ArmRow, GateReport, Report
+from trimtab.evaluation.rows import ArmSummary
+from trimtab.report import GateReport, Report
 
 ARMS = (UNSTEERED, ALWAYS, GATED, RANDOM)
 FIELDS = ("accuracy", "low", "high", "gain", "gain_low", "gain_high", "p", "fixed", "broken", "unscored", "truncated")
@@ -40,5 +41,5 @@ def _gate(gate: GateReport) -> dict[str, object]:
     }
 
 
-def _arm(row: ArmRow) -> dict[str, object]:
+def _arm(row: ArmSummary) -> dict[str, object]:
     return {name: getattr(row, name) for name in FIELDS}

@@ -66,7 +66,7 @@ def estimate(config: RunConfig, until: Stage) -> Estimate:
     choices = (config.ranking.criteria, config.tune.operators, config.tune.k, config.tune.strengths)
     grid = prod(map(len, choices)) + 1
     chains = config.evaluation.n * len(config.evaluation.seeds)
-    greedy = counts[Split.FIND] + counts[Split.TUNE] if config.gate.kind == "logistic" else 0
+    greedy = counts[Split.FIND] + counts[Split.TUNE] if config.gate.fitted else 0
     tokens = {
         "sample": (counts[Split.FIND] * config.sampling.n + greedy) * limit,
         "tune": min(counts[Split.TUNE], config.tune.problems) * grid * limit if until in ("tune", "evaluate", "report") else 0,
@@ -84,7 +84,8 @@ def estimate(config: RunConfig, until: Stage) -> Estimate:
 
 def _disk(config: RunConfig, opened: OpenModel, n_traces: int, n_prompts: int) -> int:
     per_trace = len(config.recording.scopes) * len(config.recording.moments)
-    return (n_traces * per_trace + n_prompts) * opened.identity.n_neurons * BYTES_PER_MOMENT
+    per_prompt = len(config.gate.recorded)
+    return (n_traces * per_trace + n_prompts * per_prompt) * opened.identity.n_neurons * BYTES_PER_MOMENT
 
 
 def _weights(opened: OpenModel) -> int:

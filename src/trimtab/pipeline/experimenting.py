@@ -37,12 +37,27 @@ def run_experiment(line: Line, name: ExperimentName) -> Result:
     return result
 
 
-def run_experiment_on(path: Path, name: ExperimentName, *, force: bool = False, progress: Progress = silent) -> Result:
-    """An experiment on a run directory whose steering is found; a result that is there is read again unless ``force``."""
+def run_experiment_on(
+    path: Path,
+    name: ExperimentName,
+    *,
+    force: bool = False,
+    other_models: tuple[str, ...] = (),
+    progress: Progress = silent,
+) -> Result:
+    """An experiment on a run directory whose steering is found; a result that is there is read again unless ``force``.
+
+    Args:
+        other_models: for ``transfer-model``, in place of those of the configuration; then it is run in any case.
+    """
     with RunDirectory.open(path, write=True) as directory:
-        if _result(directory, name).exists() and not force:
+        if _result(directory, name).exists() and not force and not other_models:
             return read_result(_result(directory, name))
-        with Line(parse_config(dict(directory.config), str(path / "run.toml")), directory, progress) as line:
+        config = parse_config(dict(directory.config), str(path / "run.toml"))
+        if other_models:
+            settings = config.experiment.model_copy(update={"other_models": other_models})
+            config = config.model_copy(update={"experiment": settings})
+        with Line(config, directory, progress) as line:
             return run_experiment(line, name)
 
 
@@ -85,7 +100,7 @@ def workbench(line: Line) -> Workbench:
 
 def _gate_splits(line: Line) -> tuple[Split, ...]:
     """The splits whose prompts and greedy answers a gate was fitted on."""
-    return () if line.config.gate.kind == "always" else (Split.FIND, Split.TUNE)
+    return (Split.FIND, Split.TUNE) if line.config.gate.fitted else ()
 
 
 def _known(line: Line) -> dict:

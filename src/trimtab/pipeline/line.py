@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from trimtab.errors import ConfigError, StoreError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.tune import TunePoint, best_point
-from trimtab.gate import ALWAYS, Gate
+from trimtab.gate import ALWAYS, AnyGate, AttentionGate, PromptScope
+from trimtab.gating.reading import predict
 from trimtab.model import OpenModel, open_model, rebind
 from trimtab.neurons import NeuronSet
 from trimtab.operators import OPERATORS
 from trimtab.pipeline.config import ModelSettings, RunConfig
 from trimtab.progress import Progress, silent
-from trimtab.recording import Recording, StreamedRecording, is_streamed
+from trimtab.recording import Recording, is_streamed
 from trimtab.sampling import read_traces
 from trimtab.steering import Steering
 from trimtab.store import RunDirectory, load_gate, load_neurons, read_json, read_table, write_json
-from trimtab.tasks import Grader
+from trimtab.tasks import Grader, render_prompt
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.tasks.grading import KindGrader
 from trimtab.tasks.steps import StepChecker, testbed_steps
@@ -37,7 +38,7 @@ def greedy_name(split: Split) -> str:
 
 
 def prompts_name(split: Split) -> str:
-    """The folder of the last prompt tokens of a split."""
+    """The folder of the recorded prompts of a split."""
     return f"prompts-{split}"
 
 
@@ -80,14 +81,14 @@ class Line:
     @property
     def trace_folders(self) -> list[str]:
         """Every folder of traces that the ``sample`` stage makes."""
-        if self.trace_file or self.config.gate.kind == "always":
+        if self.trace_file or not self.config.gate.fitted:
             return [SAMPLED]
         return [SAMPLED, greedy_name(Split.FIND), greedy_name(Split.TUNE)]
 
     @property
     def recordings(self) -> list[str]:
         """Every folder of moments that the ``record`` stage makes."""
-        if self.trace_file or self.config.gate.kind == "always":
+        if self.trace_file or not self.config.gate.fitted:
             return [SAMPLED]
         return [SAMPLED, prompts_name(Split.FIND), prompts_name(Split.TUNE)]
 
@@ -120,8 +121,7 @@ class Line:
 
     def recording(self, name: str) -> Recording:
         """A recording."""
-        folder = self._made(self.directory.activations(name), "record")
-        return StreamedRecording(folder) if is_streamed(folder) else Recording(folder)
+        return Recording(self._made(self.directory.activations(name), "record"))
 
     @property
     def records_while_sampling(self) -> bool:
@@ -132,11 +132,11 @@ class Line:
         """The ranked neurons of a criterion."""
         return load_neurons(self._made(self.directory.ranking(criterion), "rank"))
 
-    def gate(self) -> Gate:
+    def gate(self) -> AnyGate:
         """The gate of the steering: fitted, of the artifact, or ``always``."""
         if self.config.artifact.source:
             return self._artifact.gate
-        if self.config.gate.kind == "always":
+        if not self.config.gate.fitted:
             return ALWAYS
         self._made(self.directory.gate, "gate")
         return load_gate(self.directory.path)
@@ -177,13 +177,21 @@ class Line:
             neurons.top(point.k), point.strength, self.config.tune.scope, self.gate(), facts, OPERATORS[point.operator]
         )
 
-    def prompt_features(self, split: Split) -> NDArray[np.float32]:
-        """Activations of the last prompt token of a split's problems, ``[problem, layer, d_ff]``."""
-        return self.recording(prompts_name(split)).means("last-prompt", [problem.id for problem in self.problems(split)])
+    def prompts(self, split: Split) -> dict[str, tuple[int, ...]]:
+        """The prompts of a split's problems as token ids, by problem id."""
+        tokenizer, prompt = self.opened.tokenizer, self.config.prompt
+        return {problem.id: render_prompt(tokenizer, problem.question, prompt) for problem in self.problems(split)}
 
-    def p_fail(self, gate: Gate, split: Split) -> dict[str, float]:
-        """The gate's probability by problem id."""
-        features = self.prompt_features(split)
+    def prompt_features(self, split: Split, scope: PromptScope = "last-prompt") -> NDArray[np.float32]:
+        """Recorded activations of a split's prompts, the last token or the mean over all, ``[problem, layer, d_ff]``."""
+        return self.recording(prompts_name(split)).means(scope, [problem.id for problem in self.problems(split)])
+
+    def p_fail(self, gate: AnyGate, split: Split) -> dict[str, float]:
+        """The gate's probability by problem id, from the recording where it holds what this gate reads, else from a forward."""
+        settings = self.config
+        if isinstance(gate, AttentionGate) or gate.scope not in settings.gate.recorded or split is Split.TEST:
+            return predict(self.opened, gate, self.prompts(split), batch_tokens=settings.recording.batch_tokens)
+        features = self.prompt_features(split, gate.scope)
         probability = gate.probability(features[:, gate.layer, gate.index])
         return {problem.id: float(p) for problem, p in zip(self.problems(split), probability, strict=True)}
 

@@ -12,11 +12,11 @@ from trimtab.evaluation.outcomes import Outcome, first_chains
 from trimtab.evaluation.pairing import matched
 from trimtab.evaluation.summary import finite, flips, random_gains, summarise
 from trimtab.evaluation.verdict import ArmVerdict, judge
-from trimtab.gate import Gate
+from trimtab.gate import AnyGate
 from trimtab.pipeline.experimenting import experiment_results
 from trimtab.pipeline.line import SAMPLED, Line
 from trimtab.pipeline.reporting_gate import gate_report
-from trimtab.pipeline.reporting_method import arm_row, artifact_neurons, criteria_report, found_neurons, tune_report
+from trimtab.pipeline.reporting_method import artifact_neurons, criteria_report, found_neurons, tune_report
 from trimtab.report import (
     BreakdownReport,
     Example,
@@ -41,7 +41,7 @@ POSITIVE_CONTROL = (
 PACKAGES = ("torch", "transformers", "scikit-learn", "scipy", "numpy")
 
 
-def judged_arm(gate: Gate) -> str:
+def judged_arm(gate: AnyGate) -> str:
     """The arm that the verdict is about: gated where there is a gate."""
     return ALWAYS if gate.kind == "always" else GATED
 
@@ -56,7 +56,7 @@ def build_report(line: Line) -> Report:
     return Report(
         verdict=_verdict(line, judge(base, arm, alpha), judged_arm(gate)),
         claims=_caveats(line, base, arm, alpha),
-        arms=tuple(arm_row(row) for row in rows.values()),
+        arms=tuple(rows.values()),
         breakdowns=tuple(BreakdownReport.model_validate(asdict(table)) for table in break_down(base, arm, alpha)),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
         gate=gate_report(line, gate, outcomes),

@@ -6,10 +6,12 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.names import GATED, UNSTEERED
+from trimtab.evaluation.names import ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome, first_chains
+from trimtab.evaluation.pairing import matched
 from trimtab.evaluation.summary import correct
-from trimtab.gate import Gate
+from trimtab.evaluation.threshold_curve import ThresholdPoint, threshold_curve
+from trimtab.gate import AnyGate
 from trimtab.gating import assess, fit_text, roc_points
 from trimtab.gating.assess import calibration_curve
 from trimtab.gating.discrimination import auroc, delong_interval
@@ -18,10 +20,10 @@ from trimtab.report import GateReport
 from trimtab.traces import Split
 
 
-def gate_report(line: Line, gate: Gate, outcomes: Mapping[str, Sequence[Outcome]]) -> GateReport | None:
+def gate_report(line: Line, gate: AnyGate, outcomes: Mapping[str, Sequence[Outcome]]) -> GateReport | None:
     """The gate on each problem's first chain; None where it reads nothing, or fewer than two problems failed or were solved."""
     failed = ~correct(first_chains(outcomes[UNSTEERED]))
-    if gate.kind != "logistic" or min(failed.sum(), (~failed).sum()) < 2:
+    if not gate.reads or min(failed.sum(), (~failed).sum()) < 2:
         return None
     gated = first_chains(outcomes[GATED])
     p_fail = np.array([outcome.p_fail for outcome in gated], np.float64)
@@ -34,7 +36,20 @@ def gate_report(line: Line, gate: Gate, outcomes: Mapping[str, Sequence[Outcome]
             "split": split,
             "threshold": gate.threshold,
             "firing_rate": float(np.mean([bool(outcome.fired) for outcome in gated])),
+            "label": gate.label,
+            "thresholds": [asdict(point) for point in _thresholds(outcomes)],
         }
+    )
+
+
+def _thresholds(outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[ThresholdPoint, ...]:
+    """What every threshold would gain: the steered answer where p(fail) reaches it, the unsteered one below."""
+    p_fail = {outcome.problem_id: outcome.p_fail for outcome in first_chains(outcomes[GATED])}
+    pairs = matched(first_chains(outcomes[UNSTEERED]), first_chains(outcomes[ALWAYS]))
+    return threshold_curve(
+        np.array([base.correct for base, _ in pairs]),
+        np.array([steered.correct for _, steered in pairs]),
+        np.array([p_fail[base.problem_id] for base, _ in pairs], np.float64),
     )
 
 

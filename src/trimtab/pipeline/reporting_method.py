@@ -7,27 +7,23 @@ from itertools import product
 import numpy as np
 
 from trimtab.evaluation.names import ADARAS, ALWAYS
-from trimtab.evaluation.summary import ArmSummary
+from trimtab.evaluation.rows import ArmSummary
 from trimtab.evaluation.tune import TunePoint, best_point
 from trimtab.pipeline.line import Line
-from trimtab.report import ArmRow, CriterionRow, DoseRow, NeuronRow, NeuronsReport, TuneReport, TuneRow
+from trimtab.report import CriterionRow, DoseRow, NeuronRow, NeuronsReport, TuneReport, TuneRow
 from trimtab.store import read_json
 
 # what the paper's own method is made of
 ADARAS_CRITERION, ADARAS_OPERATOR = "mean-difference-polarity", "steer"
 
 
-def arm_row(row: ArmSummary) -> ArmRow:
-    """The row of an arm as the report holds it."""
-    return ArmRow.model_validate(row.to_json())
-
-
 def found_neurons(line: Line) -> NeuronsReport:
     """The neurons that this run found and tuned."""
     best = best_point(line.tune_points())
     neurons = line.neurons(best.criterion).top(best.k)
-    columns = (neurons.layer, neurons.index, neurons.good, neurons.bad, neurons.delta, neurons.score)
-    names = ("layer", "index", "good", "bad", "delta", "score")
+    expert, index = divmod(neurons.index, neurons.model.d_expert)
+    columns = {"layer": neurons.layer, "index": index, "good": neurons.good, "bad": neurons.bad, "delta": neurons.delta}
+    columns |= {"score": neurons.score} | ({"expert": expert} if neurons.model.n_experts > 1 else {})
     return NeuronsReport(
         criterion=best.criterion,
         operator=best.operator,
@@ -37,8 +33,8 @@ def found_neurons(line: Line) -> NeuronsReport:
         scope=line.config.tune.scope,
         layer_counts=tuple(np.bincount(neurons.layer, minlength=neurons.model.n_layers).tolist()),
         top=tuple(
-            NeuronRow.model_validate(dict(zip(names, row, strict=True)))
-            for row in zip(*(column[:20].tolist() for column in columns), strict=True)
+            NeuronRow.model_validate(dict(zip(columns, row, strict=True)))
+            for row in zip(*(column[:20].tolist() for column in columns.values()), strict=True)
         ),
         contrast=read_json(line.directory.contrast.with_suffix(".json")),  # type: ignore[arg-type]
     )
@@ -76,8 +72,7 @@ def criteria_report(line: Line, rows: Mapping[str, ArmSummary]) -> tuple[Criteri
     table = []
     for criterion, operator in product(line.config.ranking.criteria, line.config.tune.operators):
         best = best_point(points, criterion, operator)
-        arm = rows.get(arms.get(best, ""))
-        table.append(CriterionRow(best=_point(best), test=arm_row(arm) if arm else None))
+        table.append(CriterionRow(best=_point(best), test=rows.get(arms.get(best, ""))))
     return tuple(table)
 
 

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.evaluation.tune import best_point, tune
+from trimtab.gate import AnyGate
 from trimtab.gating import assess, fit_logistic, fit_text, youden
+from trimtab.gating.attention import fit_attention
+from trimtab.gating.reading import read_prompts
 from trimtab.model.weights import down_weights
 from trimtab.pipeline.config import Stage
 from trimtab.pipeline.evaluating import evaluate
@@ -30,7 +33,7 @@ from trimtab.store import (
     write_json,
     write_table,
 )
-from trimtab.tasks import grade_traces, render_prompt
+from trimtab.tasks import grade_traces
 from trimtab.tasks.contrast import choose_contrast
 from trimtab.tasks.files import read_rows
 from trimtab.tasks.problems import load_task, problems_of
@@ -65,7 +68,7 @@ def sample(line: Line) -> None:
         parts.write_table(0, [by_id[trace_id] for trace_id in parts.plan.parts[0]])
         return
     jobs = [(SAMPLED, Split.FIND, config.sampling)]
-    if config.gate.kind == "logistic":
+    if config.gate.fitted:
         jobs += [(greedy_name(split), split, config.sampling.greedy()) for split in (Split.FIND, Split.TUNE)]
     for name, split, settings in jobs:
         moments = None
@@ -102,7 +105,7 @@ def contrast(line: Line) -> None:
 
 
 def record(line: Line) -> None:
-    """Record the moments of the contrast's traces and the last prompt tokens that the gate reads."""
+    """Record the moments of the contrast's traces and the prompt tokens that the gate reads."""
     wanted = {row.trace_id for row in line.contrast()}
     traces = [trace for trace in line.traces(SAMPLED) if trace.id in wanted]
     settings = line.config.recording.settings
@@ -111,14 +114,16 @@ def record(line: Line) -> None:
         choose_traces(folder, traces)
     else:
         record_traces(line.opened, traces, settings, folder, progress=line.progress)
-    if line.config.gate.kind == "logistic" and not line.trace_file:
+    if line.config.gate.fitted and not line.trace_file:
         for split in (Split.FIND, Split.TUNE):
-            prompts = {
-                problem.id: render_prompt(line.opened.tokenizer, problem.question, line.config.prompt)
-                for problem in line.problems(split)
-            }
-            folder = line.directory.activations(prompts_name(split))
-            record_prompts(line.opened, prompts, folder, batch_tokens=settings.batch_tokens, progress=line.progress)
+            record_prompts(
+                line.opened,
+                line.prompts(split),
+                line.directory.activations(prompts_name(split)),
+                scopes=line.config.gate.recorded,
+                batch_tokens=settings.batch_tokens,
+                progress=line.progress,
+            )
 
 
 def rank_neurons(line: Line) -> None:
@@ -139,10 +144,10 @@ def rank_neurons(line: Line) -> None:
 
 def fit_gate(line: Line) -> None:
     """Fit p(fail) on the find split, its threshold on the tune split, and the text-only baseline beside it."""
-    if line.config.gate.kind == "always":
+    if not line.config.gate.fitted:
         return
     failed = {split: line.failed(split) for split in (Split.FIND, Split.TUNE)}
-    fitted = fit_logistic(line.prompt_features(Split.FIND), failed[Split.FIND], n_features=line.config.gate.features)
+    fitted = _fitted(line, failed[Split.FIND])
     p_tune = np.array(list(line.p_fail(fitted, Split.TUNE).values()))
     text = fit_text([problem.question for problem in line.problems(Split.FIND)], failed[Split.FIND])
     p_text = text.probability([problem.question for problem in line.problems(Split.TUNE)])
@@ -156,6 +161,19 @@ def fit_gate(line: Line) -> None:
     save_gate(gate, line.directory.path)
 
 
+def _fitted(line: Line, failed: NDArray[np.bool_]) -> AnyGate:
+    settings = line.config.gate
+    features = line.prompt_features(Split.FIND, settings.scope)
+    if settings.kind == "logistic":
+        return fit_logistic(features, failed, n_features=settings.features, pooling=settings.pooling, penalty=settings.penalty)
+
+    def read(layer: NDArray[np.int64], index: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+        tokens = line.config.recording.batch_tokens
+        return read_prompts(line.opened, line.prompts(Split.FIND), layer, index, "prompt", batch_tokens=tokens)
+
+    return fit_attention(features, failed, read, n_features=settings.features)
+
+
 def tune_steering(line: Line) -> None:
     """Run the grid on the tune split and write the steering artifact of its best point."""
     config = line.config
@@ -164,7 +182,7 @@ def tune_steering(line: Line) -> None:
         line.opened,
         {criterion: line.neurons(criterion) for criterion in config.ranking.criteria},
         gate,
-        line.p_fail(gate, Split.TUNE) if gate.kind == "logistic" else {},
+        line.p_fail(gate, Split.TUNE) if gate.reads else {},
         line.problems(Split.TUNE),
         config.tune,
         config.sampling,
@@ -208,7 +226,7 @@ def is_done(line: Line, stage: Stage) -> bool:
         "grade": [directory.grades(name) for name in line.trace_folders],
         "contrast": [directory.contrast],
         "rank": [directory.ranking(criterion) / "neurons.json" for criterion in line.config.ranking.criteria],
-        "gate": [] if line.config.gate.kind == "always" else [directory.gate],
+        "gate": [directory.gate] if line.config.gate.fitted else [],
         "tune": [directory.tune, directory.steering],
         "evaluate": [directory.outcomes],
         "experiments": [directory.experiment(name) / RESULT for name in line.config.experiments],

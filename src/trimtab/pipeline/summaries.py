@@ -58,14 +58,14 @@ def _rank(line: Line) -> dict[str, object]:
 
 def _gate(line: Line) -> dict[str, object]:
     gate = line.gate()
-    if gate.kind != "logistic":
-        return {"gate": gate.kind}
+    if not gate.reads:
+        return {"gate": gate.label}
     assessment: dict[str, dict[str, float]] = gate.facts["tune_assessment"]  # type: ignore[assignment]
     shown = {
         name: f"{assessment[key]['value']:.3f} [{assessment[key]['low']:.3f}, {assessment[key]['high']:.3f}]"
         for name, key in (("AUROC on tune", "auroc"), ("text-only AUROC", "text_auroc"), ("difference", "difference"))
     }
-    return {**shown, "threshold": round(gate.threshold, 4), "features": len(gate.layer)}
+    return {"gate": gate.label, **shown, "threshold": round(gate.threshold, 4), "features": len(gate.layer)}
 
 
 def _tune(line: Line) -> dict[str, object]:

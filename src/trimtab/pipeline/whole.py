@@ -82,15 +82,20 @@ def run_stage(line: Line, stage: Stage, on_stage: OnStage = lambda stage, second
 
 def check_until(config: RunConfig, until: Stage) -> Stage:
     """Imported traces carry no verdict of the model itself, so a run on them ends with the ranking; a run on an artifact
-    begins with the evaluation.
+    begins with the evaluation. Without experiments in the configuration there is no such stage.
 
     Raises:
-        ConfigError: a later stage was asked for.
+        ConfigError: a stage was asked for that the run has not.
     """
     if config.traces.path and STAGES.index(until) > STAGES.index("rank"):
         raise ConfigError(
             "a run on imported traces ends with `rank`: gate, tune and evaluate need problems that this model answers itself; "
             "use --until rank, then evaluate the neurons on a task"
+        )
+    if until == "experiments" and not config.experiments:
+        raise ConfigError(
+            'the configuration names no experiments; set `experiments = "all"` or a list of names before the run begins, or call '
+            "one of them on the finished run, such as `trimtab ablate RUN`"
         )
     if until not in config.stages:
         raise ConfigError(f"a run on an artifact has the stages {', '.join(config.stages)}; there is no {until!r} in it")

@@ -4,7 +4,7 @@ from trimtab.recording.features import Features, batch_features, record_features
 from trimtab.recording.forward import record_batch
 from trimtab.recording.read import INDEX, Recording
 from trimtab.recording.record import RecordingSettings, record_prompts, record_traces
-from trimtab.recording.streamed import StreamedParts, StreamedRecording, choose_traces, is_streamed
+from trimtab.recording.streamed import StreamedParts, choose_traces, is_streamed
 from trimtab.recording.tokens import prompt_traces, tokens_in
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Recording",
     "RecordingSettings",
     "StreamedParts",
-    "StreamedRecording",
     "batch_features",
     "choose_traces",
     "is_streamed",

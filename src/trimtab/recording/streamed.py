@@ -1,11 +1,10 @@
-"""A recording made while its traces were sampled: every sampled trace is in its parts, and the index says which of them count.
+"""A recording made while its traces were sampled: every sampled trace is in its parts, and the index names those that count.
 
-Which traces a contrast compares is known only after grading. Their moments are on disk by then, so choosing them writes an index
-and copies nothing; what was not chosen is skipped by the reader.
+Which traces a contrast compares is known only after grading. Their moments are on disk by then, so choosing them copies nothing:
+a ranking picks the rows of its contrast as it reads (:func:`trimtab.ranking.labelled`).
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from trimtab.model import OpenModel
 from trimtab.moments import Moments, TokenScope
 from trimtab.recording.read import INDEX, Recording
 from trimtab.recording.record import RecordingSettings, _tensors
-from trimtab.store import Parts, Plan, open_tensor, read_arrow, write_arrow
+from trimtab.store import Parts, Plan, open_tensor, write_arrow
 from trimtab.traces import Trace
 
 _SAMPLING = "sampling"
@@ -59,28 +58,8 @@ def is_streamed(folder: Path) -> bool:
     return parts.begun and _SAMPLING in parts.plan.settings
 
 
-class StreamedRecording(Recording):
-    """The chosen traces of such a recording; see :func:`choose_traces`."""
-
-    def stream(self, scope: TokenScope) -> Iterator[tuple[tuple[str, ...], Moments]]:
-        """Yield (trace ids, moments) of the chosen traces of every part that has any.
-
-        Raises:
-            InputError: the scope was not recorded.
-            StoreError: a part or the index is missing or truncated.
-        """
-        for ids, moments in super().stream(scope):
-            rows = [row for row, trace_id in enumerate(ids) if trace_id in self._chosen]
-            if rows:
-                yield tuple(ids[row] for row in rows), moments.take(rows)
-
-    @cached_property
-    def _chosen(self) -> frozenset[str]:
-        return frozenset(read_arrow(self.folder / INDEX)["trace_id"].to_pylist())
-
-
-def choose_traces(folder: Path, traces: Sequence[Trace]) -> StreamedRecording:
-    """Write the index of the traces that count, and open the recording of them alone.
+def choose_traces(folder: Path, traces: Sequence[Trace]) -> Recording:
+    """Write the index of the traces that count, once every one of them is known to be there.
 
     Raises:
         InputError: a trace that was not recorded, or has no token in a recorded scope.
@@ -96,7 +75,7 @@ def choose_traces(folder: Path, traces: Sequence[Trace]) -> StreamedRecording:
         _refuse_empty(parts, rows, scope)
     columns = list(zip(*rows, strict=True))
     write_arrow(folder / INDEX, pa.table(dict(zip(("trace_id", "problem_id", "part", "row"), map(list, columns), strict=True))))
-    return StreamedRecording(folder)
+    return Recording(folder)
 
 
 def _refuse_empty(parts: Parts, rows: Sequence[tuple[str, str, int, int]], scope: str) -> None:

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from trimtab.report.data_verdict import ArmRow, BreakdownReport, Section, VerdictReport
+from trimtab.evaluation.rows import ArmSummary
+from trimtab.report.data_verdict import BreakdownReport, Section, VerdictReport
 from trimtab.results import Result
 from trimtab.store import ModelRecord, read_record
 
@@ -30,6 +31,17 @@ class CalibrationRow(Section):
     n: int
 
 
+class ThresholdRow(Section):
+    """:class:`trimtab.evaluation.threshold_curve.ThresholdPoint`, field by field."""
+
+    threshold: float
+    steered: float
+    accuracy: float
+    gain: float
+    low: float
+    high: float
+
+
 class GateReport(Section):
     """:class:`trimtab.gating.assess.GateAssessment`, with the threshold and how often the gate fires.
 
@@ -39,6 +51,8 @@ class GateReport(Section):
             may be empty.
         text_auroc, difference, text_brier: of the text-only baseline; None where a finished artifact is judged, whose find split
             the baseline would have to be fitted on.
+        label: what kind of gate it is.
+        thresholds: what a hard gate would gain at every threshold, ascending; empty where it was not computed.
 
     Example:
         ``GateReport(**asdict(assessment), split="test", threshold=gate.threshold, firing_rate=0.4)``
@@ -57,6 +71,8 @@ class GateReport(Section):
     calibration: tuple[CalibrationRow, ...]
     roc: Curve
     text_roc: Curve = ()
+    label: str = ""
+    thresholds: tuple[ThresholdRow, ...] = ()
 
     @property
     def beats_text(self) -> bool:
@@ -65,7 +81,7 @@ class GateReport(Section):
 
 
 class NeuronRow(Section):
-    """One selected neuron; ``delta`` is ``good - bad``."""
+    """One selected neuron; ``delta`` is ``good - bad``. Without experts ``expert`` is None; with them ``index`` counts within."""
 
     layer: int
     index: int
@@ -73,6 +89,7 @@ class NeuronRow(Section):
     bad: float
     delta: float
     score: float
+    expert: int | None = None
 
 
 class NeuronsReport(Section):
@@ -132,7 +149,7 @@ class CriterionRow(Section):
     """The best point of a criterion with an operator on the tune split, and its row on the test split where it was evaluated."""
 
     best: TuneRow
-    test: ArmRow | None = None
+    test: ArmSummary | None = None
 
 
 class FlipsReport(Section):
@@ -191,7 +208,7 @@ class Report(Section):
     format: Literal[2] = 2
     verdict: VerdictReport
     claims: tuple[str, ...]
-    arms: tuple[ArmRow, ...] = Field(min_length=1)
+    arms: tuple[ArmSummary, ...] = Field(min_length=1)
     breakdowns: tuple[BreakdownReport, ...] = ()
     random_gains: dict[str, tuple[float, ...]]
     gate: GateReport | None

@@ -1,10 +1,9 @@
-"""The verdict's part of a report: the judgement, the rows of the arms, and both taken apart by groups."""
-
-from typing import Literal
+"""The verdict's part of a report: the judgement, and the arms taken apart by groups."""
 
 from pydantic import ConfigDict, Field
 
-from trimtab.evaluation.names import BreakdownBy, TestName, VerdictWord
+from trimtab.evaluation.names import BreakdownBy, VerdictWord
+from trimtab.evaluation.rows import Average, GroupRow
 from trimtab.store import Record
 
 
@@ -44,90 +43,9 @@ class VerdictReport(Section):
     bounds: UnscoredBounds | None = None
 
 
-class ArmRow(Section):
-    """:class:`trimtab.evaluation.summary.ArmSummary`, field by field."""
-
-    arm: str
-    n: int
-    k: int
-    accuracy: float
-    low: float
-    high: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    p: float
-    test: TestName
-    p_holm: float | None
-    minimum_detectable_gain: float | None
-    fixed: int
-    broken: int
-    pairs: int
-    pass_at_k: float | None
-    unscored: int
-    truncated: int
-    disagreements: int
-    tokens_per_answer: float
-    firing_rate: float | None
-    steps_right: float | None
-
-
-class ComparisonRow(Section):
-    """:class:`trimtab.evaluation.statistics.PairedComparison`, field by field."""
-
-    n: int
-    base_accuracy: float
-    base_low: float
-    base_high: float
-    accuracy: float
-    low: float
-    high: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    p: float
-    fixed: int
-    broken: int
-    test: TestName
-    base_k: int
-    k: int
-    pairs: int
-    standard_error: float | None
-
-
-class GroupRow(Section):
-    """:class:`trimtab.evaluation.breakdown.GroupRow`, field by field."""
-
-    group: str
-    word: VerdictWord
-    comparison: ComparisonRow
-    p_holm: float
-    minimum_detectable_gain: float | None
-    base_unscored: int
-    unscored: int
-
-
-class MeanRow(Section):
-    """:class:`trimtab.evaluation.breakdown.Mean`, field by field."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-class AverageRow(Section):
-    """:class:`trimtab.evaluation.breakdown.Average`, field by field."""
-
-    name: Literal["micro", "macro"]
-    groups: int
-    base: MeanRow
-    arm: MeanRow
-    gain: MeanRow
-
-
 class BreakdownReport(Section):
     """:class:`trimtab.evaluation.breakdown.Breakdown`, field by field: the verdict by domain or by difficulty."""
 
     by: BreakdownBy
     rows: tuple[GroupRow, ...] = Field(min_length=1)
-    averages: tuple[AverageRow, ...]
+    averages: tuple[Average, ...]

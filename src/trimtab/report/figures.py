@@ -2,6 +2,7 @@
 
 from trimtab.report.data import Report
 from trimtab.report.figures_method import calibration_figure, dose_figure, layer_figure, roc_figure, tune_figure
+from trimtab.report.figures_threshold import threshold_figure
 from trimtab.report.figures_verdict import accuracy_figure, flip_figure, flip_figures, gain_figure
 from trimtab.report.theme import Drawing
 
@@ -16,6 +17,7 @@ __all__ = [
     "gain_figure",
     "layer_figure",
     "roc_figure",
+    "threshold_figure",
     "tune_figure",
 ]
 
@@ -25,6 +27,8 @@ def draw(report: Report) -> list[Drawing]:
     drawings = [accuracy_figure(report), gain_figure(report), *flip_figures(report)]
     if report.gate is not None:
         drawings += [roc_figure(report.gate), calibration_figure(report.gate)]
+        if report.gate.thresholds:
+            drawings.append(threshold_figure(report.gate))
     drawings.append(layer_figure(report))
     if report.tune is not None:
         drawings.append(tune_figure(report.tune))

@@ -90,7 +90,9 @@ def _(data: Curves) -> Drawing:
         figure.add_vline(x=mark, line={"color": BLACK, "width": 1.2, "dash": "dash"}, layer="below")
         # a line stands on a logarithmic axis at its value, an annotation at the logarithm
         place = math.log10(mark) if data.log_x else mark
-        figure.add_annotation(x=place, y=1, yref="paper", text="chosen", showarrow=False, xanchor="left", yanchor="top")
+        figure.add_annotation(
+            x=place, y=1, yref="paper", text=f" {label(data.mark_label)}", showarrow=False, xanchor="left", yanchor="top"
+        )
     figure.update_xaxes(title=data.x_label, ticksuffix=_suffix(data.x_unit), type="log" if data.log_x else "linear")
     if data.log_x:
         figure.update_xaxes(tickvals=_log_ticks([_shown(p.x, data.x_unit) for curve in data.curves for p in curve.points]))

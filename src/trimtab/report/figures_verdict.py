@@ -2,8 +2,8 @@
 
 import plotly.graph_objects as go
 
+from trimtab.evaluation.rows import ArmSummary
 from trimtab.report.data import FlipKind, FlipTable, Report
-from trimtab.report.data_verdict import ArmRow
 from trimtab.report.notes import accuracy_intervals
 from trimtab.report.palette import FAINT, GREEN, GREY, VERMILLION, arm_colour
 from trimtab.report.theme import CORNER, Drawing, bars, blank, hover, label, padded, sample
@@ -109,7 +109,7 @@ def _gain_reading(report: Report) -> str:
     return f"{reading} {as_good} of {len(gains)} random sets gain as much as the arm that is judged ({points(judged.gain)})."
 
 
-def _arm_axis(figure: go.Figure, report: Report, rows: tuple[ArmRow, ...]) -> None:
+def _arm_axis(figure: go.Figure, report: Report, rows: tuple[ArmSummary, ...]) -> None:
     figure.update_yaxes(
         tickvals=list(range(len(rows))),
         ticktext=[f"{label(arm_label(report, row.arm))}  " for row in rows],

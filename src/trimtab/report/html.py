@@ -131,7 +131,9 @@ def _draw(report: Report) -> "tuple[list[Drawing], dict[str, list[Drawing]]]":
     with needs_plotly():
         from trimtab.report.figures import draw
         from trimtab.report.figures_results import draw_results
-    return draw(report), {result.name: draw_results(result) for result in report.experiments}
+
+        # plotly imports its parts when they are used, so the drawing is under the guard too
+        return draw(report), {result.name: draw_results(result) for result in report.experiments}
 
 
 def environment() -> Environment:

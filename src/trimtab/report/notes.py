@@ -2,8 +2,8 @@
 
 from trimtab.evaluation.names import UNSTEERED, TestName, is_claim
 from trimtab.evaluation.outcomes import UNSCORED_LIMIT
+from trimtab.evaluation.rows import ArmSummary
 from trimtab.report.data import Report
-from trimtab.report.data_verdict import ArmRow
 from trimtab.report.wording import arm_label, base_arm, count, percent
 
 TESTS: dict[TestName, str] = {
@@ -67,5 +67,5 @@ def notes(report: Report) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _too_many(row: ArmRow) -> bool:
+def _too_many(row: ArmSummary) -> bool:
     return row.unscored > UNSCORED_LIMIT * row.n * row.k

@@ -27,7 +27,8 @@ def write_result(result: Result, folder: Path) -> Path:
     """
     with needs_plotly():
         from trimtab.report.figures_results import draw_results
-    drawings = draw_results(result)
+
+        drawings = draw_results(result)
     for table in result.tables:
         write_text(folder / f"{table.name}.csv", table_csv(table))
     write_text(folder / "index.html", render_result(result, drawings))

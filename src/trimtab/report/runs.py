@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.report.data_verdict import BreakdownReport, ComparisonRow
+from trimtab.report.data_verdict import BreakdownReport
 from trimtab.report.notes import TESTS
 from trimtab.report.terminal import DETECTABLE, FLIPS, UNSCORED, breakdown_table, table_of, tied
 from trimtab.report.wording import (
@@ -34,7 +34,7 @@ def run_tables(result: "RunComparison") -> list[Table]:
 
 
 def _runs(result: "RunComparison") -> Table:
-    c = ComparisonRow.model_validate(asdict(result.verdict.comparison))
+    c = result.verdict.comparison
     title = f"{result.arm}, n = {count(c.n)} problems"
     columns = ("model", "chains", "accuracy", "gain (points)", DETECTABLE, "p", FLIPS, UNSCORED)
     table = table_of(title, f"95 % intervals. p: {TESTS[c.test]}, two-sided.", "run", columns)

@@ -6,8 +6,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.evaluation.rows import ArmSummary, Average, GroupRow, PairedComparison
 from trimtab.report.data import Report
-from trimtab.report.data_verdict import ArmRow, AverageRow, BreakdownReport, ComparisonRow, GroupRow
+from trimtab.report.data_verdict import BreakdownReport
 from trimtab.report.notes import notes
 from trimtab.report.wording import (
     DASH,
@@ -90,7 +91,7 @@ def tied(interval: str) -> str:
     return interval.replace(", ", ",")
 
 
-def _arm_cells(row: ArmRow, base: bool) -> list[str]:
+def _arm_cells(row: ArmSummary, base: bool) -> list[str]:
     compared = [_gain(row), detectable(row.minimum_detectable_gain), p_value(row.p), _p_or_dash(row.p_holm), fixed_broken(row)]
     accuracy = f"{percent(row.accuracy)} {tied(percent_interval(row.low, row.high))}"
     counts = [count(row.tokens_per_answer), count(row.truncated), count(row.unscored)]
@@ -105,13 +106,13 @@ def _group_cells(row: GroupRow) -> list[str]:
     return [*figures, *p, fixed_broken(c), unscored, row.word]
 
 
-def _average_cells(average: AverageRow) -> list[str]:
+def _average_cells(average: Average) -> list[str]:
     gain = average.gain
     interval = "" if gain.low is None or gain.high is None else f" {tied(points_interval(gain.low, gain.high))}"
     return ["", percent(average.base.value), percent(average.arm.value), f"{points(gain.value)}{interval}", *[""] * 6]
 
 
-def _gain(row: ArmRow | ComparisonRow) -> str:
+def _gain(row: ArmSummary | PairedComparison) -> str:
     return f"{points(row.gain)} {tied(points_interval(row.gain_low, row.gain_high))}"
 
 

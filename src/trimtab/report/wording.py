@@ -17,8 +17,8 @@ from trimtab.evaluation.names import (
     SFT_LORA,
     UNSTEERED,
 )
+from trimtab.evaluation.rows import ArmSummary, PairedComparison
 from trimtab.report.data import FlipKind, FlipTable, Report
-from trimtab.report.data_verdict import ArmRow, ComparisonRow
 from trimtab.results import Cell, Unit
 
 MINUS = "\u2212"
@@ -116,7 +116,7 @@ def count(number: float) -> str:
     return f"{number:,.1f}" if isinstance(number, float) and abs(number) < 100 else f"{number:,.0f}"
 
 
-def fixed_broken(row: ArmRow | ComparisonRow) -> str:
+def fixed_broken(row: ArmSummary | PairedComparison) -> str:
     """Fixed and broken pairs of chains; a dash where the two arms have no chain with the same seed and sample."""
     return f"{count(row.fixed)} / {count(row.broken)}" if row.pairs else DASH
 
@@ -188,12 +188,12 @@ def arm_label(report: Report, arm: str) -> str:
     return f"{label} ({chains} chains)" if chains and arm in (SAMPLED, MAJORITY) else label
 
 
-def base_arm(report: Report) -> ArmRow:
+def base_arm(report: Report) -> ArmSummary:
     """The unsteered model: the first row."""
     return report.arms[0]
 
 
-def judged_arm(report: Report) -> ArmRow | None:
+def judged_arm(report: Report) -> ArmSummary | None:
     """The row of the arm that the verdict is about, if it is in the table."""
     return next((row for row in report.arms if row.arm == report.verdict.arm), None)
 

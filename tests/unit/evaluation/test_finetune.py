@@ -108,6 +108,7 @@ def test_a_gradient_that_is_not_finite_ends_the_training(qwen3: PreTrainedModel)
         train(qwen3, TRACES, QUICK.model_copy(update={"learning_rate": 1e30}))
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set", "ignore:The following (rank|alpha)_pattern keys")  # GPT-2, experts
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_model_is_lent_tuned_and_given_back_bit_for_bit(tiny_model: PreTrainedModel, tmp_path: Path, fails: bool) -> None:
     opened = tiny_open(tiny_model)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.errors import ConfigError
+from trimtab.experiments import EXPERIMENT_NAMES
 from trimtab.pipeline import DEMO, STAGES, RunConfig, check_until, load_config
 from trimtab.pipeline.config import parse_config
 from trimtab.store import to_toml
@@ -40,7 +41,7 @@ def test_sections_are_optional(tmp_path: Path) -> None:
         ("[sampling]\nn = 0\n", r"sampling\.n: Input should be greater than or equal to 1 \(got 0\)"),
         ("[sampling]\ntop_p = 1.5\n", r"sampling\.top_p"),
         ('[tune]\nscope = "everywhere"\n', r"tune\.scope"),
-        ('[gate]\nkind = "forest"\n', r"gate\.kind: .*'logistic' or 'always' \(got 'forest'\)"),
+        ('[gate]\nkind = "forest"\n', r"gate\.kind: .*'logistic', 'attention' or 'always' \(got 'forest'\)"),
         ("[evaluation]\nrandom_sets = 1\n", r"evaluation\.random_sets: .*greater than or equal to 5"),
     ],
 )
@@ -93,7 +94,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
 def test_check_until() -> None:
     imported = parse_config({"traces": {"path": "t.jsonl"}}, "f")
     for stage in STAGES:
-        assert check_until(RunConfig(), stage) == stage
+        assert check_until(RunConfig(experiments=("ablate",)), stage) == stage
+    with pytest.raises(ConfigError, match="names no experiments"):
+        check_until(RunConfig(), "experiments")
     for stage in STAGES[:6]:
         assert check_until(imported, stage) == stage
     for stage in STAGES[6:]:
@@ -136,3 +139,13 @@ def test_a_run_on_an_artifact_has_three_stages() -> None:
         check_until(config, "rank")
     with pytest.raises(ConfigError, match="sft-lora learns from the traces of the find split"):
         parse_config({"artifact": {"source": "a"}, "evaluation": {"rivals": ["sft-lora"]}}, "here")
+
+
+def test_all_experiments_by_one_word() -> None:
+    assert parse_config({"experiments": "all"}, "f").experiments == EXPERIMENT_NAMES
+    assert parse_config({"experiments": ["causal"]}, "f").stages[-2:] == ("experiments", "report")
+    assert "experiments" not in RunConfig().stages
+    with pytest.raises(ConfigError, match="experiments"):
+        parse_config({"experiments": ["other"]}, "f")
+    with pytest.raises(ConfigError, match="finds its own neurons"):
+        parse_config({"experiments": "all", "traces": {"path": "t.jsonl"}}, "f")

@@ -40,8 +40,8 @@ def line(finished: Path, config: RunConfig) -> Line:
 
 
 def test_every_stage_leaves_its_file(line: Line) -> None:
-    assert all(is_done(line, stage) for stage in STAGES)
-    assert set(line.seconds) == set(STAGES)
+    assert all(is_done(line, stage) for stage in line.config.stages)
+    assert set(line.seconds) == set(line.config.stages)
     assert {path.name for path in line.directory.path.iterdir()} >= {
         "run.toml",
         "problems.parquet",
@@ -120,8 +120,8 @@ def test_the_demos_json_keeps_its_contract(finished: Path) -> None:
     assert "minimum_detectable_gain" in data
 
 
-def test_stage_summaries_are_plain(finished: Path) -> None:
-    for stage in STAGES:
+def test_stage_summaries_are_plain(finished: Path, config: RunConfig) -> None:
+    for stage in config.stages:
         summary = stage_summary(finished, stage)
         assert summary
         json.dumps(summary, allow_nan=False)
@@ -131,7 +131,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(finished: Path, config: RunConfi
     seen: list[tuple[str, bool]] = []
     run(config, tmp_path / "run", until="contrast")
     run(config, tmp_path / "run", resume=True, on_stage=lambda stage, seconds: seen.append((stage, seconds is None)))
-    assert seen == [(stage, i <= STAGES.index("contrast")) for i, stage in enumerate(STAGES)]
+    assert seen == [(stage, i <= STAGES.index("contrast")) for i, stage in enumerate(config.stages)]
     assert _results(tmp_path / "run") == _results(finished)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_testbed import open_tiny_testbed, settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError, InputError
 from trimtab.model import OpenModel
-from trimtab.recording import RecordingSettings, StreamedParts, StreamedRecording, choose_traces, record_traces
+from trimtab.recording import RecordingSettings, StreamedParts, choose_traces, record_traces
 from trimtab.sampling import sample_traces
 from trimtab.sampling.recorder import Recorder
 from trimtab.store import read_arrow
@@ -37,43 +37,31 @@ def _sample(opened: OpenModel, folder: Path, recording: RecordingSettings = SETT
     return sample_traces(opened, PROBLEMS, SAMPLED, folder / "traces", moments=moments)
 
 
-def _recorded_alone(opened: OpenModel, trace: Trace, folder: Path) -> dict[str, np.ndarray]:
-    recording = record_traces(opened, [trace], SETTINGS, folder)
-    return {
-        f"{scope} {name}": getattr(next(recording.stream(scope))[1], name)
-        for scope in SETTINGS.scopes
-        for name in ("sum", "count")
-    }
-
-
-def test_the_chosen_traces_are_those_of_a_recording(opened: OpenModel, sampled: tuple[Path, list[Trace]], tmp_path: Path) -> None:
+def test_a_trace_is_recorded_as_it_is_afterwards(opened: OpenModel, sampled: tuple[Path, list[Trace]], tmp_path: Path) -> None:
     folder, traces = sampled
     chosen = [trace for trace in traces if len(trace.response_ids) > 1][::4]
-    recording = choose_traces(folder / "moments", chosen)
-    seen = {}
+    recording, after = choose_traces(folder / "moments", chosen), record_traces(opened, chosen, SETTINGS, tmp_path)
     for scope in SETTINGS.scopes:
-        for ids, moments in recording.stream(scope):
-            assert ids, "a part without a chosen trace is skipped"
-            for row, trace_id in enumerate(ids):
-                seen[trace_id, scope] = moments.take([row])
-    assert sorted(seen) == sorted((trace.id, scope) for trace in chosen for scope in SETTINGS.scopes)
-    for trace in chosen[:3]:
-        alone = _recorded_alone(opened, trace, tmp_path / trace.id.replace("/", "-"))
-        for scope in SETTINGS.scopes:
-            np.testing.assert_array_equal(seen[trace.id, scope].count, alone[f"{scope} count"])
-            np.testing.assert_allclose(seen[trace.id, scope].sum, alone[f"{scope} sum"], rtol=1e-4, atol=1e-5)
+        ours, theirs = (
+            {trace_id: moments.take([row]) for ids, moments in r.stream(scope) for row, trace_id in enumerate(ids)}
+            for r in (recording, after)
+        )
+        assert ours.keys() == {trace.id for trace in traces} > theirs.keys() == {trace.id for trace in chosen}
+        for trace in chosen:
+            assert ours[trace.id].count.tolist() == theirs[trace.id].count.tolist()
+            np.testing.assert_allclose(ours[trace.id].sum, theirs[trace.id].sum, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(ours[trace.id].magnitude, theirs[trace.id].magnitude, rtol=1e-4, atol=1e-5)
 
 
 def test_the_index_names_the_rows(sampled: tuple[Path, list[Trace]]) -> None:
     folder, traces = sampled
-    chosen = [trace for trace in traces if len(trace.response_ids) > 1][:7]
-    recording = choose_traces(folder / "moments", chosen)
-    index = read_arrow(folder / "moments" / "index.parquet").to_pylist()
-    assert {(row["trace_id"], row["problem_id"]) for row in index} == {(trace.id, trace.problem_id) for trace in chosen}
-    everything = list(super(StreamedRecording, recording).stream("all"))
-    assert all(everything[row["part"]][0][row["row"]] == row["trace_id"] for row in index)
-    fewer = choose_traces(folder / "moments", chosen[:2])
-    assert {i for ids, _ in fewer.stream("all") for i in ids} == {trace.id for trace in chosen[:2]}
+    for n in (7, 2):
+        chosen = [trace for trace in traces if len(trace.response_ids) > 1][:n]
+        recording = choose_traces(folder / "moments", chosen)
+        index = read_arrow(folder / "moments" / "index.parquet").to_pylist()
+        assert {(row["trace_id"], row["problem_id"]) for row in index} == {(trace.id, trace.problem_id) for trace in chosen}
+        everything = list(recording.stream("all"))
+        assert all(everything[row["part"]][0][row["row"]] == row["trace_id"] for row in index)
 
 
 def test_what_cannot_be_chosen(sampled: tuple[Path, list[Trace]]) -> None:

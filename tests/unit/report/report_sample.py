@@ -1,27 +1,24 @@
 """A made-up report for the tests of the report package."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from trimtab.evaluation.rows import ArmSummary, Average, GroupRow, Mean, PairedComparison
 from trimtab.report import (
-    ArmRow,
-    AverageRow,
     BreakdownReport,
     CalibrationRow,
-    ComparisonRow,
     CriterionRow,
     DoseRow,
     EstimateRow,
     Example,
     FlipsReport,
     GateReport,
-    GroupRow,
-    MeanRow,
     NeuronRow,
     NeuronsReport,
     Report,
     RunReport,
+    ThresholdRow,
     TuneReport,
     TuneRow,
     UnscoredBounds,
@@ -52,10 +49,10 @@ def arm(
     broken: int,
     fires: float | None = None,
     p_holm: float | None = None,
-) -> ArmRow:
+) -> ArmSummary:
     """A row with intervals of plausible width."""
     half = 1.96 * (accuracy * (1 - accuracy) / N) ** 0.5
-    return ArmRow(
+    return ArmSummary(
         arm=name,
         n=N,
         k=1,
@@ -157,16 +154,15 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
 
 def with_chains(report: Report) -> Report:
     """The same report with sampled chains and a majority vote, and what goes wrong with them."""
-    sampled = arm("sampled", 0.6, -0.0325, 0.01, 0, 0, p_holm=0.03).model_copy(
-        update={"k": 8, "test": "permutation", "pairs": 0, "pass_at_k": 0.87, "disagreements": 1200, "unscored": 96}
-    )
-    vote = arm("majority", 0.7, 0.0675, 0.2, 100, 19, p_holm=0.2).model_copy(update={"unscored": 13, "disagreements": 34})
+    alone = arm("sampled", 0.6, -0.0325, 0.01, 0, 0, p_holm=0.03)
+    sampled = replace(alone, k=8, test="permutation", pairs=0, pass_at_k=0.87, disagreements=1200, unscored=96)
+    vote = replace(arm("majority", 0.7, 0.0675, 0.2, 100, 19, p_holm=0.2), unscored=13, disagreements=34)
     return report.model_copy(update={"arms": (*report.arms[:3], sampled, vote, *report.arms[3:])})
 
 
 def group(name: str, word: str, n: int, accuracy: float, gain: float, p: float, smallest: float | None = 0.1) -> GroupRow:
     """A row of a breakdown."""
-    comparison = ComparisonRow(
+    comparison = PairedComparison(
         n=n,
         base_accuracy=accuracy - gain,
         base_low=accuracy - gain - 0.03,
@@ -186,25 +182,23 @@ def group(name: str, word: str, n: int, accuracy: float, gain: float, p: float, 
         pairs=n,
         standard_error=0.01,
     )
-    return GroupRow.model_validate(
-        {
-            "group": name,
-            "word": word,
-            "comparison": comparison,
-            "p_holm": min(1.0, 2 * p),
-            "minimum_detectable_gain": smallest,
-            "base_unscored": 0,
-            "unscored": 1,
-        }
+    return GroupRow(
+        group=name,
+        word=word,
+        comparison=comparison,
+        p_holm=min(1.0, 2 * p),
+        minimum_detectable_gain=smallest,
+        base_unscored=0,
+        unscored=1,
     )
 
 
 def _breakdowns(domain: str) -> tuple[BreakdownReport, ...]:
-    def mean(value: float, half: float | None) -> MeanRow:
-        return MeanRow(value=value, low=None if half is None else value - half, high=None if half is None else value + half)
+    def mean(value: float, half: float | None) -> Mean:
+        return Mean(value=value, low=None if half is None else value - half, high=None if half is None else value + half)
 
     averages = tuple(
-        AverageRow(name=name, groups=2, base=mean(0.632, half), arm=mean(0.984, half), gain=mean(0.352, half))
+        Average(name=name, groups=2, base=mean(0.632, half), arm=mean(0.984, half), gain=mean(0.352, half))
         for name, half in (("micro", 0.02), ("macro", None))
     )
     domains = (group(domain, "helps", 700, 0.99, 0.4, 1e-30), group("cup swaps", "no evidence", 500, 0.9, 0.002, 0.4))
@@ -233,6 +227,11 @@ def _gate() -> GateReport:
         ),
         roc=tuple((x, x**0.1) for x in grid.tolist()),
         text_roc=tuple((x, x**0.16) for x in grid.tolist()),
+        label="logistic, last prompt token",
+        thresholds=tuple(
+            ThresholdRow(threshold=t, steered=1 - t, accuracy=0.63 + gain, gain=gain, low=gain - 0.04, high=gain + 0.04)
+            for t, gain in ((0.2, 0.3), (0.4, 0.29), (0.6, 0.24), (0.8, 0.12), (1.0, 0.0))
+        ),
     )
 
 

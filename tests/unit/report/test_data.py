@@ -1,6 +1,6 @@
 """The report's data: exact round trips, and fields that match what they are made from."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,12 @@ from report_sample import make_report
 from outcome_samples import outcomes
 from trimtab.errors import StoreError
 from trimtab.evaluation.breakdown import break_down
-from trimtab.evaluation.statistics import PairedComparison
-from trimtab.evaluation.summary import ArmSummary, summarise
+from trimtab.evaluation.summary import summarise
 from trimtab.evaluation.tune import TunePoint
 from trimtab.evaluation.verdict import judge
 from trimtab.gating import assess
 from trimtab.report import (
-    ArmRow,
     BreakdownReport,
-    ComparisonRow,
     CriterionRow,
     GateReport,
     Report,
@@ -32,18 +29,28 @@ from trimtab.report import (
 from trimtab.store import write_json
 
 
-def test_arm_row_takes_a_summary_as_it_is() -> None:
+def test_the_rows_of_the_arms_are_the_summaries(report: Report) -> None:
     arms = {name: outcomes(name, "1010", "1000") for name in ("unsteered", "gated")}
-    for summary in summarise(arms).values():
-        assert ArmRow(**summary.to_json()).model_dump() == summary.to_json()
-    assert list(ArmRow.model_fields) == [field.name for field in fields(ArmSummary)]
+    rows = tuple(summarise(arms).values())
+    again = Report.model_validate_json(report.model_copy(update={"arms": rows}).model_dump_json())
+    assert again.arms == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"surprise": 1}, "surprise"), ({"gain": float("nan")}, "gain"), ({"test": "t"}, "test")]
+)
+def test_a_row_of_another_form_is_refused(report: Report, change: dict[str, object], named: str) -> None:
+    row = {**asdict(report.arms[1]), **change}
+    with pytest.raises(ValidationError, match=named):
+        Report.model_validate({**report.model_dump(), "arms": [row]})
+    with pytest.raises(ValidationError, match="p_holm"):
+        Report.model_validate({**report.model_dump(), "arms": [{k: v for k, v in row.items() if k != "p_holm"}]})
 
 
 def test_a_breakdown_is_taken_as_it_is() -> None:
     base, arm = outcomes("unsteered", "1010001"), outcomes("gated", "1111u00")
     for table in break_down(base, arm):
         assert BreakdownReport.model_validate(asdict(table)).model_dump() == asdict(table)
-    assert list(ComparisonRow.model_fields) == [field.name for field in fields(PairedComparison)]
     result = judge(base, arm)
     assert result.ranges is not None
     assert UnscoredBounds(**result.ranges).model_dump() == result.ranges

@@ -31,7 +31,7 @@ def traces(drawing: Drawing, **wanted: object) -> list[go.Scatter]:
 @pytest.mark.parametrize("gate", [True, False])
 def test_every_figure_says_n_and_split(gate: bool) -> None:
     drawings = draw(make_report(gate=gate))
-    assert len(drawings) == (10 if gate else 8)
+    assert len(drawings) == (11 if gate else 8)
     for drawing in drawings:
         assert re.search(r"n = [\d,]+ (problems|neurons)", title(drawing.figure)), drawing.name
         assert re.search(r"(find|tune|test) split", title(drawing.figure)), drawing.name

@@ -52,7 +52,7 @@ def test_figures_are_json_that_cannot_leave_its_script() -> None:
     page = Page(render_html(make_report(Names(domain=HOSTILE, criterion=HOSTILE))))
     data = [script for script in page.scripts if script.strip().startswith("{")]
     plots = [attributes["id"] for tag, attributes in page.elements if tag == "div" and attributes.get("class") == "plot"]
-    assert len(data) == len(plots) == 10
+    assert len(data) == len(plots) == 11
     for script in data:
         assert "<" not in script
         assert set(json.loads(script)) == {"data", "layout"}

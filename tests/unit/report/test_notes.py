@@ -1,5 +1,7 @@
 """The sentences under the table of arms: each where it applies, and nowhere else."""
 
+from dataclasses import replace
+
 import pytest
 from report_sample import make_report, with_chains
 
@@ -9,7 +11,7 @@ from trimtab.report.notes import accuracy_intervals, chains_note, disagreement_n
 
 def _changed(report: Report, changes: dict[str, dict[str, object]]) -> Report:
     """The report with other fields in the rows of some arms."""
-    return report.model_copy(update={"arms": tuple(row.model_copy(update=changes.get(row.arm, {})) for row in report.arms)})
+    return report.model_copy(update={"arms": tuple(replace(row, **changes.get(row.arm, {})) for row in report.arms)})
 
 
 def test_one_chain_a_problem_needs_one_note(report: Report) -> None:

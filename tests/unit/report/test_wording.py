@@ -1,6 +1,7 @@
 """Rounding, order and names."""
 
 import doctest
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -99,4 +100,4 @@ def test_every_arm_that_is_known_has_a_label(report: Report) -> None:
 def test_fixed_and_broken_need_pairs(report: Report) -> None:
     gated = report.arms[2]
     assert wording.fixed_broken(gated) == "424 / 2"
-    assert wording.fixed_broken(gated.model_copy(update={"pairs": 0})) == wording.DASH
+    assert wording.fixed_broken(replace(gated, pairs=0)) == wording.DASH

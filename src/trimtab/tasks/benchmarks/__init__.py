@@ -1,9 +1,7 @@
-"""The benchmarks of both papers, one declaration a file. To add one, see docs/benchmarks.md."""
+"""The benchmarks of both papers, one declaration a file, or a family of them. To add one, see docs/benchmarks.md."""
 
 from trimtab.tasks.benchmark import Benchmark
-from trimtab.tasks.benchmarks.aime import AIME
-from trimtab.tasks.benchmarks.aime24 import AIME24
-from trimtab.tasks.benchmarks.aime25 import AIME25
+from trimtab.tasks.benchmarks.aime import AIME, AIME24, AIME25
 from trimtab.tasks.benchmarks.amc12 import AMC12
 from trimtab.tasks.benchmarks.commonsense_qa import COMMONSENSE_QA
 from trimtab.tasks.benchmarks.gsm8k import GSM8K

@@ -1,0 +1,94 @@
+"""Ranking moments on disk: seconds and memory of 10,000 traces x 172,032 neurons."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.speed.sizes import Sizes
+from benchmarks.speed.workers import ROOT
+from trimtab.neurons import ModelIdentity
+from trimtab.ranking import NEEDS, class_moments, labelled, rank
+from trimtab.recording import Recording
+from trimtab.store import Parts, Plan
+from trimtab.tasks.contrast import ContrastRow
+
+CRITERION = "mean-difference-polarity"
+TRACES_PER_PROBLEM, TRACES_PER_PART = 8, 32
+MOMENTS = ("sum", "magnitude")
+
+
+def measure(sizes: Sizes, workshop: Path) -> dict[str, object]:
+    """Write synthetic moments, drop them from the page cache, and rank them in a process of its own.
+
+    Where the disk has no room for all traces, as many as fit in half of what is free are ranked, and ``seconds_for_all`` scales
+    the seconds by their number: reading and summing cost the same for every trace.
+    """
+    folder = workshop / "ranked"
+    bytes_per_trace = sizes.ranked_layers * sizes.ranked_d_ff * 4 * len(MOMENTS)
+    room = shutil.disk_usage(workshop).free // 2 // bytes_per_trace
+    traces = min(sizes.ranked_traces, room) // TRACES_PER_PROBLEM * TRACES_PER_PROBLEM
+    write_moments(folder, traces, sizes)
+    command = [sys.executable, "-m", "benchmarks.speed.ranking", folder, str(traces), json.dumps(asdict(sizes))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    shutil.rmtree(folder)
+    measured = json.loads(done.stdout)
+    return {
+        "what": f"seconds to rank {sizes.ranked_traces} traces x {sizes.ranked_layers * sizes.ranked_d_ff} neurons from disk",
+        "traces_ranked": traces,
+        "bytes_on_disk": traces * bytes_per_trace,
+        **measured,
+        "seconds_for_all": round(measured["seconds"] * sizes.ranked_traces / traces, 1),
+    }
+
+
+def write_moments(folder: Path, traces: int, sizes: Sizes) -> None:
+    """Parts as a recording writes them: random numbers, the same block in every part but for where it begins."""
+    ids = [f"p{i // TRACES_PER_PROBLEM}/{i % TRACES_PER_PROBLEM}" for i in range(traces)]
+    chunks = tuple(tuple(ids[start : start + TRACES_PER_PART]) for start in range(0, traces, TRACES_PER_PART))
+    parts = Parts(folder, ".safetensors")
+    folder.mkdir(parents=True)
+    parts.ensure_plan(Plan(chunks, {"synthetic": True}))
+    shape = (TRACES_PER_PART, sizes.ranked_layers, sizes.ranked_d_ff)
+    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+    for number, chunk in enumerate(chunks):
+        block = np.roll(noise, number, axis=2)[: len(chunk)]
+        tensors = {"response.count": np.full(len(chunk), 100), "response.sum": block, "response.magnitude": np.abs(block)}
+        parts.write_tensors(number, tensors, {})
+        _forget(parts.path(number))
+
+
+def _forget(path: Path) -> None:
+    """Drop a file from the page cache, so that it is read from the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def main() -> None:
+    """Rank the folder of the command line and print seconds and peak memory; half of each problem's traces are correct."""
+    folder, traces, sizes = Path(sys.argv[1]), int(sys.argv[2]), Sizes(**json.loads(sys.argv[3]))
+    rows = [
+        ContrastRow(f"p{i // TRACES_PER_PROBLEM}/{i % TRACES_PER_PROBLEM}", f"p{i // TRACES_PER_PROBLEM}", i % 2 == 0)
+        for i in range(traces)
+    ]
+    identity = ModelIdentity("synthetic", None, "synthetic", "0" * 64, sizes.ranked_layers, 2, sizes.ranked_d_ff, 2)
+    start = time.perf_counter()
+    stream = labelled(Recording(folder).stream("response"), rows)
+    moments = class_moments(stream, Counter(row.problem_id for row in rows), NEEDS[CRITERION])
+    rank(moments, CRITERION, 50, identity)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"seconds": round(seconds, 2), "peak_gb": round(peak / 1e9, 2)}))
+
+
+if __name__ == "__main__":
+    main()

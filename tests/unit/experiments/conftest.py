@@ -1,0 +1,46 @@
+"""A small finished run of the bundled reasoner, made once a session; every test works on its own copy of the answers."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trimtab.evaluation.tune import TuneSettings
+from trimtab.experiments import ExperimentSettings, Workbench
+from trimtab.pipeline import RunConfig, run
+from trimtab.pipeline.config import RankingSettings, RecordingSection
+from trimtab.pipeline.experimenting import workbench
+from trimtab.pipeline.line import Line
+from trimtab.sampling import SamplingSettings
+from trimtab.store import RunDirectory
+from trimtab.tasks.problems import TaskSettings
+
+CONFIG = RunConfig(
+    task=TaskSettings(source="testbed", find=48, tune=30, test=40),
+    sampling=SamplingSettings(n=4, temperature=1.0, max_new_tokens=64, batch_tokens=36_000),
+    recording=RecordingSection(moments=("sum", "magnitude", "square")),
+    ranking=RankingSettings(criteria=("mean-difference-polarity", "mean-difference"), k=20),
+    tune=TuneSettings(operators=("suppress-and-steer",), k=(10,), strengths=(2.0,), problems=30),
+    experiment=ExperimentSettings(random_sets=2),
+)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory, tuned but not evaluated. Do not write into it."""
+    return run(CONFIG, tmp_path_factory.mktemp("experiments") / "run", until="tune")
+
+
+@pytest.fixture
+def run_copy(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of the small run that a test may change."""
+    return Path(shutil.copytree(small_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def bench(small_run: Path, tmp_path: Path) -> Iterator[Workbench]:
+    """The workbench of the small run; answers go to the test's own folder."""
+    with RunDirectory.open(small_run) as directory, Line(CONFIG, directory) as line:
+        yield replace(workbench(line), folder=tmp_path / "answers")

@@ -1,0 +1,47 @@
+"""The ablation end to end on a small run, and how a contrast is balanced again."""
+
+from dataclasses import replace
+
+import pytest
+
+from trimtab.experiments import Workbench
+from trimtab.experiments.ablate import FULL, ablate, balanced
+from trimtab.ranking import CRITERIA
+from trimtab.tasks.contrast import ContrastRow
+from trimtab.traces import Split
+
+
+def rows(problem: str, correct: int, incorrect: int) -> list[ContrastRow]:
+    made = [ContrastRow(f"{problem}/{i}", problem, True) for i in range(correct)]
+    return made + [ContrastRow(f"{problem}/{correct + i}", problem, False) for i in range(incorrect)]
+
+
+def test_balancing_takes_the_first_of_each_and_drops_one_sided_problems() -> None:
+    kept = balanced([*rows("a", 3, 1), *rows("b", 2, 0), *rows("c", 1, 2)])
+    assert [row.trace_id for row in kept] == ["a/0", "a/3", "c/0", "c/1"]
+
+
+@pytest.fixture
+def quick(bench: Workbench) -> Workbench:
+    """Chains of a few tokens, all of them cut: what is run matters here, not what comes out."""
+    return replace(bench, sampling=bench.sampling.model_copy(update={"max_new_tokens": 6}))
+
+
+def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = ablate(quick)
+    tables = {table.name: table for table in result.tables}
+    n = len(quick.split(Split.TEST))
+    assert all(row[1] == n for table in tables.values() for row in table.rows)
+    adaras = [row[0] for row in tables["adaras-ablation"].rows]
+    assert adaras == ["unsteered", "random neurons", "without mean difference", "without polarity", "without the gate", FULL]
+    shown = {str(row[0]) for row in tables["criteria-suppress"].rows}
+    named = " ".join(result.findings)
+    for criterion in set(CRITERIA) - {"adaras-float32"}:
+        assert criterion in shown or f"Criterion {criterion}" in named
+    assert {figure.name for figure in result.figures} <= set(tables)
+
+    def forbidden(*args: object, **options: object) -> None:
+        raise AssertionError("a forward ran")
+
+    monkeypatch.setattr("trimtab.evaluation.runner.generate_batch", forbidden)
+    assert ablate(quick) == result

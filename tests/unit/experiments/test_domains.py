@@ -1,0 +1,68 @@
+"""Neurons of one domain alone: set differences, how large the initial sets grow, and the suppression matrix."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.experiments import Workbench
+from trimtab.experiments.domains import CONTROL, domains
+from trimtab.experiments.specific import specific_at, specific_sets
+from trimtab.traces import Split
+
+LEFT = {"calendar", "cups", "dial"}
+
+
+@given(st.lists(st.permutations(range(12)), min_size=2, max_size=4), st.integers(1, 12))
+def test_specific_sets_are_the_complement_of_the_union_of_the_others(orders: list[list[int]], k: int) -> None:
+    found = specific_at({str(i): np.array(order) for i, order in enumerate(orders)}, k)
+    for i, order in enumerate(orders):
+        others = set().union(*(other[:k] for j, other in enumerate(orders) if j != i))
+        assert [order[position] for position in found.sets[str(i)]] == [one for one in order[:k] if one not in others]
+
+
+def test_initial_sets_grow_until_each_has_enough_of_its_own() -> None:
+    shared = np.arange(4)
+    orders = {"a": np.concatenate([shared, np.arange(10, 30)]), "b": np.concatenate([shared, np.arange(40, 60)])}
+    assert specific_sets(orders, 4, n_neurons=400, minimum=3).k == 8  # 4 shared, then 4 of its own
+    assert specific_sets(orders, 4, n_neurons=400, minimum=5).k == 16
+    assert specific_sets(orders, 4, n_neurons=16, minimum=3).k == 4  # no larger set is allowed
+
+
+def test_the_largest_smallest_set_is_taken_where_none_is_enough() -> None:
+    a = np.array([0, 1, 2, 3, 4, 5, 6, 7])
+    b = np.array([1, 0, 9, 8, 2, 3, 4, 5])
+    sizes = {k: specific_at({"a": a, "b": b}, k).smallest for k in (2, 4, 8)}
+    assert sizes == {2: 0, 4: 2, 8: 2}
+    assert specific_sets({"a": a, "b": b}, 2, n_neurons=32, minimum=5).k == 4
+
+
+def test_equal_numbers_are_suppressed_at_every_token(bench: Workbench) -> None:
+    halves = {
+        split: [replace(p, domain="left" if p.domain in LEFT else "right") for p in problems]
+        for split, problems in bench.problems.items()
+        if split is not Split.TUNE
+    }
+    result = domains(replace(bench, problems=halves))
+    sets = next(table for table in result.tables if table.name == f"sets-{bench.criterion}")
+    names = [column.name for column in sets.columns]
+    own, suppressed = ([row[names.index(name)] for row in sets.rows] for name in ("of its own", "suppressed"))
+    assert suppressed == [min(own)] * 2
+    matrix = next(figure for figure in result.figures if figure.name == f"suppression-{bench.criterion}")
+    assert matrix.kind == "matrix"
+    assert matrix.rows == ("left", "right", CONTROL)
+    assert matrix.n == len(bench.split(Split.TEST))
+    table = next(table for table in result.tables if table.name == f"suppression-{bench.criterion}")
+    assert [row[-1] is None for row in table.rows] == [False] * 4 + [True] * 2  # random sets are no claim
+    by_domain = {row[0]: row[names.index("change without them")] for row in sets.rows}
+    for row in table.rows:
+        if row[0] == row[1]:
+            assert abs(row[4] - by_domain[row[0]]) < 1e-12
+
+
+def test_one_domain_has_nothing_of_its_own(bench: Workbench) -> None:
+    alike = {split: [replace(p, domain="") for p in problems] for split, problems in bench.problems.items()}
+    result = domains(replace(bench, problems=alike))
+    assert not result.tables
+    assert len(result.findings) == 1

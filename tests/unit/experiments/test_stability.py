@@ -1,0 +1,186 @@
+"""Draws of the contrast against naive loops, and the whole experiment on the small run."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
+from trimtab.experiments.redrawn import Redrawn, fitting, jaccard, middle, shared
+from trimtab.experiments.settings import StabilitySettings
+from trimtab.experiments.stability import stability
+from trimtab.experiments.stability_overlap import by_chance
+from trimtab.pipeline.config import parse_config
+from trimtab.pipeline.experimenting import workbench
+from trimtab.pipeline.line import Line
+from trimtab.ranking import CRITERIA, Ranking
+from trimtab.results import Curves, Result
+from trimtab.store import RunDirectory
+from trimtab.tasks.contrast import ContrastRow
+from trimtab.traces import Split
+
+SETTINGS = ExperimentSettings(
+    stability=StabilitySettings(halves=3, bootstraps=5, sizes=(5, 8), draws=3, runs=1, permutations=6, shuffles=3)
+)
+NAMES = ("mean-difference", "mean-difference-polarity", "paired-t", "auroc")
+
+
+@pytest.fixture(scope="module")
+def module_bench(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    with RunDirectory.open(small_run) as directory, Line(parse_config(dict(directory.config), "test"), directory) as line:
+        whole = workbench(line)
+        problems = {split: whole.problems[split][:10] for split in EXPERIMENTS["stability"].reads}
+        yield replace(whole, settings=SETTINGS, problems=problems, folder=tmp_path_factory.mktemp("answers"))
+
+
+@pytest.fixture(scope="module")
+def redrawn(module_bench: Workbench) -> Redrawn:
+    return Redrawn.load(module_bench, NAMES)
+
+
+@pytest.fixture(scope="module")
+def result(module_bench: Workbench) -> Result:
+    return stability(module_bench)
+
+
+def _ranking(order: list[int]) -> Ranking:
+    return Ranking(np.array(order), -np.arange(len(order), dtype=np.float64))
+
+
+def _rows(bench: Workbench, problems: list[str]) -> list[ContrastRow]:
+    return [row for row in bench.contrast if row.problem_id in problems]
+
+
+def test_halves_rank_as_the_recording_of_their_problems_alone(redrawn: Redrawn) -> None:
+    bench, n = redrawn.bench, redrawn.n_problems
+    choices = redrawn.some_problems(np.random.default_rng(3), n // 2, n - n // 2)
+    taken = [[redrawn.means.problems[i] for i in np.flatnonzero(np.asarray(choice.copies))] for choice in choices]
+    assert sorted(taken[0] + taken[1]) == sorted({row.problem_id for row in bench.contrast})
+    for names, rankings in zip(taken, redrawn.rankings(choices), strict=True):
+        moments = bench.moments_of(_rows(bench, names), {"difference", "auroc"})
+        for name in NAMES:
+            expected = CRITERIA[name](moments)
+            assert rankings[name].order[:5].tolist() == expected.order[:5].tolist()
+            np.testing.assert_allclose(rankings[name].score[:20], expected.score[:20], rtol=1e-4)
+
+
+def test_a_bootstrap_counts_a_problem_as_often_as_it_is_drawn(redrawn: Redrawn) -> None:
+    bench = redrawn.bench
+    choice = redrawn.bootstrap(np.random.default_rng(4))
+    assert choice.copies is not None
+    assert choice.copies.sum() == redrawn.n_problems
+    assert (choice.copies == 0).any()
+    assert (choice.copies > 1).any()
+    means = dict(zip(redrawn.means.trace_ids, bench.recording.means(bench.scope, redrawn.means.trace_ids), strict=True))
+    sides: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for problem, copies in zip(redrawn.means.problems, choice.copies.tolist(), strict=True):
+        for _ in range(copies):
+            for row in _rows(bench, [problem]):
+                sides[row.correct].append(means[row.trace_id].astype(np.float64))
+    delta = np.mean(sides[True], axis=0) - np.mean(sides[False], axis=0)
+    (found,) = redrawn.moments([choice], ["mean-difference"])
+    np.testing.assert_allclose(found.delta, delta, rtol=1e-6, atol=1e-9)
+
+
+def test_shuffling_keeps_the_verdicts_of_every_problem(redrawn: Redrawn) -> None:
+    correct = redrawn.shuffled(np.random.default_rng(5)).correct
+    assert correct is not None
+    assert (correct != redrawn.means.correct).any()
+    for problem in range(redrawn.n_problems):
+        here = redrawn.means.problem == problem
+        assert correct[here].sum() == redrawn.means.correct[here].sum()
+
+
+def test_some_traces(redrawn: Redrawn) -> None:
+    chosen = redrawn.means.trace_ids[3:7]
+    times = redrawn.only(chosen).times
+    assert times is not None
+    assert [trace for trace, n in zip(redrawn.means.trace_ids, times, strict=True) if n] == list(chosen)
+
+
+def test_fitting_takes_whole_problems() -> None:
+    rows = [ContrastRow(f"t{i}", f"p{i // 4}", i % 2 == 0) for i in range(20)]
+    rng = np.random.default_rng(0)
+    assert fitting(rows, 20, rng) == rows
+    kept = fitting(rows, 11, rng)
+    assert len(kept) == 8
+    assert len({row.problem_id for row in kept}) == 2
+    assert fitting(rows, 3, rng) == []
+
+
+def test_overlap_of_sets() -> None:
+    first, second = _ranking([4, 1, 7, 2]), _ranking([7, 9, 4])
+    assert shared(first, second, 3) == 2
+    assert jaccard(first, second, 3) == 2 / 4
+    assert jaccard(first, second, 4) == 2 / 5
+    assert jaccard(_ranking([]), _ranking([]), 3) == 0
+    assert middle([1.0, 2.0, 3.0]) == (2.0, pytest.approx(1.05), pytest.approx(2.95))
+
+
+def test_chance_in_layers_is_what_random_sets_share() -> None:
+    pair = (_ranking([0, 1, 2, 5, 9]), _ranking([1, 3, 4, 8, 9]))
+    everywhere, in_layers = by_chance([pair], 4, (2, 5))
+    assert everywhere == pytest.approx(4 / 10)
+    rng = np.random.default_rng(0)
+    counts = [[sum(address // 5 == layer for address in side.order[:4]) for layer in (0, 1)] for side in pair]
+    drawn = []
+    for _ in range(4_000):
+        one, other = ({(n, i) for n in (0, 1) for i in rng.permutation(5)[: c[n]].tolist()} for c in counts)
+        drawn.append(len(one & other) / 4)
+    assert in_layers == pytest.approx(np.mean(drawn), abs=0.02)
+
+
+def test_the_whole_experiment(module_bench: Workbench, result: Result) -> None:
+    tables = {table.name: table for table in result.tables}
+    assert set(tables) == {"halves", "inclusion", "sizes", "sizes-gain", "length", "length-gain", "null", "null-check"}
+    assert [row[0] for row in tables["halves"].rows] == [
+        module_bench.criterion,
+        *(n for n in NAMES if n != module_bench.criterion),
+    ]
+    n = len({row.problem_id for row in module_bench.contrast})
+    assert [row[0] for row in tables["sizes"].rows] == sorted({5, 8, n // 2})
+    base = module_bench.answers(Split.TEST, None)
+    steered = module_bench.answers(Split.TEST, module_bench.steering, "auto")
+    gain = sum(o.correct for o in steered) / 10 - sum(o.correct for o in base) / 10
+    for name, place in (("sizes-gain", -1), ("length-gain", 1)):
+        row = tables[name].rows[place]
+        assert (row[0], row[1]) == ("the whole contrast", 10)
+        assert row[5] == pytest.approx(gain)
+    assert {figure.name for figure in result.figures} == {"halves", "inclusion", "sizes", "sizes-gain", "null"}
+
+
+def test_inclusion_is_counted_over_the_bootstraps(redrawn: Redrawn, result: Result) -> None:
+    bench = redrawn.bench
+    rng = np.random.default_rng([bench.settings.seed, 2])
+    sets = [
+        set(r["mean-difference"].order[: bench.k].tolist()) for r in redrawn.rankings(redrawn.bootstrap(rng) for _ in range(5))
+    ]
+    assert bench.criterion == "mean-difference", "the chosen criterion of the small run"
+    expected = [sum(a in s for s in sets) / 5 for a in redrawn.whole["mean-difference"].order[: bench.k].tolist()]
+    figure = next(figure for figure in result.figures if figure.name == "inclusion")
+    assert isinstance(figure, Curves)
+    assert [point.value for point in figure.curves[0].points] == expected
+    table = next(table for table in result.tables if table.name == "inclusion")
+    assert [row[5] for row in table.rows] == expected
+    every = {a for s in sets for a in s}
+    over = sum(sum(a in s for s in sets) > 2.5 for a in every)
+    assert f"more than half select {over} neurons" in next(f for f in result.findings if "bootstraps" in f)
+
+
+def test_too_few_problems_is_a_finding(module_bench: Workbench) -> None:
+    names = list(dict.fromkeys(row.problem_id for row in module_bench.contrast))[:3]
+    few = replace(module_bench, contrast=_rows(module_bench, names))
+    assert stability(few).findings == ("The contrast has 3 problems; 4 or more are needed.",)
+
+
+def test_what_does_not_fit_in_memory_is_said(module_bench: Workbench) -> None:
+    row_bytes = 4 * module_bench.steering.model.n_neurons
+    settings = SETTINGS.stability.model_copy(update={"memory_gb": row_bytes * 0.6 * len(module_bench.contrast) / 1e9})
+    thin = replace(module_bench, settings=SETTINGS.model_copy(update={"stability": settings}))
+    redrawn = Redrawn.load(thin, NAMES)
+    n = len({row.problem_id for row in module_bench.contrast})
+    assert 0 < redrawn.n_problems < n
+    assert redrawn.left_out == n - redrawn.n_problems
+    assert stability(thin).findings[0].startswith(f"{redrawn.left_out} of {n} contrast problems")

@@ -1,0 +1,64 @@
+"""Answers are run once and only for splits that may be read; moments come from the recording."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from trimtab.errors import InputError
+from trimtab.experiments import Workbench, answer_key
+from trimtab.experiments import workbench as module
+from trimtab.ranking import class_moments, labelled
+from trimtab.traces import Split
+
+
+def test_the_same_steering_is_answered_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = bench.split(Split.TUNE)[:6]
+    first = bench.answers(Split.TUNE, bench.steering, "on", problems)
+    assert [outcome.problem_id for outcome in first] == [problem.id for problem in problems]
+
+    def forbidden(*args: object, **options: object) -> None:
+        raise AssertionError("a forward ran")
+
+    monkeypatch.setattr("trimtab.evaluation.runner.generate_batch", forbidden)
+    assert bench.answers(Split.TUNE, bench.steering, "on", problems) == first
+
+
+def test_an_open_gate_is_named_by_the_neurons_alone(bench: Workbench) -> None:
+    other_gate = bench.steering.with_gate(replace(bench.steering.gate, threshold=0.123))  # type: ignore[type-var]
+    assert answer_key(bench.steering, "on") == answer_key(other_gate, "on")
+    assert answer_key(bench.steering, "auto") != answer_key(other_gate, "auto")
+    assert answer_key(bench.steering, "on") != answer_key(bench.steering.with_strength(0.5), "on")
+
+
+def test_known_answers_are_not_run_again(bench: Workbench) -> None:
+    problems = bench.split(Split.TUNE)[:4]
+    answers = bench.answers(Split.TUNE, None, problems=problems)
+    knowing = replace(bench, known={(Split.TUNE, answer_key(None, "on")): answers}, folder=bench.folder / "other")
+    assert knowing.answers(Split.TUNE, None, problems=problems[:2]) == answers[:2]
+    assert not knowing.folder.exists()
+
+
+def test_a_split_that_was_kept_from_it_is_refused(bench: Workbench) -> None:
+    kept = replace(bench, problems={Split.TUNE: bench.split(Split.TUNE)})
+    with pytest.raises(InputError, match="must not read the test split"):
+        kept.answers(Split.TEST, None)
+    with pytest.raises(InputError, match="outside the tune split"):
+        kept.answers(Split.TUNE, None, problems=bench.split(Split.TEST)[:2])
+
+
+def test_moments_of_some_rows_are_those_of_their_traces(bench: Workbench) -> None:
+    problems = {row.problem_id for row in bench.contrast[: len(bench.contrast) // 2]}
+    rows = [row for row in bench.contrast if row.problem_id in problems]
+    expected = class_moments(labelled(bench.recording.stream(bench.scope), rows))
+    found = bench.moments_of(rows)
+    np.testing.assert_allclose(found.delta, expected.delta, rtol=1e-12)
+    assert (found.n_good, found.n_bad) == (expected.n_good, expected.n_bad)
+
+
+def test_a_criterion_that_was_not_recorded_for_has_no_ranking(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.ranking("wanda") is not None
+    poor = replace(bench)
+    monkeypatch.setattr(module, "STATISTICS", frozenset(("difference",)))
+    assert poor.ranking("wanda") is None
+    assert poor.ranking("mean-difference") is not None
