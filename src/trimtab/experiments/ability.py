@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from trimtab.analysis.perplexity import compare_perplexity, perplexity, text_traces
 from trimtab.errors import InputError, NotEnoughDataError
@@ -10,6 +9,7 @@ from trimtab.evaluation.arms import Arm
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import evaluate_arm
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe
+from trimtab.experiments.section import Section
 from trimtab.experiments.workbench import GateSetting, Workbench, answer_key
 from trimtab.results import Cell, Column, Table
 from trimtab.steering import Steering
@@ -24,14 +24,7 @@ UNTRIED = "Plain text and other tasks were not tried: name some in experiment.mo
 Attached = Mapping[str, tuple[Steering, GateSetting]]
 
 
-class Ability(NamedTuple):
-    """Its part of a result."""
-
-    tables: tuple[Table, ...]
-    findings: tuple[str, ...]
-
-
-def ability(bench: Workbench) -> Ability:
+def ability(bench: Workbench) -> Section:
     """Perplexity under the found steering, and its accuracy on other tasks."""
     steered: Attached = {"steered when the gate fires": (bench.steering, "auto"), "steered always": (bench.steering, "on")}
     if bench.steering.gate.kind == "always":
@@ -43,8 +36,8 @@ def ability(bench: Workbench) -> Ability:
         parts.append(_perplexity(bench, "texts", "plain text", texts, {"steered always": (bench.steering, "on")}))
     parts += [_other_task(bench, task, steered) for task in bench.settings.monitor.other_tasks]
     if not bench.settings.monitor.texts and not bench.settings.monitor.other_tasks:
-        parts.append(Ability((), (UNTRIED,)))
-    return Ability(tuple(t for part in parts for t in part.tables), tuple(f for part in parts for f in part.findings))
+        parts.append(Section((), (), (UNTRIED,)))
+    return Section(tuple(t for part in parts for t in part.tables), (), tuple(f for part in parts for f in part.findings))
 
 
 def other_chains(bench: Workbench) -> list[Trace]:
@@ -88,16 +81,16 @@ _PERPLEXITY_COLUMNS = (
 )
 
 
-def _perplexity(bench: Workbench, name: str, what: str, chains: Sequence[Trace], attached: Attached) -> Ability:
+def _perplexity(bench: Workbench, name: str, what: str, chains: Sequence[Trace], attached: Attached) -> Section:
     try:
         table = perplexity_table(bench, f"perplexity-{name}", f"Perplexity: {what}", chains, attached)
     except NotEnoughDataError:
-        return Ability((), (f"There are not enough {what} for a perplexity.",))
+        return Section((), (), (f"There are not enough {what} for a perplexity.",))
     said = "; ".join(f"{row[0]} x {row[4]:.3f} [{row[5]:.3f}, {row[6]:.3f}]" for row in table.rows[1:])
-    return Ability((table,), (f"Perplexity of {what}: {said}.",))
+    return Section((table,), (), (f"Perplexity of {what}: {said}.",))
 
 
-def _other_task(bench: Workbench, task: TaskSettings, attached: Attached) -> Ability:
+def _other_task(bench: Workbench, task: TaskSettings, attached: Attached) -> Section:
     """Accuracy on the test problems of a task on which nothing was found."""
     problems = [problem for problem in load_task(task)[0] if problem.split is Split.TEST]
     prompt = BENCHMARKS[task.source].prompt if task.source in BENCHMARKS else bench.prompt
@@ -115,7 +108,7 @@ def _other_task(bench: Workbench, task: TaskSettings, attached: Attached) -> Abi
     rows: list[Row] = compare_rows(base, {label: run(*how, task.source) for label, how in attached.items()})
     name = f"task-{''.join(c if c.isalnum() else '-' for c in task.source.lower())}"
     table = comparison_table(name, f"Another task: {task.source}", base, rows, "Nothing was found or tuned on this task.")
-    return Ability((table,), tuple(f"On {task.source}, {row.label}: {describe(row)}." for row in rows))
+    return Section((table,), (), tuple(f"On {task.source}, {row.label}: {describe(row)}." for row in rows))
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,17 +1,17 @@
 """``ablate``: what each part of the method is worth, AdaRAS's table and that of neuron activation differential analysis."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.choosing import best_strength
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
 from trimtab.experiments.criterion_tables import criterion_table, inside_outside_table
+from trimtab.experiments.section import Section
 from trimtab.experiments.workbench import Workbench
 from trimtab.neurons import NeuronSet
 from trimtab.operators import Operator, steer
 from trimtab.ranking import random_like
-from trimtab.results import Figure, Result, Table
+from trimtab.results import Result
 from trimtab.steering import Steering
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Split
@@ -22,14 +22,6 @@ PUBLISHED_ORDER = (FULL, "without the gate", "without polarity", "unsteered", "w
 """From the best to the worst on AIME-24 with Qwen3-1.7B (arXiv 2601.19847)."""
 
 
-class _Section(NamedTuple):
-    """One table, its figure, and what it came to."""
-
-    tables: tuple[Table, ...]
-    figures: tuple[Figure, ...]
-    findings: tuple[str, ...]
-
-
 def ablate(bench: Workbench) -> Result:
     """Leave one part out at a time, and put other criteria in the place of the one that was used.
 
@@ -37,8 +29,7 @@ def ablate(bench: Workbench) -> Result:
     """
     base = bench.answers(Split.TEST, None, label="unsteered")
     sections = [_adaras_ablation(bench, base), _own_ablation(bench, base), _valid_steps(bench, base)]
-    for table, figure, finding in (criterion_table(bench, base), inside_outside_table(bench, base)):
-        sections.append(_Section(table, figure, finding))
+    sections += [criterion_table(bench, base), inside_outside_table(bench, base)]
     return Result(
         name="ablate",
         title="Ablation",
@@ -50,7 +41,7 @@ def ablate(bench: Workbench) -> Result:
     )
 
 
-def _adaras_ablation(bench: Workbench, base: Sequence[Outcome]) -> _Section:
+def _adaras_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
     """AdaRAS as published: its criterion and its constant. One strength for all rows, chosen for the full method."""
     full = _best(bench, bench.neurons(ADARAS, bench.k), steer)
     rows = compare_rows(base, _variants(bench, full, steer, ADARAS))
@@ -62,14 +53,14 @@ def _adaras_ablation(bench: Workbench, base: Sequence[Outcome]) -> _Section:
         f"AdaRAS's own method (its criterion, a constant, K = {len(full)}, strength {full.strength:g}): {describe(rows[-1])}. "
         f"{_order(rows)} Published, on AIME-24: {' > '.join(PUBLISHED_ORDER)}."
     )
-    return _Section(
+    return Section(
         (comparison_table("adaras-ablation", title, base, rows, note, FULL),),
         (gain_dots("adaras-ablation", title, rows, Split.TEST, "Each row leaves one part of AdaRAS out."),),
         (finding,),
     )
 
 
-def _own_ablation(bench: Workbench, base: Sequence[Outcome]) -> _Section:
+def _own_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
     """The same for the criterion and the operator that tune chose."""
     full, name = bench.steering, str(bench.steering.facts["operator"])
     arms = _variants(bench, full, bench.operator, bench.criterion)
@@ -80,7 +71,7 @@ def _own_ablation(bench: Workbench, base: Sequence[Outcome]) -> _Section:
     title = f"Ablation of what tune chose: {bench.criterion}, {name}, K = {len(full)}, strength {full.strength:g}"
     finding = f"What tune chose ({bench.criterion}, {name}): {describe(rows[-1])}. {_order(rows)}"
     note = "The constant's strength was chosen on the tune split; the others keep theirs. p is corrected by Holm over the rows."
-    return _Section(
+    return Section(
         (comparison_table("own-ablation", title, base, rows, note, FULL),),
         (gain_dots("own-ablation", title, rows, Split.TEST, "Each row leaves one part out or changes it."),),
         (finding,),
@@ -128,11 +119,11 @@ def _order(rows: Sequence[Row]) -> str:
     return f"Here: {' > '.join(label for _, label in ordered)}."
 
 
-def _valid_steps(bench: Workbench, base: Sequence[Outcome]) -> _Section:
+def _valid_steps(bench: Workbench, base: Sequence[Outcome]) -> Section:
     """Without the correct chains whose steps are wrong, as neuron activation differential analysis removes them by hand."""
     quality = {grade.trace_id: grade.quality for grade in bench.grades}
     if all(quality[row.trace_id] is None for row in bench.contrast):
-        return _Section((), (), ("No chain has a verdict on its steps, so the contrast cannot be filtered by them.",))
+        return Section((), (), ("No chain has a verdict on its steps, so the contrast cannot be filtered by them.",))
     kept = balanced([row for row in bench.contrast if not row.correct or quality[row.trace_id]])
     neurons = bench.neurons(bench.criterion, bench.k, bench.moments_of(kept))
     filtered = Steering.of(neurons, bench.steering.strength, bench.steering.scope, bench.steering.gate, operator=bench.operator)
@@ -153,7 +144,7 @@ def _valid_steps(bench: Workbench, base: Sequence[Outcome]) -> _Section:
         f"{shared} of {len(neurons)} neurons shared."
     )
     table = comparison_table("valid-steps", "Contrast with and without the valid-steps filter", base, rows, note)
-    return _Section((table,), (), (finding,))
+    return Section((table,), (), (finding,))
 
 
 def balanced(rows: Sequence[ContrastRow]) -> list[ContrastRow]:

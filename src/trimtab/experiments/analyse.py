@@ -46,7 +46,7 @@ def analyse(bench: Workbench) -> Result:
         name="analyse",
         title="Analysis of the neurons",
         question="Where do these neurons sit, what do they write, when are they active, and what does steering them change?",
-        findings=tuple(figure.reading for figure in figures) + (perplexity_finding(analysis.perplexity),),
+        findings=(*(figure.reading for figure in figures), perplexity_finding(analysis.perplexity)),
         split=analysis.split,
         tables=tuple(tables),
         figures=tuple(figures),

@@ -43,10 +43,10 @@ def drift_figures(drift: Drift, split: str) -> tuple[Curves, ...]:
         ("drift-cosine", "cosine", 1.0, [(layer.layer, layer.cosine) for layer in drift.layers]),
     )
     readings = (
-        f"After the last layer the residual stream is {end.distance.value:.3f} of its norm away, and its norm is "
-        f"{end.norm_ratio.value:.3f} times the unsteered one.",
-        f"Its cosine to the unsteered one is {end.cosine.value:.3f}; the next token is another after {drift.changed.value:.1%} of "
-        f"the tokens, KL(unsteered || steered) {drift.kl_unsteered_steered.value:.3f} and back "
+        f"After the last layer the residual stream is {end.distance.value:.3f} of its norm away, and its "
+        f"norm is {end.norm_ratio.value:.3f} times the unsteered one.",
+        f"Its cosine to the unsteered one is {end.cosine.value:.3f}; the next token is another after {drift.changed.value:.1%} "
+        f"of the tokens, KL(unsteered || steered) {drift.kl_unsteered_steered.value:.3f} and back "
         f"{drift.kl_steered_unsteered.value:.3f} nats.",
     )
     return tuple(
@@ -86,8 +86,8 @@ def effect_table(analysis: Analysis) -> Table:
         columns=(Column(name="what"), *_estimate("value")),
         rows=tuple(rows),
         note=(
-            f"{drift.n_traces:,} unsteered chains of the {analysis.split} split, read again with the steering on, whatever the gate "
-            "says; intervals draw problems. The tokens are the bare model's own, so any edit makes them less likely."
+            f"{drift.n_traces:,} unsteered chains of the {analysis.split} split, read again with the steering on, whatever the "
+            "gate says; intervals draw problems. The tokens are the bare model's own, so any edit makes them less likely."
         ),
     )
 
@@ -106,8 +106,8 @@ def magnitude_table(magnitudes: Magnitudes) -> Table:
         ),
         rows=tuple(rows),
         note=(
-            f"{magnitudes.n_unsteered:,} unsteered and {magnitudes.n_steered:,} steered chains, gated. Before the edit a neuron can "
-            "differ too: the text differs, and earlier layers and tokens are steered."
+            f"{magnitudes.n_unsteered:,} unsteered and {magnitudes.n_steered:,} steered chains, gated. Before the edit a neuron "
+            "can differ too: the text differs, and earlier layers and tokens are steered."
         ),
     )
 

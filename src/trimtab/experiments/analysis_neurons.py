@@ -62,8 +62,8 @@ def ratio_figure(ratios: Ratios) -> Curves:
         detail=f"{ratios.n_correct:,} correct and {ratios.n_incorrect:,} incorrect traces; bins of 4 %",
         reading=(
             f"{across.share_above:.1%} of the neurons have a ratio above {THRESHOLD} across the classes, and "
-            f"{within.share_above:.1%} within the correct one, where there is nothing to find; the peaks are at {across.peak:.2f} "
-            f"and {within.peak:.2f} (published: 1.16 and 1.0)."
+            f"{within.share_above:.1%} within the correct one, where there is nothing to find; the peaks are at "
+            f"{across.peak:.2f} and {within.peak:.2f} (published: 1.16 and 1.0)."
         ),
         x_label="mean magnitude in one over the other (log scale)",
         y_label="share of the neurons",

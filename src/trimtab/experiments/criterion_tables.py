@@ -8,19 +8,17 @@ import numpy as np
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.choosing import best_strength
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
+from trimtab.experiments.section import Section
 from trimtab.experiments.workbench import Workbench
 from trimtab.neurons import NeuronSet
 from trimtab.operators import scale, suppress
 from trimtab.ranking import CRITERIA, rank
 from trimtab.ranking.criteria import mathneuro
-from trimtab.results import Figure, Table
 from trimtab.traces import Split
 
 PARITY_ONLY = "adaras-float32"
 TOP_ACTIVATED = 0.1
 """The top-activated group: this share of each layer's neurons by mean magnitude in correct traces."""
-
-Section = tuple[tuple[Table, ...], tuple[Figure, ...], tuple[str, ...]]
 
 
 def criterion_table(bench: Workbench, base: Sequence[Outcome]) -> Section:
@@ -47,7 +45,7 @@ def criterion_table(bench: Workbench, base: Sequence[Outcome]) -> Section:
         tables.append(comparison_table(f"criteria-{short}", title, base, rows, note))
         figures.append(gain_dots(f"criteria-{short}", title, rows, Split.TEST, reading))
         findings.append(_extremes(title, rows))
-    return tuple(tables), tuple(figures), tuple(findings)
+    return Section(tuple(tables), tuple(figures), tuple(findings))
 
 
 _OPERATORS = (
@@ -85,7 +83,9 @@ def inside_outside_table(bench: Workbench, base: Sequence[Outcome]) -> Section:
     """Neurons that the activation ratio selects, inside and outside the top-activated group, as many of each, scaled apart."""
     ratio, magnitude = bench.ranking("activation-ratio"), bench.class_moments.good_magnitude
     if ratio is None or magnitude is None or not len(ratio.order):
-        return (), (), ("The activation ratio selects no neuron, so none lies inside or outside the top-activated group.",)
+        return Section(
+            (), (), ("The activation ratio selects no neuron, so none lies inside or outside the top-activated group.",)
+        )
     neurons = bench.neurons("activation-ratio", len(ratio.order))
     inside = magnitude[neurons.layer, neurons.index] >= np.quantile(magnitude, 1 - TOP_ACTIVATED, axis=1)[neurons.layer]
     size = min(bench.k, int(inside.sum()), int((~inside).sum()))
@@ -93,7 +93,7 @@ def inside_outside_table(bench: Workbench, base: Sequence[Outcome]) -> Section:
         f"{int(inside.sum())} of the {len(neurons)} neurons that it selects are among the top {TOP_ACTIVATED:.0%} of their layer"
     )
     if not size:
-        return (), (), (f"Activation ratio: {counted}, so there are not two groups to compare.",)
+        return Section((), (), (f"Activation ratio: {counted}, so there are not two groups to compare.",))
     arms = {}
     for where, mask in (("inside", inside), ("outside", ~inside)):
         group = neurons.take(np.flatnonzero(mask)[:size])
@@ -103,4 +103,4 @@ def inside_outside_table(bench: Workbench, base: Sequence[Outcome]) -> Section:
     note = f"{counted[0].upper()}{counted[1:]}; {size} of each group, the highest ratios. No gate. p is corrected by Holm."
     table = comparison_table("inside-outside", "Activation-ratio neurons and the top-activated group", base, rows, note)
     finding = f"Activation ratio: {counted}. " + "; ".join(f"{row.label}: {describe(row)}" for row in rows) + "."
-    return (table,), (), (finding,)
+    return Section((table,), (), (finding,))

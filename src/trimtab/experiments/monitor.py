@@ -195,8 +195,8 @@ def _warnings(test: Readings, threshold: float, after: int) -> tuple[Table, Curv
         title=f"Warnings at p >= {threshold:.3f}, from token {after} on",
         columns=_WARNING_COLUMNS,
         rows=tuple(rows),
-        note="The threshold is Youden's on the tune split, of the highest running p. Lead: median tokens from the warning to the end "
-        "of the chain, where the answer stands.",
+        note="The threshold is Youden's on the tune split, of the highest running p. Lead: median tokens from the warning to the "
+        "end of the chain, where the answer stands.",
     )
     figure = Curves(
         name="warned",

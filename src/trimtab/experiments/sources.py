@@ -92,7 +92,7 @@ def fit_gate(bench: Workbench, grouping: Grouping, name: str, prompts: PromptFea
     pooling = "mean" if run_gate.scope == "prompt" else "last"
     try:
         check_classes(failed[Split.TUNE])
-        gate = fit_logistic(features[Split.FIND], failed[Split.FIND], n_features=len(run_gate.layer), pooling=pooling)
+        gate = fit_logistic(features[Split.FIND], failed[Split.FIND], n_features=bench.gate_features, pooling=pooling)
     except NotEnoughDataError:
         return None
     probability = gate.probability(features[Split.TUNE][:, gate.layer, gate.index])

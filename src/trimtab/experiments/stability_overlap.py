@@ -11,6 +11,7 @@ from trimtab.traces import Split
 
 TOP = 20
 """Rows of the table of single neurons."""
+BARS = "the middle 95 % of random splits"
 
 
 def halves(redrawn: Redrawn) -> Section:
@@ -32,9 +33,8 @@ def halves(redrawn: Redrawn) -> Section:
         rows.append((name, k, len(pairs), *share, *index, *chance))
         dots.append(Dot(label=name, value=share[0], low=share[1], high=share[2]))
         words.append(f"{name} {share[0]:.0%} [{share[1]:.0%}, {share[2]:.0%}]")
-    bars = "the middle 95 % of random splits"
     note = (
-        f"Each half has about {size} problems and finds its own K. In brackets {bars}, which share problems, so they are no "
+        f"Each half has about {size} problems and finds its own K. In brackets {BARS}, which share problems, so they are no "
         "confidence interval. By chance: sets of this size drawn from all neurons, and from the same layers."
     )
     table = Table(
@@ -45,24 +45,11 @@ def halves(redrawn: Redrawn) -> Section:
         note=note,
         highlight=next((i for i, row in enumerate(rows) if row[0] == bench.criterion), None),
     )
-    figure = Dots(
-        name="halves",
-        title="Share of the set that a second half of the problems finds again",
-        n=redrawn.n_problems,
-        of="contrast problems",
-        split=Split.FIND,
-        detail=f"mean and {bars}; dotted: two random sets",
-        reading="The further right, the less the set depends on which problems were asked.",
-        x_label="neurons of one half's set that are in the other's (%)",
-        unit="percent",
-        dots=tuple(dots),
-        reference=bench.k / bench.class_moments.good_mean.size,
-    )
     finding = (
-        f"Two halves of the {redrawn.n_problems} contrast problems share this part of their sets, mean and {bars}: "
+        f"Two halves of the {redrawn.n_problems} contrast problems share this part of their sets, mean and {BARS}: "
         f"{', '.join(words)}; two random sets would share {bench.k / bench.class_moments.good_mean.size:.1%}."
     )
-    return Section((table,), (figure,), (finding,))
+    return Section((table,), (_halves_figure(redrawn, dots),), (finding,))
 
 
 _HALVES_COLUMNS = (
@@ -72,12 +59,29 @@ _HALVES_COLUMNS = (
     Column(name="shared of K", unit="percent"),
     Column(name="shared low", unit="percent", bound="low"),
     Column(name="shared high", unit="percent", bound="high"),
-    Column(name="Jaccard"),
+    Column(name="Jaccard", unit="number"),
     Column(name="Jaccard low", unit="number", bound="low"),
     Column(name="Jaccard high", unit="number", bound="high"),
     Column(name="by chance", unit="percent"),
     Column(name="by chance in the same layers", unit="percent"),
 )
+
+
+def _halves_figure(redrawn: Redrawn, dots: list[Dot]) -> Dots:
+    bench = redrawn.bench
+    return Dots(
+        name="halves",
+        title="Share of the set that a second half of the problems finds again",
+        n=redrawn.n_problems,
+        of="contrast problems",
+        split=Split.FIND,
+        detail=f"mean and {BARS}; dotted: two random sets",
+        reading="The further right, the less the set depends on which problems were asked.",
+        x_label="neurons of one half's set that are in the other's (%)",
+        unit="percent",
+        dots=tuple(dots),
+        reference=bench.k / bench.class_moments.good_mean.size,
+    )
 
 
 def by_chance(pairs: list[tuple[Ranking, Ranking]], k: int, shape: tuple[int, ...]) -> tuple[float, float]:

@@ -63,6 +63,7 @@ class Workbench:
         known: answers that an earlier stage left, by split and :func:`answer_key`.
         prompts: recorded prompts of the find and tune problems; empty where the run fitted no gate.
         failed: bool ``[problem]`` of the same splits, the gate's labels: the unsteered model's greedy answer is not correct.
+        gate_features: how many neurons the run lets a gate read.
     """
 
     opened: OpenModel
@@ -85,6 +86,7 @@ class Workbench:
     known: Mapping[tuple[Split, str], Sequence[Outcome]] = field(default_factory=dict)
     prompts: Mapping[Split, Recording] = field(default_factory=dict)
     failed: Mapping[Split, NDArray[np.bool_]] = field(default_factory=dict)
+    gate_features: int = 4096
 
     @property
     def criterion(self) -> str:
@@ -181,7 +183,9 @@ class Workbench:
             by_id = {outcome.problem_id: outcome for outcome in self.known[split, key]}
             if by_id.keys() >= {problem.id for problem in chosen}:
                 return [by_id[problem.id] for problem in chosen]
-        if gate == "on" and steering is not None:
+        if steering is None:
+            gate = "on"  # the bare model has no gate to ask, and its answers are the same either way
+        elif gate == "on":
             steering = steering.with_gate(ALWAYS)
         arm = Arm(UNSTEERED if steering is None else key, steering, gate)
         return evaluate_arm(

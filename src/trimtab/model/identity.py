@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -102,20 +103,36 @@ def rebind(steering: Steering, identity: ModelIdentity) -> Steering:
     return replace(steering, model=identity, facts={**steering.facts, "forced_from": made_for})
 
 
-def _weight_fingerprint(model: PreTrainedModel) -> str:
+def weight_fingerprint(samples: Iterable[tuple[str, Sequence[int], bytes]]) -> str:
+    """The fingerprint of parameters given as (name, shape, sample), see :func:`identify`; the order does not matter."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in sorted(model.named_parameters(remove_duplicate=True), key=lambda item: item[0]):
-        if parameter.is_meta:
-            raise ModelError(
-                f"parameter {name} is offloaded, so the weights cannot be fingerprinted; "
-                "open the model on one device, or pass the identity it had when it was opened"
-            )
-        digest.update(f"{name}{list(parameter.shape)}".encode())
-        digest.update(_sample(parameter.detach()))
+    for name, shape, sample in sorted(samples, key=lambda item: item[0]):
+        digest.update(f"{name}{list(shape)}".encode())
+        digest.update(sample)
     return digest.hexdigest()
 
 
-def _sample(parameter: Tensor) -> bytes:
-    stride = max(1, -(-parameter.numel() // _SAMPLE))
-    sample = parameter.reshape(-1)[::stride]
+def sample_stride(numel: int) -> int:
+    """Every how many elements of a flattened parameter the fingerprint takes one."""
+    return max(1, -(-numel // _SAMPLE))
+
+
+def sample_bytes(sample: Tensor) -> bytes:
+    """Sampled elements as the fingerprint hashes them, rounded to bfloat16."""
     return sample.to(torch.bfloat16).to("cpu", torch.float32).numpy().tobytes()
+
+
+def _weight_fingerprint(model: PreTrainedModel) -> str:
+    return weight_fingerprint(
+        (name, parameter.shape, _sample(name, parameter.detach()))
+        for name, parameter in model.named_parameters(remove_duplicate=True)
+    )
+
+
+def _sample(name: str, parameter: Tensor) -> bytes:
+    if parameter.is_meta:
+        raise ModelError(
+            f"parameter {name} is offloaded, so the weights cannot be fingerprinted; "
+            "open the model on one device, or pass the identity it had when it was opened"
+        )
+    return sample_bytes(parameter.reshape(-1)[:: sample_stride(parameter.numel())])

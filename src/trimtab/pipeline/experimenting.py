@@ -95,6 +95,7 @@ def workbench(line: Line) -> Workbench:
         known=_known(line),
         prompts={split: line.recording(prompts_name(split)) for split in _gate_splits(line)},
         failed={split: line.failed(split) for split in _gate_splits(line)},
+        gate_features=config.gate.features,
     )
 
 

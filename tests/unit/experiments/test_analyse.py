@@ -36,12 +36,12 @@ def test_every_piece_is_shown(closed: Workbench) -> None:
     assert shared.cells[place[0]][place[1]].value == len(addresses[0] & addresses[1])  # type: ignore[union-attr]
     effect = next(table for table in result.tables if table.name == "effect")
     expected = perplexity_effect(closed.opened, greedy_chains(closed, closed.split(Split.TUNE)), closed.steering)
-    assert dict((row[0], row[1]) for row in effect.rows)["perplexity, ratio"] == pytest.approx(expected.change.ratio.value)
+    assert {row[0]: row[1] for row in effect.rows}["perplexity, ratio"] == pytest.approx(expected.change.ratio.value)
 
 
 def test_magnitudes_are_needed(closed: Workbench) -> None:
     poor = replace(closed)
     object.__setattr__(poor, "class_moments", replace(closed.class_moments, good_magnitude=None, bad_magnitude=None))
-    with pytest.raises(InputError, match="add 'magnitude' to recording.moments"):
+    with pytest.raises(InputError, match=r"add 'magnitude' to recording\.moments"):
         analyse(poor)
     assert np.isfinite(closed.class_moments.delta).all()

@@ -11,6 +11,7 @@ from trimtab.experiments.grouping import EASY, HARD, MIN_PROBLEMS, Grouping, by_
 from trimtab.experiments.sources import MIN_TUNE, find_source, fit_gate, gated_answers, prompt_features
 from trimtab.experiments.transfer import transfer
 from trimtab.experiments.transfer_tables import EVERYTHING
+from trimtab.gate import Gate
 from trimtab.ranking import rank
 from trimtab.traces import Problem, Split
 
@@ -89,13 +90,11 @@ def test_the_gate_of_all_problems_is_the_gate_of_the_run(bench: Workbench) -> No
     everything = Grouping({p.id: "all" for problems in bench.problems.values() for p in problems}, ("all",), {})
     prompts = prompt_features(bench)
     gate = fit_gate(bench, everything, "all", prompts)
-    failed = int(bench.failed[Split.TUNE].sum())
-    if min(failed, len(bench.failed[Split.TUNE]) - failed) < 10:
-        assert gate is None
-    else:
-        assert gate is not None
-        np.testing.assert_array_equal(gate.weight, bench.steering.gate.weight)
-        assert gate.threshold == bench.steering.gate.threshold
+    run_gate = bench.steering.gate
+    assert gate is not None
+    assert isinstance(run_gate, Gate)
+    np.testing.assert_array_equal(gate.weight, run_gate.weight)
+    assert (gate.bias, gate.threshold) == (run_gate.bias, run_gate.threshold)
     assert fit_gate(bench, Grouping({}, ("none",), {}), "none", prompts) is None
     assert fit_gate(bench, everything, "all", {}) is None
 

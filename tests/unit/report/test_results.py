@@ -80,7 +80,7 @@ def test_curves_have_bands_and_matrices_leave_holes() -> None:
     assert band.y == pytest.approx((2, 11, 51, 49, 9, 0))
     assert curves.layout.xaxis.type == "log"
     assert curves.layout.xaxis.tickvals == pytest.approx((1, 2, 5, 10, 20, 50))
-    assert [note.x for note in curves.layout.annotations if note.text == "chosen"] == [1.0], "the logarithm of 10"
+    assert [note.x for note in curves.layout.annotations if note.text.strip() == "chosen"] == [1.0], "the logarithm of 10"
     assert matrix.data[0].z[0][1] is None
     assert (matrix.data[0].zmin, matrix.data[0].zmax) == (-10, 10)
 

@@ -43,9 +43,9 @@ class _Head(Record):
 def read_plain_json(path: Path, model: ModelIdentity) -> NeuronSet | NeuronList:
     """Read ``{"neurons": [{"layer", "index", "expert"?, "weight"?, "good"?, "bad"?}]}`` or ``[[layer, index, weight?]]``.
 
-    Best first, every row with the same keys. With ``good`` and ``bad`` it is a :class:`NeuronSet`, whose score is the row's rank counted
-    backwards, since the file says no other; else a :class:`NeuronList`. The object may say ``"neuron_definition"``, which has to
-    be ``"down_proj_input"`` and is taken to be where it is not said.
+    Best first, every row with the same keys. With ``good`` and ``bad`` it is a :class:`NeuronSet`, whose score is the row's rank
+    counted backwards, since the file says no other; else a :class:`NeuronList`. The object may say ``"neuron_definition"``, which
+    has to be ``"down_proj_input"`` and is taken to be where it is not said.
 
     Raises:
         InputError: not JSON, an unknown or repeated key, a value of another type, rows that differ in their keys, a neuron

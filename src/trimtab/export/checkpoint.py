@@ -1,0 +1,255 @@
+"""The base model's checkpoint on disk, read tensor by tensor, so that no export opens the whole model."""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from trimtab.errors import ModelError
+from trimtab.model.adapters import FAMILIES, find_ffn
+from trimtab.model.identity import sample_bytes, sample_stride, weight_fingerprint
+from trimtab.neurons import ModelIdentity
+from trimtab.store.hub import download
+from trimtab.testbed.models import resolve
+
+DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Names of safetensors for what a down projection can be stored as."""
+INDEX = "model.safetensors.index.json"
+_WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "LICENSE*")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where a tensor lies: bytes ``[start, start + n_bytes)`` of ``file``."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    n_bytes: int
+
+    def read(self) -> Tensor:
+        """The tensor over memory-mapped bytes: what is not looked at is not read. Changes stay private."""
+        if not self.n_bytes:
+            return torch.empty(self.shape, dtype=DTYPES[self.dtype])
+        mapped = np.memmap(self.file, np.uint8, mode="c", offset=self.start, shape=(self.n_bytes,))
+        return torch.from_numpy(mapped).view(DTYPES[self.dtype]).reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class DownProjection:
+    """The down projection of one layer.
+
+    Args:
+        module: its path in the transformers model.
+        weight, bias: names of its tensors in the checkpoint; ``bias`` is None where the architecture has none.
+        transposed: stored as ``[d_ff, d_model]``, as GPT-2's Conv1D is, in place of ``[d_model, d_ff]``.
+    """
+
+    module: str
+    weight: str
+    bias: str | None
+    transposed: bool
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in safetensors files and what transformers makes of it.
+
+    Args:
+        parameters: name in the model to name in the checkpoint, each tied parameter once.
+        tensors: by their names in the checkpoint.
+        suffix: what the paths of all down projections, and of no other module, end with.
+    """
+
+    name: str
+    revision: str | None
+    folder: Path
+    config: PretrainedConfig
+    tensors: Mapping[str, StoredTensor]
+    parameters: Mapping[str, str]
+    down: tuple[DownProjection, ...]
+    suffix: str
+    d_model: int
+    d_ff: int
+
+    @property
+    def files(self) -> list[Path]:
+        """The safetensors files, in order."""
+        return sorted({tensor.file for tensor in self.tensors.values()})
+
+    @property
+    def dtype(self) -> str:
+        """What the down projections are stored as, in the names of torch."""
+        return str(DTYPES[self.tensors[self.down[0].weight].dtype]).removeprefix("torch.")
+
+    def columns(self, layer: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """``W[:, index]`` of a layer's down projection, float32 ``[d_model, neuron]``."""
+        down = self.down[layer]
+        weight, chosen = self.tensors[down.weight].read(), torch.from_numpy(index)
+        columns = weight[chosen].T if down.transposed else weight[:, chosen]
+        return columns.float().contiguous().numpy()
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """As :func:`trimtab.open_model` would identify it, the fingerprint read from the files."""
+        return self.identity_with(
+            {
+                stored: sample_bytes(flat[:: sample_stride(len(flat))])
+                for stored in self.parameters.values()
+                for flat in [self.tensors[stored].read().reshape(-1)]
+            }
+        )
+
+    def identity_with(self, samples: Mapping[str, bytes]) -> ModelIdentity:
+        """The identity from samples taken elsewhere, by the tensors' names in the checkpoint."""
+        fingerprint = weight_fingerprint(
+            (name, self.tensors[stored].shape, samples[stored]) for name, stored in self.parameters.items()
+        )
+        return ModelIdentity(
+            name=self.name,
+            revision=self.revision,
+            architecture=self.config.model_type,
+            fingerprint=fingerprint,
+            n_layers=len(self.down),
+            d_model=self.d_model,
+            d_ff=self.d_ff,
+            vocab_size=self.config.get_text_config().vocab_size,
+        )
+
+
+def open_checkpoint(source: str, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:
+    """Find every tensor of a hub id, a folder or ``testbed:NAME`` without reading the weights.
+
+    Raises:
+        ModelError: no safetensors files, a quantised checkpoint, a mixture of experts, an architecture that is not in
+            :data:`trimtab.model.adapters.FAMILIES`, a weight that is missing, or down projections that are tied.
+        StoreError: the hub has no such model, or there is no network.
+    """
+    folder = _folder(source, revision)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    _refuse(config, source)
+    tensors = _stored(folder, source)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    model.tie_weights()
+    layout = find_ffn(model)
+    parameters = {
+        name: _stored_name(name, model, tensors, source) for name, _ in model.named_parameters(remove_duplicate=True)
+    }
+    names = {id(module): name for name, module in model.named_modules()}
+    down = tuple(_down(names[id(module)], module, parameters, tensors, source) for module in layout.down)
+    if len({one.weight for one in down}) < len(down):
+        raise ModelError(f"layers of {source} share one down projection, so one cannot be changed alone; use another model")
+    return Checkpoint(
+        source, revision, folder, config, tensors, parameters, down, _suffix(model, down), layout.d_model, layout.d_ff
+    )
+
+
+def _folder(source: str, revision: str | None) -> Path:
+    folder = Path(resolve(source)).expanduser()
+    if folder.is_dir():
+        return folder
+    if source.startswith((".", "/", "~")):
+        raise ModelError(f"model folder {folder} does not exist; give a folder written by save_pretrained, or a hub id")
+    return download(source, revision, _WANTED)
+
+
+def _refuse(config: PretrainedConfig, source: str) -> None:
+    if getattr(config, "quantization_config", None) is not None:
+        raise ModelError(
+            f"{source} is a quantised checkpoint, whose down projections are no plain matrices; give --model the unquantised one "
+            "that the steering was found on"
+        )
+    paths = FAMILIES.get(config.model_type)
+    if paths is None or paths.mixture:
+        kind = "a mixture of experts, which no target can express" if paths else "not an architecture that exports know"
+        known = ", ".join(name for name, known in FAMILIES.items() if not known.mixture)
+        raise ModelError(f"{source} ({config.model_type}) is {kind}; known: {known}. Steering.attach works with it")
+
+
+def _stored(folder: Path, source: str) -> dict[str, StoredTensor]:
+    """Every tensor of the files that the index names, or of the one file without an index."""
+    index = folder / INDEX
+    if index.is_file():
+        files = sorted({folder / file for file in json.loads(index.read_text())["weight_map"].values()})
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(
+            f"{source} has no safetensors files; open it with transformers and write it again with save_pretrained, "
+            "which writes safetensors"
+        )
+    return {name: tensor for file in files for name, tensor in _tensors_of(file).items()}
+
+
+def _tensors_of(file: Path) -> dict[str, StoredTensor]:
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > file.stat().st_size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        tensors = {
+            name: StoredTensor(file, entry["dtype"], tuple(entry["shape"]), 8 + length + start, stop - start)
+            for name, entry in header.items()
+            for start, stop in [entry["data_offsets"]]
+        }
+        if 8 + length + sum(tensor.n_bytes for tensor in tensors.values()) != file.stat().st_size:
+            raise ValueError("its size does not fit its header")
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as cause:
+        raise ModelError(f"{file} is truncated or not a safetensors file ({cause}); download the checkpoint again") from cause
+    return tensors
+
+
+def _stored_name(name: str, model: PreTrainedModel, tensors: Mapping[str, StoredTensor], source: str) -> str:
+    # GPT-2's own checkpoint leaves the decoder's prefix out
+    for candidate in (name, name.removeprefix(f"{model.base_model_prefix}.")):
+        if candidate in tensors:
+            expected, found = tuple(model.get_parameter(name).shape), tensors[candidate]
+            if found.shape == expected and found.dtype in DTYPES:
+                return candidate
+            raise ModelError(
+                f"{source} stores {candidate} as {found.dtype} {list(found.shape)}, and its architecture needs a float tensor "
+                f"{list(expected)}; a quantised or foreign checkpoint cannot be exported from"
+            )
+    raise ModelError(
+        f"{source} has no tensor {name}, which its architecture needs; download it again, or write it again with save_pretrained"
+    )
+
+
+def _down(
+    path: str, module: nn.Module, parameters: Mapping[str, str], tensors: Mapping[str, StoredTensor], source: str
+) -> DownProjection:
+    weight = parameters.get(f"{path}.weight")
+    if weight is None or type(module) not in (nn.Linear, Conv1D):
+        raise ModelError(
+            f"{source} has no down projection of its own at {path} ({type(module).__name__}, tied or missing); "
+            "use another model"
+        )
+    stored = tensors[weight]
+    if len(stored.shape) != 2:
+        raise ModelError(f"{source} stores {weight} as {list(stored.shape)}, which is no matrix")
+    return DownProjection(path, weight, parameters.get(f"{path}.bias"), type(module) is Conv1D)
+
+
+def _suffix(model: PreTrainedModel, down: tuple[DownProjection, ...]) -> str:
+    """The shortest ending of the down projections' paths that no other module shares."""
+    wanted = {one.module for one in down}
+    pieces = down[0].module.split(".")
+    for length in range(1, len(pieces)):
+        suffix = ".".join(pieces[-length:])
+        if {name for name, _ in model.named_modules() if name.endswith(f".{suffix}")} == wanted:
+            return suffix
+    raise ModelError(f"no name is shared by the down projections alone; the first is {cast(str, down[0].module)}")
