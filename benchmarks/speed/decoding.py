@@ -33,17 +33,19 @@ def measure(opened: OpenModel, sizes: Sizes) -> dict[str, dict[str, object]]:
         bare = []
         for _ in range(sizes.pairs):
             unsteered = step_seconds(opened, lambda requests=requests: generate_batch(opened, requests, settings))
-            bare.append(np.median(unsteered))
+            bare.append(np.median(unsteered[:, 0]))
             for k, steering in steerings.items():
                 steered = step_seconds(
                     opened, lambda requests=requests, steering=steering: generate_batch(opened, requests, settings, steering)
                 )
                 ratios[k].append(steered / unsteered)
-        for k, steps in ratios.items():
+        for k, by_repetition in ratios.items():
+            steps = np.concatenate(by_repetition)
             found[f"batch {batch}, K {k}"] = {
                 "what": "seconds a steered decode step over those of an unsteered one",
-                "ratio": rounded(float(np.median(steps))),
-                "ratio_by_repetition": [rounded(float(np.median(step))) for step in steps],
+                "ratio": rounded(float(np.median(steps[:, 0]))),
+                "processor_ratio": rounded(float(np.median(steps[:, 1]))),
+                "ratio_by_repetition": [rounded(float(np.median(step[:, 0]))) for step in by_repetition],
                 "unsteered_step_ms": rounded(1e3 * float(np.median(bare))),
             }
     return found
@@ -67,11 +69,11 @@ def spread_steering(opened: OpenModel, k: int) -> Steering:
 
 
 def step_seconds(opened: OpenModel, generate: Callable[[], object]) -> NDArray[np.float64]:
-    """Seconds of each decode step: from one forward's start to the next one's, the prefill left out."""
-    starts: list[float] = []
-    handle = opened.model.register_forward_pre_hook(lambda *_: starts.append(time.perf_counter()))
+    """Wall-clock and processor seconds of each decode step ``[step, clock]``, from one forward's start to the next one's."""
+    starts: list[tuple[float, float]] = []
+    handle = opened.model.register_forward_pre_hook(lambda *_: starts.append((time.perf_counter(), time.process_time())))
     try:
         generate()
     finally:
         handle.remove()
-    return np.diff(np.array(starts)[1:])
+    return np.diff(np.array(starts)[1:], axis=0)  # without the prefill

@@ -23,7 +23,7 @@ def published(model: Path, sizes: Sizes, workshop: Path) -> dict[str, dict[str, 
     with Worker("record", model, job) as ours:
         for way in ("published", "published_without_loop"):
             with Worker(way, model, job) as theirs:
-                pairs = in_turn(theirs.seconds, ours.seconds, max(1, sizes.pairs // 2), warm_up=False)
+                pairs = in_turn(theirs.run, ours.run, max(1, sizes.pairs // 2), warm_up=False)
             _refuse_other_result(theirs, ours)
             rows[way] = {
                 "what": f"seconds of {way} over those of record, {len(traces)} traces of {sizes.published_tokens} tokens",
@@ -49,7 +49,7 @@ def keeping_everything(model: Path, sizes: Sizes, workshop: Path, peers: Path | 
                 rows[way] = None
                 continue
             with _worker(way, model, job, peers) as theirs:
-                pairs = in_turn(theirs.seconds, ours.seconds, sizes.pairs)
+                pairs = in_turn(theirs.run, ours.run, sizes.pairs)
             _refuse_other_result(theirs, ours)
             rows[way] = {
                 "what": f"seconds of {way} over those of record",

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 
 from benchmarks.speed.sizes import Sizes
-from benchmarks.speed.timing import in_turn, timed
+from benchmarks.speed.timing import Spent, in_turn, timed
 from benchmarks.speed.workload import random_traces, spread
 from trimtab.model import OpenModel
 from trimtab.recording import RecordingSettings, record_traces
@@ -40,7 +40,7 @@ def _speed(opened: OpenModel, traces: Sequence[Trace], moments: tuple[str, ...],
     with tempfile.TemporaryDirectory() as planned:
         record_traces(opened, traces, settings, Path(planned))
 
-        def record() -> float:
+        def record() -> Spent:
             with tempfile.TemporaryDirectory() as folder:
                 return timed(lambda: record_traces(opened, traces, settings, Path(folder)))
 
@@ -49,7 +49,7 @@ def _speed(opened: OpenModel, traces: Sequence[Trace], moments: tuple[str, ...],
     return {
         "what": "tokens a second of record over those of a bare forward",
         "tokens": tokens,
-        "record_tokens_per_s": round(tokens / min(pairs.b)),
+        "record_tokens_per_s": round(tokens / min(spent.wall for spent in pairs.b)),
         **pairs.to_json(),
     }
 

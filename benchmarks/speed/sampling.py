@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.speed.sizes import Sizes
-from benchmarks.speed.timing import in_turn, timed
+from benchmarks.speed.timing import Spent, in_turn, timed
 from trimtab.model import OpenModel
 from trimtab.recording import RecordingSettings, StreamedParts
 from trimtab.sampling import SamplingSettings, sample_traces
@@ -23,7 +23,7 @@ def measure(opened: OpenModel, sizes: Sizes) -> dict[str, object]:
         n=4, temperature=1.0, max_new_tokens=sizes.new_tokens, batch_tokens=ROWS * (sizes.new_tokens + 96)
     )
 
-    def sample(record: bool) -> float:
+    def sample(record: bool) -> Spent:
         with tempfile.TemporaryDirectory() as folder:
             moments = StreamedParts(opened, RecordingSettings(), Path(folder, "moments")) if record else None
             return timed(lambda: sample_traces(opened, problems, settings, Path(folder, "traces"), moments=moments))

@@ -31,7 +31,7 @@ def _row(folder: Path, opened: OpenModel, workshop: Path, lengths: list[int], si
     row: dict[str, object] = {"what": "seconds and peak memory of one pass", "traces": len(lengths), "tokens": lengths[0]}
     for way in ("record", "bare"):
         with Worker(way, folder, job) as worker:
-            seconds = [worker.seconds() for _ in range(2)]
+            seconds = [worker.run().wall for _ in range(2)]
         row[f"{way}_seconds"] = rounded(min(seconds))
         row[f"{way}_peak_mb"] = None if worker.peak_bytes is None else round(worker.peak_bytes / 1e6, 1)
         row[f"{way}_disk_bytes"] = worker.disk_bytes

@@ -51,12 +51,13 @@ def main() -> None:
             continue
         before = resident_bytes("VmRSS")
         reset_peak()
-        start = time.perf_counter()
+        wall, processor = time.perf_counter(), time.process_time()
         extrapolated = run(place)
-        seconds = time.perf_counter() - start
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
         peak = resident_bytes("VmHWM")
         grown = None if before is None or peak is None else peak - before
-        print(json.dumps({"seconds": seconds, "extrapolated": extrapolated, "peak_bytes": grown}), file=answers, flush=True)
+        answer = {"wall": wall, "processor": processor, "extrapolated": extrapolated, "peak_bytes": grown}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.speed.timing import Spent
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -54,8 +56,8 @@ class Worker:
             self._process.communicate()
             self._errors.close()
 
-    def seconds(self) -> float:
-        """One pass; its seconds with those that were extrapolated."""
+    def run(self) -> Spent:
+        """One pass; what it took with the seconds that were extrapolated."""
         with tempfile.TemporaryDirectory() as folder:
             answer = self._ask(f"run {folder}")
             self.disk_bytes = sum(path.stat().st_size for path in Path(folder).iterdir() if path.name != "means.npy")
@@ -63,7 +65,7 @@ class Worker:
                 self.peak_bytes = None if answer["peak_bytes"] is None else int(answer["peak_bytes"])
                 self.means = None if self.way == "bare" else self._loaded(folder)
         self.extrapolated.append(float(answer["extrapolated"] or 0))
-        return float(answer["seconds"] or 0) + self.extrapolated[-1]
+        return Spent(*(float(answer[clock] or 0) + self.extrapolated[-1] for clock in ("wall", "processor")))
 
     def _loaded(self, folder: str) -> NDArray[np.float32]:
         self._ask(f"load {folder}")

@@ -26,6 +26,17 @@ class Column(Block):
     bound: Literal["low", "high"] | None = None
 
 
+def bounded(name: str, unit: Unit = "number") -> tuple[Column, Column, Column]:
+    """The columns of a value with its interval: ``NAME``, ``NAME low`` and ``NAME high``.
+
+    Example:
+        >>> [column.name for column in bounded("gain", "points")]
+        ['gain', 'gain low', 'gain high']
+    """
+    low, high = Column(name=f"{name} low", unit=unit, bound="low"), Column(name=f"{name} high", unit=unit, bound="high")
+    return Column(name=name, unit=unit), low, high
+
+
 class Table(Block):
     """Rows of cells; ``highlight`` is the row that was chosen.
 

@@ -11,7 +11,7 @@ from trimtab.evaluation.runner import evaluate_arm
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe
 from trimtab.experiments.section import Section
 from trimtab.experiments.workbench import GateSetting, Workbench, answer_key
-from trimtab.results import Cell, Column, Table
+from trimtab.results import Cell, Column, Table, bounded
 from trimtab.steering import Steering
 from trimtab.store import read_text
 from trimtab.tasks.benchmarks import BENCHMARKS
@@ -75,9 +75,7 @@ _PERPLEXITY_COLUMNS = (
     Column(name="texts", unit="count"),
     Column(name="tokens", unit="count"),
     Column(name="perplexity", unit="number"),
-    Column(name="ratio to unsteered", unit="number"),
-    Column(name="ratio low", unit="number", bound="low"),
-    Column(name="ratio high", unit="number", bound="high"),
+    *bounded("ratio to unsteered", "number"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from trimtab.analysis import Analysis, Drift, LayerProbes, Magnitudes, PerplexityEffect
 from trimtab.gating.assess import Estimate
-from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Table, Unit
+from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Table, bounded
 from trimtab.traces import Split
 
 
@@ -83,7 +83,7 @@ def effect_table(analysis: Analysis) -> Table:
     return Table(
         name="effect",
         title="What steering changes on the same tokens",
-        columns=(Column(name="what"), *_estimate("value")),
+        columns=(Column(name="what"), *bounded("value")),
         rows=tuple(rows),
         note=(
             f"{drift.n_traces:,} unsteered chains of the {analysis.split} split, read again with the steering on, whatever the "
@@ -100,9 +100,9 @@ def magnitude_table(magnitudes: Magnitudes) -> Table:
         title="Mean magnitude of the steered neurons",
         columns=(
             Column(name="neuron"),
-            *_estimate("unsteered"),
-            *_estimate("steered, before the edit"),
-            *_estimate("steered, after the edit"),
+            *bounded("unsteered"),
+            *bounded("steered, before the edit"),
+            *bounded("steered, after the edit"),
         ),
         rows=tuple(rows),
         note=(
@@ -127,8 +127,3 @@ def _point(x: float, estimate: Estimate) -> CurvePoint:
 
 def _cells(estimate: Estimate) -> tuple[Cell, Cell, Cell]:
     return estimate.value, estimate.low, estimate.high
-
-
-def _estimate(name: str, unit: Unit = "number") -> tuple[Column, Column, Column]:
-    low, high = Column(name=f"{name}, low", unit=unit, bound="low"), Column(name=f"{name}, high", unit=unit, bound="high")
-    return Column(name=name, unit=unit), low, high

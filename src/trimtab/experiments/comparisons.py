@@ -8,18 +8,14 @@ import numpy as np
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
 from trimtab.evaluation.statistics import PairedComparison, holm
-from trimtab.results import Cell, Column, Dot, Dots, Table
+from trimtab.results import Cell, Column, Dot, Dots, Table, bounded
 from trimtab.traces import Split
 
 COLUMNS = (
     Column(name="what"),
     Column(name="n", unit="count"),
-    Column(name="accuracy", unit="percent"),
-    Column(name="accuracy low", unit="percent", bound="low"),
-    Column(name="accuracy high", unit="percent", bound="high"),
-    Column(name="gain", unit="points"),
-    Column(name="gain low", unit="points", bound="low"),
-    Column(name="gain high", unit="points", bound="high"),
+    *bounded("accuracy", "percent"),
+    *bounded("gain", "points"),
     Column(name="p", unit="p"),
     Column(name="p Holm", unit="p"),
     Column(name="fixed", unit="count"),

@@ -76,7 +76,7 @@ def _extremes(title: str, rows: Sequence[Row]) -> str:
     best, worst = max(rows, key=lambda row: row.gain), min(rows, key=lambda row: row.gain)
     if best.gain == worst.gain:
         return f"{title}: no difference between criteria ({describe(best)})."
-    return f"{title}: most {best.label} ({describe(best)}), least {worst.label} ({describe(worst)})."
+    return f"{title}: highest {best.label} ({describe(best)}), lowest {worst.label} ({describe(worst)})."
 
 
 def inside_outside_table(bench: Workbench, base: Sequence[Outcome]) -> Section:

@@ -13,7 +13,7 @@ from trimtab.evaluation.pairing import paired
 from trimtab.evaluation.statistics import bootstrap_macro, bootstrap_mean
 from trimtab.experiments.comparisons import Row, corrected
 from trimtab.experiments.grouping import Grouping
-from trimtab.results import Cell, Column, Matrix, Point, Table
+from trimtab.results import Cell, Column, Matrix, Point, Table, bounded
 from trimtab.traces import Split
 
 Arms: TypeAlias = Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]]
@@ -149,9 +149,7 @@ def crossing_table(name: str, title: str, crossings: Mapping[str, Crossing], fou
     for label in crossings:
         gain = f"gain {label}".rstrip()
         columns += [
-            Column(name=gain, unit="points"),
-            Column(name=f"{gain} low", unit="points", bound="low"),
-            Column(name=f"{gain} high", unit="points", bound="high"),
+            *bounded(gain, "points"),
             Column(name=f"p Holm {label}".rstrip(), unit="p"),
         ]
     first = next(iter(crossings.values()))

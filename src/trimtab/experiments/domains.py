@@ -24,7 +24,7 @@ from trimtab.experiments.workbench import Workbench
 from trimtab.neurons import NeuronSet
 from trimtab.operators import suppress
 from trimtab.ranking import ClassMoments, random_like
-from trimtab.results import Column, Figure, Result, Table
+from trimtab.results import Column, Figure, Result, Table, bounded
 from trimtab.steering import Steering
 from trimtab.traces import Split
 
@@ -155,9 +155,7 @@ def _sets_table(bench: Workbench, grouping: Grouping, found: _Found, by_domain: 
         Column(name=f"in layers 0 to {n_layers - 1}"),
         Column(name="change without them", unit="points"),
         Column(name="without another's", unit="points"),
-        Column(name="difference", unit="points"),
-        Column(name="difference low", unit="points", bound="low"),
-        Column(name="difference high", unit="points", bound="high"),
+        *bounded("difference", "points"),
     )
     rows = []
     for name, neurons in found.sets.items():

@@ -12,7 +12,7 @@ from trimtab.experiments.chains import failed_of, greedy_chains
 from trimtab.experiments.running_probe import RunningProbe, fit_running_probe
 from trimtab.experiments.workbench import Workbench
 from trimtab.gating import youden
-from trimtab.results import Column, Curve, CurvePoint, Curves, Result, Table
+from trimtab.results import Column, Curve, CurvePoint, Curves, Result, Table, bounded
 from trimtab.traces import Split, Trace
 
 CRITERION = "paired-t"
@@ -218,12 +218,8 @@ def _warnings(test: Readings, threshold: float, after: int) -> tuple[Table, Curv
 _WARNING_COLUMNS = (
     Column(name="chains"),
     Column(name="n", unit="count"),
-    Column(name="warned", unit="percent"),
-    Column(name="warned low", unit="percent", bound="low"),
-    Column(name="warned high", unit="percent", bound="high"),
-    Column(name="lead, tokens [quartiles]", unit="number"),
-    Column(name="lead, lower quartile", unit="number", bound="low"),
-    Column(name="lead, upper quartile", unit="number", bound="high"),
+    *bounded("warned", "percent"),
+    *bounded("lead, tokens [quartiles]", "number"),
     Column(name="chain left", unit="percent"),
 )
 

@@ -11,7 +11,7 @@ from trimtab.experiments.redrawn import Redrawn, middle, shared
 from trimtab.experiments.section import Section
 from trimtab.experiments.stability_sizes import WHOLE, gated_answers
 from trimtab.ranking import Choice
-from trimtab.results import Cell, Column, Table
+from trimtab.results import Cell, Column, Table, bounded
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Split
 
@@ -123,9 +123,7 @@ def _table(rows: tuple[tuple[Cell, ...], ...]) -> Table:
             Column(name="incorrect", unit="count"),
             Column(name="tokens, correct", unit="number"),
             Column(name="tokens, incorrect", unit="number"),
-            Column(name="shared with the whole contrast", unit="percent"),
-            Column(name="shared low", unit="percent", bound="low"),
-            Column(name="shared high", unit="percent", bound="high"),
+            *bounded("shared with the whole contrast", "percent"),
         ),
         rows=rows,
         note="Pairs are of one problem. In brackets the middle 95 % of the random draws: what so few traces share by themselves.",

@@ -10,7 +10,7 @@ from trimtab.evaluation.statistics import bootstrap_mean, holm
 from trimtab.experiments.redrawn import Redrawn
 from trimtab.experiments.section import Section
 from trimtab.ranking import Ranking, reaching
-from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Table
+from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Table, bounded
 from trimtab.traces import Split
 
 CURVE_K = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -111,9 +111,7 @@ def _table(rows: Sequence[tuple[Cell, ...]], highlight: int | None) -> Table:
             Column(name="K", unit="count"),
             Column(name="permutations", unit="count"),
             Column(name="neurons that reach it", unit="number"),
-            Column(name="false-discovery estimate", unit="number"),
-            Column(name="estimate low", unit="number", bound="low"),
-            Column(name="estimate high", unit="number", bound="high"),
+            *bounded("false-discovery estimate", "number"),
             Column(name="p", unit="p"),
             Column(name="p Holm", unit="p"),
         ),
@@ -135,9 +133,7 @@ def _check_table(rows: Sequence[tuple[Cell, ...]], highlight: int | None) -> Tab
             Column(name="criterion"),
             Column(name="K", unit="count"),
             Column(name="shuffled labellings", unit="count"),
-            Column(name="median estimate", unit="number"),
-            Column(name="estimate low", unit="number", bound="low"),
-            Column(name="estimate high", unit="number", bound="high"),
+            *bounded("median estimate", "number"),
             Column(name="permutations with K or more", unit="percent"),
         ),
         rows=tuple(rows),

@@ -6,7 +6,7 @@ from trimtab.evaluation.statistics import wilson
 from trimtab.experiments.redrawn import Redrawn, jaccard, middle, shared
 from trimtab.experiments.section import Section
 from trimtab.ranking import Ranking
-from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Table
+from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Table, bounded
 from trimtab.traces import Split
 
 TOP = 20
@@ -56,12 +56,8 @@ _HALVES_COLUMNS = (
     Column(name="criterion"),
     Column(name="K", unit="count"),
     Column(name="splits", unit="count"),
-    Column(name="shared of K", unit="percent"),
-    Column(name="shared low", unit="percent", bound="low"),
-    Column(name="shared high", unit="percent", bound="high"),
-    Column(name="Jaccard", unit="number"),
-    Column(name="Jaccard low", unit="number", bound="low"),
-    Column(name="Jaccard high", unit="number", bound="high"),
+    *bounded("shared of K", "percent"),
+    *bounded("Jaccard", "number"),
     Column(name="by chance", unit="percent"),
     Column(name="by chance in the same layers", unit="percent"),
 )
@@ -147,9 +143,7 @@ def _neuron_table(redrawn: Redrawn, counts: np.ndarray, draws: int) -> Table:
             Column(name="index", unit="count"),
             Column(name="mean, correct", unit="number"),
             Column(name="mean, incorrect", unit="number"),
-            Column(name="selected", unit="percent"),
-            Column(name="selected low", unit="percent", bound="low"),
-            Column(name="selected high", unit="percent", bound="high"),
+            *bounded("selected", "percent"),
         ),
         rows=tuple(rows),
         note=f"{draws} bootstraps over the {redrawn.n_problems} problems of the contrast; 95 % intervals of their number alone.",

@@ -8,7 +8,7 @@ from trimtab.experiments.redrawn import Redrawn, middle, shared
 from trimtab.experiments.section import Section
 from trimtab.neurons import NeuronSet
 from trimtab.ranking import Choice
-from trimtab.results import Column, Curve, CurvePoint, Curves, Table
+from trimtab.results import Column, Curve, CurvePoint, Curves, Table, bounded
 from trimtab.steering import Steering
 from trimtab.traces import Split
 
@@ -68,12 +68,8 @@ def _overlap_table(rows: list[tuple]) -> Table:
         columns=(
             Column(name="problems", unit="count"),
             Column(name="draws", unit="count"),
-            Column(name="shared with the whole contrast", unit="percent"),
-            Column(name="whole low", unit="percent", bound="low"),
-            Column(name="whole high", unit="percent", bound="high"),
-            Column(name="shared by two separate draws", unit="percent"),
-            Column(name="separate low", unit="percent", bound="low"),
-            Column(name="separate high", unit="percent", bound="high"),
+            *bounded("shared with the whole contrast", "percent"),
+            *bounded("shared by two separate draws", "percent"),
         ),
         rows=tuple(rows),
         note="In brackets the middle 95 % of the draws. The whole contrast holds every draw, so only separate draws replicate.",

@@ -12,7 +12,7 @@ from trimtab.evaluation.pairing import paired
 from trimtab.evaluation.statistics import PairedComparison
 from trimtab.experiments.sweep_axes import Axis, Series, Setting
 from trimtab.experiments.workbench import Workbench
-from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Figure, Table, Unit
+from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Figure, Table, bounded
 from trimtab.steering import Steering
 from trimtab.traces import Problem, Split
 
@@ -121,16 +121,8 @@ def _columns(first: Series, others: Sequence[Series]) -> tuple[Column, ...]:
         Column(name="setting"),
         Column(name="neurons", unit="count"),
         Column(name="n", unit="count"),
-        *_with_bounds("accuracy", "percent"),
-        *(column for name in names for column in _with_bounds(name, "points")),
-    )
-
-
-def _with_bounds(name: str, unit: Unit) -> tuple[Column, Column, Column]:
-    return (
-        Column(name=name, unit=unit),
-        Column(name=f"{name}, low", unit=unit, bound="low"),
-        Column(name=f"{name}, high", unit=unit, bound="high"),
+        *bounded("accuracy", "percent"),
+        *(column for name in names for column in bounded(name, "points")),
     )
 
 

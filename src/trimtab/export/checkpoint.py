@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16,
 """Names of safetensors for what a down projection can be stored as."""
 INDEX = "model.safetensors.index.json"
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "LICENSE*")
+_OTHER_NAMES = {"lm_head.weight": "embed_out.weight"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,7 @@ def open_checkpoint(source: str, revision: str | None = None, trust_remote_code:
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     model.tie_weights()
     layout = find_ffn(model)
-    parameters = {
-        name: _stored_name(name, model, tensors, source) for name, _ in model.named_parameters(remove_duplicate=True)
-    }
+    parameters = {name: _stored_name(name, model, tensors, source) for name, _ in model.named_parameters(remove_duplicate=True)}
     names = {id(module): name for name, module in model.named_modules()}
     down = tuple(_down(names[id(module)], module, parameters, tensors, source) for module in layout.down)
     if len({one.weight for one in down}) < len(down):
@@ -214,8 +212,8 @@ def _tensors_of(file: Path) -> dict[str, StoredTensor]:
 
 
 def _stored_name(name: str, model: PreTrainedModel, tensors: Mapping[str, StoredTensor], source: str) -> str:
-    # GPT-2's own checkpoint leaves the decoder's prefix out
-    for candidate in (name, name.removeprefix(f"{model.base_model_prefix}.")):
+    # GPT-2's own checkpoint leaves the decoder's prefix out, and GPT-NeoX calls its head otherwise than transformers does
+    for candidate in (name, name.removeprefix(f"{model.base_model_prefix}."), _OTHER_NAMES.get(name, name)):
         if candidate in tensors:
             expected, found = tuple(model.get_parameter(name).shape), tensors[candidate]
             if found.shape == expected and found.dtype in DTYPES:
@@ -235,8 +233,7 @@ def _down(
     weight = parameters.get(f"{path}.weight")
     if weight is None or type(module) not in (nn.Linear, Conv1D):
         raise ModelError(
-            f"{source} has no down projection of its own at {path} ({type(module).__name__}, tied or missing); "
-            "use another model"
+            f"{source} has no down projection of its own at {path} ({type(module).__name__}, tied or missing); use another model"
         )
     stored = tensors[weight]
     if len(stored.shape) != 2:
@@ -252,4 +249,4 @@ def _suffix(model: PreTrainedModel, down: tuple[DownProjection, ...]) -> str:
         suffix = ".".join(pieces[-length:])
         if {name for name, _ in model.named_modules() if name.endswith(f".{suffix}")} == wanted:
             return suffix
-    raise ModelError(f"no name is shared by the down projections alone; the first is {cast(str, down[0].module)}")
+    raise ModelError(f"no name is shared by the down projections alone; the first is {down[0].module}")

@@ -1,0 +1,42 @@
+"""What the two lists of neurons share: the command that imports one again, and the check that nothing changed on the way.
+
+A list says which neurons and how much at unit strength. Strength, scope and operator stand in the command that imports it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from trimtab.errors import MismatchError
+from trimtab.export.checkpoint import Checkpoint
+from trimtab.export.target import Engine, EngineOptions, Written
+from trimtab.export.transformers_engine import TransformersEngine
+from trimtab.model import OpenModel, attach
+from trimtab.operators import OPERATORS
+from trimtab.steering import Steering
+from trimtab.store.neuron_import import read_neurons
+
+
+def import_command(steering: Steering, checkpoint: Checkpoint, file: str, operator: str) -> Written:
+    """The command that makes the same steering of the list again."""
+    usage = (
+        f"trimtab import PATH/{file} --model {checkpoint.name} --operator {operator} --strength {steering.strength!r} "
+        f"--scope {steering.scope} --out STEERING"
+    )
+    return Written({"operator": operator}, usage)
+
+
+@contextmanager
+def imported_engine(file: Path, opened: OpenModel, options: EngineOptions) -> Iterator[Engine]:
+    """The list imported and steered with the hooks.
+
+    Raises:
+        MismatchError: it does not give the steering that was exported, bit for bit.
+    """
+    wanted, found = options.steering, read_neurons(file, wanted.model)
+    again = Steering.of(found, wanted.strength, wanted.scope, operator=OPERATORS[str(options.facts["operator"])])
+    if again.digest != wanted.digest:
+        raise MismatchError(f"{file} does not read back as the steering that was exported; was it edited? Export it again")
+    on = partial(attach, opened.model, again, layout=opened.layout, identity=opened.identity, prompt_lengths=None)
+    yield TransformersEngine("trimtab import", opened.model, on=on)

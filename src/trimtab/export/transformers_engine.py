@@ -1,0 +1,44 @@
+"""Logits of transformers models, bare and steered by whatever a context manager turns on or off."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+Switch = Callable[[], AbstractContextManager[object]]
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Float32 ``[seq, vocab]`` on the CPU, of int64 ``[seq]``, in one forward without a cache."""
+    device = next(model.parameters()).device
+    row = tokens[None].to(device)
+    return model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False).logits[0].float().cpu()
+
+
+class TransformersEngine:
+    """Two models, or one with a switch.
+
+    Args:
+        name: program and version.
+        steered: the model with the export.
+        bare: the base; None for the same model.
+        on, off: entered around every steered and every bare forward.
+    """
+
+    def __init__(
+        self, name: str, steered: nn.Module, bare: nn.Module | None = None, *, on: Switch = nullcontext, off: Switch = nullcontext
+    ) -> None:
+        self.name = name
+        self._steered, self._bare, self._on, self._off = steered, bare or steered, on, off
+
+    def bare(self, tokens: Tensor) -> Tensor:
+        """Unsteered logits."""
+        with self._off():
+            return logits_of(self._bare, tokens)
+
+    def steered(self, tokens: Tensor) -> Tensor:
+        """Logits with the export."""
+        with self._on():
+            return logits_of(self._steered, tokens)
