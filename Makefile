@@ -3,6 +3,8 @@
 # make check   the same by its other name
 # make slow    the tests that take minutes
 # make docs    writes docs/cli.md again
+# make bench   measures what identification and steering cost, prints the table and writes benchmarks/results.json
+# make bench-peers   installs TransformerLens and nnsight into benchmarks/.peers, so that make bench measures them too
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check slow docs
+.PHONY: demo test check slow docs bench bench-peers
 
 demo: $(VENV)/report.stamp
 	$(BIN)/trimtab demo --force
@@ -30,6 +32,13 @@ slow: $(VENV)/dev.stamp
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py
+
+bench: $(VENV)/report.stamp
+	$(BIN)/python -m benchmarks.speed $(BENCH)
+
+bench-peers:
+	$(PYTHON) -m venv benchmarks/.peers
+	benchmarks/.peers/bin/pip install --quiet --requirement benchmarks/peers.txt
 
 $(VENV)/report.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[report]'

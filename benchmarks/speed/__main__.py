@@ -29,7 +29,7 @@ MEASUREMENTS = ("record", "decode", "sample", "published", "peers", "scaling", "
     help="Virtual environment with TransformerLens and nnsight (make bench-peers).",
 )
 @click.option("--traces", type=click.Path(path_type=Path, exists=True), help="File of real traces, whose padding is measured.")
-@click.option("--ranked-traces", type=click.IntRange(min=8), help="Traces of the ranking; 1.4 MB of disk each.")
+@click.option("--ranked-traces", type=click.IntRange(min=8), help="Rank at most so many traces, 1.4 MB of disk each.")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results.json", show_default=False)
 def main(
     quick: bool,
@@ -41,7 +41,7 @@ def main(
     out: Path,
 ) -> None:
     """Measure what identification and steering cost beside the model itself, and other ways beside ours."""
-    sizes = (QUICK if quick else FULL).with_(pairs=pairs, ranked_traces=ranked_traces)
+    sizes = (QUICK if quick else FULL).with_(pairs=pairs, ranked_at_most=ranked_traces)
     before = machine.machine()
     python = peers / "bin" / "python" if (peers / "bin" / "python").exists() else None
     details = measure(sizes, set(only or MEASUREMENTS), python, traces)

@@ -6,7 +6,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.speed.sizes import Sizes
+from benchmarks.speed.timing import timed
 from benchmarks.speed.workers import ROOT
-from trimtab.neurons import ModelIdentity
+from trimtab.neurons import ModelIdentity, NeuronSet
 from trimtab.ranking import NEEDS, class_moments, labelled, rank
 from trimtab.recording import Recording
 from trimtab.store import Parts, Plan
@@ -29,13 +29,13 @@ MOMENTS = ("sum", "magnitude")
 def measure(sizes: Sizes, workshop: Path) -> dict[str, object]:
     """Write synthetic moments, drop them from the page cache, and rank them in a process of its own.
 
-    Where the disk has no room for all traces, as many as fit in half of what is free are ranked, and ``seconds_for_all`` scales
-    the seconds by their number: reading and summing cost the same for every trace.
+    Where the disk has no room for all traces, or fewer are asked for, as many as fit in half of what is free are ranked, and
+    ``seconds_for_all`` scales the seconds by their number: reading and summing cost the same for every trace.
     """
     folder = workshop / "ranked"
     bytes_per_trace = sizes.ranked_layers * sizes.ranked_d_ff * 4 * len(MOMENTS)
     room = shutil.disk_usage(workshop).free // 2 // bytes_per_trace
-    traces = min(sizes.ranked_traces, room) // TRACES_PER_PROBLEM * TRACES_PER_PROBLEM
+    traces = min(sizes.ranked_traces, sizes.ranked_at_most, room) // TRACES_PER_PROBLEM * TRACES_PER_PROBLEM
     write_moments(folder, traces, sizes)
     command = [sys.executable, "-m", "benchmarks.speed.ranking", folder, str(traces), json.dumps(asdict(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -73,21 +73,25 @@ def _forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def main() -> None:
-    """Rank the folder of the command line and print seconds and peak memory; half of each problem's traces are correct."""
-    folder, traces, sizes = Path(sys.argv[1]), int(sys.argv[2]), Sizes(**json.loads(sys.argv[3]))
+def ranked(folder: Path, traces: int, sizes: Sizes) -> NeuronSet:
+    """The 50 best neurons, where every other trace of a problem is correct."""
     rows = [
         ContrastRow(f"p{i // TRACES_PER_PROBLEM}/{i % TRACES_PER_PROBLEM}", f"p{i // TRACES_PER_PROBLEM}", i % 2 == 0)
         for i in range(traces)
     ]
     identity = ModelIdentity("synthetic", None, "synthetic", "0" * 64, sizes.ranked_layers, 2, sizes.ranked_d_ff, 2)
-    start = time.perf_counter()
     stream = labelled(Recording(folder).stream("response"), rows)
     moments = class_moments(stream, Counter(row.problem_id for row in rows), NEEDS[CRITERION])
-    rank(moments, CRITERION, 50, identity)
-    seconds = time.perf_counter() - start
+    return rank(moments, CRITERION, 50, identity)
+
+
+def main() -> None:
+    """Rank the folder of the command line and print seconds and peak memory."""
+    folder, traces, sizes = Path(sys.argv[1]), int(sys.argv[2]), Sizes(**json.loads(sys.argv[3]))
+    spent = timed(lambda: ranked(folder, traces, sizes))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"seconds": round(seconds, 2), "peak_gb": round(peak / 1e9, 2)}))
+    answer = {"seconds": round(spent.wall, 2), "processor_seconds": round(spent.processor, 2), "peak_gb": round(peak / 1e9, 2)}
+    print(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ class Sizes:
         loop_tokens: tokens of each trace whose per-neuron loop is run; the rest of that loop's time is extrapolated.
         lengths: tokens of one trace whose time and memory are measured, on a model of 2 layers.
         counts: numbers of traces of 256 tokens, the same.
-        ranked_traces, ranked_layers, ranked_d_ff: of the synthetic moments that are ranked.
+        ranked_traces, ranked_layers, ranked_d_ff: of the synthetic moments whose ranking is measured.
+        ranked_at_most: so many of these traces are written; the time of the others is extrapolated.
     """
 
     layers: int = 12
@@ -43,12 +44,13 @@ class Sizes:
     lengths: tuple[int, ...] = (256, 1_024, 4_096, 16_384, 32_768)
     counts: tuple[int, ...] = (1, 4, 16, 64)
     ranked_traces: int = 10_000
+    ranked_at_most: int = 10_000
     ranked_layers: int = 28
     ranked_d_ff: int = 6_144
 
-    def with_(self, *, pairs: int | None, ranked_traces: int | None) -> "Sizes":
+    def with_(self, *, pairs: int | None, ranked_at_most: int | None) -> "Sizes":
         """The same with what the command line sets."""
-        return replace(self, pairs=pairs or self.pairs, ranked_traces=ranked_traces or self.ranked_traces)
+        return replace(self, pairs=pairs or self.pairs, ranked_at_most=ranked_at_most or self.ranked_at_most)
 
 
 FULL = Sizes()

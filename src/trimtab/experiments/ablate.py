@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.experiments.choosing import best_strength
+from trimtab.experiments.choosing import accuracy, best_strength
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
 from trimtab.experiments.criterion_tables import criterion_table, inside_outside_table
 from trimtab.experiments.section import Section
@@ -43,11 +43,11 @@ def ablate(bench: Workbench) -> Result:
 
 def _adaras_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
     """AdaRAS as published: its criterion and its constant. One strength for all rows, chosen for the full method."""
-    full = _best(bench, bench.neurons(ADARAS, bench.k), steer)
+    full = _constant(bench, ADARAS)
     rows = compare_rows(base, _variants(bench, full, steer, ADARAS))
     title = f"AdaRAS's ablation: a constant of strength {full.strength:g} on K = {len(full)}"
     note = (
-        "The strength was chosen on the tune split for the full method and serves all rows. p is corrected by Holm over the rows."
+        "K and strength were chosen on the tune split for the full method and serve all rows. p is corrected by Holm over them."
     )
     finding = (
         f"AdaRAS's own method (its criterion, a constant, K = {len(full)}, strength {full.strength:g}): {describe(rows[-1])}. "
@@ -65,12 +65,12 @@ def _own_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
     full, name = bench.steering, str(bench.steering.facts["operator"])
     arms = _variants(bench, full, bench.operator, bench.criterion)
     if bench.operator is not steer:
-        plain = _best(bench, bench.neurons(bench.criterion, bench.k), steer)
+        plain = _constant(bench, bench.criterion)
         arms = {f"a constant instead of {name}": bench.answers(Split.TEST, plain, "auto", label="constant"), **arms}
     rows = compare_rows(base, arms)
     title = f"Ablation of what tune chose: {bench.criterion}, {name}, K = {len(full)}, strength {full.strength:g}"
     finding = f"What tune chose ({bench.criterion}, {name}): {describe(rows[-1])}. {_order(rows)}"
-    note = "The constant's strength was chosen on the tune split; the others keep theirs. p is corrected by Holm over the rows."
+    note = "The constant's K and strength were chosen on the tune split too. p is corrected by Holm over the rows."
     return Section(
         (comparison_table("own-ablation", title, base, rows, note, FULL),),
         (gain_dots("own-ablation", title, rows, Split.TEST, "Each row leaves one part out or changes it."),),
@@ -160,9 +160,20 @@ def balanced(rows: Sequence[ContrastRow]) -> list[ContrastRow]:
     return kept
 
 
-def _best(bench: Workbench, neurons: NeuronSet, operator: Operator) -> Steering:
-    steering = Steering.of(neurons, 1.0, bench.steering.scope, bench.steering.gate, operator=operator)
-    return best_strength(bench, steering, "auto", "strength")
+def _constant(bench: Workbench, criterion: str) -> Steering:
+    """A criterion's neurons under AdaRAS's constant, gated: of every K of the grid the strength that is best on the tune split.
+
+    Ties go to the fewest neurons, then to the weakest strength.
+    """
+    problems = bench.split(Split.TUNE)[: bench.tune.problems]
+
+    def at(k: int) -> Steering:
+        neurons = bench.neurons(criterion, k)
+        steering = Steering.of(neurons, 1.0, bench.steering.scope, bench.steering.gate, operator=steer)
+        return best_strength(bench, steering, "auto", "constant")
+
+    candidates = [at(k) for k in sorted(bench.tune.k)]
+    return max(candidates, key=lambda candidate: accuracy(bench.answers(Split.TUNE, candidate, "auto", problems)))
 
 
 def _shared(steering: Steering, neurons: NeuronSet) -> int:

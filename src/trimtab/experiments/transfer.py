@@ -117,13 +117,15 @@ def _difficulty(bench: Workbench, base: Sequence[Outcome], prompts: PromptFeatur
     if tried is None:
         return _Section(findings=("The contrast has no hard and easy problems, or too few, so neither can transfer.",))
     reading = "Published (arXiv 2601.19847): neurons of hard tasks carry over to others."
-    dots = crossing_dots(tried.crossings)
+    dots = gain_dots("difficulty", "From easy and hard problems to both", crossing_dots(tried.crossings), Split.TEST, reading)
+    crossing = tried.crossings[ALWAYS]
+    sizes = ", ".join(f"{cell.comparisons[0].n} {name}" for name, cell in zip(crossing.columns, crossing.cells[0], strict=True))
     return _Section(
         tables=(
             sources_table("difficulty-found", "What the easier and the harder half give", bench, grouping, tried.sources),
             _gains_table("difficulty-gains", "From hard to easy problems and back", tried),
         ),
-        figures=(gain_dots("difficulty", "From easy and hard problems to both", dots, Split.TEST, reading),),
+        figures=(dots.model_copy(update={"n": crossing.n, "detail": f"{sizes}; {dots.detail}"}),),
         findings=(
             *_difficulty_found(grouping, tried),
             overlap_found(set_overlaps({source.name: source.neurons for source in tried.sources})),

@@ -60,7 +60,7 @@ def _model(bench: Workbench, name: str) -> _Model:
     if carried.by_index is not None and carried.by_index.gate.reads:
         arms[GATED] = there.answers(Split.TEST, steerings[BY_INDEX], "auto", label=f"{name}, {GATED}")
         gate = _gate_words(base, arms[GATED])
-    primary = steerings.get(BY_INDEX, steerings[MATCHED])
+    primary = steerings[BY_INDEX if BY_INDEX in steerings else MATCHED]
     seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
     random = [there.answers(Split.TEST, random_like(primary, seed), label=f"{name}, {RANDOM}") for seed in seeds]
     rows = compare_rows(base, {**arms, RANDOM: random})
@@ -79,10 +79,12 @@ def _model(bench: Workbench, name: str) -> _Model:
 
 
 def _steerings(there: Workbench, carried: Carried) -> dict[str, Steering]:
-    """Each set at the strength that is best for it on the tune split of the other model."""
-    sets = {MATCHED: there.always(carried.matched)}
+    """Each set at the strength that is best for it on the other model's tune split; partners that are the same neurons once."""
+    sets: dict[str, Steering] = {}
     if carried.by_index is not None:
-        sets = {BY_INDEX: carried.by_index, **sets}
+        sets[BY_INDEX] = carried.by_index
+    if carried.by_index is None or carried.match.at_same_index != len(carried.matched):
+        sets[MATCHED] = there.always(carried.matched)
     if carried.own is not None:
         sets[OWN] = there.always(carried.own)
     return {label: best_strength(there, steering, label=f"{label}, strength") for label, steering in sets.items()}

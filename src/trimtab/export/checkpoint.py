@@ -116,6 +116,10 @@ class Checkpoint:
         fingerprint = weight_fingerprint(
             (name, self.tensors[stored].shape, samples[stored]) for name, stored in self.parameters.items()
         )
+        return self.identity_of_sizes(fingerprint)
+
+    def identity_of_sizes(self, fingerprint: str) -> ModelIdentity:
+        """The identity with a fingerprint that is known or not yet looked at."""
         return ModelIdentity(
             name=self.name,
             revision=self.revision,

@@ -1,7 +1,7 @@
 """A steering layer by layer, as the columns of its down projections."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from trimtab.export.checkpoint import Checkpoint
 from trimtab.steering import Steering
 
 
-class LayerEdit(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerEdit:
     """What a steering at full strength does in one layer.
 
     Args:

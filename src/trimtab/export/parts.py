@@ -84,9 +84,10 @@ def expressible(steering: Steering, target: TargetName, drop: Collection[Part] =
     found = parts_of(steering)
     if steering.gate.kind == "never" or steering.strength == 0:
         raise InputError("this steering never steers (gate never, or strength 0), so an export of it would change nothing")
-    if absent := [part for part in PARTS if part in drop and part not in found]:
-        raise InputError(f"this steering has no {', '.join(absent)} to drop; it has {', '.join(found)}")
-    refused = [part for part in found if part not in CARRIES[target] and part not in drop]
+    if absent := {*drop} - {*found}:
+        raise InputError(f"this steering has no {', '.join(sorted(absent))} to drop; it has {', '.join(found)}")
+    carried: Collection[Part] = CARRIES[target] | {*drop}
+    refused: list[Part] = [part for part, _ in found.items() if part not in carried]
     if refused:
         lines = [f"  {found[part]}; targets that can: {targets_with(part)}" for part in refused]
         fix = " ".join(f"--drop {part}" for part in refused)

@@ -35,17 +35,18 @@ def copy_file(
         OSError: reading or writing failed, a full disk among the causes.
     """
     with source.open("rb") as reader, target.open("xb", buffering=0) as writer:
+        buffer = bytearray(PIECE)
         first = min(tensor.start for tensor in tensors.values())
         _write_all(writer.fileno(), memoryview(reader.read(first)))
         for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].n_bytes)):
             sampler = Sampler(tensor)
-            for buffer, row in _pieces(reader.fileno(), tensor):
+            for piece, row in _pieces(reader.fileno(), tensor, buffer):
                 if tensor.dtype in DTYPES:
-                    values = torch.frombuffer(buffer, dtype=DTYPES[tensor.dtype])
+                    values = torch.frombuffer(piece, dtype=DTYPES[tensor.dtype])
                     sampler.see(values)
                     if name in edits:
                         edits[name](values.view(-1, *tensor.shape[1:]), row)
-                _write_all(writer.fileno(), memoryview(buffer))
+                _write_all(writer.fileno(), piece)
             if tensor.dtype in DTYPES:
                 samples[name] = sampler.sample()
 
@@ -72,15 +73,17 @@ class Sampler:
         return sample_bytes(torch.cat(self._taken)) if self._taken else b""
 
 
-def _pieces(descriptor: int, tensor: StoredTensor) -> Iterator[tuple[bytearray, int]]:
-    """Whole rows as writable buffers, each with the number of its first row."""
+def _pieces(descriptor: int, tensor: StoredTensor, buffer: bytearray) -> Iterator[tuple[memoryview, int]]:
+    """Whole rows, each piece with the number of its first row, in one buffer that the next piece overwrites."""
     rows = tensor.shape[0] if tensor.shape else 1
     row_bytes = tensor.n_bytes // rows if rows else 0
     step = max(1, PIECE // row_bytes) if row_bytes else 1
+    if step * row_bytes > len(buffer):
+        buffer = bytearray(step * row_bytes)  # one row alone is larger
     for row in range(0, rows if row_bytes else 0, step):
-        buffer = bytearray(min(step, rows - row) * row_bytes)
-        _read_all(descriptor, memoryview(buffer), tensor.start + row * row_bytes)
-        yield buffer, row
+        piece = memoryview(buffer)[: min(step, rows - row) * row_bytes]
+        _read_all(descriptor, piece, tensor.start + row * row_bytes)
+        yield piece, row
 
 
 def _read_all(descriptor: int, buffer: memoryview, offset: int) -> None:
@@ -94,3 +97,5 @@ def _read_all(descriptor: int, buffer: memoryview, offset: int) -> None:
 def _write_all(descriptor: int, buffer: memoryview) -> None:
     while buffer:
         buffer = buffer[os.write(descriptor, buffer) :]
+    # the disk starts writing now, so that syncing at the end does not wait for all of it
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

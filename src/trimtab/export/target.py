@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -47,6 +47,13 @@ class EngineOptions:
     allow_pickle: bool = False
 
 
+class Answered(NamedTuple):
+    """A prompt with its response, int64 ``[seq]``, of which the first ``prompt`` tokens are the prompt."""
+
+    tokens: Tensor
+    prompt: int
+
+
 class Engine(Protocol):
     """The export and its base in the program that the target is made for."""
 
@@ -55,11 +62,11 @@ class Engine(Protocol):
         """Program and version."""
         ...
 
-    def bare(self, tokens: Tensor) -> Tensor:
-        """Unsteered logits, float32 ``[seq, vocab]`` on the CPU, of int64 ``[seq]``."""
+    def bare(self, sequence: Answered) -> Tensor:
+        """Unsteered logits of a whole sequence, float32 ``[seq, vocab]`` on the CPU."""
         ...
 
-    def steered(self, tokens: Tensor) -> Tensor:
+    def steered(self, sequence: Answered) -> Tensor:
         """The same with the export."""
         ...
 

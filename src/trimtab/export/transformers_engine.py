@@ -6,7 +6,15 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-Switch = Callable[[], AbstractContextManager[object]]
+from trimtab.export.target import Answered
+from trimtab.model import OpenModel, attach
+from trimtab.steering import Steering
+
+Switch = Callable[[Answered], AbstractContextManager[object]]
+
+
+def _nothing(_: Answered) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 @torch.no_grad()
@@ -28,17 +36,26 @@ class TransformersEngine:
     """
 
     def __init__(
-        self, name: str, steered: nn.Module, bare: nn.Module | None = None, *, on: Switch = nullcontext, off: Switch = nullcontext
+        self, name: str, steered: nn.Module, bare: nn.Module | None = None, *, on: Switch = _nothing, off: Switch = _nothing
     ) -> None:
         self.name = name
         self._steered, self._bare, self._on, self._off = steered, bare or steered, on, off
 
-    def bare(self, tokens: Tensor) -> Tensor:
+    def bare(self, sequence: Answered) -> Tensor:
         """Unsteered logits."""
-        with self._off():
-            return logits_of(self._bare, tokens)
+        with self._off(sequence):
+            return logits_of(self._bare, sequence.tokens)
 
-    def steered(self, tokens: Tensor) -> Tensor:
+    def steered(self, sequence: Answered) -> Tensor:
         """Logits with the export."""
-        with self._on():
-            return logits_of(self._steered, tokens)
+        with self._on(sequence):
+            return logits_of(self._steered, sequence.tokens)
+
+
+def hooks_engine(opened: OpenModel, steering: Steering) -> TransformersEngine:
+    """The transformers hooks, in one forward that knows where each prompt ends."""
+
+    def on(sequence: Answered) -> AbstractContextManager[object]:
+        return attach(opened.model, steering, layout=opened.layout, identity=opened.identity, prompt_lengths=[sequence.prompt])
+
+    return TransformersEngine("transformers hooks", opened.model, on=on)

@@ -1,6 +1,7 @@
 """The verb ``record``: traces to moments on disk, in parts that a killed run keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.model import OpenModel
-from trimtab.moments import MOMENTS, Moments, TokenScope
+from trimtab.moments import MOMENTS, TokenScope
 from trimtab.progress import Progress, silent
-from trimtab.recording.forward import record_batch
+from trimtab.recording.forward import Recorded, start_batch
 from trimtab.recording.read import INDEX, Recording
-from trimtab.recording.tokens import prompt_traces
+from trimtab.recording.tokens import n_forwarded, prompt_traces
+from trimtab.recording.writing import in_background
 from trimtab.store import Parts, make_plan, write_arrow
 from trimtab.traces import Trace
 
@@ -32,31 +34,36 @@ def record_traces(
 ) -> Recording:
     """Record the moments of every neuron for every trace into ``folder``.
 
-    Killed at any moment and called again, it goes on with the parts that are missing and ends with the same bytes.
+    Killed at any moment and called again, it goes on with the parts that are missing and ends with the same bytes. A part is
+    written while the next one is computed, so the moments of two batches are in memory.
 
     Raises:
         ConfigError: the folder holds parts of another plan.
+        StoreError: a part cannot be written.
         InputError: a trace that cannot be recorded; what was recorded before stays.
     """
     by_id = {trace.id: trace for trace in traces}
-    lengths = [len(trace.prompt_ids) + len(trace.response_ids) - 1 for trace in traces]
+    lengths = [n_forwarded(trace) for trace in traces]
     facts = {
         "recording": settings.model_dump(mode="json"),
         "model": opened.identity.fingerprint,
         "dtype": str(opened.model.dtype),
         "tokenizer": opened.tokenizer_fingerprint,
     }
-    plan = make_plan(list(by_id), lengths, settings.batch_tokens, facts)
+    plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts)
     parts = Parts(folder, ".safetensors")
     parts.ensure_plan(plan)
     missing = parts.missing()
     done = len(by_id) - sum(len(plan.parts[part]) for part in missing)
-    with progress(f"record {folder.name}", len(by_id), done) as advance:
+    with progress(f"record {folder.name}", len(by_id), done) as advance, in_background() as start:
+
+        def write(part: int, batch: Sequence[Trace], collect: Callable[[], Recorded]) -> None:
+            parts.write_tensors(part, _tensors(collect()), {})
+            advance(len(batch), sum(n_forwarded(trace) for trace in batch))
+
         for part in missing:
             batch = [by_id[trace_id] for trace_id in plan.parts[part]]
-            recorded = record_batch(opened, batch, settings.scopes, settings.moments)
-            parts.write_tensors(part, _tensors(recorded), {})
-            advance(len(batch), sum(len(t.prompt_ids) + len(t.response_ids) - 1 for t in batch))
+            start(partial(write, part, batch, start_batch(opened, batch, settings.scopes, settings.moments)))
     _write_index(folder, plan.parts, by_id)
     return Recording(folder)
 
@@ -78,7 +85,7 @@ def record_prompts(
     return record_traces(opened, prompt_traces(prompts), settings, folder, progress=progress)
 
 
-def _tensors(recorded: dict[TokenScope, Moments]) -> dict[str, np.ndarray]:
+def _tensors(recorded: Recorded) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for scope, moments in recorded.items():
         tensors[f"{scope}.count"] = moments.count

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,11 @@ def forwarded(trace: Trace) -> tuple[int, ...]:
     return (*trace.prompt_ids, *trace.response_ids[:-1])
 
 
+def n_forwarded(trace: Trace) -> int:
+    """How many tokens these are."""
+    return len(trace.prompt_ids) + max(len(trace.response_ids) - 1, 0)
+
+
 def span(trace: Trace, scope: TokenScope) -> tuple[int, int]:
     """Start and end of a scope among the forwarded tokens.
 
@@ -26,7 +32,7 @@ def span(trace: Trace, scope: TokenScope) -> tuple[int, int]:
     Raises:
         InputError: the trace has no token in the scope.
     """
-    prompt, end = len(trace.prompt_ids), len(forwarded(trace))
+    prompt, end = len(trace.prompt_ids), n_forwarded(trace)
     spans = {"all": (0, end), "prompt": (0, prompt), "last-prompt": (max(prompt - 1, 0), prompt), "response": (prompt, end)}
     start, stop = spans[scope]
     if stop <= start:
@@ -55,13 +61,13 @@ def right_padded(opened: OpenModel, traces: Sequence[Trace]) -> Tensor:
     Raises:
         InputError: ids outside the vocabulary, or a trace without any token.
     """
-    rows = [forwarded(trace) for trace in traces]
-    ids = torch.full((len(rows), max(map(len, rows))), cast("int", opened.tokenizer.pad_token_id))
-    for row, (trace, tokens) in enumerate(zip(traces, rows, strict=True)):
-        if not tokens or min(tokens) < 0 or max(tokens) >= opened.identity.vocab_size:
+    ids = np.full((len(traces), max(map(n_forwarded, traces))), cast("int", opened.tokenizer.pad_token_id))
+    for row, trace in zip(ids, traces, strict=True):
+        tokens = forwarded(trace)
+        row[: len(tokens)] = tokens
+        if not tokens or row.min() < 0 or row.max() >= opened.identity.vocab_size:
             raise InputError(
                 f"trace {trace.id} has token ids outside 0..{opened.identity.vocab_size - 1}: they are of another tokenizer; "
                 "import the text of the traces instead"
             )
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-    return ids
+    return torch.from_numpy(ids)

@@ -25,7 +25,8 @@ def halved(bench: Workbench) -> Workbench:
     def merged(problem: Problem) -> Problem:
         return replace(problem, domain="left" if problem.domain in LEFT else "right")
 
-    return replace(bench, problems={split: [merged(p) for p in problems] for split, problems in bench.problems.items()})
+    problems = {split: [merged(p) for p in problems] for split, problems in bench.problems.items()}
+    return replace(bench, problems={**problems, Split.TEST: problems[Split.TEST][:24]})
 
 
 def test_domains_with_the_most_contrasted_problems_come_first(halved: Workbench) -> None:
@@ -123,11 +124,13 @@ def test_every_gain_is_of_the_answers_to_one_domain(halved: Workbench) -> None:
     assert cells["left", "right"]["gain always"] == pytest.approx(expected.gain)
     assert cells["left", "right"]["n"] == len(right)
     assert {figure.name for figure in result.figures} == {"domains-always", "domains-gated", "domains-overlap", "difficulty"}
+    assert all(figure.n == len(halved.split(Split.TEST)) for figure in result.figures if figure.split is Split.TEST)
     assert any("hard to easy" in finding for finding in result.findings)
 
 
 def test_one_domain_of_one_difficulty_cannot_transfer(bench: Workbench) -> None:
-    alike = {split: [replace(p, domain="one", difficulty=3) for p in problems] for split, problems in bench.problems.items()}
+    alike = {split: [replace(p, domain="one", difficulty=3) for p in some] for split, some in bench.problems.items()}
+    alike[Split.TEST] = alike[Split.TEST][:6]
     result = transfer(replace(bench, problems=alike))
     assert not result.tables
     assert len(result.findings) == 2

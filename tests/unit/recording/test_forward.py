@@ -15,6 +15,7 @@ from trimtab.model import OpenModel, open_model
 from trimtab.moments import MOMENTS
 from trimtab.recording import RecordingSettings, record_batch, record_prompts, record_traces
 from trimtab.recording import record as module
+from trimtab.recording.forward import start_batch
 from trimtab.store import read_arrow
 from trimtab.traces import Trace
 
@@ -180,9 +181,9 @@ def test_resume_after_an_exception_ends_with_the_same_bytes(
         calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return record_batch(*args)
+        return start_batch(*args)
 
-    monkeypatch.setattr(module, "record_batch", interrupted)
+    monkeypatch.setattr(module, "start_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         record_traces(opened, TRACES, SETTINGS, tmp_path / "resumed")
     assert len(list((tmp_path / "resumed").glob("part-*"))) == 1

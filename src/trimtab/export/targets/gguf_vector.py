@@ -71,9 +71,3 @@ class GgufVector:
             base = options.base_gguf or write_base(opened, Path(scratch) / "base.gguf")
             with llama_engine(base, directions, opened.n_layers) as engine:
                 yield engine
-
-
-def share_of_first_layer(steering: Steering, checkpoint: Checkpoint) -> float:
-    """``norm(direction.0)`` over the sum of the norms of all layers' directions: what a control vector leaves out."""
-    norms = {edit.layer: float(np.linalg.norm(output_shift(edit, checkpoint))) for edit in layer_edits(steering)}
-    return norms.get(0, 0.0) / sum(norms.values())

@@ -1,5 +1,6 @@
 """PEFT IA3 on the down projection: one factor for each of its inputs."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ from numpy.typing import NDArray
 
 from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.layers import layer_edits
-from trimtab.export.target import Written
+from trimtab.export.target import Engine, EngineOptions, Written
 from trimtab.export.targets.peft_files import peft_engine, write_adapter
+from trimtab.model import OpenModel
 from trimtab.steering import Steering
 
 
@@ -16,7 +18,6 @@ class Ia3:
     """``W (l * a)`` with ``l = 1 + s dgain`` on the steered neurons and 1 elsewhere."""
 
     needs_fingerprint = True
-    open = staticmethod(peft_engine)
 
     def check(self, steering: Steering, checkpoint: Checkpoint) -> None:
         """Every gain can be a factor."""
@@ -33,3 +34,7 @@ class Ia3:
         settings = {"peft_type": "IA3", "feedforward_modules": [checkpoint.suffix], "init_ia3_weights": True}
         write_adapter(folder, checkpoint, settings, tensors)
         return Written({}, 'PeftModel.from_pretrained(model, "PATH")  # peft')
+
+    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> AbstractContextManager[Engine]:  # noqa: ARG002
+        """Load it with peft."""
+        return peft_engine(folder, opened)

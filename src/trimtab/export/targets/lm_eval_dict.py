@@ -5,8 +5,9 @@ itself reads the file with the loader of weights alone, which runs no code.
 """
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -65,11 +66,9 @@ class LmEvalDict:
         entries = _read(folder / FILE)
         vectors = {name: entry["steering_vector"].to(opened.device, opened.model.dtype) for name, entry in entries.items()}
 
-        def added(vector: Tensor) -> Callable[[Tensor], Tensor]:
-            return lambda output: SteeredModel.add(output, vector, None)
-
-        hooks = {name: added(vector) for name, vector in vectors.items()}
-        yield TransformersEngine(f"lm_eval {version('lm_eval')}", opened.model, on=lambda: steer(opened.model, hooks))
+        add = SteeredModel.add  # type: ignore[attr-defined]  # the registry's decorator hides its type
+        hooks = {name: partial(add, vector=vector, head_index=None) for name, vector in vectors.items()}
+        yield TransformersEngine(f"lm_eval {version('lm_eval')}", opened.model, on=lambda _: steer(opened.model, hooks))
 
 
 def _read(path: Path) -> dict[str, dict[str, Tensor]]:

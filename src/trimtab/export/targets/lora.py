@@ -1,5 +1,6 @@
 """PEFT LoRA on the down projection: ``(W + B A) a`` with one-hot rows in A and scaled columns of W in B."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from numpy.typing import NDArray
 from trimtab.errors import InputError
 from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.layers import layer_edits
-from trimtab.export.target import Written
+from trimtab.export.target import Engine, EngineOptions, Written
 from trimtab.export.targets.peft_files import peft_engine, write_adapter
+from trimtab.model import OpenModel
 from trimtab.steering import Steering
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -23,7 +25,6 @@ class Lora:
     """
 
     needs_fingerprint = True
-    open = staticmethod(peft_engine)
 
     def check(self, steering: Steering, checkpoint: Checkpoint) -> None:  # noqa: ARG002
         """Refuse more neurons in one layer than the largest rank."""
@@ -57,6 +58,10 @@ class Lora:
             f"vllm serve {checkpoint.name} --enable-lora --max-lora-rank {rank} --lora-modules steered=PATH"
         )
         return Written({"rank": rank, "max_lora_rank": rank}, usage)
+
+    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> AbstractContextManager[Engine]:  # noqa: ARG002
+        """Load it with peft."""
+        return peft_engine(folder, opened)
 
 
 def rank_of(steering: Steering) -> int:

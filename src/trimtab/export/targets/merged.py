@@ -54,15 +54,15 @@ class Merged:
         return Written(facts, 'AutoModelForCausalLM.from_pretrained("PATH")  # or: vllm serve PATH', samples)
 
     @contextmanager
-    def open(self, folder: Path, opened: OpenModel, _: EngineOptions) -> Iterator[Engine]:
+    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> Iterator[Engine]:  # noqa: ARG002
         """The merged checkpoint beside the base, both in transformers."""
         try:
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=opened.model.dtype)
         except (OSError, ValueError, RuntimeError) as cause:
             raise StoreError(f"transformers cannot load {folder}: {' '.join(str(cause).split())[:300]}") from cause
-        if opened.model.config._attn_implementation != model.config._attn_implementation:
-            model.set_attn_implementation(opened.model.config._attn_implementation)
-        model.to(opened.device).eval()
+        # the base may have been opened with another attention than the default, whose rounding is another
+        model.set_attn_implementation(opened.model.config._attn_implementation or "eager")
+        model.eval().to(opened.device)  # type: ignore[arg-type]
         yield TransformersEngine(f"transformers {transformers_version}", model, bare=opened.model)
 
 

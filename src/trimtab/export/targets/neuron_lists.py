@@ -5,14 +5,13 @@ A list says which neurons and how much at unit strength. Strength, scope and ope
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from trimtab.errors import MismatchError
 from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.target import Engine, EngineOptions, Written
-from trimtab.export.transformers_engine import TransformersEngine
-from trimtab.model import OpenModel, attach
+from trimtab.export.transformers_engine import hooks_engine
+from trimtab.model import OpenModel
 from trimtab.operators import OPERATORS
 from trimtab.steering import Steering
 from trimtab.store.neuron_import import read_neurons
@@ -34,9 +33,9 @@ def imported_engine(file: Path, opened: OpenModel, options: EngineOptions) -> It
     Raises:
         MismatchError: it does not give the steering that was exported, bit for bit.
     """
-    wanted, found = options.steering, read_neurons(file, wanted.model)
+    wanted = options.steering
+    found = read_neurons(file, wanted.model)
     again = Steering.of(found, wanted.strength, wanted.scope, operator=OPERATORS[str(options.facts["operator"])])
     if again.digest != wanted.digest:
         raise MismatchError(f"{file} does not read back as the steering that was exported; was it edited? Export it again")
-    on = partial(attach, opened.model, again, layout=opened.layout, identity=opened.identity, prompt_lengths=None)
-    yield TransformersEngine("trimtab import", opened.model, on=on)
+    yield hooks_engine(opened, again)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trimtab.errors import StoreError
 from trimtab.export.checkpoint import Checkpoint
-from trimtab.export.target import Engine, EngineOptions, not_installed
+from trimtab.export.target import Engine, not_installed
 from trimtab.export.transformers_engine import TransformersEngine
 from trimtab.model import OpenModel
 from trimtab.store import save_tensors, write_json
@@ -40,7 +40,7 @@ def write_adapter(
 
 
 @contextmanager
-def peft_engine(folder: Path, opened: OpenModel, _: EngineOptions) -> Iterator[Engine]:
+def peft_engine(folder: Path, opened: OpenModel) -> Iterator[Engine]:
     """The base model with the adapter, as ``PeftModel.from_pretrained`` loads it."""
     try:
         from peft import PeftModel
@@ -51,6 +51,6 @@ def peft_engine(folder: Path, opened: OpenModel, _: EngineOptions) -> Iterator[E
     except (ValueError, RuntimeError, OSError) as cause:
         raise StoreError(f"peft cannot load {folder}: {' '.join(str(cause).split())[:300]}; export it again") from cause
     try:
-        yield TransformersEngine(f"peft {version('peft')}", adapted.eval(), off=adapted.disable_adapter)
+        yield TransformersEngine(f"peft {version('peft')}", adapted.eval(), off=lambda _: adapted.disable_adapter())
     finally:
         adapted.base_model.unload()  # type: ignore[operator]

@@ -1,0 +1,95 @@
+"""The verb ``export``: a steering into the files of one target, all or nothing."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from trimtab.errors import InputError, StoreError
+from trimtab.export.checkpoint import open_checkpoint
+from trimtab.export.parts import Part, TargetName, expressible, parts_of
+from trimtab.export.record import RECORD, ExportRecord, package_versions, write_record
+from trimtab.export.registry import TARGETS
+from trimtab.export.shares import shares_of
+from trimtab.model import check_identity
+from trimtab.steering import Steering
+from trimtab.store import ModelRecord, replace_folder
+
+
+def export_steering(
+    steering: Steering,
+    target: TargetName,
+    folder: Path,
+    *,
+    model: str | None = None,
+    revision: str | None = None,
+    drop: Collection[Part] = (),
+    allow_pickle: bool = False,
+    force: bool = False,
+    trust_remote_code: bool = False,
+) -> ExportRecord:
+    """Write a steering for another program. The base model is read from its files, never opened as a whole.
+
+    Args:
+        folder: made if missing; gets the target's files, export.json and a card.
+        model: the base model, a hub id, a folder or ``testbed:NAME``; None for the one that the steering names.
+        drop: parts to leave out, see :func:`trimtab.export.parts.expressible`.
+        allow_pickle: write the one target that is a pickle.
+        force: replace an export that is in the folder.
+
+    Raises:
+        InputError: a part that the target cannot carry, or a pickle that was not asked for.
+        MismatchError: the weights are not those that the steering was made for.
+        ModelError: a checkpoint that cannot be exported from.
+        StoreError: the folder holds something, the disk is full, or the model cannot be fetched.
+
+    Example:
+        >>> record = export_steering(steering, "lora", Path("lora"), drop=["gate", "scope"])  # doctest: +SKIP
+        >>> record.facts["max_lora_rank"]  # doctest: +SKIP
+        8
+    """
+    if target == "lm-eval" and not allow_pickle:
+        raise InputError(
+            "lm-eval's model 'steered' unpickles its file (torch.load with weights_only=False), and trimtab writes no pickle "
+            "unasked; say --allow-pickle, or evaluate with python -m trimtab.lm_eval, which needs no such file"
+        )
+    reduced = expressible(steering, target, drop)
+    _refuse_occupied(folder, force)
+    checkpoint = open_checkpoint(model or steering.model.name, revision or _revision(steering, model), trust_remote_code)
+    writer = TARGETS[target]
+    check_identity(steering.model, checkpoint.identity_of_sizes(steering.model.fingerprint))
+    writer.check(reduced, checkpoint)
+    if writer.needs_fingerprint:
+        check_identity(steering.model, checkpoint.identity)
+    with replace_folder(folder) as temporary:
+        written = writer.write(reduced, checkpoint, temporary)
+        if written.samples is not None:
+            check_identity(steering.model, checkpoint.identity_with(written.samples))
+        found = parts_of(steering)
+        record = ExportRecord(
+            target=target,
+            steering=steering.digest,
+            n_neurons=len(reduced),
+            strength=reduced.strength,
+            scope=reduced.scope,
+            dropped={part: found[part] for part in found if part in drop},
+            model=ModelRecord.of(steering.model),
+            license=str(steering.facts.get("license", "unknown")),
+            facts={**written.facts, **shares_of(steering, drop, checkpoint)},
+            usage=written.usage.replace("PATH", folder.name),
+            versions=package_versions(),
+        )
+        write_record(record, temporary)
+    return record
+
+
+def _revision(steering: Steering, model: str | None) -> str | None:
+    return steering.model.revision if model is None else None
+
+
+def _refuse_occupied(folder: Path, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file; give a folder")
+    entries = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    if entries and RECORD not in entries:
+        raise StoreError(f"{folder} is not empty ({', '.join(entries)[:200]}) and holds no export; choose another folder")
+    if entries and not force:
+        raise StoreError(f"{folder} already holds an export; pass --force to replace it, or choose another folder")

@@ -1,0 +1,133 @@
+"""The speed benchmarks: every way finds the same means, ratios are what they say, and the command writes its file."""
+
+import importlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks is no part of the package
+
+from benchmarks.speed import decoding, ranking
+from benchmarks.speed.__main__ import MEASUREMENTS, main
+from benchmarks.speed.sizes import QUICK
+from benchmarks.speed.table import PATHS, ratios_of, table
+from benchmarks.speed.timing import Spent, in_turn
+from benchmarks.speed.ways.job import Job
+from benchmarks.speed.workload import open_random_model, random_traces, save_job, spread
+from trimtab.model import OpenModel
+
+SHAPE = (2, 128, 64)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(tmp_path_factory.mktemp("speed")) / "model"
+
+
+@pytest.fixture(scope="module")
+def opened(model: Path) -> OpenModel:
+    return open_random_model(model, *SHAPE)
+
+
+def test_pairs_take_turns_and_their_ratio_is_the_median() -> None:
+    order: list[str] = []
+    walls = iter([9.0, 9.0, 2.0, 1.0, 3.0, 1.0, 40.0, 8.0])
+
+    def action(name: str) -> Spent:
+        order.append(name)
+        return Spent(next(walls), 1.0)
+
+    pairs = in_turn(lambda: action("a"), lambda: action("b"), 3)
+    assert order == ["a", "b"] * 4
+    assert pairs.ratio == 3.0
+    shown = pairs.to_json()
+    assert (shown["ratio_min"], shown["ratio_max"], shown["processor_ratio"]) == (2.0, 5.0, 1.0)
+    assert shown["seconds_b"] == [1.0, 1.0, 8.0]
+
+
+@pytest.mark.parametrize("way", ["plain_hooks", "published", "published_without_loop"])
+def test_every_way_finds_the_same_means(model: Path, opened: OpenModel, tmp_path: Path, way: str) -> None:
+    traces = random_traces(opened, spread(4, 9, 30))
+    job = Job.read(save_job(tmp_path / "job.json", traces, batch_tokens=40, loop_tokens=3))
+    assert len(job.batches) > 1
+    results, extrapolated = {}, {}
+    for name in ("record", way):
+        module = importlib.import_module(f"benchmarks.speed.ways.{name}")
+        (tmp_path / name).mkdir()
+        extrapolated[name] = module.prepare(model, job)(tmp_path / name)
+        results[name] = module.load(tmp_path / name, job)
+    assert results["record"].shape == (2, 4, SHAPE[0], SHAPE[2])
+    np.testing.assert_allclose(results[way], results["record"], rtol=1e-4, atol=1e-6)
+    assert extrapolated["record"] == 0.0
+    assert (extrapolated[way] > 0) == (way == "published")
+    if way.startswith("published"):
+        dumped = sum(np.load(path).nbytes for path in (tmp_path / way).glob("trace-*.npy"))
+        assert dumped == sum(len(t.forwarded) for t in job.traces) * SHAPE[0] * SHAPE[2] * 4
+
+
+def test_steered_chains_do_as_many_steps_as_unsteered(tmp_path: Path) -> None:
+    endless = open_random_model(tmp_path / "model", *SHAPE, endless=True)
+    found = decoding.measure(endless, replace(QUICK, steps=5, batches=(2,), ks=(7,), pairs=2))
+    row = found["batch 2, K 7"]
+    assert float(str(row["ratio"])) > 0
+    assert len(row["ratio_by_repetition"]) == 2  # type: ignore[arg-type]
+
+
+def test_synthetic_moments_are_ranked(tmp_path: Path) -> None:
+    ranking.write_moments(tmp_path / "ranked", 40, QUICK)
+    neurons = ranking.ranked(tmp_path / "ranked", 40, QUICK)
+    assert len(neurons) == 50
+    assert neurons.facts["n_good"] == neurons.facts["n_bad"] == 20
+
+
+@pytest.mark.slow
+def test_ranking_scales_what_the_disk_has_no_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = replace(QUICK, ranked_traces=64)
+    bytes_per_trace = sizes.ranked_layers * sizes.ranked_d_ff * 8
+    usage = type("Usage", (), {"free": 2 * 16 * bytes_per_trace})
+    monkeypatch.setattr(ranking.shutil, "disk_usage", lambda path: usage)
+    row = ranking.measure(sizes, tmp_path)
+    assert (row["traces_ranked"], row["bytes_on_disk"]) == (16, 16 * bytes_per_trace)
+    assert row["seconds_for_all"] == pytest.approx(4 * float(str(row["seconds"])), abs=0.06)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_not_measured_is_null() -> None:
+    details = {"decode": {"batch 1, K 50": {"what": "w", "ratio": 1.25}}, "peers": {"nnsight": None}}
+    ratios = ratios_of(details)
+    assert set(ratios) == set(PATHS)
+    assert {name for name, value in ratios.items() if value is not None} == {"steered_over_unsteered_decode_b1_k50"}
+    shown = table({"machine": {"cores": 2}, "versions": {}, "ratios": ratios, "details": details})
+    assert "peers, nnsight: not installed" in shown
+    assert "decode, batch 1, K 50: ratio 1.25  (w)" in shown
+
+
+def test_the_command_writes_the_file(tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    arguments = ["--quick", "--only", "sample", "--only", "decode", "--peers", str(tmp_path), "--out", str(out)]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    results = json.loads(out.read_text())
+    assert set(results) == {"machine", "versions", "ratios", "details"}
+    assert set(results["details"]) == {"decode", "sample"}
+    assert results["ratios"]["sample_record_over_sample"] > 0
+    assert results["ratios"]["record_over_forward_12x768"] is None
+    assert results["versions"]["nnsight"] is None
+
+
+@pytest.mark.slow
+def test_everything_runs(tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    done = CliRunner().invoke(main, ["--quick", "--peers", str(tmp_path), "--out", str(out)], catch_exceptions=False)
+    assert done.exit_code == 0
+    results = json.loads(out.read_text())
+    assert set(results["details"]) == set(MEASUREMENTS) - {"padding"}
+    missing = {name for name, ratio in results["ratios"].items() if ratio is None}
+    assert missing == {"transformer_lens_over_ours_record", "nnsight_over_ours_record"}
+    bare = results["details"]["peers"]["bare"]
+    assert bare["peak_bytes"] is None or bare["peak_bytes"] > 0
