@@ -2,6 +2,7 @@
 
 from trimtab.evaluation.pairing import paired
 from trimtab.evaluation.statistics import PairedComparison
+from trimtab.experiments.comparisons import gain_words
 from trimtab.experiments.sweep_axes import Axis, Series, axes
 from trimtab.experiments.sweep_tables import Measured, Rows, TuneAnswers, measure, sweep_figure, sweep_table
 from trimtab.experiments.workbench import Workbench
@@ -78,9 +79,3 @@ def _setting_words(m: Measured) -> str:
 
 def _holds_zero(comparison: PairedComparison) -> bool:
     return comparison.gain_low <= 0 <= comparison.gain_high
-
-
-def gain_words(comparison: PairedComparison) -> str:
-    """A gain and its interval, in points."""
-    c = comparison
-    return f"{100 * c.gain:+.1f} points [{100 * c.gain_low:+.1f}, {100 * c.gain_high:+.1f}]"

@@ -86,8 +86,8 @@ def expressible(steering: Steering, target: TargetName, drop: Collection[Part] =
         raise InputError("this steering never steers (gate never, or strength 0), so an export of it would change nothing")
     if absent := {*drop} - {*found}:
         raise InputError(f"this steering has no {', '.join(sorted(absent))} to drop; it has {', '.join(found)}")
-    carried: Collection[Part] = CARRIES[target] | {*drop}
-    refused: list[Part] = [part for part, _ in found.items() if part not in carried]
+    carried = CARRIES[target].union(drop)
+    refused: list[Part] = [part for part in PARTS if part in found.keys() - carried]
     if refused:
         lines = [f"  {found[part]}; targets that can: {targets_with(part)}" for part in refused]
         fix = " ".join(f"--drop {part}" for part in refused)

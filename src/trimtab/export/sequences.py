@@ -54,4 +54,7 @@ def answered(opened: OpenModel, steering: Steering, questions: Sequence[str], ma
 def _rendered(opened: OpenModel, question: str) -> tuple[int, ...]:
     if opened.tokenizer.chat_template:
         return render_prompt(opened.tokenizer, question)
-    return tuple(opened.tokenizer.encode(question))
+    tokens = tuple(opened.tokenizer.encode(question))
+    if not tokens:
+        raise InputError(f"the model's tokenizer makes no token of the prompt {question!r}; give other prompts")
+    return tokens

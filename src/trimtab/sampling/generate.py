@@ -120,7 +120,7 @@ def _loop(
     output = torch.full((len(requests), settings.max_new_tokens), NOTHING, device=opened.device)
     probability: list[float] | None = None
     if recorder is not None:
-        recorder.begin(rows.mask[:, : rows.filled])
+        recorder.begin([len(request.prompt_ids) for request in requests])
     step = 0
     for step in range(settings.max_new_tokens):
         logits = _forward(opened, rows, cache)

@@ -1,7 +1,7 @@
 """Identification during sampling: the moments of every sequence, summed up inside the generation loop.
 
 The forwards that sample a chain compute every activation that a recording reads, so a hook a layer adds them up as they pass: in
-place, into float32 ``[row, d_ff]`` a moment. Nothing is kept per token.
+place, into float32 ``[row, d_ff]`` a moment. Nothing is kept per token, and nothing waits for the device but a row that ends.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from trimtab.errors import InputError
 from trimtab.model import OpenModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
+from trimtab.recording.sums import DenseSums
 
 
 class Recorder:
     """The moments of one batch while it is generated; made anew for each batch.
 
     What it gives equals :func:`trimtab.recording.record_batch` of the finished traces up to rounding, since a decode step
-    multiplies matrices of another shape than one forward over a whole trace: in float32 every sum agrees to 1e-5 of the same
-    neuron's sum of magnitudes.
+    multiplies matrices of another shape than one forward over a whole trace: in float32 every sum is within 1e-5 of the largest
+    sum of its trace and layer. Dense models only; a mixture of experts is recorded afterwards.
 
     Example:
         >>> recorder = Recorder(opened, [request.id for request in requests], ("response",), ("sum",))  # doctest: +SKIP
@@ -41,18 +42,20 @@ class Recorder:
 
         Raises:
             InputError: unknown moments, or none.
+            ModelError: a mixture of experts.
         """
         unknown = set(moments) - set(MOMENTS)
         if unknown or not moments:
             raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
-        self._down, self._ids = opened.layout.down, tuple(ids)
-        self._scopes, self._names = tuple(scopes), tuple(moments)
-        self._prompt_scopes = tuple(scope for scope in scopes if scope != "response")
+        self._opened, self._down, self._ids = opened, opened.layout.down, tuple(ids)
+        self._scopes = tuple(scopes)
+        self._names = tuple(name for name in MOMENTS if name in moments)
+        self._prompt: DenseSums | None = None
+        self._lengths: tuple[int, ...] = ()
         self._origin = torch.arange(len(ids))
-        self._weights = torch.empty(0)
-        self._prompts: list[Tensor] = [torch.empty(0) for _ in self._down]
         self._sums: list[list[Tensor]] = [[] for _ in self._down]
-        self._ended = torch.zeros(len(moments), len(ids), opened.n_layers, opened.d_ff)
+        self._scratch: dict[torch.device, Tensor] = {}
+        self._ended = torch.zeros(len(self._names), len(ids), opened.n_layers, opened.d_ff)
         self._forwarded = torch.zeros(len(ids), dtype=torch.int64)
         self._hooks = ExitStack()
 
@@ -64,16 +67,13 @@ class Recorder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._hooks.close()
 
-    def begin(self, mask: Tensor) -> None:
-        """The next forward is the prefill; every one after it adds one token a row.
-
-        Args:
-            mask: int64 ``[batch, seq]``, 1 on the prompts' tokens; every prompt ends in the last column.
-        """
-        last = torch.zeros_like(mask)
-        last[:, -1] = 1
-        spans = [last if scope == "last-prompt" else mask for scope in self._prompt_scopes]
-        self._weights = torch.stack(spans, 1).float() if spans else mask.new_zeros(len(mask), 0, mask.shape[1]).float()
+    def begin(self, lengths: Sequence[int]) -> None:
+        """The next forward is the prefill of left-padded prompts of these lengths; every one after it adds one token a row."""
+        self._lengths = tuple(lengths)
+        width = max(lengths)
+        spans = [[(width - 1 if s == "last-prompt" else width - n, width) for s in self._prompt_scopes] for n in lengths]
+        if self._prompt_scopes:
+            self._prompt = DenseSums(spans, self._names, len(self._down), self._opened.device)
 
     def finish(self, rows: Tensor, forwarded: int) -> None:
         """These rows have ended: their sums are put aside, whatever the loop goes on to compute in them until it drops them.
@@ -82,8 +82,6 @@ class Recorder:
             rows: int64, numbers of rows of the present batch.
             forwarded: generated tokens that were forwarded so far.
         """
-        if not len(rows) or not forwarded:
-            return
         place = self._origin[rows.cpu()]
         self._forwarded[place] = forwarded
         for layer, sums in enumerate(self._sums):
@@ -101,36 +99,55 @@ class Recorder:
         Raises:
             InputError: activations that are not finite.
         """
-        prompts = torch.stack([sums.cpu() for sums in self._prompts], 3)
         found: dict[TokenScope, Moments] = {}
         for scope in self._scopes:
-            total, count = self._ended, self._forwarded
-            if scope != "response":
-                i = self._prompt_scopes.index(scope)
-                prompt, tokens = prompts[:, :, i], self._weights[:, i].sum(-1).to(torch.int64).cpu()
-                total, count = (total + prompt, count + tokens) if scope == "all" else (prompt, tokens)
+            count = {
+                "response": self._forwarded,
+                "last-prompt": torch.ones_like(self._forwarded),
+                "prompt": torch.tensor(self._lengths),
+                "all": self._forwarded + torch.tensor(self._lengths),
+            }[scope]
+            total = self._total(scope)
             self._refuse_not_finite(total)
             found[scope] = Moments(count.numpy(), **{name: total[i].numpy() for i, name in enumerate(self._names)})
         return found
 
+    @property
+    def _prompt_scopes(self) -> tuple[TokenScope, ...]:
+        return tuple(scope for scope in self._scopes if scope != "response")
+
+    def _total(self, scope: TokenScope) -> Tensor:
+        """``[moment, batch, layer, d_ff]``."""
+        if scope == "response" or self._prompt is None:
+            return self._ended
+        sums = self._prompt.collect(self._prompt_scopes.index(scope))
+        prompt = torch.stack([torch.from_numpy(sums[name]) for name in self._names])
+        return prompt + self._ended if scope == "all" else prompt
+
     def _hook(self, layer: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def accumulate(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-            activation = inputs[0].float()
-            if not self._sums[layer]:
-                self._start(layer, activation.reshape(len(self._origin), -1, activation.shape[-1]))
+        def accumulate(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            activation = inputs[0].reshape(len(self._origin), -1, inputs[0].shape[-1])  # some blocks flatten batch and seq
+            if self._sums[layer]:
+                self._add(self._sums[layer], activation.squeeze(1))
                 return
-            token = activation.reshape(len(self._origin), activation.shape[-1])
-            for name, total in zip(self._names, self._sums[layer], strict=True):
-                _ADD[name](total, token)
+            if self._prompt is not None:
+                self._prompt.hook(layer)(module, (activation,))
+            shape, device = (len(activation), activation.shape[-1]), activation.device
+            self._sums[layer] = [torch.zeros(shape, device=device) for _ in self._names]
+            self._scratch.setdefault(device, torch.empty(shape, device=device))
 
         return accumulate
 
-    def _start(self, layer: int, activation: Tensor) -> None:
-        """The prefill, ``[batch, seq, d_ff]``."""
-        weights = self._weights.to(activation.device)
-        self._prompts[layer] = torch.stack([torch.bmm(weights, _POWERS[name](activation)) for name in self._names])
-        rows, _, width = activation.shape
-        self._sums[layer] = [activation.new_zeros(rows, width) for _ in self._names]
+    def _add(self, sums: Sequence[Tensor], token: Tensor) -> None:
+        """Add one token a row, ``[row, d_ff]``. One scratch for all layers stays in the cache, where new memory would not."""
+        scratch = self._scratch[token.device][: len(token)]
+        token = token if token.dtype == torch.float32 else scratch.copy_(token)
+        for name, total in zip(self._names, sums, strict=True):
+            if name == "square":
+                total.addcmul_(token, token)
+                continue
+            token = token if name == "sum" else torch.abs(token, out=scratch)
+            total.add_(token)
 
     def _refuse_not_finite(self, total: Tensor) -> None:
         broken = ~total.isfinite().all(-1).all(0)
@@ -140,11 +157,3 @@ class Recorder:
                 f"trace {self._ids[row]} has activations that are NaN or infinite, first in layer {layer}; "
                 "sample in dtype float32 or bfloat16"
             )
-
-
-_POWERS: dict[str, Callable[[Tensor], Tensor]] = {"sum": lambda a: a, "magnitude": torch.abs, "square": torch.square}
-_ADD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "sum": lambda total, a: total.add_(a),
-    "magnitude": lambda total, a: total.add_(a.abs()),
-    "square": lambda total, a: total.addcmul_(a, a),
-}

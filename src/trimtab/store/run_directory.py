@@ -1,7 +1,5 @@
 """The run directory: one folder per run, its configuration, its layout and its lock."""
 
-import fcntl
-import os
 import re
 import shutil
 import tomllib
@@ -12,10 +10,10 @@ from typing import IO
 
 from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.store.atomic import digest_of, plain, read_text, remove_leftovers, unreadable, write_text, writing
+from trimtab.store.lock import LOCK_FILE, locked
 from trimtab.store.toml_writer import to_toml
 
 RUN_FILE = "run.toml"
-LOCK_FILE = ".lock"
 LEDGER_FILE = "ledger.jsonl"
 
 _HEADER = re.compile(r"# trimtab run, digest of the configuration: ([0-9a-f]{64})\n")
@@ -63,11 +61,11 @@ class RunDirectory:
         wanted: dict[str, object] = plain(_without_none(config), "config")  # type: ignore[assignment]
         text = _run_text(wanted)
         _refuse_foreign(path)
-        lock = _locked(path)
+        lock = locked(path)
         try:
             remove_leftovers(path)
             if (path / RUN_FILE).exists():
-                if force:
+                if force or (not resume and _is_empty(path)):
                     _clear(path)
                 elif resume:
                     _refuse_other(path, _stored_config(path), wanted)
@@ -92,7 +90,7 @@ class RunDirectory:
             ConfigError: run.toml was edited.
         """
         config = _stored_config(path)
-        return cls(path, config, _locked(path) if write else None)
+        return cls(path, config, locked(path) if write else None)
 
     def close(self) -> None:
         """Release the lock; does nothing the second time."""
@@ -261,27 +259,9 @@ def _without_none(config: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _locked(path: Path) -> IO[str]:
-    """Open and lock the lock file; closing it, or the end of the process, releases the lock."""
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / LOCK_FILE).open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as cause:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            lock.close()
-            raise StoreError(
-                f"another process (id {owner}) works on {path}; wait until it ends, stop it, or choose another folder"
-            ) from cause
-        except OSError:
-            lock.close()
-            raise
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-    return lock
+def _is_empty(path: Path) -> bool:
+    """Whether a run was begun and left nothing: it failed before its first file, so there is nothing to lose or to go on with."""
+    return {entry.name for entry in path.iterdir()} <= {RUN_FILE, LOCK_FILE, LEDGER_FILE}
 
 
 def _clear(path: Path) -> None:

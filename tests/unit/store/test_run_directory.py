@@ -64,7 +64,8 @@ def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> N
 
 
 def test_a_second_run_in_the_folder_needs_a_flag(tmp_path: Path) -> None:
-    create(tmp_path / "a").close()
+    with create(tmp_path / "a") as run:
+        run.problems.write_bytes(b"something")
     with pytest.raises(ConfigError, match=r"already holds a run.*--resume.*--force"):
         create(tmp_path / "a")
     with pytest.raises(ConfigError, match="give one"):
@@ -196,3 +197,14 @@ def test_two_processes_on_one_run_are_refused_until_the_first_is_killed(tmp_path
         RunDirectory.open(path, write=True)
     with RunDirectory.open(path, write=True) as run:
         run.close()
+
+
+def test_a_run_that_left_nothing_is_begun_again_without_force(tmp_path: Path) -> None:
+    """Its first stage failed, on a misspelt task say: the corrected command is the same folder."""
+    create(tmp_path / "run").close()
+    other = {**CONFIG, "seed": 1}
+    with RunDirectory.create(tmp_path / "run", other) as again:
+        assert again.config["seed"] == 1
+        again.problems.write_bytes(b"something")
+    with pytest.raises(ConfigError, match="already holds a run"):
+        RunDirectory.create(tmp_path / "run", other)
