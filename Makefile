@@ -2,6 +2,8 @@
 # make test    installs into .venv and runs every check: format, lint, imports, types, help pages, tests
 # make check   the same by its other name
 # make slow    the tests that take minutes
+# make test-export  installs what the targets of trimtab export need (llama-cpp-python builds llama.cpp: a C++ compiler, some
+#              minutes), verifies each with its own loader and ends with one line of figures
 # make docs    writes docs/cli.md again
 # make bench   measures what identification and steering cost, prints the table and writes benchmarks/results.json
 # make bench-peers   installs TransformerLens and nnsight into benchmarks/.peers, so that make bench measures them too
@@ -14,7 +16,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check slow docs bench bench-peers
+.PHONY: demo test check slow docs test-export bench bench-peers
 
 demo: $(VENV)/report.stamp
 	$(BIN)/trimtab demo --force
@@ -29,6 +31,9 @@ test check: $(VENV)/dev.stamp
 
 slow: $(VENV)/dev.stamp
 	$(BIN)/pytest -q -m slow
+
+test-export: $(VENV)/export.stamp
+	$(BIN)/python benchmarks/export_parity.py
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py
@@ -47,6 +52,10 @@ $(VENV)/report.stamp: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/report.stamp
+
+$(VENV)/export.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[export,lm-eval]' llama-cpp-python
+	touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -1,6 +1,6 @@
 """Writes the tables and findings of a run's experiments into docs/results.md, between its two markers.
 
-    python docs/make_results.py runs/everything
+python docs/make_results.py runs/everything
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Steering: every intervention as one affine map on K neurons."""
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,8 +123,8 @@ class Steering:
 
         return load_steering(source, revision=revision)
 
-    def push_to_hub(self, repo: str, private: bool = True, token: str | None = None) -> str:
-        """Upload the artifact; see :func:`trimtab.store.artifact.push_steering`. Returns the commit's URL."""
+    def push_to_hub(self, repo: str, private: bool = True, token: str | None = None, exports: Sequence[str | Path] = ()) -> str:
+        """Upload the artifact and its exports; see :func:`trimtab.store.artifact.push_steering`. Returns the commit's URL."""
         from trimtab.store.artifact import push_steering
 
-        return push_steering(self, repo, private=private, token=token)
+        return push_steering(self, repo, private=private, token=token, exports=exports)

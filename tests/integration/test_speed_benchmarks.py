@@ -80,9 +80,10 @@ def test_steered_chains_do_as_many_steps_as_unsteered(tmp_path: Path) -> None:
 
 def test_synthetic_moments_are_ranked(tmp_path: Path) -> None:
     ranking.write_moments(tmp_path / "ranked", 40, QUICK)
-    neurons = ranking.ranked(tmp_path / "ranked", 40, QUICK)
-    assert len(neurons) == 50
-    assert neurons.facts["n_good"] == neurons.facts["n_bad"] == 20
+    for criterion in ranking.CRITERIA:
+        neurons = ranking.ranked(tmp_path / "ranked", 40, criterion, QUICK)
+        assert len(neurons) == 50
+        assert neurons.facts["n_good"] == neurons.facts["n_bad"] == 20
 
 
 @pytest.mark.slow
@@ -91,7 +92,9 @@ def test_ranking_scales_what_the_disk_has_no_room_for(tmp_path: Path, monkeypatc
     bytes_per_trace = sizes.ranked_layers * sizes.ranked_d_ff * 8
     usage = type("Usage", (), {"free": 2 * 16 * bytes_per_trace})
     monkeypatch.setattr(ranking.shutil, "disk_usage", lambda path: usage)
-    row = ranking.measure(sizes, tmp_path)
+    rows = ranking.measure(sizes, tmp_path)
+    assert set(rows) == set(ranking.CRITERIA)
+    row = rows["paired-t"]
     assert (row["traces_ranked"], row["bytes_on_disk"]) == (16, 16 * bytes_per_trace)
     assert row["seconds_for_all"] == pytest.approx(4 * float(str(row["seconds"])), abs=0.06)
     assert not list(tmp_path.iterdir())

@@ -85,10 +85,10 @@ def llama_engine(base: Path, directions: Mapping[int, NDArray[np.float32]], n_la
         ModelError: llama.cpp cannot read the file.
     """
     try:
-        import llama_cpp as llama
+        import llama_cpp as llama  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as cause:
         raise not_installed("llama-cpp-python", "llama.cpp", cause) from cause
-    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # it prints what it allocates
+    logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)  # it prints what it allocates
     table = np.zeros((n_layers - 1, len(next(iter(directions.values())))), np.float32)
     for layer, vector in directions.items():
         table[layer - 1] = vector

@@ -38,9 +38,17 @@ def questions_of(file: Path) -> list[str]:
 
 
 def answered(opened: OpenModel, steering: Steering, questions: Sequence[str], max_new_tokens: int) -> list[Answered]:
-    """Each question with the greedy response that the steered model gives it."""
-    settings = SamplingSettings(n=1, temperature=0.0, max_new_tokens=max_new_tokens)
+    """Each question with the greedy response that the steered model gives it, as far as the model's context reaches.
+
+    Raises:
+        InputError: a question that is no token, or one that fills the context.
+    """
     requests = [Request(f"q/{i}", _rendered(opened, question)) for i, question in enumerate(questions)]
+    longest = max(len(request.prompt_ids) for request in requests)
+    room = opened.model.config.get_text_config().max_position_embeddings - longest
+    if room < 1:
+        raise InputError(f"a prompt of {longest} tokens fills this model's context; give shorter ones")
+    settings = SamplingSettings(n=1, temperature=0.0, max_new_tokens=min(room, max_new_tokens))
     size = 32
     found: list[Answered] = []
     for start in range(0, len(requests), size):

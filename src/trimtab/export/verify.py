@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from trimtab.errors import InputError, MismatchError
@@ -23,7 +24,7 @@ from trimtab.traces import Problem
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.05}
 """The largest difference of the effects by the coarser dtype of the engine and of the weights that the export holds."""
 NEAR_TIE = 1e-3
-"""Two logits so close that rounding decides between them."""
+"""Two logits so close that rounding decides between them; in a coarser dtype, two units in the last place of the larger one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,13 @@ def verify_export(
         )
     check_identity(record.model.identity(), opened.identity)
     reduced = expressible(steering, record.target, tuple(record.dropped))
+    coarser = max(_dtype(opened), str(record.facts.get("weights", "float32")), key=TOLERANCE.__getitem__)
     sequences = answered(opened, reduced, questions, max_new_tokens)
     hooks = hooks_engine(opened, reduced)
     references = [_reference(hooks, sequence) for sequence in sequences]
     options = EngineOptions(reduced, record.facts, base_gguf, allow_pickle)
     with TARGETS[record.target].open(folder, opened, options) as engine:
-        verification = _compare(engine, references, _dtype(opened), str(record.facts.get("weights", "float32")), progress)
+        verification = _compare(engine, references, _dtype(opened), coarser, progress)
     if record.dropped:
         cost = cost_of(opened, steering, reduced, questions, problems, prompt, max_new_tokens)
         verification = verification.model_copy(update={"cost": cost})
@@ -108,11 +110,18 @@ def _dtype(opened: OpenModel) -> str:
 
 def _reference(hooks: Engine, sequence: Answered) -> Reference:
     steered = hooks.steered(sequence)
-    top = steered.topk(2, dim=-1)
-    return Reference(sequence, steered - hooks.bare(sequence), top.indices[:, 0], top.values[:, 0] - top.values[:, 1])
+    top = steered.topk(2, dim=-1).values
+    return Reference(sequence, steered - hooks.bare(sequence), steered.argmax(-1), top[:, 0] - top[:, 1])
 
 
-def _compare(engine: Engine, references: Sequence[Reference], dtype: str, weights: str, progress: Progress) -> Verification:
+def near_tie(logits: Tensor, dtype: str) -> Tensor:
+    """The lead below which a choice is a near tie, float32 ``[seq]``, of logits ``[seq, vocab]``."""
+    if dtype == "float32":
+        return torch.full((len(logits),), NEAR_TIE)
+    return 2 * torch.finfo(getattr(torch, dtype)).eps * logits.abs().amax(-1)
+
+
+def _compare(engine: Engine, references: Sequence[Reference], dtype: str, coarser: str, progress: Progress) -> Verification:
     difference = reference_size = engine_size = logits_size = 0.0
     differing = ties = positions = 0
     with progress(f"verify with {engine.name}", len(references), 0) as advance:
@@ -124,8 +133,9 @@ def _compare(engine: Engine, references: Sequence[Reference], dtype: str, weight
             engine_size += float(effect.square().sum())
             logits_size += float(bare.double().square().sum())
             other = steered.argmax(-1) != reference.best
-            ties += int((other & (reference.gap < NEAR_TIE)).sum())
-            differing += int((other & (reference.gap >= NEAR_TIE)).sum())
+            near = reference.gap < near_tie(steered, coarser)
+            ties += int((other & near).sum())
+            differing += int((other & ~near).sum())
             positions += len(reference.best)
             advance(1, len(reference.best))
     if not reference_size:
@@ -136,7 +146,7 @@ def _compare(engine: Engine, references: Sequence[Reference], dtype: str, weight
         prompts=len(references),
         positions=positions,
         effect=(difference / reference_size) ** 0.5,
-        tolerance=max(TOLERANCE[dtype], TOLERANCE[weights]),
+        tolerance=TOLERANCE[coarser],
         size=(engine_size / logits_size) ** 0.5,
         tokens=positions,
         tokens_differing=differing,

@@ -7,7 +7,7 @@ from trimtab.ranking.criterion import Criterion, Ranking, reaching, sort_neurons
 from trimtab.ranking.random_sets import norm_matched, random_like
 from trimtab.ranking.resampling import Choice
 from trimtab.ranking.selection import rank
-from trimtab.ranking.streamed import LabelledMoments, class_moments, labelled
+from trimtab.ranking.streamed import LabelledMoments, class_moments, labelled, recorded_class_moments
 from trimtab.ranking.trace_means import TraceMeans
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "random_like",
     "rank",
     "reaching",
+    "recorded_class_moments",
     "sort_neurons",
 ]

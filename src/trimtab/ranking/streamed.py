@@ -1,18 +1,24 @@
-"""Class moments from a recording that is read once, part by part."""
+"""Class moments from a recording, part by part; what is compared within problems also by blocks of layers."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.moments import Moments
+from trimtab.moments import Moments, TokenScope
 from trimtab.ranking.contrast import DEFAULT_STATISTICS, ClassMoments, NeuronCounts, Statistic, checked_statistics
 from trimtab.ranking.tallies import FiniteCheck, Tally, presence
 from trimtab.ranking.within import WithinProblems
 from trimtab.tasks.contrast import ContrastRow
+
+if TYPE_CHECKING:
+    from trimtab.recording import Recording  # torch, which ranking needs nowhere
+
+MAX_STATE_BYTES = 2 * 2**30
 
 LabelledMoments: TypeAlias = tuple[Moments, Sequence[str], Sequence[bool]]
 
@@ -81,7 +87,67 @@ def class_moments(
         >>> class_moments([(moments, ["p1", "p1"], [True, False])]).delta
         array([[2.]])
     """
-    stream = _Stream(checked_statistics(statistics), traces_per_problem)
+    return _class_moments(parts, traces_per_problem, checked_statistics(statistics))
+
+
+def recorded_class_moments(
+    recording: "Recording",
+    scope: TokenScope,
+    rows: Sequence[ContrastRow],
+    statistics: Collection[Statistic] = DEFAULT_STATISTICS,
+    max_bytes: int = MAX_STATE_BYTES,
+) -> ClassMoments:
+    """:func:`class_moments` of a contrast from disk, the same numbers bit by bit, in bounded memory.
+
+    A recording is sorted by length, so the traces of a problem lie far apart and nearly every problem stays open to the end.
+    Where what is kept of them exceeds the bound, the recording is read once for each of several blocks of layers, and of each
+    part only those layers. Moments that no statistic reads stay on disk.
+
+    Args:
+        recording: the moments.
+        scope: the token scope to read.
+        rows: the contrast; all of its traces have to be in the recording.
+        statistics: as for :func:`class_moments`.
+        max_bytes: bound on what is kept of open problems; parts and results come on top, and one layer is the smallest block.
+
+    Raises:
+        InputError: as :func:`class_moments`, a row whose trace is not in the recording, or a scope that was not recorded.
+        StoreError: a part is missing or truncated.
+        NotEnoughDataError: no correct or no incorrect trace.
+    """
+    wanted = checked_statistics(statistics)
+    moments = {"sum", *wanted & {"magnitude", "square"}}
+    counts = Counter(row.problem_id for row in rows)
+    n_layers, d_ff = recording.shape(scope)
+    layer_bytes = d_ff * (16 * len(counts) * ("difference" in wanted) + 4 * len(rows) * ("auroc" in wanted))
+    height = max(1, max_bytes // layer_bytes if layer_bytes else n_layers)
+    blocks = [
+        _class_moments(
+            labelled(recording.stream(scope, moments, slice(first, min(first + height, n_layers))), rows), counts, wanted, first
+        )
+        for first in range(0, max(n_layers, 1), height)
+    ]
+    return _joined(blocks)
+
+
+def _joined(blocks: Sequence[ClassMoments]) -> ClassMoments:
+    """Blocks of layers, one below the other."""
+
+    def join(values: Sequence[Any]) -> Any:
+        return np.concatenate(values) if isinstance(values[0], np.ndarray) else values[0]
+
+    joined = {f.name: join([getattr(block, f.name) for block in blocks]) for f in fields(ClassMoments) if f.name != "counts"}
+    counts = [block.counts for block in blocks if block.counts is not None]
+    return ClassMoments(**joined, counts=NeuronCounts(*map(join, zip(*counts, strict=True))) if counts else None)
+
+
+def _class_moments(
+    parts: Iterable[LabelledMoments],
+    traces_per_problem: Mapping[str, int] | None,
+    statistics: frozenset[Statistic],
+    first_layer: int = 0,
+) -> ClassMoments:
+    stream = _Stream(statistics, traces_per_problem, check=FiniteCheck(first_layer))
     for moments, problems, correct in parts:
         if not len(problems) == len(correct) == len(moments.count):
             raise InputError(

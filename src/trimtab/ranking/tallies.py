@@ -73,8 +73,13 @@ class Spread:
 
 @dataclass(slots=True)
 class FiniteCheck:
-    """Counts the traces that hold NaN or infinity, so that one error can name all of them."""
+    """Counts the traces that hold NaN or infinity, so that one error can name all of them.
 
+    Args:
+        first_layer: where the arrays begin.
+    """
+
+    first_layer: int = 0
     n_traces: int = 0
     n_broken: int = 0
     layers: set[int] = field(default_factory=set)
@@ -96,5 +101,5 @@ class FiniteCheck:
         if self.n_broken:
             raise InputError(
                 f"{self.n_broken} of {self.n_traces} traces hold NaN or infinite activations, first in layer "
-                f"{min(self.layers)}; record them again in float32 or bfloat16, or leave those traces out"
+                f"{self.first_layer + min(self.layers)}; record them again in float32 or bfloat16, or leave those traces out"
             )

@@ -1,6 +1,7 @@
 """Reading a recording back, part by part."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.moments import MOMENTS, Moments, TokenScope
-from trimtab.store import Parts, load_tensors
+from trimtab.store import Parts, TensorSlice, open_tensors
 
 INDEX = "index.parquet"
 
@@ -20,20 +21,36 @@ class Recording:
         self.folder = folder
         self._parts = Parts(folder, ".safetensors")
 
-    def stream(self, scope: TokenScope) -> Iterator[tuple[tuple[str, ...], Moments]]:
-        """Yield (trace ids, moments) of every part.
+    def stream(
+        self, scope: TokenScope, moments: Collection[str] = MOMENTS, layers: slice = slice(None)
+    ) -> Iterator[tuple[tuple[str, ...], Moments]]:
+        """Yield (trace ids, moments) of every part. Only what is asked for is read from disk.
+
+        Args:
+            scope: one of those that were recorded.
+            moments: of ``sum``, ``magnitude``, ``square``; one that was not recorded stays None.
+            layers: which layers.
 
         Raises:
             InputError: the scope was not recorded.
             StoreError: a part is missing or truncated.
         """
         for part, ids in enumerate(self._parts.plan.parts):
-            tensors, _ = load_tensors(self._parts.path(part))
-            if f"{scope}.count" not in tensors:
-                scopes = sorted({name.partition(".")[0] for name in tensors})
-                raise InputError(f"{self.folder} holds the scopes {', '.join(scopes)}, not {scope!r}; record again with it")
-            arrays = {name: tensors.get(f"{scope}.{name}") for name in (*MOMENTS, "tokens")}
-            yield ids, Moments(tensors[f"{scope}.count"], **arrays)
+            with self._opened(part, scope) as tensors:
+                arrays = {name: tensors[name][:, layers] for name in MOMENTS if name in moments and name in tensors}
+                if "tokens" in tensors:
+                    found = Moments(tensors["count"][:, layers], **arrays, tokens=tensors["tokens"][:])
+                else:
+                    found = Moments(tensors["count"][:], **arrays)
+            yield ids, found
+
+    def shape(self, scope: TokenScope) -> tuple[int, int]:
+        """``(layer, d_ff)``; zeros for a recording of no trace. Raises as :meth:`stream`."""
+        if not self._parts.plan.parts:
+            return 0, 0
+        with self._opened(0, scope) as tensors:
+            _, layers, d_ff = next(tensors[name].get_shape() for name in MOMENTS if name in tensors)
+            return layers, d_ff
 
     def means(self, scope: TokenScope, order: Sequence[str]) -> NDArray[np.float32]:
         """Mean activations over the tokens of a scope, float32 ``[trace, layer, d_ff]``, in the given order of ids.
@@ -41,6 +58,16 @@ class Recording:
         As a gate reads them: a token counts as 0 in experts that it is not routed to.
         """
         rows: dict[str, NDArray[np.float32]] = {}
-        for ids, moments in self.stream(scope):
+        for ids, moments in self.stream(scope, ("sum",)):
             rows.update(zip(ids, moments.mean_of_all_tokens(), strict=True))
         return np.stack([rows[name] for name in order])
+
+    @contextmanager
+    def _opened(self, part: int, scope: TokenScope) -> Iterator[Mapping[str, TensorSlice]]:
+        """The tensors of one scope in a part: ``count``, the moments, and for experts ``tokens``."""
+        with open_tensors(self._parts.path(part)) as tensors:
+            own = {name.removeprefix(f"{scope}."): tensor for name, tensor in tensors.items() if name.startswith(f"{scope}.")}
+            if not own:
+                scopes = sorted({name.partition(".")[0] for name in tensors})
+                raise InputError(f"{self.folder} holds the scopes {', '.join(scopes)}, not {scope!r}; record again with it")
+            yield own

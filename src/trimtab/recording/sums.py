@@ -17,7 +17,7 @@ Hook = Callable[[nn.Module, tuple[Tensor, ...]], None]
 Spans = Sequence[Sequence[tuple[int, int]]]
 """Start and end of every scope in each row, ``[batch][scope]``."""
 
-_BLOCK_BYTES = {"cpu": 2**20}
+_BLOCK_BYTES = {"cpu": 2**21}
 """Float32 activations that are worked on at once. Magnitudes of a whole layer would go to main memory and back, which cost four
 times as much as their sum; a block stays in a core's cache. Elsewhere starting a kernel is what costs, and caches are larger."""
 _DEVICE_BLOCK_BYTES = 32 * 2**20

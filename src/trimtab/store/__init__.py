@@ -18,7 +18,7 @@ from trimtab.store.plan import Parts, Plan, make_plan
 from trimtab.store.records import ModelRecord, Record, read_record
 from trimtab.store.run_directory import RunDirectory
 from trimtab.store.tables import TableOf, read_arrow, read_table, table_of, write_arrow, write_table
-from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, save_tensors
+from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, open_tensors, save_tensors
 from trimtab.store.toml_writer import to_toml
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "load_tensors",
     "make_plan",
     "open_tensor",
+    "open_tensors",
     "openings",
     "push_steering",
     "read_arrow",

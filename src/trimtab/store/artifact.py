@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 from trimtab.errors import InputError, StoreError
 from trimtab.neurons import NEURON_DEFINITION
 from trimtab.steering import PositionScope, Steering
-from trimtab.store.atomic import replace_folder, write_json, write_text
+from trimtab.store.atomic import read_json, replace_folder, write_json, write_text
 from trimtab.store.gate_files import GateRecord, gate_of
 from trimtab.store.hub import download, upload
 from trimtab.store.model_card import render_card
@@ -17,6 +18,8 @@ from trimtab.store.neuron_files import load_columns, plain_facts, save_columns
 from trimtab.store.records import ModelRecord, Record, read_record
 
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
+EXPORT = "export.json"
+"""What an export says about itself, see :mod:`trimtab.export.record`."""
 STEERING_COLUMNS = ("layer", "index", "dgain", "shift")
 
 _FILES = (CONFIG, NEURONS, GATE, CARD)
@@ -88,7 +91,9 @@ def load_steering(source: str | Path, revision: str | None = None) -> Steering:
         raise StoreError(f"the files in {folder} make no steering: {cause}; fetch an unchanged copy or save it again") from cause
 
 
-def push_steering(steering: Steering, repo: str, private: bool = True, token: str | None = None) -> str:
+def push_steering(
+    steering: Steering, repo: str, private: bool = True, token: str | None = None, exports: Sequence[str | Path] = ()
+) -> str:
     """Upload the artifact to a hub repository, which is made if missing.
 
     Args:
@@ -96,18 +101,31 @@ def push_steering(steering: Steering, repo: str, private: bool = True, token: st
         repo: ``owner/name``.
         private: make a private repository. One that exists and is public is refused rather than made private.
         token: access token; None uses the one of ``hf auth login``.
+        exports: folders that :func:`trimtab.export.exporting.export_steering` wrote of this steering, each uploaded as the
+            subfolder of its own name.
 
     Returns:
         The commit's URL.
 
     Raises:
-        StoreError: no network, no permission, or a public repository where a private one was asked for.
+        StoreError: no network, no permission, a public repository where a private one was asked for, or a folder that is no
+            export of this steering.
     """
+    folders = {Path(export).resolve().name: Path(export) for export in exports}
+    for path in folders.values():
+        _check_export(path, steering)
+    if len(folders) < len(exports):
+        raise StoreError(f"two exports have the same folder name, {sorted(folders)}; rename one: it names the subfolder")
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "steering"
         folder.mkdir()
         _write_files(steering, folder, source=repo)
-        return upload(folder, repo, private, token, _FILES)
+        for name, path in folders.items():
+            (folder / name).mkdir()
+            for file in path.iterdir():
+                # weights are not copied; uploading follows links of files, not of folders
+                (folder / name / file.name).symlink_to(file.resolve())
+        return upload(folder, repo, private, token, (*_FILES, *(f"{name}/*" for name in folders)))
 
 
 def _write_files(steering: Steering, folder: Path, source: str) -> None:
@@ -141,6 +159,13 @@ def _refuse_occupied(folder: Path, force: bool) -> None:
         )
     if entries and not force:
         raise StoreError(f"{folder} already holds an artifact; pass force=True (--force) to replace it, or choose another folder")
+
+
+def _check_export(folder: Path, steering: Steering) -> None:
+    """Raise StoreError unless the folder's export.json names this steering."""
+    record = read_json(folder / EXPORT)
+    if not isinstance(record, dict) or record.get("steering") != steering.digest:
+        raise StoreError(f"{folder} is no export of this steering; export it again with trimtab export")
 
 
 def _versions() -> dict[str, str]:

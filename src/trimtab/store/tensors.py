@@ -82,10 +82,17 @@ def open_tensor(path: Path, name: str) -> Iterator[TensorSlice]:
         ...     tensor[1:2].tolist()
         [[2.0, 3.0]]
     """
+    with open_tensors(path) as tensors:
+        if name not in tensors:
+            raise StoreError(f"{path} has no tensor {name!r}; it has {', '.join(sorted(tensors)) or 'none'}")
+        yield tensors[name]
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[dict[str, TensorSlice]]:
+    """Memory-map all tensors of a file, by name; see :func:`open_tensor`."""
     with _opened(path) as file:
-        if name not in file.keys():  # noqa: SIM118
-            raise StoreError(f"{path} has no tensor {name!r}; it has {', '.join(sorted(file.keys())) or 'none'}")
-        yield file.get_slice(name)
+        yield {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from trimtab.traces import Trace
 
 TRACES = traces()
 
+ROUNDING = 1e-6
+
 
 @torch.no_grad()
 def one_pass(model: OpenModel, one: Trace, edit: Steering | None) -> tuple[list[Tensor], Tensor]:
@@ -71,10 +73,11 @@ def test_no_steering_is_no_drift(edit: str) -> None:
     never = Gate("logistic", "hard", np.array([0]), np.array([0]), np.array([0.0], np.float32), -30.0, 0.5)
     closed = steering(model, gate=never) if edit == "gate" else steering(model).with_strength(0.0)
     found = drift(model, TRACES, closed, gate="auto" if edit == "gate" else "on")
+    # both halves of one batch, which more than one thread may round differently
     for layer in found.layers:
-        assert (layer.distance.value, layer.distance.high, layer.norm_ratio.value) == (0.0, 0.0, 1.0)
-        assert layer.cosine.value == pytest.approx(1.0)
-    assert (found.kl_unsteered_steered.value, found.kl_steered_unsteered.value, found.changed.value) == (0.0, 0.0, 0.0)
+        assert (layer.distance.high, layer.norm_ratio.value, layer.cosine.value) == pytest.approx((0, 1, 1), abs=ROUNDING)
+    assert (found.kl_unsteered_steered.value, found.kl_steered_unsteered.value) == pytest.approx((0, 0), abs=ROUNDING)
+    assert found.changed.value == 0
 
 
 def test_a_gate_that_reads_prompts_changes_no_other_pass() -> None:
@@ -90,7 +93,7 @@ def test_layers_before_the_first_edit_do_not_move() -> None:
     late = whole.layer == N_LAYERS - 1
     edit = replace(whole, layer=whole.layer[late], index=whole.index[late], dgain=whole.dgain[late], shift=whole.shift[late])
     found = drift(model, TRACES, edit)
-    assert [layer.distance.value == 0 for layer in found.layers] == [True, True, False]
+    assert [layer.distance.value < ROUNDING for layer in found.layers] == [True, True, False]
 
 
 def test_traces_without_a_response_are_left_out_and_counted() -> None:

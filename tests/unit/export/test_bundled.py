@@ -34,7 +34,7 @@ def scattered(reasoner: OpenModel, gain: float = 0.0, shift: float = 0.0) -> Ste
 
 @pytest.mark.parametrize(
     ("target", "gain", "limit"),
-    [("lora", -1.0, 1e-5), ("ia3", -1.0, 1e-5), ("merged", -1.0, 1e-5), ("lora", 0.5, 1e-5), ("merged", 0.5, 1e-5)],
+    [("lora", -1.0, 1e-5), ("ia3", -1.0, 1e-5), ("merged", -1.0, 1e-5), ("lora", 1.0, 1e-5), ("merged", 1.0, 1e-5)],
 )
 def test_greedy_tokens_on_problems(reasoner: OpenModel, tmp_path: Path, target, gain: float, limit: float) -> None:
     steering = scattered(reasoner, gain=gain)
@@ -45,7 +45,7 @@ def test_greedy_tokens_on_problems(reasoner: OpenModel, tmp_path: Path, target, 
     assert seen.tokens_differing == 0
     assert seen.tokens > 400
     assert seen.size > 1e-3
-    # the checkpoint is bfloat16: a factor of 0 stays exact in it, one of 1.5 is rounded
+    # the checkpoint is bfloat16: a factor of 0 stays exact in it, one of 2 is, too, but for the largest weights
     assert seen.effect < (limit if target != "merged" or gain == -1.0 else 0.05)
 
 

@@ -123,7 +123,7 @@ def test_verifying_needs_the_steering_and_the_model_of_the_export(
         verify_export(tmp_path / "ia3", other, steering, QUESTIONS)
     with pytest.raises(InputError, match="at least one prompt"):
         verify_export(tmp_path / "ia3", opened, steering, [])
-    with pytest.raises(StoreError, match="export.json is missing"):
+    with pytest.raises(StoreError, match=r"export.json is missing"):
         verify_export(tmp_path, opened, steering, QUESTIONS)
 
 

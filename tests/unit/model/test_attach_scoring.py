@@ -10,6 +10,7 @@ from transformers import DynamicCache
 from steering_oracle import logistic_gate, naive_probability, naive_steering, prompts, steering_for, stepwise_logits, whole_logits
 from trimtab.errors import ModelError
 from trimtab.model import attach
+from trimtab.model.adapters import find_ffn
 
 LENGTHS, EXTRA = (6, 3, 5), 3
 
@@ -57,7 +58,10 @@ def test_logistic_gate_reads_the_prompt_first(tiny_model, side):
     np.testing.assert_allclose(attachment.probability.numpy(), lone, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(actual[mask.bool()], expected[mask.bool()], rtol=1e-4, atol=1e-4)
     for row in np.flatnonzero(g == 0):
-        assert torch.equal(actual[row], plain[row])
+        if find_ffn(tiny_model).n_experts > 1:  # the library multiplies the tokens of all rows of an expert at once
+            torch.testing.assert_close(actual[row], plain[row], rtol=1e-5, atol=1e-5)
+        else:
+            assert torch.equal(actual[row], plain[row])
 
 
 def test_scoring_with_a_cache_leaves_the_cache_right(qwen3):

@@ -1,6 +1,7 @@
 """The hub without a network: its client is replaced, or pointed at a port where nothing listens."""
 
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,9 +44,12 @@ class FakeHub:
         assert commit_message
         for name in delete_patterns:
             (self.root / repo_id / name).unlink(missing_ok=True)
-        for path in folder_path.iterdir():
-            assert path.name in allow_patterns
-            shutil.copy(path, self.root / repo_id)
+        for path in sorted(folder_path.glob("**/*")):
+            name = path.relative_to(folder_path)
+            if path.is_file():
+                assert any(fnmatch(str(name), pattern) for pattern in allow_patterns)
+                (self.root / repo_id / name).parent.mkdir(exist_ok=True)
+                shutil.copy(path, self.root / repo_id / name)
         return SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
 
     def snapshot_download(self, repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
@@ -85,6 +89,24 @@ def test_a_push_removes_the_gate_that_is_gone(hub: FakeHub, steering: Steering) 
     steering.push_to_hub("me/steering")
     steering.with_gate(ALWAYS).push_to_hub("me/steering")
     assert not (hub.root / "me/steering/gate.safetensors").exists()
+
+
+def test_exports_become_subfolders(hub: FakeHub, steering: Steering, tmp_path: Path) -> None:
+    lora = tmp_path / "lora"
+    lora.mkdir()
+    (lora / "weights.bin").write_bytes(b"abc")
+    with pytest.raises(StoreError, match=r"export.json is missing"):
+        steering.push_to_hub("me/steering", exports=[lora])
+    (lora / "export.json").write_text('{"steering": "another"}')
+    with pytest.raises(StoreError, match="no export of this steering"):
+        steering.push_to_hub("me/steering", exports=[lora])
+    assert not hub.root.exists()
+    (lora / "export.json").write_text(f'{{"steering": "{steering.digest}"}}')
+    with pytest.raises(StoreError, match="same folder name"):
+        steering.push_to_hub("me/steering", exports=[lora, str(lora)])
+    steering.push_to_hub("me/steering", exports=[lora])
+    assert (hub.root / "me/steering/lora/weights.bin").read_bytes() == b"abc"
+    assert load_steering("me/steering").digest == steering.digest
 
 
 def test_a_public_repository_is_not_published_to_by_mistake(hub: FakeHub, steering: Steering) -> None:
