@@ -72,7 +72,7 @@ def start_batch(
             if isinstance(sums, ExpertSums):
                 recorded[scope] = Moments(sums.collect_counts(i), **arrays, tokens=tokens)
             else:
-                recorded[scope] = Moments(tokens, *(arrays.get(name) for name in MOMENTS))
+                recorded[scope] = Moments(tokens, arrays.get("sum"), arrays.get("magnitude"), arrays.get("square"))
         return recorded
 
     return collect

@@ -17,10 +17,10 @@ Hook = Callable[[nn.Module, tuple[Tensor, ...]], None]
 Spans = Sequence[Sequence[tuple[int, int]]]
 """Start and end of every scope in each row, ``[batch][scope]``."""
 
-_BLOCK_BYTES = {"cpu": 2**21}
-"""Float32 activations that are worked on at once. Magnitudes of a whole layer would go to main memory and back, which cost four
-times as much as their sum; a block stays in a core's cache. Elsewhere starting a kernel is what costs, and caches are larger."""
+_CPU_BLOCK_BYTES = 2 * 2**20
 _DEVICE_BLOCK_BYTES = 32 * 2**20
+"""Float32 activations that are worked on at once. The magnitudes of a whole layer would go to main memory and back, which takes
+several times as long as to sum them up; a block stays in cache. Elsewhere caches are larger, and starting a kernel costs."""
 
 
 class DenseSums:
@@ -64,12 +64,14 @@ class DenseSums:
         return arrays
 
     def _summed(self, activation: Tensor) -> Tensor:
-        """The sums of ``[batch, seq, width]``, block by block: ``[moment, batch, scope, width]``."""
+        """The sums of ``[batch, seq, width]``, or of the same with both axes in one, as ``[moment, batch, scope, width]``."""
         weights = self._weights.to(activation.device)
         batch, scopes, _ = weights.shape
         width = activation.shape[-1]
+        activation = activation.reshape(batch, -1, width)
         total = weights.new_zeros(len(self.names), batch, scopes, width)
-        tokens = max(1, _BLOCK_BYTES.get(activation.device.type, _DEVICE_BLOCK_BYTES) // (4 * width))
+        block_bytes = _CPU_BLOCK_BYTES if activation.device.type == "cpu" else _DEVICE_BLOCK_BYTES
+        tokens = max(1, block_bytes // (4 * width))
         space = weights.new_empty(tokens * width)
         for rows, columns in self._blocks(tokens):
             values = activation[rows, columns]
@@ -115,7 +117,7 @@ class ExpertSums(DenseSums):
                 here, values = weights.new_zeros(len(routed.hidden)), activation.new_zeros(len(routed.hidden), d_expert)
                 here, values = here.index_fill_(0, token, 1.0), values.index_copy_(0, token, activation)
                 counts[:, :, expert] = (weights @ here.view(batch, -1, 1)[:, :stop]).squeeze(-1)
-                total[:, :, :, expert] = self._summed(values.view(batch, -1, d_expert))
+                total[:, :, :, expert] = self._summed(values)
             self._counts[layer], self._layers[layer] = counts, total.flatten(3)
 
         return accumulate
