@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks.speed import decoding, machine, others, padding, ranking, recording, sampling, scaling
+from benchmarks.speed import compiled, decoding, machine, others, padding, ranking, recording, sampling, scaling, sharing
 from benchmarks.speed.sizes import FULL, QUICK, Sizes
 from benchmarks.speed.table import ratios_of, table
 from benchmarks.speed.workers import ROOT
 from benchmarks.speed.workload import open_random_model
 from trimtab.model import open_model
 
-MEASUREMENTS = ("record", "decode", "sample", "published", "peers", "scaling", "ranking", "padding")
+MEASUREMENTS = ("record", "decode", "compiled", "sample", "published", "peers", "scaling", "sharing", "ranking", "padding")
 
 
 @click.command()
@@ -65,10 +65,12 @@ def measure(sizes: Sizes, wanted: set[str], peers: Path | None, traces: Path | N
         actions = {
             "record": lambda: recording.measure(twelve, open_model("testbed:reasoner"), sizes),
             "decode": lambda: decoding.measure(open_random_model(workshop / "endless", *shape, endless=True), sizes),
+            "compiled": lambda: compiled.measure(sizes, workshop),
             "sample": lambda: sampling.measure(twelve, sizes),
             "published": lambda: others.published(workshop / "model", sizes, workshop),
             "peers": lambda: others.keeping_everything(workshop / "model", sizes, workshop, peers),
             "scaling": lambda: scaling.measure(sizes, workshop),
+            "sharing": lambda: sharing.measure(open_model("testbed:reasoner"), sizes, workshop),
             "ranking": lambda: ranking.measure(sizes, workshop),
         }
         if traces is not None:

@@ -3,11 +3,9 @@
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,15 +13,17 @@ import numpy as np
 
 from benchmarks.speed.sizes import Sizes
 from benchmarks.speed.timing import timed
+from benchmarks.speed.worker import resident_bytes
 from benchmarks.speed.workers import ROOT
 from trimtab.neurons import ModelIdentity, NeuronSet
-from trimtab.ranking import NEEDS, class_moments, labelled, rank
+from trimtab.ranking import NEEDS, rank, recorded_class_moments
 from trimtab.recording import Recording
 from trimtab.store import Parts, Plan
 from trimtab.tasks.contrast import ContrastRow
 
-CRITERIA = ("mean-difference-polarity", "paired-t")
-"""Class means alone, and the differences within each problem, which keep every problem open to its last trace."""
+CRITERIA = ("mean-difference-polarity", "paired-t", "auroc")
+"""Class means alone; the differences within each problem, which keep two sums of a problem to its last trace; the pairs within
+each problem, which keep every trace."""
 TRACES_PER_PROBLEM, TRACES_PER_PART = 8, 32
 MOMENTS = ("sum", "magnitude")
 
@@ -93,18 +93,31 @@ def ranked(folder: Path, traces: int, criterion: str, sizes: Sizes) -> NeuronSet
     """The 50 best neurons."""
     rows = contrast_rows(traces)
     identity = ModelIdentity("synthetic", None, "synthetic", "0" * 64, sizes.ranked_layers, 2, sizes.ranked_d_ff, 2)
-    stream = labelled(Recording(folder).stream("response"), rows)
-    moments = class_moments(stream, Counter(row.problem_id for row in rows), NEEDS[criterion])
+    moments = recorded_class_moments(Recording(folder), "response", rows, NEEDS[criterion])
     return rank(moments, criterion, 50, identity)
 
 
 def main() -> None:
     """Rank the folder of the command line and print seconds and peak memory."""
     folder, traces, criterion, sizes = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Sizes(**json.loads(sys.argv[4]))
+    before = _fetched_bytes()
     spent = timed(lambda: ranked(folder, traces, criterion, sizes))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    answer = {"seconds": round(spent.wall, 2), "processor_seconds": round(spent.processor, 2), "peak_gb": round(peak / 1e9, 2)}
+    peak = resident_bytes("VmHWM")  # not ru_maxrss, which begins at that of the process that started this one
+    answer = {
+        "seconds": round(spent.wall, 2),
+        "processor_seconds": round(spent.processor, 2),
+        "peak_gb": None if peak is None else round(peak / 1e9, 2),
+        "fetched_gb": None if before is None else round(((_fetched_bytes() or 0) - before) / 1e9, 2),
+    }
     print(json.dumps(answer))
+
+
+def _fetched_bytes() -> int | None:
+    """What this process made the disk read so far, read-ahead of mapped files included; None where the system does not say."""
+    facts = Path("/proc/self/io")
+    if not facts.exists():
+        return None
+    return next(int(line.split()[1]) for line in facts.read_text().splitlines() if line.startswith("read_bytes"))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,14 @@ class Sizes:
         testbed_traces: of the bundled model, 40 to 110 tokens each.
         steps: decode steps a repetition.
         batches, ks: batch sizes and numbers of steered neurons.
+        compiled: rows and tokens of the forward that is compiled.
         sampled, new_tokens: chains of ``sample``, and how long they may get.
         published_traces, published_tokens: of the published way.
         loop_tokens: tokens of each trace whose per-neuron loop is run; the rest of that loop's time is extrapolated.
         lengths: tokens of one trace whose time and memory are measured, on a model of 2 layers.
         counts: numbers of traces of 256 tokens, the same.
+        packed: tokens of the rows that are packed into one.
+        prefixes: traces of one problem, tokens of their prompt and of each response, where the prompt is forwarded once.
         ranked_traces, ranked_layers, ranked_d_ff: of the synthetic moments whose ranking is measured.
         ranked_at_most: so many of these traces are written; the time of the others is extrapolated.
     """
@@ -36,6 +39,7 @@ class Sizes:
     steps: int = 24
     batches: tuple[int, ...] = (1, 8, 32)
     ks: tuple[int, ...] = (5, 50, 500)
+    compiled: tuple[int, int] = (8, 256)
     sampled: int = 64
     new_tokens: int = 64
     published_traces: int = 12
@@ -43,6 +47,8 @@ class Sizes:
     loop_tokens: int = 16
     lengths: tuple[int, ...] = (256, 1_024, 4_096, 16_384, 32_768)
     counts: tuple[int, ...] = (1, 4, 16, 64)
+    packed: tuple[int, ...] = (1_000, 980, 960, 940)
+    prefixes: tuple[tuple[int, int, int], ...] = ((4, 120, 1_000), (2, 120, 4_000))
     ranked_traces: int = 10_000
     ranked_at_most: int = 10_000
     ranked_layers: int = 28
@@ -67,6 +73,7 @@ QUICK = Sizes(
     steps=6,
     batches=(1, 32),
     ks=(50,),
+    compiled=(2, 8),
     sampled=8,
     new_tokens=8,
     published_traces=2,
@@ -74,6 +81,8 @@ QUICK = Sizes(
     loop_tokens=4,
     lengths=(64,),
     counts=(2,),
+    packed=(20, 15),
+    prefixes=((2, 8, 20),),
     ranked_traces=64,
     ranked_layers=2,
     ranked_d_ff=512,

@@ -27,3 +27,7 @@ class MismatchError(TrimtabError):
 
 class NotEnoughDataError(TrimtabError):
     """Too little data for the question asked, for example a contrast with no incorrect trace."""
+
+
+class ExecutionError(TrimtabError):
+    """A cluster that cannot be used, or parts of a run that its workers could not compute."""

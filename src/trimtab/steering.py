@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from trimtab.model.attach import Attachment
+    from trimtab.store.remote import AnyPath
 
 PositionScope = Literal["generated", "last-and-generated", "all"]
 
@@ -110,14 +111,14 @@ class Steering:
 
         return attach(model, self, **options)  # type: ignore[arg-type]
 
-    def save_pretrained(self, folder: str | Path, force: bool = False) -> Path:
+    def save_pretrained(self, folder: "str | AnyPath", force: bool = False) -> "AnyPath":
         """Write the artifact; see :func:`trimtab.store.artifact.save_steering`."""
         from trimtab.store.artifact import save_steering
 
-        return save_steering(self, Path(folder), force=force)
+        return save_steering(self, folder, force=force)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> "Steering":
+    def from_pretrained(cls, source: "str | AnyPath", revision: str | None = None) -> "Steering":
         """Read an artifact from a folder or a hub repository; see :func:`trimtab.store.artifact.load_steering`."""
         from trimtab.store.artifact import load_steering
 

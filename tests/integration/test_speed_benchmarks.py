@@ -12,13 +12,14 @@ from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks is no part of the package
 
-from benchmarks.speed import decoding, ranking
+from benchmarks.speed import compiled, decoding, padding, ranking, sharing
 from benchmarks.speed.__main__ import MEASUREMENTS, main
 from benchmarks.speed.sizes import QUICK
 from benchmarks.speed.table import PATHS, ratios_of, table
 from benchmarks.speed.timing import Spent, in_turn
 from benchmarks.speed.ways.job import Job
 from benchmarks.speed.workload import open_random_model, random_traces, save_job, spread
+from docs import make_performance
 from trimtab.model import OpenModel
 
 SHAPE = (2, 128, 64)
@@ -123,6 +124,63 @@ def test_the_command_writes_the_file(tmp_path: Path) -> None:
     assert results["versions"]["nnsight"] is None
 
 
+def test_what_is_left_out_gives_the_same_hidden_states(
+    opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "TESTBED_PROBLEMS", 2)
+    monkeypatch.setattr(sharing, "TESTBED_ROWS", (11, 9, 4))
+    found = sharing.measure(opened, QUICK, tmp_path)
+    shared = found["shared prefix"]["2 layers of 12x768, 1 x 2 traces of 8 + 20"]
+    assert shared["positions_saved"] == round(8 / 56, 4)
+    packed = found["packed rows"]["2 layers of 12x768"]
+    assert packed["positions_saved"] == round(5 / 40, 4)
+    assert all(0 < row["largest_difference"] < sharing.TOLERANCE for way in found.values() for row in way.values())  # type: ignore[operator]
+
+
+def test_padding_and_repeated_questions_are_counted(opened: OpenModel, tmp_path: Path) -> None:
+    rows = [
+        {"id": "p0", "question": "1 + 1?", "gold_answer": "2", "response": "It is 2."},
+        {"id": "p0", "question": "1 + 1?", "gold_answer": "2", "response": "two"},
+        {"id": "p1", "question": "no", "gold_answer": "2", "response": "no"},
+    ]
+    file = tmp_path / "traces.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = padding.measure(opened, file, replace(QUICK, batch_tokens=1000))["words, digits and signs"]
+    template = padding._pieces("<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<think>\n")
+    prompts, responses = (template + 4, template + 4, template + 1), (4, 1, 1)
+    lengths = [sum(pair) for pair in zip(prompts, responses, strict=True)]
+    assert found["tokens"] == sum(lengths)
+    assert found["padding_1000"] == round(1 - sum(lengths) / (3 * max(lengths)), 4)
+    assert found["padding_of_problems"] == round(1 - sum(lengths) / (2 * lengths[0] + lengths[2]), 4)
+    assert found["repeated_prefix"] == round(prompts[0] / sum(lengths), 4)
+
+
+@pytest.mark.slow
+def test_compiled_steering_is_that_of_eager(tmp_path: Path) -> None:
+    row = compiled.measure(replace(QUICK, pairs=1), tmp_path)
+    assert row["largest_difference_to_eager"] < row["largest_effect"] / 100  # type: ignore[operator]
+
+
+def test_the_page_shows_what_was_measured_and_a_dash_for_what_was_not() -> None:
+    pair = {"ratio": 0.9, "ratio_min": 0.8, "ratio_max": 1.0, "processor_ratio": 0.95}
+    results = {
+        "machine": {"processor": "P", "cores": 2, "threads": 1, "memory_gb": 8.0, "gpu": None, "load_before": [0.1, 0.2, 0.3]},
+        "versions": {"torch": "2", "nnsight": None},
+        "ratios": {"record_over_forward_12x768": 0.9, "nnsight_over_ours_record": None},
+        "details": {
+            "sample": {"what": "w", "chains": 4, **pair},
+            "peers": {"bare": {**pair, "peak_bytes": 2_000_000, "ours_peak_bytes": None}, "nnsight": None},
+        },
+    }
+    page = make_performance.section(results)
+    assert "P, 2 cores, 1 threads, 8.0 GB, load 0.1 before the run; torch 2." in page
+    assert "| `record_over_forward_12x768` | 0.9 | >= 0.95 |" in page
+    assert "| `nnsight_over_ours_record` | - | - |" in page
+    assert "| bare | 0.9 | 0.8 to 1.0 | 2 | - | - |" in page
+    assert "| nnsight | - | - | - | - | - |" in page
+    assert "Scaling" not in page
+
+
 @pytest.mark.slow
 def test_everything_runs(tmp_path: Path) -> None:
     out = tmp_path / "results.json"
@@ -134,3 +192,4 @@ def test_everything_runs(tmp_path: Path) -> None:
     assert missing == {"transformer_lens_over_ours_record", "nnsight_over_ours_record"}
     bare = results["details"]["peers"]["bare"]
     assert bare["peak_bytes"] is None or bare["peak_bytes"] > 0
+    assert all(f"**{title}" in make_performance.section(results) for title in ("Scaling", "Ranking", "Forwarding less"))

@@ -1,19 +1,22 @@
 """``trimtab compare``."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from trimtab.cli.options import output_options
+from trimtab.cli.options import RunPath, output_options
 from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from trimtab.store import AnyPath
 
 
 @click.command("compare")
-@click.argument("run_a", type=click.Path(path_type=Path, file_okay=False))
-@click.argument("run_b", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run_a", type=RunPath())
+@click.argument("run_b", type=RunPath())
 @click.option("--arm", default="gated", show_default=True, help="The arm that is compared, by its name in both runs.")
 @output_options
-def compare(run_a: Path, run_b: Path, arm: str, as_json: bool, quiet: bool) -> None:
+def compare(run_a: "AnyPath", run_b: "AnyPath", arm: str, as_json: bool, quiet: bool) -> None:
     """Compare one arm of two runs, problem by problem: RUN_A is the base.
 
     Refused, with a list of what differs, when problems, prompt, sampling or another setting of the measurement are not the same.

@@ -5,20 +5,21 @@ from pathlib import Path
 
 import click
 
-from trimtab.cli.options import output_options
+from trimtab.cli.options import RunPath, output_options
 from trimtab.cli.output import Output
 from trimtab.cli.run import show_estimate, show_result
 from trimtab.pipeline import DEMO, run
 from trimtab.pipeline.config import ModelSettings
+from trimtab.store import AnyPath
 
 
 @click.command("demo")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=RunPath(),
     default=Path("runs/demo"),
     show_default=True,
-    help="The run directory.",
+    help="The run directory: a folder or a URL.",
 )
 @click.option(
     "--model", default="testbed:reasoner", show_default=True, help="The bundled model; testbed:control is the negative control."
@@ -27,7 +28,7 @@ from trimtab.pipeline.config import ModelSettings
 @click.option("--force", is_flag=True, help="Delete the run that is in the folder and start again.")
 @click.option("--dry-run", is_flag=True, help="Print tokens, disk, memory and time, and write nothing.")
 @output_options
-def demo(out: Path, model: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool) -> None:
+def demo(out: AnyPath, model: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Run the whole line on the bundled reasoner: about two minutes on two cores, no download.
 
     With --json one object with the verdict's figures is printed on stdout.

@@ -4,12 +4,22 @@ from pathlib import Path
 
 import click
 
-from trimtab.cli.options import chain_options, model_options, output_options, task_options
+from trimtab.cli.options import (
+    RunPath,
+    chain_options,
+    engine_option,
+    executor_option,
+    model_options,
+    output_options,
+    task_options,
+)
 from trimtab.cli.output import Output
 from trimtab.cli.run import show_result
 from trimtab.cli.stages import stage_command
 from trimtab.pipeline import run as run_line
+from trimtab.pipeline import with_engine, with_executor
 from trimtab.pipeline.config import artifact_run
+from trimtab.store import AnyPath
 
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:  # noqa: ARG001
@@ -20,8 +30,8 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 
 
 @click.command("evaluate")
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="run.toml of a new run.")
+@click.argument("run", type=RunPath())
+@click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
 @click.option("--task", help="Evaluate an artifact on this task: testbed, a benchmark, or local:PATH.")
 @task_options
 @click.option("--split", type=click.Choice(["find", "tune", "test"]), default="test", show_default=True)
@@ -37,10 +47,12 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option("--force", is_flag=True, help="Delete the evaluation that is in the folder and start again.")
 @click.option("--export", type=click.Path(path_type=Path, dir_okay=False), help="Write all outcomes as one JSON file, too.")
 @model_options
+@executor_option
+@engine_option
 @output_options
 def evaluate_command(
-    run: Path,
-    config: Path | None,
+    run: AnyPath,
+    config: AnyPath | None,
     task: str | None,
     data: str,
     answer: str,
@@ -61,6 +73,8 @@ def evaluate_command(
     device: str,
     revision: str | None,
     trust_remote_code: bool,
+    executor: str | None,
+    engine: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -71,7 +85,7 @@ def evaluate_command(
     """
     output = Output(as_json, quiet)
     if task is None:
-        stage_command(run, "evaluate", config, output)
+        stage_command(run, "evaluate", config, output, executor=executor, engine=engine)
     else:
         if steering is None:
             raise click.UsageError("--task evaluates an artifact; name it with --steering")
@@ -89,13 +103,21 @@ def evaluate_command(
             evaluation={"split": split, "n": n, "seeds": seeds, "temperature": temperature, "rivals": rivals},
             max_new_tokens=max_new_tokens,
         )
-        run_line(settings, run, resume=resume, force=force, progress=output.progress, on_stage=output.stage)
+        run_line(
+            with_engine(with_executor(settings, executor), engine),
+            run,
+            resume=resume,
+            force=force,
+            progress=output.progress,
+            on_stage=output.stage,
+            note=output.note,
+        )
         show_result(run, "report", output)
     if export is not None:
         _export(run, export, output)
 
 
-def _export(run: Path, path: Path, output: Output) -> None:
+def _export(run: AnyPath, path: Path, output: Output) -> None:
     from trimtab.evaluation.outcomes import Outcome
     from trimtab.evaluation.outcomes_json import write_outcomes_json
     from trimtab.store import RunDirectory, read_table

@@ -1,30 +1,30 @@
 """One command per experiment: each on a run directory whose steering is found."""
 
-from pathlib import Path
-
 import click
 
 from trimtab.cli.main import EXPERIMENT_HELP
+from trimtab.cli.options import RunPath
 from trimtab.cli.output import Output
 from trimtab.experiments import ExperimentName
 from trimtab.pipeline.experimenting import run_experiment_on
 from trimtab.results import Result
+from trimtab.store import AnyPath
 
 
 def _command(name: ExperimentName) -> click.Command:
     @click.command(name, help=f"{EXPERIMENT_HELP[name]}\n\nRUN is a run directory that `tune` has finished.")
-    @click.argument("run", type=click.Path(path_type=Path, file_okay=False, exists=True))
+    @click.argument("run", type=RunPath(exists=True))
     @click.option("--force", is_flag=True, help="Run it again; answers on disk are used all the same.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
     @click.option("--quiet", is_flag=True, help="Show no progress and no notes.")
-    def command(run: Path, force: bool, as_json: bool, quiet: bool, others: tuple[str, ...] = ()) -> None:
+    def command(run: AnyPath, force: bool, as_json: bool, quiet: bool, others: tuple[str, ...] = ()) -> None:
         output = Output(as_json, quiet)
         show(run_experiment_on(run, name, force=force, other_models=others, progress=output.progress), run, output)
 
     return command
 
 
-def show(result: Result, run: Path, output: Output) -> None:
+def show(result: Result, run: AnyPath, output: Output) -> None:
     """Print the tables and the findings, and say where the figures are."""
     if output.as_json:
         output.data(result.model_dump(mode="json"), "")

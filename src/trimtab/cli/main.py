@@ -42,6 +42,7 @@ COMMANDS = {
     "import": ("trimtab.cli.import_neurons", "import_command", "Make an artifact of a list of neurons that others found."),
     "export": ("trimtab.cli.export", "export_command", "Write a steering as a LoRA, IA3, merged weights, GGUF or a list."),
     "verify": ("trimtab.cli.verify", "verify_command", "Prove an export in its own engine, against the hooks."),
+    "serve": ("trimtab.cli.serve", "serve_command", "Serve a model over vLLM's OpenAI server, steered by request."),
     "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
     "tasks": ("trimtab.cli.tasks", "tasks", "List the benchmarks, show their prompts, look for leaks between splits."),
     **{stage: ("trimtab.cli.stages", f"{stage}_command", text) for stage, text in STAGE_HELP.items()},

@@ -2,11 +2,30 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from trimtab.traces import AnswerKind
+
+if TYPE_CHECKING:
+    from trimtab.store import AnyPath
+
+
+class RunPath(click.Path):
+    """A run directory, or a file in one, on this machine or at a URL (:func:`trimtab.store.any_path`)."""
+
+    def __init__(self, *, file_okay: bool = False, exists: bool = False) -> None:
+        super().__init__(path_type=Path, file_okay=file_okay, dir_okay=not file_okay, exists=exists)
+
+    def convert(self, value: "str | AnyPath", param: click.Parameter | None, ctx: click.Context | None) -> "AnyPath":
+        """The path. What a local one must be is checked here, what lies at a URL by whoever reads it."""
+        if isinstance(value, str) and "://" in value:
+            from trimtab.store import any_path
+
+            value = any_path(value)
+        return super().convert(value, param, ctx) if isinstance(value, str | Path) else value
+
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -21,9 +40,22 @@ def run_options(command: Command) -> Command:
     """``--out``, ``--resume``, ``--force``."""
     command = click.option("--force", is_flag=True, help="Delete the run that is in the folder and start again.")(command)
     command = click.option("--resume", is_flag=True, help="Go on with the run that is in the folder.")(command)
-    return click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run directory.")(
-        command
+    return click.option("--out", type=RunPath(), required=True, help="The run directory: a folder or a URL.")(command)
+
+
+def executor_option(command: Command) -> Command:
+    """``--executor``."""
+    text = "Who computes: local, or ray with any keys of [executor], such as ray,actors=8,num_gpus=1."
+    return click.option("--executor", "executor", metavar="KIND[,KEY=VALUE...]", help=text)(command)
+
+
+def engine_option(command: Command) -> Command:
+    """``--engine``."""
+    text = (
+        "What generates: transformers, or vllm with any keys of [vllm], such as vllm,gpu_memory=0.6. What reads activations "
+        "outside of generation (record, gate) stays with transformers."
     )
+    return click.option("--engine", "engine", metavar="NAME[,KEY=VALUE...]", help=text)(command)
 
 
 def model_options(command: Command) -> Command:

@@ -1,35 +1,54 @@
 """``trimtab run``."""
 
-from pathlib import Path
-
 import click
 
-from trimtab.cli.options import output_options, run_options
+from trimtab.cli.options import RunPath, engine_option, executor_option, output_options, run_options
 from trimtab.cli.output import Output
-from trimtab.pipeline import STAGES, RunConfig, Stage, check_until, load_config, run
+from trimtab.pipeline import STAGES, RunConfig, Stage, check_until, load_config, run, with_engine, with_executor
+from trimtab.store import AnyPath
 
 
 @click.command("run")
-@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("config", type=RunPath(file_okay=True))
 @run_options
+@executor_option
+@engine_option
 @click.option("--until", type=click.Choice(STAGES), default="report", show_default=True, help="The last stage.")
 @click.option("--dry-run", is_flag=True, help="Print tokens, disk, memory and time, and write nothing.")
 @output_options
 def run_command(
-    config: Path, out: Path, resume: bool, force: bool, until: Stage, dry_run: bool, as_json: bool, quiet: bool
+    config: AnyPath,
+    out: AnyPath,
+    resume: bool,
+    force: bool,
+    executor: str | None,
+    engine: str | None,
+    until: Stage,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Run the whole line from CONFIG, a run.toml: problems, traces, verdicts, neurons, gate, steering, verdict, report."""
     output = Output(as_json, quiet)
-    settings = load_config(config)
+    settings = with_engine(with_executor(load_config(config), executor), engine)
     check_until(settings, until)
     if dry_run:
         show_estimate(settings, out, until, output)
         return
-    run(settings, out, resume=resume, force=force, until=until, progress=output.progress, on_stage=output.stage)
+    run(
+        settings,
+        out,
+        resume=resume,
+        force=force,
+        until=until,
+        progress=output.progress,
+        on_stage=output.stage,
+        note=output.note,
+    )
     show_result(out, until, output)
 
 
-def show_estimate(settings: RunConfig, out: Path, until: Stage, output: Output) -> None:
+def show_estimate(settings: RunConfig, out: AnyPath, until: Stage, output: Output) -> None:
     """Print what a run would cost."""
     from trimtab.pipeline.estimate import estimate
 
@@ -37,7 +56,7 @@ def show_estimate(settings: RunConfig, out: Path, until: Stage, output: Output) 
     output.data(cost.to_json(), f"{cost}\nnothing was written to {out}")
 
 
-def show_result(out: Path, until: Stage, output: Output) -> None:
+def show_result(out: AnyPath, until: Stage, output: Output) -> None:
     """Print the verdict of a whole run, or the summary of its last stage."""
     from trimtab.pipeline.summaries import stage_summary
 
@@ -53,5 +72,5 @@ def show_result(out: Path, until: Stage, output: Output) -> None:
         return
     output.verdict(report)
     # the artifact of an evaluated one is where it was
-    made = f"    artifact: {out / 'steering'}" if (out / "steering").exists() else ""
+    made = f"    artifact: {out / 'steering'}" if (out / "steering" / "config.json").exists() else ""
     output.note(f"report: {out / 'report.html'}{made}")

@@ -1,15 +1,13 @@
 """One command per verb: each runs one stage of a run directory."""
 
-from pathlib import Path
-
 import click
 
 from trimtab.cli.main import STAGE_HELP
-from trimtab.cli.options import output_options
+from trimtab.cli.options import RunPath, engine_option, executor_option, output_options
 from trimtab.cli.output import Output
-from trimtab.pipeline import STAGES, Stage, load_config, run_one
+from trimtab.pipeline import RunConfig, Stage, load_config, run_one, with_executor
 from trimtab.pipeline.summaries import stage_summary
-from trimtab.store import RunDirectory
+from trimtab.store import AnyPath, RunDirectory
 
 
 def _help(stage: Stage) -> str:
@@ -17,37 +15,73 @@ def _help(stage: Stage) -> str:
 
 
 def _command(stage: Stage) -> click.Command:
+    """A stage that runs here."""
+
     @click.command(stage, help=_help(stage))
-    @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-    @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="run.toml of a new run.")
+    @click.argument("run", type=RunPath())
+    @click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
     @click.option("--quiet", is_flag=True, help="Show no progress and no notes.")
-    def command(run: Path, config: Path | None, as_json: bool, quiet: bool) -> None:
+    def command(run: AnyPath, config: AnyPath | None, as_json: bool, quiet: bool) -> None:
         stage_command(run, stage, config, Output(as_json, quiet))
 
     return command
 
 
-def stage_command(run: Path, stage: Stage, config: Path | None, output: Output, record: bool = False) -> None:
+def stage_command(
+    run: AnyPath,
+    stage: Stage,
+    config: AnyPath | None,
+    output: Output,
+    record: bool = False,
+    executor: str | None = None,
+    engine: str | None = None,
+) -> None:
     """Run one stage, of a new run where a configuration is given, and print its figures; ``record`` as in :func:`run_one`."""
+    settings = with_executor(RunConfig() if config is None else load_config(config), executor)
     if config is not None:
-        RunDirectory.create(run, load_config(config).model_dump(mode="json"), resume=True).close()
-    run_one(run, stage, output.progress, record)
+        RunDirectory.create(run, settings.stored(), resume=True).close()
+    run_one(run, stage, output.progress, record, settings.executor, engine, output.note)
     summary = stage_summary(run, stage)
     output.data(summary, "\n".join(f"{name:<24}  {value}" for name, value in summary.items()))
 
 
 @click.command("sample", help=_help("sample"))
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="run.toml of a new run.")
+@click.argument("run", type=RunPath())
+@click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
 @click.option("--record", is_flag=True, help="Record in the same forwards, so that `record` needs no second pass.")
+@executor_option
+@engine_option
 @output_options
-def sample_command(run: Path, config: Path | None, record: bool, as_json: bool, quiet: bool) -> None:
+def sample_command(
+    run: AnyPath, config: AnyPath | None, record: bool, executor: str | None, engine: str | None, as_json: bool, quiet: bool
+) -> None:
     """The verb ``sample``, the only one that can do the work of another."""
-    stage_command(run, "sample", config, Output(as_json, quiet), record)
+    stage_command(run, "sample", config, Output(as_json, quiet), record, executor, engine)
 
 
-problems_command, grade_command, contrast_command, record_command = map(_command, (STAGES[0], *STAGES[2:5]))
-rank_command, gate_command, tune_command = map(_command, STAGES[5:8])
-experiments_command = _command("experiments")
-report_command = _command("report")
+@click.command("record", help=_help("record"))
+@click.argument("run", type=RunPath())
+@click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
+@executor_option
+@output_options
+def record_command(run: AnyPath, config: AnyPath | None, executor: str | None, as_json: bool, quiet: bool) -> None:
+    """The verb ``record``, whose parts an executor computes."""
+    stage_command(run, "record", config, Output(as_json, quiet), executor=executor)
+
+
+@click.command("tune", help=_help("tune"))
+@click.argument("run", type=RunPath())
+@click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
+@executor_option
+@engine_option
+@output_options
+def tune_command(
+    run: AnyPath, config: AnyPath | None, executor: str | None, engine: str | None, as_json: bool, quiet: bool
+) -> None:
+    """The verb ``tune``, whose chains another engine can generate."""
+    stage_command(run, "tune", config, Output(as_json, quiet), executor=executor, engine=engine)
+
+
+problems_command, grade_command, contrast_command = map(_command, ("problems", "grade", "contrast"))
+rank_command, gate_command, experiments_command, report_command = map(_command, ("rank", "gate", "experiments", "report"))

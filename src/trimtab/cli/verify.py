@@ -7,10 +7,13 @@ import click
 
 from trimtab.cli.options import model_options, output_options
 from trimtab.cli.output import Output
+from trimtab.export.parts import ENGINE_NAMES, EngineName
 from trimtab.steering import Steering
 
 if TYPE_CHECKING:
     from trimtab.export.record import Verification
+
+ENGINE_HELP = "own is the target's own loader; vllm loads a lora or merged export in vLLM, which must be installed here."
 
 
 @click.command("verify")
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--data", default="", help="The task's rows on this machine, in place of the hub: a file or a folder.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many problems.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--engine", type=click.Choice(ENGINE_NAMES), default="own", show_default=True, help=ENGINE_HELP)
 @click.option("--base-gguf", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The base model for llama.cpp.")
 @click.option("--allow-pickle", is_flag=True, help="Open an export to lm-eval, a pickle.")
 @model_options
@@ -35,6 +39,7 @@ def verify_command(
     data: str,
     limit: int,
     max_new_tokens: int,
+    engine: EngineName,
     base_gguf: Path | None,
     allow_pickle: bool,
     dtype: str,
@@ -70,11 +75,12 @@ def verify_command(
         problems=problems,
         prompt=task_prompt(settings),
         max_new_tokens=max_new_tokens,
+        engine=engine,
         base_gguf=base_gguf,
         allow_pickle=allow_pickle,
         progress=output.progress,
     )
-    seen = record.verification
+    seen = record.verification if engine == "own" else record.elsewhere[engine]
     assert seen is not None
     output.data({"export": str(export), "ok": seen.ok, **record.model_dump()}, _text(seen))
     if not seen.ok:

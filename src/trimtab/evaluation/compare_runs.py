@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.evaluation.breakdown import Breakdown, break_down
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.summary import finite
 from trimtab.evaluation.verdict import ArmVerdict, judge
-from trimtab.store import RunDirectory, read_table
+from trimtab.store import AnyPath, RunDirectory, read_table
 from trimtab.traces import Problem
 
 MAY_DIFFER = (
@@ -80,13 +79,13 @@ class RunComparison:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    path: Path
+    path: AnyPath
     config: Mapping[str, object]
     problems: dict[str, Problem]
     outcomes: list[Outcome]
 
 
-def compare_runs(run_a: Path, run_b: Path, arm: str) -> RunComparison:
+def compare_runs(run_a: AnyPath, run_b: AnyPath, arm: str) -> RunComparison:
     """Compare an arm of two finished evaluations, paired by problem.
 
     Args:
@@ -116,7 +115,7 @@ def compare_runs(run_a: Path, run_b: Path, arm: str) -> RunComparison:
     )
 
 
-def _read(path: Path, arm: str) -> _Run:
+def _read(path: AnyPath, arm: str) -> _Run:
     with RunDirectory.open(path) as directory:
         if not directory.outcomes.exists():
             raise StoreError(f"{directory.outcomes} does not exist; run `trimtab evaluate {path}` first")

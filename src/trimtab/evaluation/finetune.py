@@ -9,7 +9,6 @@ little however much accuracy is won: judge the arm by its outcomes.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -20,7 +19,7 @@ from trimtab.evaluation.finetune_training import SftSettings, train
 from trimtab.evaluation.names import SFT_LORA
 from trimtab.model import OpenModel, identify
 from trimtab.progress import Progress, silent
-from trimtab.store import Record, digest_of, load_tensors, read_record, replace_folder, save_tensors, write_json
+from trimtab.store import AnyPath, Record, digest_of, load_tensors, read_record, replace_folder, save_tensors, write_json
 from trimtab.traces import Trace
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class SftRecord(Record):
 
 @contextmanager
 def sft_lora(
-    opened: OpenModel, traces: Sequence[Trace], settings: SftSettings, folder: Path, *, progress: Progress = silent
+    opened: OpenModel, traces: Sequence[Trace], settings: SftSettings, folder: AnyPath, *, progress: Progress = silent
 ) -> Iterator[OpenModel]:
     """Train a LoRA on correct traces, or find it in ``folder``, and lend the tuned model for the ``with`` block.
 
@@ -83,7 +82,7 @@ def sft_lora(
         "traces": digest_of([(trace.id, trace.prompt_ids, trace.response_ids) for trace in traces]),
     }
     with _adapter(opened.model, settings) as adapter:
-        if folder.exists():
+        if (folder / RECORD).exists():
             _load(adapter, folder, inputs)
         else:
             trained, total = adapter.get_nb_trainable_parameters()
@@ -102,7 +101,7 @@ def sft_lora(
         yield replace(opened, identity=identify(opened.model, name, opened.identity.revision, layout=opened.layout))
 
 
-def read_sft(folder: Path) -> SftRecord:
+def read_sft(folder: AnyPath) -> SftRecord:
     """What the adapter of a folder was trained on and how. Raises StoreError when there is none."""
     return read_record(folder / RECORD, SftRecord)
 
@@ -152,20 +151,20 @@ def _check(traces: Sequence[Trace]) -> None:
             raise InputError(f"trace {trace.id} has no prompt or no response, so {SFT_LORA} cannot learn from it; leave it out")
 
 
-def _save(adapter: "PeftModel", folder: Path, record: SftRecord) -> None:
+def _save(adapter: "PeftModel", folder: AnyPath, record: SftRecord) -> None:
     """Everything at once, in the files that peft reads."""
     from peft import get_peft_model_state_dict
 
     weights = get_peft_model_state_dict(adapter, save_embedding_layers=False)
     config = cast("LoraConfig", adapter.peft_config["default"])
     config.target_modules = sorted(config.target_modules or ())  # a set, whose order changes from process to process
-    with replace_folder(folder) as temporary:
+    with replace_folder(folder, last=RECORD) as temporary:
         save_tensors(temporary / WEIGHTS, {name: weight.cpu().numpy() for name, weight in weights.items()}, {})
         config.save_pretrained(str(temporary))
         write_json(temporary / RECORD, record.model_dump())
 
 
-def _load(adapter: "PeftModel", folder: Path, inputs: Mapping[str, object]) -> None:
+def _load(adapter: "PeftModel", folder: AnyPath, inputs: Mapping[str, object]) -> None:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     stored = read_sft(folder).inputs

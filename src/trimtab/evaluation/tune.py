@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,14 +11,16 @@ from trimtab.errors import ConfigError
 from trimtab.evaluation.arms import Arm
 from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.runner import evaluate_arm
+from trimtab.evaluation.runner import arm_job
+from trimtab.execution import LOCAL, Executor
 from trimtab.gate import AnyGate
 from trimtab.model import OpenModel
 from trimtab.neurons import NeuronSet
 from trimtab.operators import OPERATORS
 from trimtab.progress import Progress, silent
-from trimtab.sampling import SamplingSettings
+from trimtab.sampling import TRANSFORMERS, Generator, SamplingSettings
 from trimtab.steering import PositionScope, Steering
+from trimtab.store import AnyPath
 from trimtab.tasks import CHAT, Grader, Prompt
 from trimtab.traces import Problem, Split
 
@@ -61,9 +62,11 @@ def tune(
     settings: TuneSettings,
     sampling: SamplingSettings,
     grader: Grader,
-    folder: Path,
+    folder: AnyPath,
     *,
     prompt: Prompt = CHAT,
+    generator: Generator = TRANSFORMERS,
+    executor: Executor = LOCAL,
     progress: Progress = silent,
 ) -> list[TunePoint]:
     """Run the grid on the tune split.
@@ -83,24 +86,34 @@ def tune(
         raise ConfigError(f"tune reads the tune split only; it was given problems of {', '.join(sorted(wrong))}")
     chosen = problems[: settings.problems]
     greedy = sampling.greedy()
-
-    def run(arm: Arm) -> list[Outcome]:
-        return evaluate_arm(opened, arm, chosen, greedy, grader, folder / arm.name, prompt=prompt, progress=progress)
-
-    base = run(Arm(UNSTEERED, None))
+    grid = {
+        f"{criterion}-{operator}-{k}-{strength:g}": (criterion, operator, k, strength)
+        for criterion, operator, k, strength in product(rankings, settings.operators, settings.k, settings.strengths)
+    }
+    proportional = gate.reads and gate.mode == "proportional"
+    arms = [Arm(UNSTEERED, None)]
+    for name, (criterion, operator, k, strength) in grid.items():
+        steering = Steering.of(rankings[criterion].top(k), strength, settings.scope, gate, operator=OPERATORS[operator])
+        arms += [Arm(name, steering), *([Arm(_gated(name), steering, "auto")] if proportional else [])]
+    jobs = {
+        arm.name: arm_job(opened, arm, chosen, greedy, grader, folder / arm.name, prompt=prompt, generator=generator)
+        for arm in arms
+    }
+    executor.run(opened, list(jobs.values()), progress)
+    outcomes = {name: job.outcomes() for name, job in jobs.items()}
+    base = outcomes[UNSTEERED]
     fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.reads else [True] * len(chosen)
     points = []
-    for criterion, ranking in rankings.items():
-        for operator, k, strength in product(settings.operators, settings.k, settings.strengths):
-            name = f"{criterion}-{operator}-{k}-{strength:g}"
-            steering = Steering.of(ranking.top(k), strength, settings.scope, gate, operator=OPERATORS[operator])
-            steered = run(Arm(name, steering))
-            if gate.reads and gate.mode == "proportional":
-                gated = run(Arm(f"{name}-gated", steering, "auto"))
-            else:
-                gated = [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]
-            points.append(TunePoint(criterion, operator, k, strength, len(base), *map(_accuracy, (base, steered, gated))))
+    for name, point in grid.items():
+        steered = outcomes[name]
+        composed = [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]
+        gated = outcomes[_gated(name)] if proportional else composed
+        points.append(TunePoint(*point, len(base), *map(_accuracy, (base, steered, gated))))
     return points
+
+
+def _gated(name: str) -> str:
+    return f"{name}-gated"
 
 
 def _accuracy(outcomes: Sequence[Outcome]) -> float:

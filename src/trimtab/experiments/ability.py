@@ -99,7 +99,16 @@ def _other_task(bench: Workbench, task: TaskSettings, attached: Attached) -> Sec
         arm = Arm(key, steering, gate)
         settings = bench.sampling
         return evaluate_arm(
-            bench.opened, arm, problems, settings, bench.grader, folder / key, prompt=prompt, progress=bench.progress, label=label
+            bench.opened,
+            arm,
+            problems,
+            settings,
+            bench.grader,
+            folder / key,
+            prompt=prompt,
+            generator=bench.generator,
+            progress=bench.progress,
+            label=label,
         )
 
     base = run(None, "on", task.source)

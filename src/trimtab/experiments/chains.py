@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from trimtab.errors import MismatchError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.workbench import GateSetting, Workbench
-from trimtab.sampling import generate_batch, plan_requests
+from trimtab.sampling import plan_requests
 from trimtab.sampling.sample import as_trace
 from trimtab.steering import Steering
 from trimtab.traces import Problem, Trace
@@ -20,7 +20,7 @@ def greedy_chains(
     with bench.progress("generate chains", len(requests), 0) as advance:
         for part in plan.parts:
             batch = [requests[name] for name in part]
-            generations = generate_batch(bench.opened, batch, bench.sampling, steering, gate)
+            generations = bench.generator.generate(bench.opened, batch, bench.sampling, steering, gate)
             made = [as_trace(bench.opened, request, generation) for request, generation in zip(batch, generations, strict=True)]
             chains |= {trace.problem_id: trace for trace in made}
             advance(len(batch), sum(len(trace.response_ids) for trace in made))

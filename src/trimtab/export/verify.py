@@ -9,22 +9,21 @@ from torch import Tensor
 
 from trimtab.errors import InputError, MismatchError
 from trimtab.export.cost import cost_of
-from trimtab.export.parts import expressible
+from trimtab.export.parts import EngineName, expressible
 from trimtab.export.record import ExportRecord, Verification, package_versions, read_export, write_record
-from trimtab.export.registry import TARGETS
+from trimtab.export.registry import opener_of
 from trimtab.export.sequences import answered
 from trimtab.export.target import Answered, Engine, EngineOptions
 from trimtab.export.transformers_engine import hooks_engine
 from trimtab.model import OpenModel, check_identity
 from trimtab.progress import Progress, silent
+from trimtab.sampling.agreement import NEAR_TIE
 from trimtab.steering import Steering
 from trimtab.tasks import CHAT, Prompt
 from trimtab.traces import Problem
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.05}
 """The largest difference of the effects by the coarser dtype of the engine and of the weights that the export holds."""
-NEAR_TIE = 1e-3
-"""Two logits so close that rounding decides between them; in a coarser dtype, two units in the last place of the larger one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ def verify_export(
     problems: Sequence[Problem] = (),
     prompt: Prompt = CHAT,
     max_new_tokens: int = 256,
+    engine: EngineName = "own",
     base_gguf: Path | None = None,
     allow_pickle: bool = False,
     progress: Progress = silent,
@@ -69,6 +69,7 @@ def verify_export(
         questions: held-out questions.
         problems: held-out problems on which to measure what dropped parts cost in accuracy.
         prompt: how the problems are asked.
+        engine: the target's own loader, or ``vllm`` for a LoRA or a merged checkpoint in vLLM.
         base_gguf: the base model as a GGUF file, for the target gguf.
 
     Returns:
@@ -94,12 +95,17 @@ def verify_export(
     hooks = hooks_engine(opened, reduced)
     references = [_reference(hooks, sequence) for sequence in sequences]
     options = EngineOptions(reduced, record.facts, base_gguf, allow_pickle)
-    with TARGETS[record.target].open(folder, opened, options) as engine:
-        verification = _compare(engine, references, _dtype(opened), coarser, progress)
+    with opener_of(record.target, engine)(folder, opened, options) as running:
+        verification = _compare(running, references, _dtype(opened), coarser, progress)
     if record.dropped:
         cost = cost_of(opened, steering, reduced, questions, problems, prompt, max_new_tokens)
         verification = verification.model_copy(update={"cost": cost})
-    verified = record.model_copy(update={"verification": verification, "versions": package_versions()})
+    versions = package_versions()
+    if engine == "own":
+        verified = record.model_copy(update={"verification": verification, "versions": versions})
+    else:
+        elsewhere = {**record.elsewhere, engine: verification}
+        verified = record.model_copy(update={"elsewhere": elsewhere, "versions": versions})
     write_record(verified, folder)
     return verified
 
@@ -115,7 +121,10 @@ def _reference(hooks: Engine, sequence: Answered) -> Reference:
 
 
 def near_tie(logits: Tensor, dtype: str) -> Tensor:
-    """The lead below which a choice is a near tie, float32 ``[seq]``, of logits ``[seq, vocab]``."""
+    """The lead below which a choice is a near tie, float32 ``[seq]``, of logits ``[seq, vocab]``.
+
+    In a coarser dtype than float32 two units in the last place of the larger one.
+    """
     if dtype == "float32":
         return torch.full((len(logits),), NEAR_TIE)
     return 2 * torch.finfo(getattr(torch, dtype)).eps * logits.abs().amax(-1)

@@ -5,7 +5,7 @@ from trimtab.model.attach import Attachment, attach
 from trimtab.model.doctor import Diagnosis, LayerFinding, examine, prove
 from trimtab.model.hook_points import hook_neurons, watch_neurons
 from trimtab.model.identity import check_identity, identify, rebind, tokenizer_fingerprint
-from trimtab.model.opening import OpenModel, open_model
+from trimtab.model.opening import OpenModel, checkpoint_dtype, open_model
 from trimtab.model.weights import down_weights
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "OpenModel",
     "attach",
     "check_identity",
+    "checkpoint_dtype",
     "down_weights",
     "examine",
     "find_ffn",

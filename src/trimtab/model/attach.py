@@ -130,15 +130,19 @@ class Attachment:
         self.calls: dict[int, int] = {layer: 0 for layer, plan in plans.items() if plan.neurons is not None}
 
     def __enter__(self) -> "Attachment":
+        from torch._dynamo import config as dynamo_config  # slow to import, and nothing here needs it before
+
         base = self._layout.base
         if base in _steered_stacks:
             raise ModelError("this model is steered already; leave the first attach block before entering a second")
         with ExitStack() as stack:
             _steered_stacks.add(base)
             stack.callback(_steered_stacks.discard, base)
-            # a compiled graph has no guard on hooks: it would go on without these, or keep them after they are removed
+            # a compiled graph has no guard on hooks: it would go on without these, or keep them after they are removed; and one
+            # that is compiled from here on would serve another model of the same class too, unless it guards them
             torch.compiler.reset()
             stack.callback(torch.compiler.reset)
+            stack.enter_context(dynamo_config.patch(skip_nnmodule_hook_guards=False))
             stack.enter_context(guarded_generate(self._model))
             before: Callable[..., None] = torch.compiler.disable(self._before_forward)  # type: ignore[assignment]
             after: Callable[..., None] = torch.compiler.disable(self._after_forward)  # type: ignore[assignment]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout, find_ffn
@@ -85,6 +85,23 @@ def open_model(
     layout = find_ffn(model)
     commit = getattr(model.config, "_commit_hash", None)  # set by transformers for hub checkpoints only
     return OpenModel(model, tokenizer, layout, identify(model, name, commit or revision, layout=layout))
+
+
+def checkpoint_dtype(source: str | Path, revision: str | None = None, trust_remote_code: bool = False) -> str:
+    """The dtype that a checkpoint is stored in, as ``auto`` takes it where there is a GPU.
+
+    Raises:
+        ModelError: an unreadable checkpoint, or one that does not say.
+    """
+    name = resolve(_checked_source(source))
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise _cannot_open("model", name, error) from error
+    dtype = str(config.get_text_config().dtype).removeprefix("torch.")
+    if dtype not in _DTYPES:
+        raise ModelError(f"the checkpoint of {source!r} says dtype {dtype}; name one of {', '.join(_DTYPES[1:])} as model.dtype")
+    return dtype
 
 
 def _checked_source(source: str | Path) -> str:

@@ -2,7 +2,6 @@
 
 import tomllib
 from dataclasses import asdict
-from pathlib import Path
 from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -10,13 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trimtab.errors import ConfigError
 from trimtab.evaluation.finetune import SftSettings
 from trimtab.evaluation.tune import TuneSettings
+from trimtab.execution import ExecutorSettings, with_choice
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.gating.settings import GateSettings
 from trimtab.moments import MOMENTS, TokenScope
 from trimtab.ranking import CRITERIA, NEEDS
 from trimtab.recording import RecordingSettings
-from trimtab.sampling import SamplingSettings
+from trimtab.sampling import SamplingSettings, VllmOptions
 from trimtab.steering import Steering
+from trimtab.store import AnyPath
 from trimtab.tasks import Prompt
 from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.contrast import ContrastSettings
@@ -26,6 +27,7 @@ from trimtab.traces import Split
 Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "experiments", "report"]
 Rival = Literal["prompt-only", "majority", "sft-lora"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+EngineName = Literal["transformers", "vllm"]
 
 
 class Section(BaseModel):
@@ -123,7 +125,12 @@ class ArtifactSettings(Section):
 
 
 class RunConfig(Section):
-    """A whole run. ``experiments`` names what to run after the evaluation, or is ``"all"``."""
+    """A whole run. ``experiments`` names what to run after the evaluation, or is ``"all"``.
+
+    ``executor`` says who computes, not what: the run directory does not keep it, so a run may be resumed with another. ``engine``
+    is what generates in ``sample``, ``tune`` and ``evaluate``, and rounds in its own way; all that reads activations outside of
+    generation is done by transformers.
+    """
 
     model: ModelSettings = ModelSettings()
     task: TaskSettings = TaskSettings()
@@ -139,6 +146,15 @@ class RunConfig(Section):
     artifact: ArtifactSettings = ArtifactSettings()
     experiments: tuple[ExperimentName, ...] = ()
     experiment: ExperimentSettings = ExperimentSettings()
+    executor: ExecutorSettings = ExecutorSettings()
+    engine: EngineName = "transformers"
+    vllm: VllmOptions = VllmOptions()
+
+    def stored(self) -> dict[str, object]:
+        """What a run directory keeps of it, as JSON values; the engine is left out where nothing is said of it."""
+        # runs that were begun when there was one engine are resumed as they were
+        unsaid = {name for name in ("engine", "vllm") if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude={"executor", *unsaid})
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -161,6 +177,10 @@ class RunConfig(Section):
             raise ValueError(
                 "sft-lora learns from the traces of the find split, which a run on an artifact has not; leave it out"
             )
+        if self.engine == "vllm" and "sft-lora" in self.evaluation.rivals:
+            raise ValueError("sft-lora is a fine-tune in memory, which engine 'vllm' cannot open; leave one of them out")
+        if self.engine == "vllm" and self.executor.kind != "local":
+            raise ValueError("engine 'vllm' runs in this process and batches by itself; use executor.kind 'local'")
         unknown = set(self.ranking.criteria) - set(CRITERIA)
         if unknown or not self.ranking.criteria:
             raise ValueError(f"ranking.criteria names {sorted(unknown) or 'nothing'}; accepted: {', '.join(CRITERIA)}")
@@ -192,7 +212,7 @@ class RunConfig(Section):
         return self
 
 
-def load_config(path: Path | None) -> RunConfig:
+def load_config(path: AnyPath | None) -> RunConfig:
     """Read ``run.toml``; None gives the testbed's demo.
 
     Raises:
@@ -207,6 +227,29 @@ def load_config(path: Path | None) -> RunConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     return parse_config(data, str(path))
+
+
+def with_executor(config: RunConfig, choice: str | None) -> RunConfig:
+    """The configuration with the executor that the command line chose, if it did; see :func:`trimtab.execution.with_choice`."""
+    return config if choice is None else config.model_copy(update={"executor": with_choice(config.executor, choice)})
+
+
+def with_engine(config: RunConfig, choice: str | None) -> RunConfig:
+    """The configuration with the engine that the command line chose, if it did: a name, and keys of [vllm] after commas.
+
+    Raises:
+        ConfigError: an unknown engine or key, a bad value, or an engine that does not go with the rest.
+
+    Example:
+        >>> with_engine(RunConfig(), "vllm,enforce_eager=true").vllm.enforce_eager
+        True
+    """
+    if choice is None:
+        return config
+    name, *pairs = choice.split(",")
+    keys = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+    sections = config.model_dump(mode="json")
+    return parse_config({**sections, "engine": name, "vllm": {**sections["vllm"], **keys}}, f"--engine {choice}")
 
 
 def parse_config(data: dict[str, object], where: str) -> RunConfig:

@@ -11,9 +11,10 @@ from trimtab.evaluation.finetune import sft_lora
 from trimtab.evaluation.majority import majority, majority_at_cost
 from trimtab.evaluation.names import ADARAS, GATED, SAMPLED, SFT_LORA
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.runner import evaluate_arm
+from trimtab.evaluation.runner import ArmJob, arm_job
 from trimtab.evaluation.summary import arm_metrics, summarise
 from trimtab.evaluation.tune import best_point
+from trimtab.execution import LOCAL, Executor
 from trimtab.model import OpenModel, down_weights
 from trimtab.pipeline.line import SAMPLED as FIND_TRACES
 from trimtab.pipeline.line import Line
@@ -23,7 +24,8 @@ from trimtab.traces import Problem, Split, Trace
 
 ADARAS_CRITERION = "mean-difference-polarity"
 
-RunArm = Callable[[OpenModel, Arm, Sequence[SamplingSettings]], list[Outcome]]
+RunArms = Callable[[OpenModel, Sequence[Arm], Sequence[SamplingSettings], Executor], dict[str, list[Outcome]]]
+"""Outcomes by arm, of some arms with some ways to make chains."""
 
 
 def evaluate(line: Line) -> None:
@@ -34,7 +36,7 @@ def evaluate(line: Line) -> None:
         record_opening(line.directory.ledger, "evaluate", f"{len(problems)} problems", line.directory.digest)
     run = _runner(line, problems)
     chains = chain_settings(line)
-    outcomes = {arm.name: run(line.opened, arm, chains) for arm in _arms(line)}
+    outcomes = run(line.opened, _arms(line), chains, line.executor)
     outcomes |= _rivals(line, run, outcomes)
     if not line.config.artifact.source:
         metrics = arm_metrics(summarise(outcomes))
@@ -71,7 +73,7 @@ def _arms(line: Line) -> list[Arm]:
     return arms
 
 
-def _rivals(line: Line, run: RunArm, outcomes: dict[str, list[Outcome]]) -> dict[str, list[Outcome]]:
+def _rivals(line: Line, run: RunArms, outcomes: dict[str, list[Outcome]]) -> dict[str, list[Outcome]]:
     """What the same tokens, or the same traces, buy without steering."""
     settings, found = line.config.evaluation, {}
     if "majority" in settings.rivals:
@@ -81,14 +83,15 @@ def _rivals(line: Line, run: RunArm, outcomes: dict[str, list[Outcome]]) -> dict
             raise InputError(
                 "a majority vote needs chains that differ; set sampling.temperature above 0, or leave 'majority' out"
             )
-        sampled = run(line.opened, Arm(SAMPLED), [votes])
+        sampled = run(line.opened, [Arm(SAMPLED)], [votes], line.executor)[SAMPLED]
         budget: dict[str, int] = {}
         for outcome in outcomes[GATED]:
             budget[outcome.problem_id] = budget.get(outcome.problem_id, 0) + outcome.tokens
         found |= {rows[0].arm: rows for rows in (sampled, majority(sampled), majority_at_cost(sampled, budget))}
     if "sft-lora" in settings.rivals:
         with sft_lora(line.opened, correct_traces(line), settings.sft, line.directory.sft, progress=line.progress) as tuned:
-            found[SFT_LORA] = run(tuned, Arm(SFT_LORA), chain_settings(line))
+            # here, since its weights are in this process alone
+            found |= run(tuned, [Arm(SFT_LORA)], chain_settings(line), LOCAL)
     return found
 
 
@@ -98,24 +101,29 @@ def correct_traces(line: Line) -> list[Trace]:
     return [trace for trace in line.traces(FIND_TRACES) if trace.id in wanted]
 
 
-def _runner(line: Line, problems: Sequence[Problem]) -> RunArm:
-    """Run one arm with every seed, each into its own folder of parts."""
+def _runner(line: Line, problems: Sequence[Problem]) -> RunArms:
+    """Run arms with every seed, each into its own folder of parts, all of them as one piece of work."""
 
-    def run(opened: OpenModel, arm: Arm, chains: Sequence[SamplingSettings]) -> list[Outcome]:
-        rows: list[Outcome] = []
-        for settings in chains:
-            name = arm.name if len(chains) == 1 else f"{arm.name}-seed-{settings.seed}"
-            rows += evaluate_arm(
-                opened,
-                arm,
-                problems,
-                settings,
-                line.grader,
-                line.directory.outcome_parts(name),
-                prompt=line.config.prompt,
-                checker=line.checker,
-                progress=line.progress,
-            )
-        return rows
+    def run(
+        opened: OpenModel, arms: Sequence[Arm], chains: Sequence[SamplingSettings], executor: Executor
+    ) -> dict[str, list[Outcome]]:
+        jobs: dict[str, list[ArmJob]] = {}
+        for arm in arms:
+            for settings in chains:
+                name = arm.name if len(chains) == 1 else f"{arm.name}-seed-{settings.seed}"
+                job = arm_job(
+                    opened,
+                    arm,
+                    problems,
+                    settings,
+                    line.grader,
+                    line.directory.outcome_parts(name),
+                    prompt=line.config.prompt,
+                    checker=line.checker,
+                    generator=line.generator,
+                )
+                jobs.setdefault(arm.name, []).append(job)
+        executor.run(opened, [job for some in jobs.values() for job in some], line.progress)
+        return {name: [row for job in some for row in job.outcomes()] for name, some in jobs.items()}
 
     return run

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from trimtab.evaluation.names import ALWAYS, GATED, UNSTEERED
 from trimtab.experiments import EXPERIMENT_NAMES, EXPERIMENTS, ExperimentName, Workbench, answer_key
@@ -11,7 +10,7 @@ from trimtab.pipeline.line import SAMPLED, Line, prompts_name
 from trimtab.progress import Progress, silent
 from trimtab.report import RESULT, read_result, write_result
 from trimtab.results import Result
-from trimtab.store import RunDirectory, record_opening
+from trimtab.store import AnyPath, Parts, RunDirectory, record_opening
 from trimtab.traces import Split
 
 
@@ -38,7 +37,7 @@ def run_experiment(line: Line, name: ExperimentName) -> Result:
 
 
 def run_experiment_on(
-    path: Path,
+    path: AnyPath,
     name: ExperimentName,
     *,
     force: bool = False,
@@ -67,7 +66,7 @@ def experiment_results(line: Line) -> list[Result]:
     return [read_result(path) for path in paths if path.exists()]
 
 
-def _result(directory: RunDirectory, name: str) -> Path:
+def _result(directory: RunDirectory, name: str) -> AnyPath:
     return directory.experiment(name) / RESULT
 
 
@@ -96,6 +95,7 @@ def workbench(line: Line) -> Workbench:
         prompts={split: line.recording(prompts_name(split)) for split in _gate_splits(line)},
         failed={split: line.failed(split) for split in _gate_splits(line)},
         gate_features=config.gate.features,
+        generator=line.generator,
     )
 
 
@@ -109,6 +109,9 @@ def _known(line: Line) -> dict:
     settings = line.config.evaluation
     if settings.temperature or settings.split is not Split.TEST or not line.directory.outcomes.exists():
         return {}
+    said = Parts(line.directory.outcome_parts(UNSTEERED)).plan.settings
+    if said.get("engine") != line.generator.facts.get("engine"):
+        return {}  # another engine rounds in another way
     outcomes, steering = line.outcomes(), line.steering()
     keys = {UNSTEERED: answer_key(None, "on"), ALWAYS: answer_key(steering, "on"), GATED: answer_key(steering, "auto")}
     return {(Split.TEST, key): outcomes[arm] for arm, key in keys.items() if arm in outcomes}

@@ -1,7 +1,8 @@
 """One run: its configuration, its directory, the model opened once, and what earlier stages left on disk."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,17 +13,18 @@ from numpy.typing import NDArray
 from trimtab.errors import ConfigError, StoreError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.tune import TunePoint, best_point
+from trimtab.execution import LOCAL, Executor
 from trimtab.gate import ALWAYS, AnyGate, AttentionGate, PromptScope
 from trimtab.gating.reading import predict
-from trimtab.model import OpenModel, open_model, rebind
+from trimtab.model import OpenModel, checkpoint_dtype, open_model, rebind
 from trimtab.neurons import NeuronSet
 from trimtab.operators import OPERATORS
 from trimtab.pipeline.config import ModelSettings, RunConfig
 from trimtab.progress import Progress, silent
 from trimtab.recording import Recording, is_streamed
-from trimtab.sampling import read_traces
+from trimtab.sampling import TRANSFORMERS, Generator, VllmEngine, read_traces
 from trimtab.steering import Steering
-from trimtab.store import RunDirectory, load_gate, load_neurons, read_json, read_table, write_json
+from trimtab.store import AnyPath, RunDirectory, load_gate, load_neurons, read_json, read_table, write_json
 from trimtab.tasks import Grader, render_prompt
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.tasks.grading import KindGrader
@@ -30,6 +32,9 @@ from trimtab.tasks.steps import StepChecker, testbed_steps
 from trimtab.traces import Grade, Problem, Split, Trace
 
 SAMPLED = "sampled"
+
+Note = Callable[[str], None]
+"""Told what a person who waits may want to know, such as the address of a dashboard."""
 
 
 def greedy_name(split: Split) -> str:
@@ -42,13 +47,16 @@ def prompts_name(split: Split) -> str:
     return f"prompts-{split}"
 
 
-def open_configured(model: ModelSettings) -> OpenModel:
-    """The model of a configuration."""
+def open_configured(model: ModelSettings, device: str = "") -> OpenModel:
+    """The model of a configuration; on another device it keeps the dtype that it has on its own."""
+    dtype, revision = model.dtype, model.revision or None
+    if device not in ("", model.device) and dtype == "auto":
+        dtype = checkpoint_dtype(model.source, revision, model.trust_remote_code)
     return open_model(
         model.source,
-        revision=model.revision or None,
-        dtype=model.dtype,
-        device=model.device,
+        revision=revision,
+        dtype=dtype,
+        device=device or model.device,
         trust_remote_code=model.trust_remote_code,
     )
 
@@ -56,10 +64,17 @@ def open_configured(model: ModelSettings) -> OpenModel:
 class Line:
     """What every stage needs. Reading a file of a stage that has not run names the command that makes it."""
 
-    def __init__(self, config: RunConfig, directory: RunDirectory, progress: Progress = silent) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        directory: RunDirectory,
+        progress: Progress = silent,
+        note: Note = lambda text: None,  # noqa: ARG005
+    ) -> None:
         self.config = config
         self.directory = directory
         self.progress = progress
+        self.note = note
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -71,7 +86,25 @@ class Line:
     @cached_property
     def opened(self) -> OpenModel:
         """The model, opened at the first stage that runs it."""
-        return open_configured(self.config.model)
+        return open_configured(self.config.model, self.executor.driver_device)
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Who computes the parts of ``sample``, ``record``, ``tune`` and ``evaluate``; its cluster is left with the line."""
+        settings, model = self.config.executor, self.config.model
+        if settings.kind == "local":
+            return LOCAL
+        from trimtab.execution.ray_executor import RayExecutor
+
+        on_cpu = model.device == "cpu"
+        return self._open.enter_context(RayExecutor(settings, partial(open_configured, model), on_cpu=on_cpu, note=self.note))
+
+    @cached_property
+    def generator(self) -> Generator:
+        """What answers in ``sample``, ``tune`` and ``evaluate``: started at the first answer, closed with the line."""
+        if self.config.engine == "transformers":
+            return TRANSFORMERS
+        return self._open.enter_context(VllmEngine(self.config.vllm, self.config.model.trust_remote_code))
 
     @property
     def trace_file(self) -> Path | None:
@@ -217,7 +250,7 @@ class Line:
         """Remember how long a stage took; kept apart from the results, which do not depend on time."""
         write_json(self.directory.seconds, {**self.seconds, stage: round(seconds, 3)})
 
-    def _made(self, path: Path, stage: str) -> Path:
+    def _made(self, path: AnyPath, stage: str) -> AnyPath:
         if not path.exists():
             raise StoreError(f"{path} does not exist; run `trimtab {stage} {self.directory.path}` first")
         return path

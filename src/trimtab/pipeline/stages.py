@@ -1,6 +1,5 @@
 """The stages of a run: each reads what the one before left on disk and writes its own file, so each can be run alone."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -18,11 +17,11 @@ from trimtab.pipeline.evaluating import evaluate
 from trimtab.pipeline.experimenting import run_experiments
 from trimtab.pipeline.line import SAMPLED, Line, greedy_name, prompts_name
 from trimtab.pipeline.reporting import write_run_report
-from trimtab.ranking import NEEDS, class_moments, column_norms, labelled, rank
+from trimtab.ranking import NEEDS, column_norms, rank, recorded_class_moments
 from trimtab.ranking.criteria import wanda
-from trimtab.recording import INDEX, StreamedParts, choose_traces, record_prompts, record_traces
+from trimtab.recording import INDEX, StreamedParts, choose_traces, prompts_job, record_job
 from trimtab.report import RESULT
-from trimtab.sampling import import_traces, read_labels, sample_traces
+from trimtab.sampling import import_traces, read_labels, sample_job
 from trimtab.store import (
     Parts,
     make_plan,
@@ -33,6 +32,7 @@ from trimtab.store import (
     write_json,
     write_table,
 )
+from trimtab.store.artifact import CONFIG
 from trimtab.tasks import grade_traces
 from trimtab.tasks.contrast import choose_contrast
 from trimtab.tasks.files import read_rows
@@ -67,22 +67,18 @@ def sample(line: Line) -> None:
         by_id = {trace.id: trace for trace in traces}
         parts.write_table(0, [by_id[trace_id] for trace_id in parts.plan.parts[0]])
         return
-    jobs = [(SAMPLED, Split.FIND, config.sampling)]
+    wanted = [(SAMPLED, Split.FIND, config.sampling)]
     if config.gate.fitted:
-        jobs += [(greedy_name(split), split, config.sampling.greedy()) for split in (Split.FIND, Split.TUNE)]
-    for name, split, settings in jobs:
+        wanted += [(greedy_name(split), split, config.sampling.greedy()) for split in (Split.FIND, Split.TUNE)]
+    jobs = []
+    for name, split, settings in wanted:
         moments = None
         if name == SAMPLED and line.records_while_sampling:
             moments = StreamedParts(line.opened, config.recording.settings, directory.activations(SAMPLED))
-        sample_traces(
-            line.opened,
-            line.problems(split),
-            settings,
-            directory.traces(name),
-            prompt=config.prompt,
-            moments=moments,
-            progress=line.progress,
-        )
+        problems, folder = line.problems(split), directory.traces(name)
+        job = sample_job(line.opened, problems, settings, folder, prompt=config.prompt, moments=moments, generator=line.generator)
+        jobs.append(job)
+    line.executor.run(line.opened, jobs, line.progress)
 
 
 def grade(line: Line) -> None:
@@ -109,31 +105,26 @@ def record(line: Line) -> None:
     wanted = {row.trace_id for row in line.contrast()}
     traces = [trace for trace in line.traces(SAMPLED) if trace.id in wanted]
     settings = line.config.recording.settings
-    folder = line.directory.activations(SAMPLED)
+    folder, jobs = line.directory.activations(SAMPLED), []
     if line.records_while_sampling:
         choose_traces(folder, traces)
     else:
-        record_traces(line.opened, traces, settings, folder, progress=line.progress)
+        jobs.append(record_job(line.opened, traces, settings, folder))
     if line.config.gate.fitted and not line.trace_file:
+        scopes, tokens = line.config.gate.recorded, settings.batch_tokens
         for split in (Split.FIND, Split.TUNE):
-            record_prompts(
-                line.opened,
-                line.prompts(split),
-                line.directory.activations(prompts_name(split)),
-                scopes=line.config.gate.recorded,
-                batch_tokens=settings.batch_tokens,
-                progress=line.progress,
-            )
+            folder = line.directory.activations(prompts_name(split))
+            jobs.append(prompts_job(line.opened, line.prompts(split), folder, scopes=scopes, batch_tokens=tokens))
+    line.executor.run(line.opened, jobs, line.progress)
+    for job in jobs:
+        job.finish()
 
 
 def rank_neurons(line: Line) -> None:
     """Rank all neurons by every criterion asked for, from the recording alone."""
     settings, rows = line.config.ranking, line.contrast()
-    moments = class_moments(
-        labelled(line.recording(SAMPLED).stream(settings.scope), rows),
-        Counter(row.problem_id for row in rows),
-        frozenset().union(*(NEEDS[criterion] for criterion in settings.criteria)),
-    )
+    statistics = frozenset().union(*(NEEDS[criterion] for criterion in settings.criteria))
+    moments = recorded_class_moments(line.recording(SAMPLED), settings.scope, rows, statistics)
     if wanda.NAME in settings.criteria:
         moments = replace(moments, column_norm=column_norms(down_weights(line.opened, range(line.opened.n_layers))))
     facts = {"contrast": read_json(line.directory.contrast.with_suffix(".json")), "scope": settings.scope}
@@ -189,6 +180,8 @@ def tune_steering(line: Line) -> None:
         line.grader,
         line.directory.tune_parts,
         prompt=config.prompt,
+        generator=line.generator,
+        executor=line.executor,
         progress=line.progress,
     )
     write_table(line.directory.tune, points)
@@ -227,7 +220,7 @@ def is_done(line: Line, stage: Stage) -> bool:
         "contrast": [directory.contrast],
         "rank": [directory.ranking(criterion) / "neurons.json" for criterion in line.config.ranking.criteria],
         "gate": [directory.gate] if line.config.gate.fitted else [],
-        "tune": [directory.tune, directory.steering],
+        "tune": [directory.tune, directory.steering / CONFIG],
         "evaluate": [directory.outcomes],
         "experiments": [directory.experiment(name) / RESULT for name in line.config.experiments],
         "report": [directory.report],

@@ -2,18 +2,17 @@
 
 from collections import Counter
 from itertools import product
-from pathlib import Path
 
 from trimtab.evaluation.summary import summarise
 from trimtab.evaluation.tune import best_point
 from trimtab.pipeline.config import Stage, parse_config
 from trimtab.pipeline.experimenting import experiment_results
 from trimtab.pipeline.line import SAMPLED, Line
-from trimtab.store import RunDirectory, read_json
+from trimtab.store import AnyPath, RunDirectory, read_json
 from trimtab.traces import Split
 
 
-def stage_summary(path: Path, stage: Stage) -> dict[str, object]:
+def stage_summary(path: AnyPath, stage: Stage) -> dict[str, object]:
     """Figures of one finished stage of a run directory."""
     with RunDirectory.open(path) as directory:
         line = Line(parse_config(dict(directory.config), str(path)), directory)

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from trimtab.errors import ConfigError
-from trimtab.pipeline.config import STAGES, RunConfig, Stage, parse_config
-from trimtab.pipeline.line import Line
+from trimtab.execution import ExecutorSettings
+from trimtab.pipeline.config import STAGES, RunConfig, Stage, parse_config, with_engine
+from trimtab.pipeline.line import Line, Note
 from trimtab.pipeline.stages import STAGE_FUNCTIONS, is_done
 from trimtab.progress import Progress, silent
-from trimtab.store import RunDirectory
+from trimtab.store import AnyPath, RunDirectory
 
 OnStage = Callable[[Stage, float | None], None]
 """Called with a stage and its seconds, or None when it was done already."""
@@ -17,14 +17,15 @@ OnStage = Callable[[Stage, float | None], None]
 
 def run(
     config: RunConfig,
-    path: Path,
+    path: AnyPath,
     *,
     resume: bool = False,
     force: bool = False,
     until: Stage = "report",
     progress: Progress = silent,
     on_stage: OnStage = lambda stage, seconds: None,  # noqa: ARG005
-) -> Path:
+    note: Note = lambda text: None,  # noqa: ARG005
+) -> AnyPath:
     """From problems to the report in one run directory; returns the directory.
 
     Every stage leaves its file, so a run killed at any moment and called again with ``resume`` goes on where it was and ends
@@ -36,35 +37,47 @@ def run(
         resume: go on with the run that is there; another configuration is refused and the differences are listed.
         force: delete the run that is there.
         until: the last stage.
+        progress, on_stage, note: for the person who waits.
 
     Raises:
         TrimtabError: whatever a stage raises; what earlier stages wrote stays.
     """
     check_until(config, until)
-    resolved = config.model_dump(mode="json")
+    resolved = config.stored()
     with (
         RunDirectory.create(path, resolved, resume=resume, force=force) as directory,
-        Line(config, directory, progress) as line,
+        Line(config, directory, progress, note) as line,
     ):
         for stage in config.stages[: config.stages.index(until) + 1]:
             run_stage(line, stage, on_stage)
     return path
 
 
-def run_one(path: Path, stage: Stage, progress: Progress = silent, record: bool = False) -> None:
+def run_one(
+    path: AnyPath,
+    stage: Stage,
+    progress: Progress = silent,
+    record: bool = False,
+    executor: ExecutorSettings | None = None,
+    engine: str | None = None,
+    note: Note = lambda text: None,  # noqa: ARG005
+) -> None:
     """One stage of an existing run; its earlier stages must be done.
 
     ``record`` makes ``sample`` record in the same forwards, as ``recording.while_sampling`` does. The recording says of itself
-    how it was made, so later calls need not be told.
+    how it was made, so later calls need not be told. ``executor`` and ``engine`` replace those of the configuration for this
+    stage.
     """
     with RunDirectory.open(path, write=True) as directory:
         config = parse_config(dict(directory.config), str(path / "run.toml"))
         check_until(config, stage)
         if record:
-            sections = config.model_dump(mode="json")
-            sections["recording"]["while_sampling"] = True
-            config = parse_config(sections, "--record")
-        with Line(config, directory, progress) as line:
+            recording = config.recording.model_copy(update={"while_sampling": True})
+            config = parse_config({**config.stored(), "recording": recording.model_dump()}, "--record")
+        config = with_engine(config, engine)
+        if executor is not None:
+            config = config.model_copy(update={"executor": executor})
+        with Line(config, directory, progress, note) as line:
             run_stage(line, stage)
 
 

@@ -118,8 +118,10 @@ def recorded_class_moments(
     wanted = checked_statistics(statistics)
     moments = {"sum", *wanted & {"magnitude", "square"}}
     counts = Counter(row.problem_id for row in rows)
-    n_layers, d_ff = recording.shape(scope)
-    layer_bytes = d_ff * (16 * len(counts) * ("difference" in wanted) + 4 * len(rows) * ("auroc" in wanted))
+    n_layers, d_ff, n_experts = recording.shape(scope)
+    # a float64 sum per problem and class, and for experts as wide a count; a float32 mean per trace
+    sums, means = 16 * (2 if n_experts > 1 else 1) * len(counts), 4 * len(rows)
+    layer_bytes = d_ff * (sums * ("difference" in wanted) + means * ("auroc" in wanted))
     height = max(1, max_bytes // layer_bytes if layer_bytes else n_layers)
     blocks = [
         _class_moments(

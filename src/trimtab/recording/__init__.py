@@ -3,13 +3,14 @@
 from trimtab.recording.features import Features, batch_features, record_features
 from trimtab.recording.forward import record_batch
 from trimtab.recording.read import INDEX, Recording
-from trimtab.recording.record import RecordingSettings, record_prompts, record_traces
+from trimtab.recording.record import RecordingSettings, RecordJob, prompts_job, record_job, record_prompts, record_traces
 from trimtab.recording.streamed import StreamedParts, choose_traces, is_streamed
 from trimtab.recording.tokens import prompt_traces, tokens_in
 
 __all__ = [
     "INDEX",
     "Features",
+    "RecordJob",
     "Recording",
     "RecordingSettings",
     "StreamedParts",
@@ -17,8 +18,10 @@ __all__ = [
     "choose_traces",
     "is_streamed",
     "prompt_traces",
+    "prompts_job",
     "record_batch",
     "record_features",
+    "record_job",
     "record_prompts",
     "record_traces",
     "tokens_in",

@@ -6,7 +6,6 @@ Moments of all neurons say which neurons matter; what a few of them do at each t
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from trimtab.moments import TokenScope
 from trimtab.neurons import check_addresses
 from trimtab.progress import Progress, silent
 from trimtab.recording.tokens import forwarded, right_padded, span
-from trimtab.store import Parts, digest_of, load_tensors, make_plan, save_tensors
+from trimtab.store import AnyPath, Parts, digest_of, load_tensors, make_plan, save_tensors
 from trimtab.traces import Trace
 
 ADDRESSES = "neurons.safetensors"
@@ -32,7 +31,7 @@ class Features:
     Row t of a trace belongs to the token ``tokens_in(trace, scope)[t]`` (:func:`trimtab.recording.tokens.tokens_in`).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         self.folder = folder
         self._parts = Parts(folder, ".safetensors")
 
@@ -64,7 +63,7 @@ def record_features(
     layer: NDArray[np.int64],
     index: NDArray[np.int64],
     scope: TokenScope,
-    folder: Path,
+    folder: AnyPath,
     *,
     batch_tokens: int = 16_384,
     progress: Progress = silent,

@@ -34,8 +34,8 @@ def record_batch(opened: OpenModel, traces: Sequence[Trace], scopes: Sequence[To
         moments: of ``sum``, ``magnitude``, ``square``.
 
     Raises:
-        InputError: unknown moments, a trace without a token in a scope, ids outside the vocabulary, or activations that are not
-            finite.
+        InputError: unknown moments, no scope, a trace without a token in a scope, ids outside the vocabulary, or activations
+            that are not finite.
     """
     return start_batch(opened, traces, scopes, moments)()
 
@@ -44,7 +44,7 @@ def record_batch(opened: OpenModel, traces: Sequence[Trace], scopes: Sequence[To
 def start_batch(
     opened: OpenModel, traces: Sequence[Trace], scopes: Sequence[TokenScope], moments: Sequence[str]
 ) -> Callable[[], Recorded]:
-    """:func:`record_batch` in two steps: this one runs the forward, or on a GPU only launches it.
+    """:func:`record_batch` in two steps: this one runs the forward, or on a GPU only launches it, on the default stream.
 
     Returns:
         what waits for the forward and gives the moments; it may be called in another thread, while the next batch runs here.
@@ -55,6 +55,8 @@ def start_batch(
     unknown = set(moments) - set(MOMENTS)
     if unknown or not moments:
         raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
+    if not scopes:
+        raise InputError("no token scope to record; give one or more of all, response, prompt, last-prompt")
     ids = right_padded(opened, traces).to(opened.device)
     spans = [[span(trace, scope) for scope in scopes] for trace in traces]
     sums = (ExpertSums if opened.layout.mixture else DenseSums)(spans, moments, opened.n_layers, opened.device)

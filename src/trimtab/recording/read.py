@@ -2,22 +2,30 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.moments import MOMENTS, Moments, TokenScope
-from trimtab.store import Parts, TensorSlice, open_tensors
+from trimtab.store import AnyPath, Parts, TensorSlice, open_tensors
 
 INDEX = "index.parquet"
+
+
+class RecordedShape(NamedTuple):
+    """Sizes of a recording: ``n_experts`` of a layer stand side by side in ``d_ff``, 1 for a dense model."""
+
+    n_layers: int
+    d_ff: int
+    n_experts: int
 
 
 class Recording:
     """Moments on disk. Iterating streams one part at a time, in the order of the plan."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         self.folder = folder
         self._parts = Parts(folder, ".safetensors")
 
@@ -44,13 +52,13 @@ class Recording:
                     found = Moments(tensors["count"][:], **arrays)
             yield ids, found
 
-    def shape(self, scope: TokenScope) -> tuple[int, int]:
-        """``(layer, d_ff)``; zeros for a recording of no trace. Raises as :meth:`stream`."""
+    def shape(self, scope: TokenScope) -> RecordedShape:
+        """Sizes of its moments; all 0 for a recording of no trace. Raises as :meth:`stream`."""
         if not self._parts.plan.parts:
-            return 0, 0
+            return RecordedShape(0, 0, 0)
         with self._opened(0, scope) as tensors:
-            _, layers, d_ff = next(tensors[name].get_shape() for name in MOMENTS if name in tensors)
-            return layers, d_ff
+            _, n_layers, d_ff = next(tensors[name].get_shape() for name in MOMENTS if name in tensors)
+            return RecordedShape(n_layers, d_ff, tensors["count"].get_shape()[2] if "tokens" in tensors else 1)
 
     def means(self, scope: TokenScope, order: Sequence[str]) -> NDArray[np.float32]:
         """Mean activations over the tokens of a scope, float32 ``[trace, layer, d_ff]``, in the given order of ids.

@@ -1,21 +1,22 @@
 """The verb ``record``: traces to moments on disk, in parts that a killed run keeps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from trimtab.execution import LOCAL, Executor
 from trimtab.model import OpenModel
 from trimtab.moments import MOMENTS, TokenScope
-from trimtab.progress import Progress, silent
+from trimtab.progress import Advance, Progress, silent
 from trimtab.recording.forward import Recorded, start_batch
 from trimtab.recording.read import INDEX, Recording
 from trimtab.recording.tokens import n_forwarded, prompt_traces
 from trimtab.recording.writing import in_background
-from trimtab.store import Parts, make_plan, write_arrow
+from trimtab.store import AnyPath, Parts, Plan, make_plan, write_arrow
 from trimtab.traces import Trace
 
 
@@ -29,63 +30,119 @@ class RecordingSettings(BaseModel):
     batch_tokens: int = Field(default=16_384, ge=1)
 
 
+@dataclass(frozen=True)
+class RecordJob:
+    """One folder of moments. A part is written while the next one is computed, so the moments of two batches are in memory."""
+
+    traces: Mapping[str, Trace]
+    settings: RecordingSettings
+    parts: Parts
+
+    @property
+    def label(self) -> str:
+        return f"record {self.parts.folder.name}"
+
+    @property
+    def plan(self) -> Plan:
+        return self.parts.plan
+
+    def missing(self) -> list[int]:
+        return self.parts.missing()
+
+    def run(self, opened: OpenModel, parts: Iterable[int], advance: Advance) -> None:
+        def write(part: int, batch: Sequence[Trace], collect: Callable[[], Recorded]) -> None:
+            self.parts.write_tensors(part, tensors_of(collect()), {})
+            advance(len(batch), sum(n_forwarded(trace) for trace in batch))
+
+        with in_background() as start:
+            for part in parts:
+                batch = [self.traces[trace_id] for trace_id in self.plan.parts[part]]
+                start(partial(write, part, batch, start_batch(opened, batch, self.settings.scopes, self.settings.moments)))
+
+    def finish(self) -> Recording:
+        """Once every part is written: write the index, and open the recording."""
+        rows = []
+        for part, ids in enumerate(self.plan.parts):
+            rows += [(trace_id, self.traces[trace_id].problem_id, part, row) for row, trace_id in enumerate(ids)]
+        return write_index(self.parts.folder, rows)
+
+
 def record_traces(
-    opened: OpenModel, traces: Sequence[Trace], settings: RecordingSettings, folder: Path, *, progress: Progress = silent
+    opened: OpenModel,
+    traces: Sequence[Trace],
+    settings: RecordingSettings,
+    folder: AnyPath,
+    *,
+    executor: Executor = LOCAL,
+    progress: Progress = silent,
 ) -> Recording:
     """Record the moments of every neuron for every trace into ``folder``.
 
-    Killed at any moment and called again, it goes on with the parts that are missing and ends with the same bytes. A part is
-    written while the next one is computed, so the moments of two batches are in memory.
+    Killed at any moment and called again, it goes on with the parts that are missing and ends with the same bytes.
 
     Raises:
         ConfigError: the folder holds parts of another plan.
         StoreError: a part cannot be written.
         InputError: a trace that cannot be recorded; what was recorded before stays.
     """
-    by_id = {trace.id: trace for trace in traces}
+    job = record_job(opened, traces, settings, folder)
+    executor.run(opened, [job], progress)
+    return job.finish()
+
+
+def record_job(opened: OpenModel, traces: Sequence[Trace], settings: RecordingSettings, folder: AnyPath) -> RecordJob:
+    """Plan what :func:`record_traces` does, store the plan, and record nothing yet."""
     lengths = [n_forwarded(trace) for trace in traces]
-    facts = {
-        "recording": settings.model_dump(mode="json"),
-        "model": opened.identity.fingerprint,
-        "dtype": str(opened.model.dtype),
-        "tokenizer": opened.tokenizer_fingerprint,
-    }
-    plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts)
+    plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts_of(opened, settings))
     parts = Parts(folder, ".safetensors")
     parts.ensure_plan(plan)
-    missing = parts.missing()
-    done = len(by_id) - sum(len(plan.parts[part]) for part in missing)
-    with progress(f"record {folder.name}", len(by_id), done) as advance, in_background() as start:
-
-        def write(part: int, batch: Sequence[Trace], collect: Callable[[], Recorded]) -> None:
-            parts.write_tensors(part, _tensors(collect()), {})
-            advance(len(batch), sum(n_forwarded(trace) for trace in batch))
-
-        for part in missing:
-            batch = [by_id[trace_id] for trace_id in plan.parts[part]]
-            start(partial(write, part, batch, start_batch(opened, batch, settings.scopes, settings.moments)))
-    _write_index(folder, plan.parts, by_id)
-    return Recording(folder)
+    return RecordJob({trace.id: trace for trace in traces}, settings, parts)
 
 
 def record_prompts(
     opened: OpenModel,
     prompts: dict[str, tuple[int, ...]],
-    folder: Path,
+    folder: AnyPath,
     *,
     scopes: tuple[TokenScope, ...] = ("last-prompt",),
     batch_tokens: int = 16_384,
+    executor: Executor = LOCAL,
     progress: Progress = silent,
 ) -> Recording:
     """Record what a gate reads of each prompt: its last token (``last-prompt``), the mean of its tokens (``prompt``), or both.
 
     Keys are problem ids.
     """
+    job = prompts_job(opened, prompts, folder, scopes=scopes, batch_tokens=batch_tokens)
+    executor.run(opened, [job], progress)
+    return job.finish()
+
+
+def prompts_job(
+    opened: OpenModel,
+    prompts: dict[str, tuple[int, ...]],
+    folder: AnyPath,
+    *,
+    scopes: tuple[TokenScope, ...] = ("last-prompt",),
+    batch_tokens: int = 16_384,
+) -> RecordJob:
+    """Plan what :func:`record_prompts` does, store the plan, and record nothing yet."""
     settings = RecordingSettings(scopes=scopes, moments=("sum",), batch_tokens=batch_tokens)
-    return record_traces(opened, prompt_traces(prompts), settings, folder, progress=progress)
+    return record_job(opened, prompt_traces(prompts), settings, folder)
 
 
-def _tensors(recorded: Recorded) -> dict[str, np.ndarray]:
+def facts_of(opened: OpenModel, settings: RecordingSettings) -> dict[str, object]:
+    """What decides the content of the parts beside their traces; for the plan."""
+    return {
+        "recording": settings.model_dump(mode="json"),
+        "model": opened.identity.fingerprint,
+        "dtype": str(opened.model.dtype),
+        "tokenizer": opened.tokenizer_fingerprint,
+    }
+
+
+def tensors_of(recorded: Recorded) -> dict[str, np.ndarray]:
+    """What a part holds: ``SCOPE.count``, ``SCOPE.MOMENT``, and for experts ``SCOPE.tokens``."""
     tensors: dict[str, np.ndarray] = {}
     for scope, moments in recorded.items():
         tensors[f"{scope}.count"] = moments.count
@@ -96,9 +153,8 @@ def _tensors(recorded: Recorded) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _write_index(folder: Path, parts: Sequence[Sequence[str]], by_id: dict[str, Trace]) -> None:
-    rows = [
-        (trace_id, by_id[trace_id].problem_id, part, row) for part, ids in enumerate(parts) for row, trace_id in enumerate(ids)
-    ]
-    columns = list(zip(*rows, strict=True))
-    write_arrow(folder / INDEX, pa.table(dict(zip(("trace_id", "problem_id", "part", "row"), map(list, columns), strict=True))))
+def write_index(folder: AnyPath, rows: Sequence[tuple[str, str, int, int]]) -> Recording:
+    """Name the traces that count, as ``(trace, problem, part, row)``; that makes the parts a recording."""
+    columns = map(list, zip(*rows, strict=True))
+    write_arrow(folder / INDEX, pa.table(dict(zip(("trace_id", "problem_id", "part", "row"), columns, strict=True))))
+    return Recording(folder)

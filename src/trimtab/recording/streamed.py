@@ -5,18 +5,16 @@ a ranking picks the rows of its contrast as it reads (:func:`trimtab.ranking.lab
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.model import OpenModel
 from trimtab.moments import Moments, TokenScope
-from trimtab.recording.read import INDEX, Recording
-from trimtab.recording.record import RecordingSettings, _tensors
-from trimtab.store import Parts, Plan, open_tensor, write_arrow
+from trimtab.recording.read import Recording
+from trimtab.recording.record import RecordingSettings, facts_of, tensors_of, write_index
+from trimtab.store import AnyPath, Parts, Plan, open_tensor
 from trimtab.traces import Trace
 
 _SAMPLING = "sampling"
@@ -25,15 +23,10 @@ _SAMPLING = "sampling"
 class StreamedParts:
     """Where ``sample`` puts the moments of its batches: one part for each part of the traces, with the same rows."""
 
-    def __init__(self, opened: OpenModel, settings: RecordingSettings, folder: Path) -> None:
+    def __init__(self, opened: OpenModel, settings: RecordingSettings, folder: AnyPath) -> None:
         self.settings = settings
         self._parts = Parts(folder, ".safetensors")
-        self._facts = {
-            "recording": settings.model_dump(mode="json"),
-            "model": opened.identity.fingerprint,
-            "dtype": str(opened.model.dtype),
-            "tokenizer": opened.tokenizer_fingerprint,
-        }
+        self._facts = facts_of(opened, settings)
 
     def ensure_plan(self, sampling: Plan) -> None:
         """Store the plan of the traces as that of their moments.
@@ -49,16 +42,16 @@ class StreamedParts:
 
     def write(self, part: int, recorded: dict[TokenScope, Moments]) -> None:
         """Write the moments of one batch."""
-        self._parts.write_tensors(part, _tensors(recorded), {})
+        self._parts.write_tensors(part, tensors_of(recorded), {})
 
 
-def is_streamed(folder: Path) -> bool:
+def is_streamed(folder: AnyPath) -> bool:
     """Whether a folder holds, or began to hold, a recording of this kind."""
     parts = Parts(folder, ".safetensors")
     return parts.begun and _SAMPLING in parts.plan.settings
 
 
-def choose_traces(folder: Path, traces: Sequence[Trace]) -> Recording:
+def choose_traces(folder: AnyPath, traces: Sequence[Trace]) -> Recording:
     """Write the index of the traces that count, once every one of them is known to be there.
 
     Raises:
@@ -73,9 +66,7 @@ def choose_traces(folder: Path, traces: Sequence[Trace]) -> Recording:
         raise InputError(f"{len(absent)} traces are not in {folder}, first {absent[0]!r}; record them from their text instead")
     for scope in parts.plan.settings["recording"]["scopes"]:  # type: ignore[index]
         _refuse_empty(parts, rows, scope)
-    columns = list(zip(*rows, strict=True))
-    write_arrow(folder / INDEX, pa.table(dict(zip(("trace_id", "problem_id", "part", "row"), map(list, columns), strict=True))))
-    return Recording(folder)
+    return write_index(folder, rows)
 
 
 def _refuse_empty(parts: Parts, rows: Sequence[tuple[str, str, int, int]], scope: str) -> None:

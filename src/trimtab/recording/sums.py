@@ -31,14 +31,13 @@ class DenseSums:
 
         Args:
             spans: of the scopes; what is outside all of them is not read.
-            moments: of ``sum``, ``magnitude``, ``square``.
+            moments: of ``sum``, ``magnitude``, ``square``, in any order.
             n_layers: how many layers get a hook.
             device: where most layers run.
         """
         self.names = tuple(name for name in MOMENTS if name in moments)  # in this order each is made from the one before
-        self._spans = spans
-        stop = max(stop for row in spans for _, stop in row)
-        weights = torch.zeros(len(spans), len(spans[0]), stop)
+        self._reach = [(min(start for start, _ in row), max(end for _, end in row)) for row in spans]
+        weights = torch.zeros(len(spans), len(spans[0]), max(end for _, end in self._reach))
         for row, scopes in enumerate(spans):
             for i, (start, end) in enumerate(scopes):
                 weights[row, i, start:end] = 1.0
@@ -84,15 +83,12 @@ class DenseSums:
 
     def _blocks(self, tokens: int) -> Iterator[tuple[slice, slice]]:
         """Rows and columns that hold all spans, at most so many tokens at a time."""
-        first = [min(start for start, _ in row) for row in self._spans]
-        last = [max(stop for _, stop in row) for row in self._spans]
-        together = max(1, tokens // max(stop - start for start, stop in zip(first, last, strict=True)))
-        for row in range(0, len(first), together):
-            rows = slice(row, min(row + together, len(first)))
-            stop = max(last[rows])
-            step = tokens // (rows.stop - rows.start)
-            for column in range(min(first[rows]), stop, step):
-                yield rows, slice(column, min(column + step, stop))
+        together = max(1, tokens // max(end - start for start, end in self._reach))
+        for row in range(0, len(self._reach), together):
+            reach = self._reach[row : row + together]
+            last, step = max(end for _, end in reach), tokens // len(reach)
+            for column in range(min(start for start, _ in reach), last, step):
+                yield slice(row, row + len(reach)), slice(column, min(column + step, last))
 
 
 class ExpertSums(DenseSums):

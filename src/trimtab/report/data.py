@@ -1,6 +1,5 @@
 """The data of a report: one frozen object from which the HTML is drawn, and its JSON twin on disk."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -8,7 +7,7 @@ from pydantic import Field
 from trimtab.evaluation.rows import ArmSummary
 from trimtab.report.data_verdict import BreakdownReport, Section, VerdictReport
 from trimtab.results import Result
-from trimtab.store import ModelRecord, read_record
+from trimtab.store import AnyPath, ModelRecord, read_record
 
 FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
 FlipTable = dict[str, dict[FlipKind, int]]
@@ -221,7 +220,7 @@ class Report(Section):
     examples: tuple[Example, ...] = Field((), max_length=4)
 
 
-def read_report(path: Path) -> Report:
+def read_report(path: AnyPath) -> Report:
     """Read ``report.json``.
 
     Raises:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,7 +11,7 @@ from markupsafe import Markup
 from trimtab.errors import InputError
 from trimtab.report import notes, tables, wording
 from trimtab.report.data import Report
-from trimtab.store import write_json, write_text
+from trimtab.store import AnyPath, write_json, write_text
 
 if TYPE_CHECKING:
     from trimtab.report.theme import Drawing
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage"]]}
 
 
-def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
+def write_report(report: Report, folder: AnyPath) -> tuple[AnyPath, AnyPath]:
     """Write ``report.json`` and ``report.html``, each whole or not at all; the same report gives the same bytes.
 
     Returns:

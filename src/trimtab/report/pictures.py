@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trimtab.store import AnyPath, replace_file
+
 if TYPE_CHECKING:
     from trimtab.report.theme import Drawing
 
@@ -14,7 +16,7 @@ logger = logging.getLogger(__name__)
 WIDTH = 900
 
 
-def write_pictures(drawings: "Sequence[Drawing]", folder: Path) -> bool:
+def write_pictures(drawings: "Sequence[Drawing]", folder: AnyPath) -> bool:
     """Write ``NAME.svg`` per figure into a folder that exists; False, and a note in the log, where no browser was found.
 
     The page draws the same figures without this, and a button there saves each of them. Identifiers within an SVG are random, so
@@ -30,7 +32,7 @@ def write_pictures(drawings: "Sequence[Drawing]", folder: Path) -> bool:
         return False
     if not drawings:
         return True
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         jobs = [_job(drawing, Path(scratch)) for drawing in drawings]
         try:
             # without mathjax=False the page that draws would load it from the network
@@ -40,7 +42,8 @@ def write_pictures(drawings: "Sequence[Drawing]", folder: Path) -> bool:
             return False
         for job in jobs:
             path = Path(str(job["path"]))
-            path.replace(folder / path.name)
+            with replace_file(folder / path.name) as temporary:
+                temporary.write_bytes(path.read_bytes())
     return True
 
 

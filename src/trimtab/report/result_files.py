@@ -1,14 +1,13 @@
 """The files of one experiment: JSON, a CSV per table, a page with all figures, and a picture per figure."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trimtab.report.html import environment, needs_plotly, page
 from trimtab.report.pictures import write_pictures
 from trimtab.report.tables import table_csv
 from trimtab.results import Result
-from trimtab.store import read_record, write_json, write_text
+from trimtab.store import AnyPath, read_record, write_json, write_text
 
 if TYPE_CHECKING:
     from trimtab.report.theme import Drawing
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 RESULT = "result.json"
 
 
-def write_result(result: Result, folder: Path) -> Path:
+def write_result(result: Result, folder: AnyPath) -> AnyPath:
     """Write ``NAME.csv`` per table, ``index.html``, ``NAME.svg`` per figure where a browser is found, at last ``result.json``.
 
     The JSON says that the experiment is done, so a killed one is run again.
@@ -37,7 +36,7 @@ def write_result(result: Result, folder: Path) -> Path:
     return folder / RESULT
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: AnyPath) -> Result:
     """Read ``result.json``.
 
     Raises:

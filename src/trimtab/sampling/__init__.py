@@ -1,18 +1,29 @@
 """Sampling: chains of thought from a model, batched and resumable."""
 
 from trimtab.sampling.generate import Generation, Request, generate_batch
+from trimtab.sampling.generator import TRANSFORMERS, Generator, RecordedGenerations, TransformersGenerator
 from trimtab.sampling.imported import import_traces, read_labels
-from trimtab.sampling.sample import plan_requests, read_traces, sample_traces
+from trimtab.sampling.sample import SampleJob, plan_requests, read_traces, sample_job, sample_traces
 from trimtab.sampling.settings import SamplingSettings
+from trimtab.sampling.vllm_engine import VllmEngine
+from trimtab.sampling.vllm_options import VllmOptions
 
 __all__ = [
+    "TRANSFORMERS",
     "Generation",
+    "Generator",
+    "RecordedGenerations",
     "Request",
+    "SampleJob",
     "SamplingSettings",
+    "TransformersGenerator",
+    "VllmEngine",
+    "VllmOptions",
     "generate_batch",
     "import_traces",
     "plan_requests",
     "read_labels",
     "read_traces",
+    "sample_job",
     "sample_traces",
 ]

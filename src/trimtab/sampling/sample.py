@@ -1,16 +1,17 @@
 """The verb ``sample``: problems to traces, in parts that a killed run keeps."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from trimtab.execution import LOCAL, Executor
 from trimtab.model import OpenModel
-from trimtab.progress import Progress, silent
+from trimtab.progress import Advance, Progress, silent
 from trimtab.recording import StreamedParts
 from trimtab.sampling.draw import row_seed
-from trimtab.sampling.generate import Generation, Request, generate_batch
-from trimtab.sampling.recorder import Recorder
+from trimtab.sampling.generate import Generation, Request
+from trimtab.sampling.generator import TRANSFORMERS, Generator
 from trimtab.sampling.settings import SamplingSettings
-from trimtab.store import Parts, Plan, make_plan, read_table
+from trimtab.store import AnyPath, Parts, Plan, make_plan, read_table
 from trimtab.tasks.prompts import CHAT, Prompt, render_prompt
 from trimtab.traces import Problem, Trace
 
@@ -47,14 +48,73 @@ def plan_requests(
     return requests, plan
 
 
+@dataclass(frozen=True)
+class SampleJob:
+    """One folder of traces. ``moments`` are the parts that record the same forwards, where there are any."""
+
+    requests: Mapping[str, Request]
+    settings: SamplingSettings
+    parts: Parts
+    moments: StreamedParts | None = None
+    generator: Generator = TRANSFORMERS
+
+    @property
+    def label(self) -> str:
+        return f"sample {self.parts.folder.name}"
+
+    @property
+    def plan(self) -> Plan:
+        return self.parts.plan
+
+    def missing(self) -> list[int]:
+        return sorted({*self.parts.missing(), *(self.moments.missing() if self.moments else ())})
+
+    def run(self, opened: OpenModel, parts: Iterable[int], advance: Advance) -> None:
+        for part in parts:
+            ids = self.plan.parts[part]
+            batch = [self.requests[trace_id] for trace_id in ids]
+            if self.moments is None:
+                generations = self.generator.generate(opened, batch, self.settings)
+            else:
+                wanted = self.moments.settings
+                generations, recorded = self.generator.generate_recorded(
+                    opened, batch, self.settings, wanted.scopes, wanted.moments
+                )
+                self.moments.write(part, recorded)
+            traces = [as_trace(opened, request, generation) for request, generation in zip(batch, generations, strict=True)]
+            self.parts.write_table(part, traces)
+            advance(len(batch), sum(len(g.response_ids) for g in generations))
+
+
+def sample_job(
+    opened: OpenModel,
+    problems: Sequence[Problem],
+    settings: SamplingSettings,
+    folder: AnyPath,
+    *,
+    prompt: Prompt = CHAT,
+    moments: StreamedParts | None = None,
+    generator: Generator = TRANSFORMERS,
+) -> SampleJob:
+    """Plan what :func:`sample_traces` does, store the plan, and sample nothing yet."""
+    requests, plan = plan_requests(opened, problems, settings, prompt, generator.facts)
+    parts = Parts(folder)
+    parts.ensure_plan(plan)
+    if moments is not None:
+        moments.ensure_plan(plan)
+    return SampleJob(requests, settings, parts, moments, generator)
+
+
 def sample_traces(
     opened: OpenModel,
     problems: Sequence[Problem],
     settings: SamplingSettings,
-    folder: Path,
+    folder: AnyPath,
     *,
     prompt: Prompt = CHAT,
     moments: StreamedParts | None = None,
+    generator: Generator = TRANSFORMERS,
+    executor: Executor = LOCAL,
     progress: Progress = silent,
 ) -> list[Trace]:
     """Sample ``settings.n`` traces for each problem into ``folder`` and return them in the order of the problems.
@@ -68,36 +128,20 @@ def sample_traces(
         folder: of the traces.
         prompt: how a question becomes tokens.
         moments: also record every trace while it is sampled, into these parts.
+        generator: the engine that answers.
+        executor: who computes the parts.
         progress: for the person who waits.
 
     Raises:
         ConfigError: the folder holds parts of another plan.
         ModelError: a logit is NaN.
     """
-    requests, plan = plan_requests(opened, problems, settings, prompt)
-    parts = Parts(folder)
-    parts.ensure_plan(plan)
-    missing = parts.missing()
-    if moments is not None:
-        moments.ensure_plan(plan)
-        missing = sorted({*missing, *moments.missing()})
-    done = len(requests) - sum(len(plan.parts[part]) for part in missing)
-    with progress(f"sample {folder.name}", len(requests), done) as advance:
-        for part in missing:
-            batch = [requests[trace_id] for trace_id in plan.parts[part]]
-            recorder = (
-                None if moments is None else Recorder(opened, plan.parts[part], moments.settings.scopes, moments.settings.moments)
-            )
-            generations = generate_batch(opened, batch, settings, recorder=recorder)
-            traces = [as_trace(opened, request, generation) for request, generation in zip(batch, generations, strict=True)]
-            if moments is not None and recorder is not None:
-                moments.write(part, recorder.moments())
-            parts.write_table(part, traces)
-            advance(len(batch), sum(len(g.response_ids) for g in generations))
-    return read_traces(folder, list(requests))
+    job = sample_job(opened, problems, settings, folder, prompt=prompt, moments=moments, generator=generator)
+    executor.run(opened, [job], progress)
+    return read_traces(folder, list(job.requests))
 
 
-def read_traces(folder: Path, order: Sequence[str] | None = None) -> list[Trace]:
+def read_traces(folder: AnyPath, order: Sequence[str] | None = None) -> list[Trace]:
     """All traces of a folder, in the given order of ids or as they are stored."""
     parts = Parts(folder)
     traces = [trace for part in range(len(parts.plan.parts)) for trace in read_table(parts.path(part), Trace)]

@@ -16,12 +16,14 @@ from trimtab.store.ledger import openings, record_opening
 from trimtab.store.neuron_files import load_neurons, save_neurons
 from trimtab.store.plan import Parts, Plan, make_plan
 from trimtab.store.records import ModelRecord, Record, read_record
+from trimtab.store.remote import AnyPath, any_path
 from trimtab.store.run_directory import RunDirectory
 from trimtab.store.tables import TableOf, read_arrow, read_table, table_of, write_arrow, write_table
 from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, open_tensors, save_tensors
 from trimtab.store.toml_writer import to_toml
 
 __all__ = [
+    "AnyPath",
     "ArtifactConfig",
     "ModelRecord",
     "Parts",
@@ -30,6 +32,7 @@ __all__ = [
     "RunDirectory",
     "TableOf",
     "TensorSlice",
+    "any_path",
     "digest_of",
     "load_gate",
     "load_neurons",

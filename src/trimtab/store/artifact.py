@@ -10,12 +10,14 @@ from typing import Literal
 from trimtab.errors import InputError, StoreError
 from trimtab.neurons import NEURON_DEFINITION
 from trimtab.steering import PositionScope, Steering
-from trimtab.store.atomic import read_json, replace_folder, write_json, write_text
+from trimtab.store.atomic import read_json, replace_folder, write_json, write_text, writing
 from trimtab.store.gate_files import GateRecord, gate_of
 from trimtab.store.hub import download, upload
 from trimtab.store.model_card import render_card
 from trimtab.store.neuron_files import load_columns, plain_facts, save_columns
+from trimtab.store.partial import is_partial
 from trimtab.store.records import ModelRecord, Record, read_record
+from trimtab.store.remote import AnyPath, any_path, as_os_errors
 
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
 EXPORT = "export.json"
@@ -41,12 +43,12 @@ class ArtifactConfig(Record):
     versions: dict[str, str]
 
 
-def save_steering(steering: Steering, folder: Path, force: bool = False) -> Path:
+def save_steering(steering: Steering, folder: str | AnyPath, force: bool = False) -> AnyPath:
     """Write config.json, neurons.safetensors, gate.safetensors (for a gate with features) and the model card, all or nothing.
 
     Args:
         steering: what to write; facts may hold ``metrics`` and ``license``, see :func:`trimtab.store.model_card.render_card`.
-        folder: made if missing.
+        folder: made if missing; as text also a URL.
         force: replace an artifact that is there. A folder with anything but an artifact in it is never replaced.
 
     Returns:
@@ -56,24 +58,26 @@ def save_steering(steering: Steering, folder: Path, force: bool = False) -> Path
         StoreError: the folder is not empty, or cannot be written.
         InputError: facts that JSON cannot hold, or metrics of another form.
     """
+    folder = any_path(folder) if isinstance(folder, str) else folder
     _refuse_occupied(folder, force)
-    with replace_folder(folder) as temporary:
+    with replace_folder(folder, last=CONFIG) as temporary:
         _write_files(steering, temporary, source=folder.name)
     return folder
 
 
-def load_steering(source: str | Path, revision: str | None = None) -> Steering:
+def load_steering(source: str | AnyPath, revision: str | None = None) -> Steering:
     """Read an artifact, exactly as it was saved (tuples in facts come back as lists).
 
     Args:
-        source: a folder, or as text the id of a hub repository, ``owner/name``; an existing folder of that name comes first.
+        source: a folder, or as text its URL or the id of a hub repository, ``owner/name``; an existing folder of that name comes
+            first.
         revision: branch, tag or commit of the repository; not allowed with a folder.
 
     Raises:
         StoreError: nothing there, no network, a truncated file, an unknown key in config.json, or another neuron definition.
     """
-    folder = Path(source)
-    if folder.exists():
+    folder = any_path(source) if isinstance(source, str) else source
+    if not isinstance(folder, Path) or folder.exists():
         if revision is not None:
             raise StoreError(
                 f"{folder} is a folder and has no revision {revision!r}; leave the revision out, or give a hub repository"
@@ -147,17 +151,20 @@ def _write_files(steering: Steering, folder: Path, source: str) -> None:
     write_text(folder / CARD, render_card(steering, source))
 
 
-def _refuse_occupied(folder: Path, force: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is a file; give a folder")
-    entries = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+def _refuse_occupied(folder: AnyPath, force: bool) -> None:
+    with writing(folder), as_os_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise StoreError(f"{folder} is a file; give a folder")
+        found = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    entries = {name for name in found if not is_partial(name)}
     foreign = sorted(entries - set(_FILES))
-    if foreign or (entries and CONFIG not in entries):
+    half = any(is_partial(name, CONFIG) for name in found)  # a killed upload left it
+    if foreign or (entries and CONFIG not in entries and not half):
         raise StoreError(
             f"{folder} holds something other than an artifact ({', '.join(foreign or sorted(entries))[:200]}); "
             "choose another folder"
         )
-    if entries and not force:
+    if CONFIG in entries and not force:
         raise StoreError(f"{folder} already holds an artifact; pass force=True (--force) to replace it, or choose another folder")
 
 

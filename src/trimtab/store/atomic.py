@@ -5,17 +5,16 @@ import hashlib
 import json
 import math
 import os
-import re
-import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from trimtab.errors import InputError, StoreError
-
-PARTIAL = "trimtab-partial"
+from trimtab.store.partial import is_partial, partial_name
+from trimtab.store.remote import AnyPath, as_os_errors, read_bytes, remove, upload, upload_folder
 
 _FIXES = {
     errno.ENOSPC: "free space on that disk and run the same command again",
@@ -27,24 +26,27 @@ _FIXES = {
     errno.ENOTDIR: "a file stands where a folder is needed; move it away or choose another folder",
     errno.EISDIR: "a folder stands where a file is needed; move it away or choose another folder",
 }
+_REMOTE_FIX = "check the URL, its credentials and the network, and run the same command again"
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: AnyPath) -> Iterator[None]:
     """Turn an OSError within the block into a StoreError that names the path, the cause and the fix."""
     try:
         yield
     except OSError as cause:
-        fix = _FIXES.get(cause.errno or 0, "choose a folder on a disk that can be written")
+        other = "choose a folder on a disk that can be written" if isinstance(path, Path) else _REMOTE_FIX
+        fix = _FIXES.get(cause.errno or 0, other)
         raise StoreError(f"cannot write {path}: {cause}; {fix}") from cause
 
 
 @contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
+def replace_file(path: AnyPath) -> Iterator[Path]:
     """Yield a temporary path in the same folder (made if missing) that takes the place of ``path`` when the block ends.
 
     The rename is atomic and the bytes are synced before it, so a reader, or a process killed at any moment, finds the old file or
-    the new one. On an exception the temporary file is removed. One writer per file at a time.
+    the new one. On an exception the temporary file is removed. One writer per file at a time. For a remote path the temporary one
+    lies on this machine and is uploaded, with the same promise.
 
     Raises:
         StoreError: the folder cannot be written or the disk is full.
@@ -57,8 +59,13 @@ def replace_file(path: Path) -> Iterator[Path]:
         >>> path.read_bytes()
         b'whole'
     """
-    temporary = path.with_name(_partial_name(path))
     with writing(path):
+        if not isinstance(path, Path):
+            with tempfile.TemporaryDirectory(prefix="trimtab-") as scratch:
+                yield Path(scratch, path.name)
+                upload(Path(scratch, path.name), path)
+            return
+        temporary = path.with_name(partial_name(path.name))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -70,18 +77,30 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replace_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside ``folder`` that takes its place, whole, when the block ends.
+def replace_folder(folder: AnyPath, last: str) -> Iterator[Path]:
+    """Yield an empty temporary folder that takes the place of ``folder``, whole, when the block ends.
 
     An old folder is moved aside just before the rename and deleted after it, so a kill between the two renames leaves no folder
-    rather than half of one.
+    rather than half of one. No remote file system renames a folder at once: there the old file ``last`` is deleted first and the
+    new one written last, so that a folder without it is half of one. The files may not lie in folders of their own then.
+
+    Args:
+        folder: what is replaced; made if missing.
+        last: the file whose presence says that the folder is whole.
 
     Raises:
         StoreError: the place cannot be written or the disk is full.
     """
+    if not isinstance(folder, Path):
+        with writing(folder), tempfile.TemporaryDirectory(prefix="trimtab-") as scratch:
+            temporary = Path(scratch, folder.name)
+            temporary.mkdir()
+            yield temporary
+            upload_folder(temporary, folder, last)
+        return
     folder = folder.resolve()
-    temporary = folder.with_name(_partial_name(folder))
-    previous = folder.with_name(_partial_name(folder))
+    temporary = folder.with_name(partial_name(folder.name))
+    previous = folder.with_name(partial_name(folder.name))
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder.parent, folder.name)
@@ -102,29 +121,25 @@ def replace_folder(folder: Path) -> Iterator[Path]:
                     shutil.rmtree(left)
 
 
-def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
+def remove_leftovers(folder: AnyPath, name: str | None = None) -> list[AnyPath]:
     """Delete what a killed writer left in ``folder``, of one file or of all, and return the paths.
 
     Call it only where no other process writes: a temporary file that is still being written looks the same.
     """
-    pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.[0-9a-f]{{8}}\.{PARTIAL}")
-    found = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name)) if folder.is_dir() else []
-    with writing(folder):
+    with writing(folder), as_os_errors(folder):
+        found = [path for path in folder.iterdir() if is_partial(path.name, name)] if folder.is_dir() else []
         for path in found:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    return found
+            remove(path)
+    return sorted(found)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: AnyPath, text: str) -> None:
     """Write UTF-8 text, newlines as given, or leave the old file in place. Raises StoreError when it cannot be written."""
     with replace_file(path) as temporary:
         temporary.write_bytes(text.encode())
 
 
-def write_json(path: Path, data: object) -> None:
+def write_json(path: AnyPath, data: object) -> None:
     """Write JSON with sorted keys, an indent of 2 and a final newline: the same data gives the same bytes.
 
     Raises:
@@ -134,7 +149,7 @@ def write_json(path: Path, data: object) -> None:
     write_text(path, json.dumps(plain(data, path.name), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> object:
+def read_json(path: AnyPath) -> object:
     """Read what :func:`write_json` wrote; tuples come back as lists.
 
     Raises:
@@ -146,18 +161,21 @@ def read_json(path: Path) -> object:
         raise unreadable(path, "JSON", cause) from cause
 
 
-def read_text(path: Path) -> str:
+def read_text(path: AnyPath) -> str:
     """Read UTF-8 text. Raises StoreError when the file is missing or is not text."""
     try:
-        return path.read_bytes().decode()
+        return read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as cause:
         raise unreadable(path, "text", cause) from cause
 
 
-def unreadable(path: Path, kind: str, cause: Exception) -> StoreError:
+def unreadable(path: AnyPath, kind: str, cause: Exception) -> StoreError:
     """The error for a file of a run that is missing, truncated or something else."""
-    if not path.exists():
+    local = isinstance(path, Path)
+    if not path.exists() if local else isinstance(cause, FileNotFoundError):
         return StoreError(f"{path} is missing; check the path, or run the command that writes it")
+    if not local and isinstance(cause, OSError):
+        return StoreError(f"{path} cannot be read: {cause}; {_REMOTE_FIX}")
     if path.is_dir() or isinstance(cause, PermissionError):
         return StoreError(f"{path} cannot be read: {cause}; give the path of a {kind} file that you may read")
     return StoreError(
@@ -220,10 +238,6 @@ def _plain_text(text: str, where: str) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
-
-
-def _partial_name(path: Path) -> str:
-    return f".{path.name}.{secrets.token_hex(4)}.{PARTIAL}"
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,5 @@
 """Gates on disk: arrays as safetensors, everything else as JSON that a person can read."""
 
-from pathlib import Path
 from typing import Literal
 
 from trimtab.errors import InputError, StoreError
@@ -8,6 +7,7 @@ from trimtab.gate import AnyGate, AttentionGate, Gate, GateKind, GateMode, Pooli
 from trimtab.store.atomic import write_json
 from trimtab.store.neuron_files import check_pair, load_arrays, plain_facts, save_columns, sha256_of
 from trimtab.store.records import Record, read_record
+from trimtab.store.remote import AnyPath
 
 
 class GateRecord(Record):
@@ -54,7 +54,7 @@ class GateFile(GateRecord):
     tensors_sha256: str
 
 
-def save_gate(gate: AnyGate, folder: Path) -> None:
+def save_gate(gate: AnyGate, folder: AnyPath) -> None:
     """Write gate.safetensors (with no rows for a gate that reads nothing), then gate.json.
 
     Raises:
@@ -67,7 +67,7 @@ def save_gate(gate: AnyGate, folder: Path) -> None:
     write_json(folder / "gate.json", {**record.model_dump(), "tensors_sha256": sha256_of(tensors)})
 
 
-def load_gate(folder: Path) -> AnyGate:
+def load_gate(folder: AnyPath) -> AnyGate:
     """Read what :func:`save_gate` wrote, exactly.
 
     Raises:
@@ -79,7 +79,7 @@ def load_gate(folder: Path) -> AnyGate:
     return gate_of(record, path)
 
 
-def gate_of(record: GateRecord, path: Path | None) -> AnyGate:
+def gate_of(record: GateRecord, path: AnyPath | None) -> AnyGate:
     """The gate of a record and its tensors; ``path`` is None for a gate without features. Raises StoreError."""
     arrays = {} if path is None else load_arrays(path, record.shapes)
     common = {"mode": record.mode, "bias": record.bias, "threshold": record.threshold, "facts": record.facts, **arrays}

@@ -5,10 +5,11 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trimtab.store.atomic import plain, unreadable, writing
+from trimtab.store.atomic import plain, replace_file, unreadable, writing
+from trimtab.store.remote import AnyPath, read_bytes
 
 
-def record_opening(path: Path, command: str, what: str, digest: str) -> None:
+def record_opening(path: AnyPath, command: str, what: str, digest: str) -> None:
     """Append one line (``when`` in ISO UTC, command, what, digest) and sync it before returning.
 
     Call it before the split is read, so that no look at it goes unrecorded.
@@ -24,6 +25,12 @@ def record_opening(path: Path, command: str, what: str, digest: str) -> None:
     """
     entry = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "what": what, "digest": digest}
     line = json.dumps(plain(entry, "ledger"), ensure_ascii=False).encode() + b"\n"
+    if not isinstance(path, Path):
+        # nothing can be appended to an object; the lock of the run sees to it that nobody else writes meanwhile
+        before = b"" if not openings(path) else read_bytes(path)
+        with replace_file(path) as temporary:
+            temporary.write_bytes(before + line)
+        return
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -39,7 +46,7 @@ def record_opening(path: Path, command: str, what: str, digest: str) -> None:
             raise OSError(f"only {written} of {len(line) + torn} bytes were written")
 
 
-def openings(path: Path) -> int:
+def openings(path: AnyPath) -> int:
     """How often the split was opened; 0 when there is no ledger.
 
     Lines are counted, not parsed: a line torn by a crash is the trace of an opening too.
@@ -48,7 +55,7 @@ def openings(path: Path) -> int:
         StoreError: the ledger cannot be read.
     """
     try:
-        return sum(bool(line.strip()) for line in path.read_bytes().splitlines())
+        return sum(bool(line.strip()) for line in read_bytes(path).splitlines())
     except FileNotFoundError:
         return 0
     except OSError as cause:

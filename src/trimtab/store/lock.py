@@ -7,13 +7,21 @@ from typing import IO
 
 from trimtab.errors import StoreError
 from trimtab.store.atomic import writing
+from trimtab.store.lease import Lease
+from trimtab.store.remote import AnyPath
 
 LOCK_FILE = ".lock"
 
 
-def locked(path: Path) -> IO[str]:
-    """Open and lock the lock file; closing it, or the end of the process, releases the lock."""
+def locked(path: AnyPath) -> IO[str] | Lease:
+    """Lock a run directory; closing what is returned, or the end of the process, releases the lock.
+
+    Raises:
+        StoreError: another process works on it, or it cannot be written.
+    """
     with writing(path):
+        if not isinstance(path, Path):
+            return Lease(path, LOCK_FILE)
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / LOCK_FILE).open("a+")
         try:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from trimtab.errors import InputError, StoreError
 from trimtab.neurons import NEURON_DEFINITION, NeuronSet
 from trimtab.store.atomic import plain, unreadable, write_json
 from trimtab.store.records import ModelRecord, Record, read_record
+from trimtab.store.remote import AnyPath, read_bytes
 from trimtab.store.tensors import load_tensors, save_tensors
 
 NEURON_COLUMNS = ("layer", "index", "score", "good", "bad")
@@ -28,7 +28,7 @@ class NeuronRecord(Record):
     tensors_sha256: str
 
 
-def save_neurons(neurons: NeuronSet, folder: Path) -> None:
+def save_neurons(neurons: NeuronSet, folder: AnyPath) -> None:
     """Write neurons.safetensors, then neurons.json; facts come back equal, with tuples as lists.
 
     Raises:
@@ -50,7 +50,7 @@ def save_neurons(neurons: NeuronSet, folder: Path) -> None:
     write_json(folder / "neurons.json", record.model_dump())
 
 
-def load_neurons(folder: Path) -> NeuronSet:
+def load_neurons(folder: AnyPath) -> NeuronSet:
     """Read what :func:`save_neurons` wrote, exactly.
 
     Raises:
@@ -74,7 +74,7 @@ def plain_facts(facts: dict[str, object]) -> dict[str, object]:
 _DTYPES = {"layer": "int64", "index": "int64", "score": "float64"}
 
 
-def save_columns(path: Path, values: object, names: tuple[str, ...]) -> None:
+def save_columns(path: AnyPath, values: object, names: tuple[str, ...]) -> None:
     """Write the named arrays of a value. Raises InputError for a dtype that :func:`load_columns` would refuse, and StoreError."""
     columns: dict[str, NDArray[Any]] = {name: getattr(values, name) for name in names}
     for name, array in columns.items():
@@ -85,13 +85,13 @@ def save_columns(path: Path, values: object, names: tuple[str, ...]) -> None:
     save_tensors(path, columns, {"neuron_definition": NEURON_DEFINITION})
 
 
-def load_columns(path: Path, names: tuple[str, ...], length: int) -> list[NDArray[Any]]:
+def load_columns(path: AnyPath, names: tuple[str, ...], length: int) -> list[NDArray[Any]]:
     """Named columns of one file, ``[length]`` each; see :func:`load_arrays`."""
     arrays = load_arrays(path, dict.fromkeys(names, (length,)))
     return [arrays[name] for name in names]
 
 
-def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+def load_arrays(path: AnyPath, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
     """The arrays of one file, checked: exactly these names and shapes, int64 addresses, float64 scores of neurons, else float32.
 
     Raises:
@@ -107,12 +107,12 @@ def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     return tensors
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: AnyPath) -> str:
     """SHA-256 of a file, as hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
-def check_pair(path: Path, sha256: str) -> None:
+def check_pair(path: AnyPath, sha256: str) -> None:
     """Raise StoreError unless the file is the one that its JSON was written for."""
     try:
         found = sha256_of(path)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.store.atomic import digest_of, plain, remove_leftovers, write_json
 from trimtab.store.records import Record, read_record
+from trimtab.store.remote import AnyPath
 from trimtab.store.tables import Row, write_table
 from trimtab.store.tensors import save_tensors
 
@@ -99,7 +99,7 @@ class Parts:
         suffix: the format of the parts, ``.parquet`` for :meth:`write_table` and ``.safetensors`` for :meth:`write_tensors`.
     """
 
-    def __init__(self, folder: Path, suffix: Literal[".parquet", ".safetensors"] = ".parquet") -> None:
+    def __init__(self, folder: AnyPath, suffix: Literal[".parquet", ".safetensors"] = ".parquet") -> None:
         self.folder = folder
         self.suffix = suffix
 
@@ -139,13 +139,16 @@ class Parts:
         write_json(path, {"parts": plan.parts, "settings": plan.settings, "digest": plan.digest})
         self.__dict__["plan"] = plan
 
-    def path(self, part: int) -> Path:
+    def path(self, part: int) -> AnyPath:
         """Where a part lies, written or not."""
         return self.folder / f"part-{part:05d}{self.suffix}"
 
     def missing(self) -> list[int]:
         """Numbers of the parts that are not written yet."""
-        return [part for part in range(len(self.plan.parts)) if not self.path(part).exists()]
+        n = len(self.plan.parts)
+        # one listing: a remote store takes long to say of thousands of files, one by one, whether they are there
+        present = {path.name for path in self.folder.iterdir()} if n else set()
+        return [part for part in range(n) if self.path(part).name not in present]
 
     @property
     def begun(self) -> bool:
@@ -165,7 +168,7 @@ class Parts:
         """Write a part of arrays; see :func:`trimtab.store.tensors.save_tensors`."""
         save_tensors(self._writable(part, ".safetensors"), tensors, metadata)
 
-    def _writable(self, part: int, suffix: str) -> Path:
+    def _writable(self, part: int, suffix: str) -> AnyPath:
         if suffix != self.suffix:
             raise InputError(
                 f"{self.folder} was opened for {self.suffix} parts; open it with Parts(folder, {suffix!r}) to write {suffix}"

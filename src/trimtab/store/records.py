@@ -1,7 +1,6 @@
 """Models of the JSON files of a run, and how they are read."""
 
 from dataclasses import fields
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trimtab.errors import StoreError
 from trimtab.neurons import ModelIdentity
 from trimtab.store.atomic import read_json
+from trimtab.store.remote import AnyPath
 
 
 class Record(BaseModel):
@@ -43,7 +43,7 @@ class ModelRecord(Record):
         return ModelIdentity(**self.model_dump())
 
 
-def read_record(path: Path, kind: type[Kind]) -> Kind:
+def read_record(path: AnyPath, kind: type[Kind]) -> Kind:
     """Read and check a JSON file.
 
     Raises:

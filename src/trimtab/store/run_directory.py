@@ -1,16 +1,16 @@
 """The run directory: one folder per run, its configuration, its layout and its lock."""
 
 import re
-import shutil
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.store.atomic import digest_of, plain, read_text, remove_leftovers, unreadable, write_text, writing
+from trimtab.store.lease import Lease
 from trimtab.store.lock import LOCK_FILE, locked
+from trimtab.store.remote import AnyPath, as_os_errors, remove
 from trimtab.store.toml_writer import to_toml
 
 RUN_FILE = "run.toml"
@@ -24,7 +24,8 @@ class RunDirectory:
     """A run on disk. Made by :meth:`create` (to write) or :meth:`open` (to read); close it, or use it in a ``with`` block.
 
     ``run.toml`` is the resolved configuration below a comment with its digest, so it can be passed to ``--config`` again. A
-    writer holds an ``flock`` on ``.lock``, which the operating system releases when the process ends, however it ends.
+    writer holds an ``flock`` on ``.lock``, which the operating system releases when the process ends, however it ends; on a
+    remote file system it holds a :class:`trimtab.store.lease.Lease`.
 
     Attributes:
         path: the folder.
@@ -32,14 +33,14 @@ class RunDirectory:
         digest: SHA-256 of its canonical JSON.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, object], lock: IO[str] | None) -> None:
+    def __init__(self, path: AnyPath, config: Mapping[str, object], lock: IO[str] | Lease | None) -> None:
         self.path = path
         self.config = config
         self.digest = digest_of(config)
         self._lock = lock
 
     @classmethod
-    def create(cls, path: Path, config: Mapping[str, object], resume: bool = False, force: bool = False) -> "RunDirectory":
+    def create(cls, path: AnyPath, config: Mapping[str, object], resume: bool = False, force: bool = False) -> "RunDirectory":
         """Make a run directory, or go on with one, and lock it.
 
         Args:
@@ -82,7 +83,7 @@ class RunDirectory:
             raise
 
     @classmethod
-    def open(cls, path: Path, write: bool = False) -> "RunDirectory":
+    def open(cls, path: AnyPath, write: bool = False) -> "RunDirectory":
         """Open an existing run with its stored configuration, to read it or, with ``write``, locked to go on with it.
 
         Raises:
@@ -105,86 +106,86 @@ class RunDirectory:
         self.close()
 
     @property
-    def problems(self) -> Path:
+    def problems(self) -> AnyPath:
         """Parquet file of the problems."""
         return self.path / "problems.parquet"
 
-    def traces(self, name: str) -> Path:
+    def traces(self, name: str) -> AnyPath:
         """Folder of the parts of one set of traces."""
         return self.path / "traces" / _checked(name)
 
-    def grades(self, name: str) -> Path:
+    def grades(self, name: str) -> AnyPath:
         """Parquet file of the grades of one set of traces."""
         return self.path / "grades" / f"{_checked(name)}.parquet"
 
     @property
-    def contrast(self) -> Path:
+    def contrast(self) -> AnyPath:
         """Parquet file of the traces that were contrasted."""
         return self.path / "contrast.parquet"
 
-    def activations(self, name: str) -> Path:
+    def activations(self, name: str) -> AnyPath:
         """Folder of the parts of one recording."""
         return self.path / "activations" / _checked(name)
 
-    def ranking(self, criterion: str) -> Path:
+    def ranking(self, criterion: str) -> AnyPath:
         """Folder of the neurons that one criterion ranked."""
         return self.path / "neurons" / _checked(criterion)
 
     @property
-    def gate(self) -> Path:
+    def gate(self) -> AnyPath:
         """gate.json, the last file that :func:`save_gate` writes into :attr:`path`."""
         return self.path / "gate.json"
 
     @property
-    def steering(self) -> Path:
+    def steering(self) -> AnyPath:
         """Folder of the artifact to share."""
         return self.path / "steering"
 
     @property
-    def tune(self) -> Path:
+    def tune(self) -> AnyPath:
         """Parquet file of the grid's points."""
         return self.path / "tune.parquet"
 
     @property
-    def tune_parts(self) -> Path:
+    def tune_parts(self) -> AnyPath:
         """Folder of the parts of every point of the grid."""
         return self.path / "tune"
 
-    def outcome_parts(self, arm: str) -> Path:
+    def outcome_parts(self, arm: str) -> AnyPath:
         """Folder of the parts of one arm on the test split."""
         return self.path / "outcomes" / _checked(arm)
 
-    def experiment(self, name: str) -> Path:
+    def experiment(self, name: str) -> AnyPath:
         """The folder of an experiment, and with ``answers`` that of the answers which experiments share."""
         return self.path / "experiments" / _checked(name)
 
     @property
-    def sources(self) -> Path:
+    def sources(self) -> AnyPath:
         """Parquet file of the failures' sources on the testbed; written after the verdict, read by the report alone."""
         return self.path / "sources.parquet"
 
     @property
-    def seconds(self) -> Path:
+    def seconds(self) -> AnyPath:
         """Wall-clock seconds by stage."""
         return self.path / "seconds.json"
 
     @property
-    def outcomes(self) -> Path:
+    def outcomes(self) -> AnyPath:
         """Parquet file of the outcomes of every arm."""
         return self.path / "outcomes.parquet"
 
     @property
-    def sft(self) -> Path:
+    def sft(self) -> AnyPath:
         """The adapter of the fine-tuned rival."""
         return self.path / "sft"
 
     @property
-    def report(self) -> Path:
+    def report(self) -> AnyPath:
         """The report; its JSON twin is ``report.with_suffix(".json")``."""
         return self.path / "report.html"
 
     @property
-    def ledger(self) -> Path:
+    def ledger(self) -> AnyPath:
         """Ledger of openings of the test split."""
         return self.path / LEDGER_FILE
 
@@ -193,7 +194,7 @@ def _run_text(config: Mapping[str, object]) -> str:
     return f"# trimtab run, digest of the configuration: {digest_of(config)}\n{to_toml(config)}"
 
 
-def _stored_config(path: Path) -> dict[str, object]:
+def _stored_config(path: AnyPath) -> dict[str, object]:
     file = path / RUN_FILE
     text = read_text(file)
     header = _HEADER.match(text)
@@ -213,9 +214,9 @@ def _stored_config(path: Path) -> dict[str, object]:
     return config
 
 
-def _refuse_foreign(path: Path) -> None:
+def _refuse_foreign(path: AnyPath) -> None:
     """Raise ConfigError for a folder that holds anything but a run, before so much as a lock file is put there."""
-    with writing(path):
+    with writing(path), as_os_errors(path):
         entries = {entry.name for entry in path.iterdir()} if path.exists() else set()
     # a run.toml alone proves nothing: it may be a copy that serves as a configuration in somebody's project folder
     is_run = {RUN_FILE, LOCK_FILE} <= entries and _HEADER.match(read_text(path / RUN_FILE)) is not None
@@ -227,7 +228,7 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _refuse_other(path: Path, stored: dict[str, object], wanted: dict[str, object]) -> None:
+def _refuse_other(path: AnyPath, stored: dict[str, object], wanted: dict[str, object]) -> None:
     if digest_of(stored) == digest_of(wanted):
         return
     old, new = _flat(stored), _flat(wanted)
@@ -259,21 +260,17 @@ def _without_none(config: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _is_empty(path: Path) -> bool:
+def _is_empty(path: AnyPath) -> bool:
     """Whether a run was begun and left nothing: it failed before its first file, so there is nothing to lose or to go on with."""
     return {entry.name for entry in path.iterdir()} <= {RUN_FILE, LOCK_FILE, LEDGER_FILE}
 
 
-def _clear(path: Path) -> None:
+def _clear(path: AnyPath) -> None:
     """Delete a run but for its lock, its ledger and run.toml, which is replaced last so that a kill leaves a run directory."""
-    with writing(path):
+    with writing(path), as_os_errors(path):
         for entry in path.iterdir():
-            if entry.name in (RUN_FILE, LOCK_FILE, LEDGER_FILE):
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+            if entry.name not in (RUN_FILE, LOCK_FILE, LEDGER_FILE):
+                remove(entry)
 
 
 def _checked(name: str) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from trimtab.errors import InputError, StoreError
 from trimtab.store.atomic import replace_file, unreadable
+from trimtab.store.remote import AnyPath, read_bytes
 
 Row = TypeVar("Row")
 
@@ -87,7 +88,7 @@ def table_of(row: type[Row]) -> TableOf[Row]:
     return TableOf(row, pa.schema(columns), tuple(decode))
 
 
-def write_table(path: Path, rows: Sequence[Row], row: type[Row] | None = None) -> None:
+def write_table(path: AnyPath, rows: Sequence[Row], row: type[Row] | None = None) -> None:
     """Write dataclass instances as Parquet, atomically; the same rows give the same bytes under the same pyarrow.
 
     Args:
@@ -105,7 +106,7 @@ def write_table(path: Path, rows: Sequence[Row], row: type[Row] | None = None) -
     write_arrow(path, table_of(row).to_arrow(rows))
 
 
-def read_table(path: Path, row: type[Row]) -> list[Row]:
+def read_table(path: AnyPath, row: type[Row]) -> list[Row]:
     """Read what :func:`write_table` wrote, in the same order.
 
     Raises:
@@ -124,7 +125,7 @@ def read_table(path: Path, row: type[Row]) -> list[Row]:
         raise unreadable(path, row.__name__, cause) from cause
 
 
-def write_arrow(path: Path, table: pa.Table) -> None:
+def write_arrow(path: AnyPath, table: pa.Table) -> None:
     """Write any Arrow table as Parquet, atomically and however it is chunked with the same bytes. Raises StoreError."""
     with replace_file(path) as temporary:
         pq.write_table(
@@ -132,11 +133,11 @@ def write_arrow(path: Path, table: pa.Table) -> None:
         )
 
 
-def read_arrow(path: Path) -> pa.Table:
+def read_arrow(path: AnyPath) -> pa.Table:
     """Read a Parquet file. Raises StoreError when it is missing, truncated or something else."""
     try:
         # not pq.read_table, which takes folders too and invents columns from folder names like a=b
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path if isinstance(path, Path) else pa.BufferReader(read_bytes(path))) as file:
             return file.read()
     except (pa.ArrowException, OSError) as cause:
         raise unreadable(path, "Parquet", cause) from cause

@@ -13,6 +13,8 @@ from safetensors.numpy import save
 
 from trimtab.errors import InputError, StoreError
 from trimtab.store.atomic import replace_file, unreadable
+from trimtab.store.remote import AnyPath
+from trimtab.store.remote_tensors import RemoteTensors
 
 # safetensors keeps metadata in a hash map and writes its keys in an order that changes from process to process; one key cannot
 _METADATA_KEY = "trimtab"
@@ -27,7 +29,7 @@ class TensorSlice(Protocol):
     def get_shape(self) -> list[int]: ...
 
 
-def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+def save_tensors(path: AnyPath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write arrays and text atomically; the same content gives the same bytes in every process.
 
     Args:
@@ -49,7 +51,7 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapp
         temporary.write_bytes(save(laid_out, header))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def load_tensors(path: AnyPath) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """All arrays and the metadata of a file.
 
     A file that trimtab did not write gives the metadata of its header as it stands.
@@ -68,8 +70,8 @@ def load_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 
 
 @contextmanager
-def open_tensor(path: Path, name: str) -> Iterator[TensorSlice]:
-    """Memory-map one tensor; ``tensor[a:b]`` reads only those rows.
+def open_tensor(path: AnyPath, name: str) -> Iterator[TensorSlice]:
+    """Memory-map one tensor; ``tensor[a:b]`` reads only those rows, also of a remote file.
 
     Raises:
         StoreError: the file is missing or truncated, has no tensor of that name, or a slice lies outside it.
@@ -89,16 +91,16 @@ def open_tensor(path: Path, name: str) -> Iterator[TensorSlice]:
 
 
 @contextmanager
-def open_tensors(path: Path) -> Iterator[dict[str, TensorSlice]]:
+def open_tensors(path: AnyPath) -> Iterator[dict[str, TensorSlice]]:
     """Memory-map all tensors of a file, by name; see :func:`open_tensor`."""
     with _opened(path) as file:
         yield {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: AnyPath) -> Iterator[Any]:
     try:
-        handle = safe_open(path, framework="np")
+        handle = safe_open(path, framework="np") if isinstance(path, Path) else RemoteTensors(path)
     except (SafetensorError, OSError) as cause:
         raise unreadable(path, "safetensors", cause) from cause
     with handle as file:

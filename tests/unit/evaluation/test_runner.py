@@ -8,11 +8,11 @@ import pytest
 from steering_samples import CoinGrader, logistic, neuron_set
 from tiny_testbed import settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError
-from trimtab.evaluation import runner as module
 from trimtab.evaluation.arms import Arm
 from trimtab.evaluation.runner import evaluate_arm
 from trimtab.model import OpenModel
 from trimtab.sampling import Request, generate_batch, sample_traces
+from trimtab.sampling import generator as module
 from trimtab.steering import Steering
 from trimtab.tasks import Prompt, render_prompt
 from trimtab.traces import Split

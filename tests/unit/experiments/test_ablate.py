@@ -43,5 +43,5 @@ def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Workben
     def forbidden(*args: object, **options: object) -> None:
         raise AssertionError("a forward ran")
 
-    monkeypatch.setattr("trimtab.evaluation.runner.generate_batch", forbidden)
+    monkeypatch.setattr("trimtab.sampling.generator.generate_batch", forbidden)
     assert ablate(quick) == result

@@ -20,7 +20,7 @@ def test_the_same_steering_is_answered_once(bench: Workbench, monkeypatch: pytes
     def forbidden(*args: object, **options: object) -> None:
         raise AssertionError("a forward ran")
 
-    monkeypatch.setattr("trimtab.evaluation.runner.generate_batch", forbidden)
+    monkeypatch.setattr("trimtab.sampling.generator.generate_batch", forbidden)
     assert bench.answers(Split.TUNE, bench.steering, "on", problems) == first
 
 

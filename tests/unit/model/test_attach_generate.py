@@ -1,5 +1,7 @@
 """Every way of generating: supported and right, or refused with the fix."""
 
+import copy
+
 import pytest
 import torch
 from transformers import GenerationConfig
@@ -162,6 +164,17 @@ def test_a_graph_compiled_before_sees_the_hooks_come_and_go(qwen3):
         torch.testing.assert_close(whole_logits(compiled, ids), eager)
     torch.testing.assert_close(whole_logits(compiled, ids), plain)
     assert not torch.allclose(eager, plain)
+
+
+def test_compiled_copies_of_a_model_share_no_graph(qwen3):
+    ids, other = prompts((4,))[0], copy.deepcopy(qwen3)
+    plain = whole_logits(qwen3, ids)
+    with attach(qwen3, steering_for(qwen3, scope="all")):
+        steered = whole_logits(qwen3, ids)
+        assert not torch.allclose(steered, plain)
+        compiled, of_other = torch.compile(qwen3, backend="eager"), torch.compile(other, backend="eager")
+        for model, logits in ((of_other, plain), (compiled, steered)) * 2:
+            torch.testing.assert_close(whole_logits(model, ids), logits)
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def test_the_record_stage_runs_no_forward_over_the_traces(
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError("a second pass")
 
-    monkeypatch.setattr(module, "record_traces", forbidden)
+    monkeypatch.setattr(module, "record_job", forbidden)
     run(streamed, tmp_path / "run", until="sample")
     line = Line(streamed, RunDirectory.open(tmp_path / "run"))
     assert is_done(line, "sample")

@@ -10,13 +10,13 @@ import torch
 
 from tiny_models import D_FF, N_LAYERS, VOCABULARY, tiny, word_tokenizer
 from tiny_testbed import tree_bytes
-from trimtab.errors import ConfigError, InputError
+from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.model import OpenModel, open_model
 from trimtab.moments import MOMENTS
 from trimtab.recording import RecordingSettings, record_batch, record_prompts, record_traces
 from trimtab.recording import record as module
 from trimtab.recording.forward import start_batch
-from trimtab.store import read_arrow
+from trimtab.store import Parts, read_arrow
 from trimtab.traces import Trace
 
 SCOPES = ("all", "response", "prompt", "last-prompt")
@@ -90,6 +90,8 @@ def test_only_the_moments_asked_for(opened: OpenModel) -> None:
     for unknown in (("mean",), ()):
         with pytest.raises(InputError, match="accepted: sum, magnitude, square"):
             record_batch(opened, TRACES, ("all",), unknown)
+    with pytest.raises(InputError, match="no token scope to record; give one or more of all"):
+        record_batch(opened, TRACES, (), ("sum",))
 
 
 def test_hooks_are_gone_afterwards(opened: OpenModel) -> None:
@@ -189,6 +191,57 @@ def test_resume_after_an_exception_ends_with_the_same_bytes(
     assert len(list((tmp_path / "resumed").glob("part-*"))) == 1
     record_traces(opened, TRACES, SETTINGS, tmp_path / "resumed")
     assert tree_bytes(tmp_path / "resumed") == tree_bytes(tmp_path / "undisturbed")
+
+
+def test_a_part_that_cannot_be_written_is_an_error(opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def full(parts: Parts, part: int, *_: object) -> None:
+        written.append(part)
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Parts, "write_tensors", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        record_traces(opened, TRACES, SETTINGS, tmp_path)
+    assert written == [0]
+    assert not (tmp_path / "index.parquet").exists()
+
+
+def test_not_finite_activations_end_a_recording_and_name_the_trace(opened: OpenModel, tmp_path: Path) -> None:
+    opened.model.model.layers[1].mlp.up_proj.weight.data[3, 0] = float("nan")
+    with pytest.raises(InputError, match="trace c has activations that are NaN or infinite, first in layer 1"):
+        record_traces(opened, TRACES, SETTINGS, tmp_path)
+    assert not list(tmp_path.glob("part-*"))
+
+
+def test_a_trace_twice_is_refused(opened: OpenModel, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 ids of a plan appear twice, first 'a'"):
+        record_traces(opened, [*TRACES, TRACES[0]], SETTINGS, tmp_path)
+
+
+def test_bfloat16_equals_float32_sums_of_its_activations(tmp_path: Path) -> None:
+    tiny("qwen3").save_pretrained(tmp_path / "model")
+    word_tokenizer(pad_token="w0", eos_token="w1").save_pretrained(tmp_path / "model")
+    opened = open_model(tmp_path / "model", dtype="bfloat16")
+    recorded = record_batch(opened, [TRACES[0]], ("all",), MOMENTS)["all"]
+    kept = _activations(opened, TRACES[0])
+    expected = {"sum": kept.sum(0), "magnitude": np.abs(kept).sum(0), "square": (kept**2).sum(0)}
+    for name in MOMENTS:
+        np.testing.assert_allclose(getattr(recorded, name)[0], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_only_what_is_asked_for_is_read_back(opened: OpenModel, tmp_path: Path) -> None:
+    recording = record_traces(opened, TRACES, SETTINGS, tmp_path)
+    assert recording.shape("all") == (N_LAYERS, D_FF, 1)
+    parts = zip(recording.stream("all"), recording.stream("all", ("square", "magnitude"), slice(1, 2)), strict=True)
+    for (ids, whole), (same, some) in parts:
+        assert ids == same
+        assert some.sum is None
+        assert some.magnitude is None
+        np.testing.assert_array_equal(some.count, whole.count)
+        np.testing.assert_array_equal(some.square, whole.square[:, 1:2])
+    with pytest.raises(InputError, match="holds the scopes all, response, not 'last-prompt'"):
+        recording.shape("last-prompt")
 
 
 def test_another_plan_is_refused(opened: OpenModel, tmp_path: Path) -> None:

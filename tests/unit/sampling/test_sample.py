@@ -7,8 +7,8 @@ import pytest
 from tiny_testbed import settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError
 from trimtab.model import OpenModel
+from trimtab.sampling import generator as module
 from trimtab.sampling import plan_requests, read_traces, sample_traces
-from trimtab.sampling import sample as module
 from trimtab.store import Parts
 
 SAMPLED = settings(n=3, temperature=1.0)
@@ -41,11 +41,11 @@ def test_resume_after_an_exception_ends_with_the_same_bytes(
     sample_traces(opened, problems, SAMPLED, tmp_path / "undisturbed")
     calls = []
 
-    def interrupted(*args: object, recorder: object) -> object:
+    def interrupted(*args: object) -> object:
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return generate(*args, recorder=recorder)
+        return generate(*args)
 
     generate = module.generate_batch
     monkeypatch.setattr(module, "generate_batch", interrupted)

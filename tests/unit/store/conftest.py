@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from upath import UPath
 
+from remote_stores import Kills
 from trimtab.gate import Gate
 from trimtab.neurons import ModelIdentity, NeuronSet
 from trimtab.steering import Steering
@@ -85,3 +88,14 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.wait()
     if process.stdout is not None:
         process.stdout.close()
+
+
+@pytest.fixture(params=["memory", "file"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> UPath:
+    """An empty folder behind fsspec: of an object store, where a put is whole, and of one where a file grows."""
+    return UPath(f"memory://{tmp_path.name}") if request.param == "memory" else UPath(f"file://{tmp_path}/remote")
+
+
+@pytest.fixture
+def kills(monkeypatch: pytest.MonkeyPatch) -> Kills:
+    return Kills(monkeypatch)

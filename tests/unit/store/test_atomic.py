@@ -94,12 +94,12 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "steering"
-    with replace_folder(folder) as temporary:
+    with replace_folder(folder, last="a") as temporary:
         (temporary / "a").write_text("1")
-    with pytest.raises(ZeroDivisionError), replace_folder(folder) as temporary:
+    with pytest.raises(ZeroDivisionError), replace_folder(folder, last="a") as temporary:
         (temporary / "a").write_text(str(1 / 0))
     assert (folder / "a").read_text() == "1"
-    with replace_folder(folder) as temporary:
+    with replace_folder(folder, last="a") as temporary:
         (temporary / "b").write_text("3")
     assert [path.name for path in folder.iterdir()] == ["b"]
     assert list(tmp_path.iterdir()) == [folder]
@@ -107,7 +107,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_an_old_folder_comes_back_when_the_new_one_cannot_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "steering"
-    with replace_folder(folder) as temporary:
+    with replace_folder(folder, last="a") as temporary:
         (temporary / "a").write_text("1")
     rename, calls = Path.replace, []
 
@@ -118,7 +118,7 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_be_renamed(tmp_path: P
         return rename(self, target)
 
     monkeypatch.setattr(Path, "replace", fail_the_second)
-    with pytest.raises(StoreError, match="Input/output error"), replace_folder(folder) as temporary:
+    with pytest.raises(StoreError, match="Input/output error"), replace_folder(folder, last="a") as temporary:
         (temporary / "a").write_text("2")
     assert (folder / "a").read_text() == "1"
     assert list(tmp_path.iterdir()) == [folder]

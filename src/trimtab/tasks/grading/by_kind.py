@@ -46,6 +46,10 @@ class KindGrader:
     def __enter__(self) -> Self:
         return self
 
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        """A copy in another process makes graders of its own."""
+        return type(self), ()
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 

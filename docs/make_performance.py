@@ -1,0 +1,192 @@
+"""Writes the figures of benchmarks/results.json into docs/design/performance.md, between its two markers.
+
+make bench-peers && make bench && python docs/make_performance.py
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE, RESULTS = ROOT / "docs" / "design" / "performance.md", ROOT / "benchmarks" / "results.json"
+BEGIN, END = "<!-- made by make_performance.py: begin -->", "<!-- made by make_performance.py: end -->"
+Row = Mapping[str, Any]
+
+TARGETS: Mapping[str, str] = {
+    "record_over_forward_12x768": ">= 0.95",
+    "record_over_forward_testbed": ">= 0.95",
+    "sample_record_over_sample": "<= 1.05",
+    "steered_over_unsteered_decode_b1_k50": "<= 1.10",
+    "steered_over_unsteered_decode_b32_k50": "<= 1.03",
+    "published_way_over_ours_wall": ">= 20",
+}
+
+
+def main(results: Path) -> None:
+    """Replace what stands between the markers."""
+    measured = json.loads(results.read_text())
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text(f"{head}{BEGIN}\n\n{section(measured)}\n\n{END}{tail}")
+    print(f"{PAGE}: the figures of {results}")
+
+
+def section(results: Row) -> str:
+    """All tables, those alone whose measurement was run."""
+    machine, details = results["machine"], results["details"]
+    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
+    where = (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_gb']} GB{gpu}, "
+        f"load {machine['load_before'][0]} before the run; "
+        + ", ".join(f"{name} {number}" for name, number in results["versions"].items() if number)
+    )
+    parts = [where + ".", _ratios(results["ratios"])]
+    parts += [write(details[name]) for name, write in SECTIONS.items() if name in details]
+    return "\n\n".join(parts)
+
+
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Markdown; a number that was not measured is a dash."""
+    lines = [f"**{title}**", "", "| " + " | ".join(head) + " |", "|" + "|".join(["---", *["---:"] * (len(head) - 1)]) + "|"]
+    lines += ["| " + " | ".join("-" if cell is None else str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _ratios(ratios: Row) -> str:
+    rows = [(f"`{name}`", value, TARGETS.get(name)) for name, value in ratios.items()]
+    return table("The ratios", ("", "measured", "target"), rows)
+
+
+def _range(row: Row) -> str:
+    return f"{row['ratio_min']} to {row['ratio_max']}"
+
+
+def _record(details: Row) -> str:
+    head = ("", "tokens/s over those of a bare forward", "least to most", "of processor time", "tokens/s")
+    rows = [(k, r["ratio"], _range(r), r["processor_ratio"], r["record_tokens_per_s"]) for k, r in details.items()]
+    return table("Recording", head, rows)
+
+
+def _decode(details: Row) -> str:
+    head = ("", "steered step over unsteered", "of processor time", "unsteered step, ms")
+    rows = [(k, r["ratio"], r["processor_ratio"], r["unsteered_step_ms"]) for k, r in details.items()]
+    return table("Steered decode", head, rows)
+
+
+def _compiled(row: Row) -> str:
+    head = ("", "steered over unsteered", "least to most", "largest difference to eager", "what steering changes")
+    cells = ("compiled forward", row["ratio"], _range(row), row["largest_difference_to_eager"], row["largest_effect"])
+    return table("torch.compile", head, [cells])
+
+
+def _sample(row: Row) -> str:
+    head = ("", "with over without", "least to most", "of processor time")
+    cells = (f"`sample --record`, {row['chains']} chains", row["ratio"], _range(row), row["processor_ratio"])
+    return table("Identification during sampling", head, [cells])
+
+
+def _others(title: str):
+    def write(details: Row) -> str:
+        head = ("over `record`", "time", "least to most", "peak memory, MB", "ours, MB", "disk ratio")
+        rows = [
+            (way, None, None, None, None, None)
+            if row is None
+            else (way, row["ratio"], _range(row), _mega(row["peak_bytes"]), _mega(row["ours_peak_bytes"]), row.get("disk_ratio"))
+            for way, row in details.items()
+        ]
+        return table(title, head, rows)
+
+    return write
+
+
+def _mega(count: float | None) -> float | None:
+    return None if count is None else round(count / 1e6)
+
+
+def _scaling(details: Row) -> str:
+    head = (
+        "traces x tokens",
+        "record, s",
+        "bare forward, s",
+        "record, peak MB",
+        "bare forward, peak MB",
+        "difference",
+        "on disk, kB",
+    )
+    rows = [
+        (
+            f"{row['traces']} x {row['tokens']}",
+            row["record_seconds"],
+            row["bare_seconds"],
+            *(record, bare, None if record is None or bare is None else round(record - bare, 1)),
+            round(row["record_disk_bytes"] / 1e3),
+        )
+        for rows in details.values()
+        for row in rows
+        for record, bare in [(row["record_peak_mb"], row["bare_peak_mb"])]
+    ]
+    return table("Scaling, 2 layers of 128 x 384", head, rows)
+
+
+def _sharing(details: Row) -> str:
+    head = ("", "positions saved", "time over padded batch", "least to most", "largest difference")
+    rows = [
+        (f"{way}, {name}", f"{row['positions_saved']:.1%}", row["ratio"], _range(row), row["largest_difference"])
+        for way, by_name in details.items()
+        for name, row in by_name.items()
+    ]
+    return table("Forwarding less", head, rows)
+
+
+def _ranking(details: Row) -> str:
+    head = ("", "traces", "on disk, GB", "fetched, GB", "seconds", "of the processor", "peak GB", "seconds for all")
+    rows = [
+        (
+            f"`{criterion}`",
+            row["traces_ranked"],
+            round(row["bytes_on_disk"] / 1e9, 1),
+            row["fetched_gb"],
+            row["seconds"],
+            row["processor_seconds"],
+            row["peak_gb"],
+            row["seconds_for_all"],
+        )
+        for criterion, row in details.items()
+    ]
+    return table("Ranking from disk (target: 60 s, 4 GB)", head, rows)
+
+
+def _padding(details: Row) -> str:
+    names = [name for name in next(iter(details.values())) if name.startswith("padding_")]
+    head = (
+        "a token is",
+        "traces",
+        "tokens",
+        *(name.replace("padding_of_problems", "a batch a problem").replace("padding_", "padding at ") for name in names),
+        "repeated question",
+    )
+    rows = [
+        (by, row["traces"], row["tokens"], *(f"{row[name]:.2%}" for name in names), f"{row['repeated_prefix']:.2%}")
+        for by, row in details.items()
+    ]
+    return table("Real traces", head, rows)
+
+
+SECTIONS = {
+    "record": _record,
+    "sample": _sample,
+    "decode": _decode,
+    "compiled": _compiled,
+    "published": _others("The published way"),
+    "peers": _others("Ways that keep every activation"),
+    "scaling": _scaling,
+    "sharing": _sharing,
+    "padding": _padding,
+    "ranking": _ranking,
+}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)

@@ -1,0 +1,171 @@
+"""The executor of many machines: a pool of Ray actors writes the parts, this process only counts them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from warnings import catch_warnings, simplefilter
+
+import torch
+
+from trimtab.errors import ExecutionError
+from trimtab.execution.facts import model_facts, package_facts
+from trimtab.execution.job import Job
+from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray
+from trimtab.execution.settings import ExecutorSettings
+from trimtab.model import OpenModel
+from trimtab.progress import Progress
+
+TASK_RETRIES = 5
+"""So often Ray starts a part again whose actor died. Parts that wait at an actor that dies are counted, too."""
+INIT_DEATHS = 10
+"""So many actors in a row may die before they are ready."""
+IN_FLIGHT = 2
+"""Tasks that an actor holds, so that it need not wait for the next one."""
+
+_Key = tuple[int, int]
+"""Number of the job, number of the part."""
+
+
+class RayExecutor:
+    """Runs jobs by ``map_batches`` over their missing parts, in a pool of actors that each hold the model.
+
+    An actor that dies is restarted by Ray, and its part is computed again. A part that raises, or loses its actor, too often is
+    left out, the others go on, and the run ends with an error that lists its problems.
+
+    Example:
+        >>> settings = ExecutorSettings(kind="ray", actors=8, num_gpus=1)
+        >>> with RayExecutor(settings, partial(open_model, "Qwen/Qwen3-8B")) as executor:  # doctest: +SKIP
+        ...     sample_traces(opened, problems, sampling, folder, executor=executor)
+    """
+
+    def __init__(
+        self,
+        settings: ExecutorSettings,
+        open_model: Callable[[], OpenModel],
+        *,
+        on_cpu: bool = False,
+        note: Callable[[str], None] = lambda text: None,  # noqa: ARG005
+    ) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            settings: where and how many.
+            open_model: opens the model in an actor, so a function of a module.
+            on_cpu: the model is told to use the CPU, so actors ask for no GPU by themselves.
+            note: told once where the dashboard is and what the pool is.
+        """
+        self._settings, self._open_model, self._on_cpu, self._note = settings, open_model, on_cpu, note
+        self._connection = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The actors, from the first call on connected to the cluster.
+
+        Raises:
+            ConfigError: no Ray, or actors that the cluster cannot hold.
+            ExecutionError: no cluster.
+        """
+        dashboard = self._connection.enter_context(connected(self._settings.address))
+        nodes = [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
+        pool = fit_pool(self._settings, nodes, torch.get_num_threads(), self._on_cpu)
+        where = f", dashboard at http://{dashboard}" if dashboard else ""
+        self._note(f"ray: {pool.actors} actors, {pool.num_gpus:g} GPUs and {pool.num_cpus:g} CPUs each{where}")
+        return pool
+
+    @property
+    def driver_device(self) -> str:
+        """The CPU where the actors have GPUs, whose memory this process leaves to them."""
+        return "cpu" if self.pool.num_gpus else ""
+
+    def run(self, opened: OpenModel, jobs: Sequence[Job], progress: Progress) -> None:
+        """Write every missing part; see :class:`trimtab.execution.Executor`.
+
+        Raises:
+            ExecutionError: an actor cannot begin or write, or some parts failed; all others are written.
+        """
+        waiting = [(number, part) for number, job in enumerate(jobs) for part in job.missing()]
+        if not waiting:
+            return
+        total = sum(len(job.plan.parts) for job in jobs)
+        label = jobs[0].label if len(jobs) == 1 else f"{jobs[0].label.split()[0]}, {len(jobs)} jobs"
+        failed = dict.fromkeys(waiting, f"its actor died {TASK_RETRIES + 1} times")
+        with progress(f"{label}, parts", total, total - len(waiting)) as advance:
+            for row in self._rows(opened, jobs, waiting):
+                if row["fate"] == "stop":
+                    raise ExecutionError(f"{row['error']}\nThe run was stopped; what was written is kept")
+                key = row["job"], row["part"]
+                if row["fate"] == "written":
+                    del failed[key]
+                else:
+                    failed[key] = row["error"]
+                advance(1, row["tokens"])
+        _refuse_failed(jobs, failed)
+        _refuse_unseen(jobs)
+
+    def _rows(self, opened: OpenModel, jobs: Sequence[Job], keys: Sequence[_Key]) -> Iterator[dict[str, Any]]:
+        """The answers of the actors, in the order in which they come."""
+        ray, pool = import_ray(), self.pool
+        from trimtab.execution.ray_worker import Briefing, PartWriter, Work
+
+        model = model_facts(opened) | ({"device": "cuda"} if pool.num_gpus else {})
+        work = ray.put(Work(self._open_model, jobs))
+        briefing = Briefing(package_facts(), model, torch.get_num_threads(), str(Path.cwd()), work)
+        tasks = ceil(len(keys) / self._settings.batch_size)
+        items = [{"job": job, "part": part} for job, part in keys]
+        with catch_warnings():
+            # to be given by a named argument from Ray 2.64 on, which 2.60 has not
+            simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+            data = ray.data.from_items(items, override_num_blocks=tasks).map_batches(
+                PartWriter,
+                batch_size=None,
+                fn_constructor_args=(briefing,),
+                compute=ray.data.ActorPoolStrategy(size=min(pool.actors, tasks), max_tasks_in_flight_per_actor=IN_FLIGHT),
+                num_cpus=pool.num_cpus,
+                num_gpus=pool.num_gpus,
+                max_task_retries=TASK_RETRIES,
+            )
+        data.context.enable_progress_bars = False
+        data.context.max_errored_blocks = -1
+        data.context.max_consecutive_actor_init_deaths = INIT_DEATHS
+        try:
+            yield from data.iter_rows()
+        except ray.exceptions.RayError as error:
+            raise ExecutionError(
+                f"Ray could not go on: {str(error).strip().splitlines()[-1]}\nFix: look at the actors' logs (`ray logs`); what "
+                "was written is kept, run the same command with --resume"
+            ) from error
+
+
+def _refuse_failed(jobs: Sequence[Job], failed: Mapping[_Key, str]) -> None:
+    if not failed:
+        return
+    lines = []
+    for (number, part), error in sorted(failed.items()):
+        ids = jobs[number].plan.parts[part]
+        lines.append(f"  {jobs[number].label}, part {part}: {error}\n    problems: {', '.join(ids)}")
+    raise ExecutionError(
+        f"{len(failed)} parts could not be computed, all others are written:\n"
+        + "\n".join(lines)
+        + "\nFix the cause and run the same command with --resume: it computes these parts alone"
+    )
+
+
+def _refuse_unseen(jobs: Sequence[Job]) -> None:
+    """What an actor wrote must be seen from here: the run directory has to be one and the same for all nodes."""
+    unseen = {job.label: missing for job in jobs if (missing := job.missing())}
+    if unseen:
+        counts = "; ".join(f"{label}: {len(parts)} parts" for label, parts in unseen.items())
+        raise ExecutionError(
+            f"actors wrote parts that this machine does not see ({counts}); "
+            "put the run directory on a file system that all nodes share, or give a URL such as s3://BUCKET/runs/NAME"
+        )

@@ -1,0 +1,191 @@
+"""vLLM: logits of token ids with a LoRA beside unsteered requests in one batch, and of a merged checkpoint beside its base.
+
+vLLM returns no logits of a whole sequence, so they are read where it computes them: it asks its model for those of every prompt
+token when a request wants the log-probabilities of its prompt, and for those of the last token to go on.
+"""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.errors import InputError, StoreError
+from trimtab.export.target import Answered, Engine, EngineOptions
+from trimtab.export.targets.peft_files import CONFIG
+from trimtab.model import OpenModel
+from trimtab.sampling.vllm_environment import require_vllm, vllm_environment
+from trimtab.store import read_json
+from trimtab.vllm_plugin.versions import installed
+
+_CONTEXT, _CACHE_BYTES = 2048, 2**30
+
+
+class VllmLogits:
+    """One model in vLLM that tells its logits.
+
+    Args:
+        llm: ``vllm.LLM``, running in this process.
+        context: the longest sequence that it takes.
+    """
+
+    def __init__(self, llm: Any, context: int) -> None:
+        self._llm, self._context = llm, context
+        self._seen: list[Tensor] = []
+        llm.apply_model(self._watch)
+
+    def read(self, tokens: Tensor, adapters: Sequence[Any]) -> list[Tensor]:
+        """Float32 ``[seq, vocab]`` of the same tokens in one batch: a request for each adapter, None for the bare model.
+
+        Raises:
+            InputError: a sequence that is longer than what is compared.
+            StoreError: vLLM ran the batch in pieces, so that the logits cannot be told apart.
+        """
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+
+        length = len(tokens)
+        if length >= self._context:
+            raise InputError(
+                f"a prompt with its response of {length} tokens does not fit vLLM's context of {self._context}; "
+                "give shorter prompts, or fewer --max-new-tokens"
+            )
+        self._seen.clear()
+        settings = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        prompts = [{"prompt_token_ids": tokens.tolist()} for _ in adapters]
+        self._llm.generate(prompts, settings, lora_request=list(adapters) if any(adapters) else None, use_tqdm=False)
+        last, *prompt = self._seen  # those that requests go on with come first, then each request's own
+        if [len(last), *map(len, prompt)] != [len(adapters), *([length - 1] * len(adapters))]:
+            raise StoreError(f"vLLM did not run {len(adapters)} requests of {length} tokens in one step; give shorter prompts")
+        return [torch.cat((own, last[i : i + 1])) for i, own in enumerate(prompt)]
+
+    def _watch(self, model: nn.Module) -> None:
+        compute = model.compute_logits
+
+        def computed(*args: object) -> Tensor:
+            logits = compute(*args)  # type: ignore[operator]
+            self._seen.append(logits.detach().float().cpu().clone())
+            return logits
+
+        model.compute_logits = computed  # type: ignore[assignment]
+
+
+class VllmEngine:
+    """Both sides of a comparison, computed together when either is first asked for.
+
+    Args:
+        name: program and version.
+        compute: bare and steered logits of token ids.
+    """
+
+    def __init__(self, name: str, compute: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.name = name
+        self._compute = compute
+        self._of: Tensor | None = None
+        self._logits: tuple[Tensor, Tensor] | None = None
+
+    def bare(self, sequence: Answered) -> Tensor:
+        """Unsteered logits."""
+        return self._both(sequence)[0]
+
+    def steered(self, sequence: Answered) -> Tensor:
+        """Logits with the export."""
+        return self._both(sequence)[1]
+
+    def _both(self, sequence: Answered) -> tuple[Tensor, Tensor]:
+        if self._logits is None or self._of is not sequence.tokens:
+            self._of, self._logits = sequence.tokens, self._compute(sequence.tokens)
+        return self._logits
+
+
+@contextmanager
+def lora_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> Iterator[Engine]:
+    """Load a LoRA with vLLM's own loader, for one request of a batch and not for the other, as a server mixes them.
+
+    Raises:
+        InputError: vLLM is not installed.
+        StoreError: vLLM cannot load the adapter.
+    """
+    version = _version("a LoRA in vLLM")
+    from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
+
+    adapter = LoRARequest("steered", 1, str(folder))
+    with _loaded(
+        _base(opened),
+        opened,
+        enable_lora=True,
+        max_lora_rank=options.facts["max_lora_rank"],
+        # else its kernels for CPUs expect a LoRA on the head, and fail at the logits of a prompt
+        lora_target_modules=read_json(folder / CONFIG)["target_modules"],  # type: ignore[index]
+        # with one slot, vLLM's kernels for CPUs give the one adapter to requests without any (vllm issue 48421)
+        max_loras=2,
+    ) as model:
+
+        def compute(tokens: Tensor) -> tuple[Tensor, Tensor]:
+            bare, steered = model.read(tokens, (None, adapter))
+            return bare, steered
+
+        yield VllmEngine(f"vllm {version}, LoRA per request", compute)
+
+
+@contextmanager
+def merged_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> Iterator[Engine]:  # noqa: ARG001
+    """Load a merged checkpoint as vLLM serves it, and its base.
+
+    Raises:
+        InputError: vLLM is not installed.
+        StoreError: vLLM cannot load one of them.
+    """
+    version = _version("a merged checkpoint in vLLM")
+    with _loaded(_base(opened), opened) as base, _loaded(str(folder), opened) as merged:
+
+        def compute(tokens: Tensor) -> tuple[Tensor, Tensor]:
+            return base.read(tokens, (None,))[0], merged.read(tokens, (None,))[0]
+
+        yield VllmEngine(f"vllm {version}", compute)
+
+
+@contextmanager
+def _loaded(path: str, opened: OpenModel, **arguments: object) -> Iterator[VllmLogits]:
+    with ExitStack() as stack:
+        stack.enter_context(vllm_environment())
+        from vllm import LLM  # pyright: ignore[reportMissingImports]
+
+        context = min(_CONTEXT, opened.model.config.get_text_config().max_position_embeddings)
+        revision = opened.identity.revision if path == _base(opened) else None
+        try:
+            llm = LLM(
+                path,
+                revision=revision,
+                dtype=str(opened.model.dtype).removeprefix("torch."),
+                max_model_len=context,
+                kv_cache_memory_bytes=_CACHE_BYTES,
+                max_num_batched_tokens=2 * _CONTEXT,
+                max_num_seqs=2,
+                enforce_eager=True,
+                enable_prefix_caching=False,
+                use_tqdm_on_load=False,
+                skip_tokenizer_init=True,
+                **arguments,
+            )
+        except (OSError, ValueError, RuntimeError) as cause:
+            raise StoreError(f"vLLM cannot load {path}: {' '.join(str(cause).split())[:300]}") from cause
+        try:
+            yield VllmLogits(llm, context)
+        finally:
+            llm.llm_engine.engine_core.shutdown()
+            del llm
+            gc.collect()
+
+
+def _base(opened: OpenModel) -> str:
+    """Where the model was opened from, a folder or a hub id."""
+    return str(opened.model.name_or_path)
+
+
+def _version(what: str) -> str:
+    with vllm_environment():
+        require_vllm(what)
+    return str(installed())

@@ -1,0 +1,292 @@
+"""vLLM as a generator: all requests of a call in one continuous batch, steered by the plugin."""
+
+import gc
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self, cast
+
+import numpy as np
+
+from trimtab.errors import InputError, ModelError
+from trimtab.gate import ALWAYS
+from trimtab.model import OpenModel
+from trimtab.moments import MOMENTS, Moments, TokenScope
+from trimtab.sampling.generate import Generation, Request, end_tokens
+from trimtab.sampling.generator import RecordedGenerations
+from trimtab.sampling.settings import SamplingSettings
+from trimtab.sampling.vllm_environment import require_vllm, vllm_environment
+from trimtab.sampling.vllm_options import VllmOptions
+from trimtab.steering import Steering
+from trimtab.vllm_plugin.config import Moment, PluginConfig, RecordConfig
+from trimtab.vllm_plugin.offline import load, open_llm, scores, unload
+from trimtab.vllm_plugin.offline import moments as fetch_moments
+from trimtab.vllm_plugin.options import RequestOptions
+from trimtab.vllm_plugin.scores import RING
+from trimtab.vllm_plugin.versions import PLUGIN, check_version
+
+_CPU_CACHE_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """What an engine has to be started with.
+
+    Args:
+        model: fingerprint.
+        neurons, features: columns of the fullest layer.
+        record: None where nothing is recorded.
+    """
+
+    model: str
+    neurons: int = 1
+    features: int = 0
+    record: RecordConfig | None = None
+
+    def covers(self, other: "_Needs") -> bool:
+        """Whether an engine that was started for this serves the other, too."""
+        room = self.neurons >= other.neurons and self.features >= other.features
+        return self.model == other.model and room and other.record in (None, self.record)
+
+    def joined(self, other: "_Needs") -> "_Needs":
+        """The other's needs, with the room that this has."""
+        return _Needs(other.model, max(self.neurons, other.neurons), max(self.features, other.features), other.record)
+
+
+class VllmEngine:
+    """One vLLM engine in this process, started at the first call and again when a call needs more than it was started with.
+
+    Steerings come and go with the calls. A gate is read and decided in the engine. Greedy chains are those of the transformers
+    loop up to the first near tie; sampled ones draw from vLLM's random numbers, seeded by request. Each call begins with an empty
+    prefix cache, so that a part holds the same whatever was generated before it.
+
+    Example:
+        >>> with VllmEngine() as engine:  # doctest: +SKIP
+        ...     generations = engine.generate(opened, requests, settings, steering, "auto")
+        >>> generations[0].p_fail  # doctest: +SKIP
+        0.81
+    """
+
+    def __init__(self, options: VllmOptions | None = None, trust_remote_code: bool = False) -> None:
+        """Nothing is started yet.
+
+        Args:
+            options: of the engine.
+            trust_remote_code: allow a model's repository to bring its own configuration code.
+        """
+        self.options = options or VllmOptions()
+        self._trust_remote_code = trust_remote_code
+        self._running = ExitStack()
+        self._llm: Any = None
+        self._started: _Needs | None = None
+        self._loaded: str | None = None
+        self._folder = Path()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise ModelError(
+            "engine vllm runs in this process and cannot be sent to another; use --executor local, or engine transformers"
+        )
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """Engine, version and what else decides how it rounds."""
+        return {
+            "engine": {
+                "name": "vllm",
+                "version": check_version(),
+                "plugin": PLUGIN,
+                "enforce_eager": self.options.enforce_eager,
+                "tensor_parallel_size": self.options.tensor_parallel_size,
+            }
+        }
+
+    def generate(
+        self,
+        opened: OpenModel,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        steering: Steering | None = None,
+        gate: Literal["auto", "on", "off"] = "auto",
+    ) -> list[Generation]:
+        """Answer all requests; see :meth:`Generator.generate`.
+
+        Raises:
+            InputError: vLLM is not installed, or a prompt with its response is longer than the engine takes.
+            ModelError: vLLM cannot run or steer this model, or gave NaN logits.
+        """
+        attached = _attached(steering, gate)
+        self._start(opened, _needs(opened, attached))
+        self._hold(attached)
+        options = RequestOptions(steering=self._loaded)
+        reads = attached is not None and attached.gate.reads
+        found: list[Generation] = []
+        for some in _slices(requests, RING if reads else len(requests)):
+            answers = self._answer(opened, some, settings, options)
+            told = scores(self._llm, [answer.request_id for answer in answers]) if reads else [None] * len(answers)
+            p_fail = [None if one is None else cast("float | None", one["p_fail"]) for one in told]
+            found += _generations(opened, some, answers, p_fail)
+        return found
+
+    def generate_recorded(
+        self,
+        opened: OpenModel,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        scopes: Sequence[TokenScope],
+        moments: Sequence[str],
+    ) -> RecordedGenerations:
+        """Answer all requests and sum up activations in the engine; see :meth:`Generator.generate_recorded`.
+
+        Raises:
+            InputError: unknown moments, or none; and as :meth:`generate`.
+            ModelError: as :meth:`generate`, or activations that are not finite.
+        """
+        unknown = set(moments) - set(MOMENTS)
+        if unknown or not moments:
+            raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
+        names = cast("tuple[Moment, ...]", tuple(moments))
+        record = RecordConfig(moments=names, scopes=tuple(scopes))
+        self._start(opened, _Needs(opened.identity.fingerprint, record=record))
+        self._hold(None)
+        answers = self._answer(opened, requests, settings, RequestOptions(record=True))
+        generations = _generations(opened, requests, answers, [None] * len(answers))
+        recorded = fetch_moments(self._llm, [answer.request_id for answer in answers])
+        return RecordedGenerations(generations, cast("dict[TokenScope, Moments]", recorded))
+
+    def close(self) -> None:
+        """Stop the engine and free its memory; does nothing the second time."""
+        self._running.close()
+        self._llm = self._started = self._loaded = None
+        gc.collect()  # the engine's objects refer to each other
+
+    def _answer(
+        self, opened: OpenModel, requests: Sequence[Request], settings: SamplingSettings, options: RequestOptions
+    ) -> list[Any]:
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+
+        longest = max(len(request.prompt_ids) for request in requests) + settings.max_new_tokens
+        room = self._llm.llm_engine.model_config.max_model_len
+        if longest > room:
+            raise InputError(
+                f"a prompt with {settings.max_new_tokens} new tokens comes to {longest} tokens, and this engine takes {room}; "
+                "lower sampling.max_new_tokens, or raise vllm.max_length where the model allows it"
+            )
+        ends, sampled = list(end_tokens(opened)), settings.temperature > 0.0
+        parameters = [
+            SamplingParams(
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=request.seed if sampled else None,
+                max_tokens=settings.max_new_tokens,
+                stop_token_ids=ends,
+                detokenize=False,
+                extra_args=options.extra_args(),
+            )
+            for request in requests
+        ]
+        prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
+        self._llm.reset_prefix_cache()
+        try:
+            return self._llm.generate(prompts, parameters, use_tqdm=False)
+        except RuntimeError as cause:
+            if "NaN" not in str(cause):
+                raise
+            raise ModelError(f"{opened.identity.name} gave NaN logits in vLLM; try dtype float32") from cause
+
+    def _hold(self, steering: Steering | None) -> None:
+        """Have this steering loaded and no other: those before it gave their room back."""
+        name = None if steering is None else steering.digest
+        if name == self._loaded:
+            return
+        if self._loaded is not None:
+            unload(self._llm, self._loaded)
+            self._loaded = None
+        if steering is not None and name is not None:
+            folder = self._folder / name
+            steering.save_pretrained(folder, force=True)
+            load(self._llm, name, folder)
+            self._loaded = name
+
+    def _start(self, opened: OpenModel, needs: _Needs) -> None:
+        if self._started is not None and self._started.covers(needs):
+            return
+        least = _Needs(needs.model, self.options.neurons_per_layer, self.options.features_per_layer)
+        needs = (self._started or least).joined(least.joined(needs))
+        self.close()
+        require_vllm("engine vllm")
+        with ExitStack() as stack:
+            stack.enter_context(vllm_environment())
+            self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="trimtab-")))
+            self._llm = self._open(opened, needs)
+            stack.callback(self._llm.llm_engine.engine_core.shutdown)
+            self._running = stack.pop_all()
+        self._started = needs
+
+    def _open(self, opened: OpenModel, needs: _Needs) -> Any:
+        room = PluginConfig(
+            slots=2, neurons_per_layer=needs.neurons, features_per_layer=needs.features, record=needs.record, self_test=True
+        )
+        memory: dict[str, object] = {"gpu_memory_utilization": self.options.gpu_memory}
+        if opened.device.type == "cpu" and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+            memory = {"kv_cache_memory_bytes": _CPU_CACHE_BYTES}
+        try:
+            return open_llm(
+                str(opened.model.name_or_path),
+                room,
+                revision=opened.identity.revision,
+                dtype=str(opened.model.dtype).removeprefix("torch."),
+                max_model_len=self.options.max_length or None,
+                enforce_eager=self.options.enforce_eager,
+                tensor_parallel_size=self.options.tensor_parallel_size,
+                trust_remote_code=self._trust_remote_code,
+                generation_config="vllm",
+                skip_tokenizer_init=True,
+                use_tqdm_on_load=False,
+                **memory,
+            )
+        except (OSError, ValueError, RuntimeError) as cause:
+            reason = " ".join(str(cause).split())[:600]
+            raise ModelError(
+                f"vLLM cannot run {opened.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers"
+            ) from cause
+
+
+def _attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> Steering | None:
+    """What is loaded: with the gate held open there is none to read, and what never steers is no steering."""
+    if steering is None or gate == "off":
+        return None
+    if not len(steering):
+        raise ModelError("this steering has no neurons, so attaching it would change nothing; select at least one neuron")
+    chosen = steering.with_gate(ALWAYS) if gate == "on" else steering
+    return None if chosen.gate.kind == "never" else chosen
+
+
+def _needs(opened: OpenModel, steering: Steering | None) -> _Needs:
+    if steering is None:
+        return _Needs(opened.identity.fingerprint)
+    features = int(np.bincount(steering.gate.layer).max()) if steering.gate.reads else 0
+    return _Needs(opened.identity.fingerprint, int(np.bincount(steering.layer).max()), features)
+
+
+def _slices(requests: Sequence[Request], most: int) -> list[Sequence[Request]]:
+    return [requests[start : start + most] for start in range(0, len(requests), most)]
+
+
+def _generations(
+    opened: OpenModel, requests: Sequence[Request], answers: Sequence[Any], p_fail: Sequence[float | None]
+) -> list[Generation]:
+    ends, found = set(end_tokens(opened)), []
+    for request, answer, probability in zip(requests, answers, p_fail, strict=True):
+        ids = tuple(answer.outputs[0].token_ids)
+        found.append(Generation(request.id, ids, "stop" if ids[-1] in ends else "length", probability))
+    return found

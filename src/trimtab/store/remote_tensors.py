@@ -1,0 +1,105 @@
+"""Safetensors on a remote file system: only the bytes asked for travel, where a local file is memory-mapped.
+
+The format is a length (8 bytes, little-endian), a JSON header of that length with dtype, shape and offsets by name, and the bytes
+of the tensors in row order (https://github.com/huggingface/safetensors#format).
+"""
+
+import json
+import math
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from safetensors import SafetensorError
+from upath import UPath
+
+from trimtab.store.remote import as_os_errors
+
+_DTYPES: dict[str, DTypeLike] = {
+    **{f"{kind}{8 * size}": f"<{code}{size}" for kind, code in (("I", "i"), ("U", "u")) for size in (1, 2, 4, 8)},
+    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    "BOOL": np.bool_,
+}
+_FIRST_READ = 2**16
+"""Bytes of the first request, which holds the whole header of nearly every file."""
+
+
+class RemoteTensors:
+    """What :func:`safetensors.safe_open` gives, of a remote file.
+
+    Raises:
+        SafetensorError: truncated or something else.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: UPath) -> None:
+        self._path = path
+        start = self._read(0, _FIRST_READ, exact=False)
+        self._base = 8 + int.from_bytes(start[:8], "little")
+        if len(start) < 8 or self._base > 10**8:  # the limit of the format
+            raise SafetensorError(f"{path} does not begin with the length of a header")
+        header = start[8 : self._base] if len(start) >= self._base else self._read(8, self._base)
+        try:
+            self._tensors: dict[str, dict[str, Any]] = json.loads(header)
+        except ValueError as cause:
+            raise SafetensorError(f"the header of {path} is no JSON: {cause}") from cause
+        self._metadata: dict[str, str] = self._tensors.pop("__metadata__", {})
+
+    def keys(self) -> list[str]:
+        """Names of the tensors."""
+        return list(self._tensors)
+
+    def metadata(self) -> dict[str, str]:
+        """Text of the header."""
+        return self._metadata
+
+    def get_tensor(self, name: str) -> NDArray[Any]:
+        """A whole tensor. Raises TypeError for a dtype that numpy lacks."""
+        return self.get_slice(name)[...]
+
+    def get_slice(self, name: str) -> "RemoteSlice":
+        """A tensor of which nothing is read yet."""
+        facts = self._tensors[name]
+        if facts["dtype"] not in _DTYPES:
+            raise TypeError(f"numpy has no dtype {facts['dtype']}")
+        return RemoteSlice(self, tuple(facts["shape"]), np.dtype(_DTYPES[facts["dtype"]]), self._base + facts["data_offsets"][0])
+
+    def _read(self, start: int, stop: int, exact: bool = True) -> bytes:
+        with as_os_errors(self._path):
+            data = cast(bytes, self._path.fs.cat_file(self._path.path, start=start, end=stop))
+        if exact and len(data) != stop - start:
+            raise SafetensorError(f"bytes {start} to {stop} of {self._path} are missing")
+        return data
+
+    def __enter__(self) -> "RemoteTensors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is kept open."""
+
+
+class RemoteSlice:
+    """A tensor of a remote file; ``tensor[a:b]`` reads only those rows, and any other index is taken of what was read."""
+
+    def __init__(self, file: RemoteTensors, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> None:
+        self._file, self._shape, self._dtype, self._offset = file, shape, dtype, offset
+
+    def get_shape(self) -> list[int]:
+        return list(self._shape)
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if not isinstance(first, slice) or first.step not in (None, 1):
+            return self._rows(0, self._shape[0] if self._shape else 1).reshape(self._shape)[key]
+        if max(first.start or 0, first.stop or 0) > self._shape[0]:
+            raise SafetensorError(f"rows {first.start}:{first.stop} of a tensor with {self._shape[0]}")
+        start, stop, _ = first.indices(self._shape[0])
+        return self._rows(start, max(start, stop))[(slice(None), *rest)]
+
+    def _rows(self, start: int, stop: int) -> NDArray[Any]:
+        size = math.prod(self._shape[1:]) * self._dtype.itemsize
+        wanted = (stop - start) * size
+        begin = self._offset + start * size
+        data = self._file._read(begin, begin + wanted) if wanted else b""
+        # a bytearray, since what safetensors reads can be written to
+        return np.frombuffer(bytearray(data), self._dtype).reshape(stop - start, *self._shape[1:])

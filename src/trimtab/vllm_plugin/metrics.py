@@ -1,0 +1,85 @@
+"""Our figures on vLLM's own ``/metrics`` page, fetched from the engine when somebody reads it."""
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import REGISTRY  # pyright: ignore[reportMissingImports]
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily  # pyright: ignore[reportMissingImports]
+from prometheus_client.registry import Collector  # pyright: ignore[reportMissingImports]
+
+from trimtab.vllm_plugin.registry import registry
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric  # pyright: ignore[reportMissingImports]
+    from starlette.types import ASGIApp, Receive, Scope, Send  # pyright: ignore[reportMissingImports]
+
+
+class SteeringMetrics(Collector):
+    """Counters since the start, as the engine last told them; none before it was asked.
+
+    Attributes:
+        engine: see :meth:`trimtab.vllm_plugin.steerings.Steerings.engine_status`.
+    """
+
+    def __init__(self) -> None:
+        """Before the engine was asked."""
+        self.engine: Mapping[str, Any] | None = None
+
+    def collect(self) -> Iterator["Metric"]:
+        """One family a figure."""
+        if self.engine is None:
+            return
+        yield _by("trimtab_requests", "Requests with a steering.", "steering", registry().entered)
+        read, fired = self.engine["gate_read"], self.engine["gate_fired"]
+        decisions = {"fired": fired, "not_fired": read - fired}
+        yield _by("trimtab_gate_decisions", "Prompts that a gate has read, by what it decided.", "decision", decisions)
+        yield _histogram("trimtab_gate_p_fail", "p(fail) of the prompts that a gate has read.", self.engine["p_fail_histogram"])
+        yield CounterMetricFamily("trimtab_steered_tokens", "Tokens that were steered.", self.engine["steered_tokens"])
+        loaded, draining = len(registry().loaded()), len(registry().draining())
+        slots = GaugeMetricFamily("trimtab_slots", "Room for steerings.", labels=["state"])
+        for state, number in (("loaded", loaded), ("draining", draining), ("free", registry().config.slots - loaded - draining)):
+            slots.add_metric([state], number)
+        yield slots
+
+
+class FreshMetrics:
+    """ASGI middleware: asks the engine for its counters before vLLM answers ``/metrics``."""
+
+    def __init__(self, app: "ASGIApp") -> None:
+        """Around the rest of the server."""
+        self._app = app
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Refresh, then let vLLM answer."""
+        if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/") == "/metrics":
+            await _refresh(scope["app"].state)
+        await self._app(scope, receive, send)
+
+
+def register_metrics() -> SteeringMetrics:
+    """Put ours into the registry that vLLM shows."""
+    made = SteeringMetrics()
+    REGISTRY.register(made)
+    return made
+
+
+async def _refresh(state: Any) -> None:
+    if state.engine_client.errored:
+        state.trimtab_metrics.engine = None  # a page of old figures would look alive
+        return
+    state.trimtab_metrics.engine = await state.trimtab.engine_status()
+
+
+def _by(name: str, text: str, label: str, numbers: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, number in numbers.items():
+        family.add_metric([value], number)
+    return family
+
+
+def _histogram(name: str, text: str, counts: list[int]) -> HistogramMetricFamily:
+    """Prometheus counts what lies below each bound; there is no sum, because only bins were kept."""
+    bounds = [str((i + 1) / len(counts)) for i in range(len(counts) - 1)] + ["+Inf"]
+    buckets = list(zip(bounds, accumulate(counts), strict=True))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=None)

@@ -1,0 +1,125 @@
+"""An engine in this process, with the plugin."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from trimtab.errors import InputError
+from trimtab.moments import Moments
+from trimtab.vllm_plugin.config import PluginConfig, engine_arguments
+from trimtab.vllm_plugin.recording import read_wire
+from trimtab.vllm_plugin.registry import Registry
+from trimtab.vllm_plugin.slot_facts import SlotFacts
+
+LLM: TypeAlias = Any
+"""vLLM's ``LLM``; vLLM is not there when types are checked."""
+
+
+def open_llm(model: str | Path, steerings: Mapping[str, str | Path] | PluginConfig | None = None, **engine: Any) -> LLM:
+    """vLLM's ``LLM`` with the plugin.
+
+    Args:
+        model: hub id or folder.
+        steerings: artifacts by name, or the plugin's whole configuration.
+        engine: arguments of ``vllm.LLM``.
+
+    Raises:
+        ModelError: vLLM is missing or of an untested version, or the model cannot be steered.
+        ConfigError: an engine that the plugin does not work with.
+
+    Example:
+        >>> llm = open_llm("Qwen/Qwen3-0.6B", {"careful": "runs/demo/steering"})  # doctest: +SKIP
+        >>> llm.generate("2 + 2 =", SamplingParams(extra_args={"steering": "careful"}))  # doctest: +SKIP
+    """
+    config = (
+        steerings
+        if isinstance(steerings, PluginConfig)
+        else PluginConfig(steerings={n: str(p) for n, p in (steerings or {}).items()})
+    )
+    arguments = engine_arguments(config)
+    if clash := sorted(set(arguments) & set(engine)):
+        raise InputError(f"{', '.join(clash)} is set by the plugin; leave it out, or pass its part through PluginConfig")
+    from vllm import LLM as VLLM  # pyright: ignore[reportMissingImports]
+
+    return VLLM(model=str(model), **arguments, **engine)
+
+
+def registry_of(llm: LLM) -> Registry:
+    """The registry of an engine."""
+    return llm.llm_engine.input_processor.trimtab_registry
+
+
+def load(llm: LLM, name: str, path: str | Path) -> SlotFacts:
+    """Load one more steering while the engine runs.
+
+    Raises:
+        InputError: a name that is taken, or no free slot.
+        ModelError: it does not fit the model, or the room that the tables have.
+    """
+    from trimtab.vllm_plugin.install import read_steering
+
+    own = registry_of(llm)
+    _empty_drained(llm, own)
+    source = str(Path(path).resolve()) if Path(path).exists() else str(path)
+    steering = read_steering(source, name, own.config, llm.llm_engine.model_config.hf_text_config)
+    prepared = own.reserve(name, source, steering)
+    try:
+        llm.collective_rpc("trimtab_load", args=(prepared.facts.slot, source, steering.digest))
+    except BaseException:
+        own.abandon(prepared)
+        raise
+    return own.add(prepared)
+
+
+def unload(llm: LLM, name: str) -> None:
+    """Take no more requests for a steering; its slot is emptied at once if none runs, else before it is needed again.
+
+    Raises:
+        InputError: none of that name, or the engine's default.
+    """
+    own = registry_of(llm)
+    own.remove(name)
+    _empty_drained(llm, own)
+
+
+def scores(llm: LLM, request_ids: Sequence[str]) -> list[dict[str, object] | None]:
+    """p(fail), g and the monitor of requests, see :class:`trimtab.vllm_plugin.scores.Scores`."""
+    return [llm.collective_rpc("trimtab_request", args=(request_id,))[0] for request_id in request_ids]
+
+
+def status(llm: LLM) -> dict[str, object]:
+    """What the first worker says of itself."""
+    return llm.collective_rpc("trimtab_status")[0]
+
+
+def moments(llm: LLM, request_ids: Sequence[str]) -> dict[str, Moments]:
+    """The moments of finished requests by token scope, one trace a request; each can be fetched once.
+
+    Raises:
+        InputError: a request that was not recorded, or was fetched before.
+    """
+    counts: dict[str, list[int]] = {}
+    arrays: dict[str, dict[str, list[Any]]] = {}
+    for request_id in request_ids:
+        ranks = llm.collective_rpc("trimtab_moments", args=(request_id,))
+        if ranks[0] is None:
+            raise InputError(
+                f"no moments of request {request_id!r}: it ran without record=1, or they were fetched already; sample it again"
+            )
+        own_counts, own_arrays = read_wire(ranks)
+        for scope, count in own_counts.items():
+            counts.setdefault(scope, []).append(count)
+            for name, array in own_arrays[scope].items():
+                arrays.setdefault(scope, {}).setdefault(name, []).append(array)
+    return {
+        scope: Moments(np.array(count, np.int64), **{name: np.stack(each) for name, each in arrays[scope].items()})
+        for scope, count in counts.items()
+    }
+
+
+def _empty_drained(llm: LLM, own: Registry) -> None:
+    for slot in own.drained():
+        llm.collective_rpc("trimtab_unload", args=(slot,))
+        own.forget(slot)

@@ -1,0 +1,174 @@
+"""What one request asks for, as it is written by the caller and as it goes to the workers."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from trimtab.errors import InputError
+from trimtab.steering import PositionScope
+from trimtab.vllm_plugin.config import NONE
+from trimtab.vllm_plugin.slot_facts import SlotFacts
+
+GateOverride = Literal["auto", "on", "off"]
+
+KEYS = ("steering", "strength", "gate", "scope", "record")
+INTERNAL = "trimtab_"
+"""What the names of our own entries begin with, which no caller may send."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """What a caller asks for; None everywhere means the engine's default.
+
+    Args:
+        steering: name of a loaded steering, ``none``, or None for the engine's default.
+        strength: factor on the map; None takes the artifact's.
+        gate: ``auto`` asks the steering's gate, ``on`` steers, ``off`` does not.
+        scope: which tokens are steered; None takes the artifact's.
+        record: sum up the moments of this request's activations.
+    """
+
+    steering: str | None = None
+    strength: float | None = None
+    gate: GateOverride = "auto"
+    scope: PositionScope | None = None
+    record: bool = False
+
+    @classmethod
+    def parse(cls, xargs: Mapping[str, object] | None, loaded: Mapping[str, SlotFacts]) -> "RequestOptions":
+        """Read ``extra_args`` (``vllm_xargs`` over HTTP). Keys that are not ours are left alone.
+
+        Args:
+            xargs: flat scalars by name.
+            loaded: the steerings that can be named.
+
+        Raises:
+            InputError: naming the key, the value and what is accepted.
+        """
+        given = dict(xargs or {})
+        if forged := sorted(key for key in given if isinstance(key, str) and key.startswith(INTERNAL)):
+            raise InputError(f"{forged[0]!r} is set by the engine itself; accepted keys: {', '.join(KEYS)}")
+        steering = given.get("steering")
+        if steering is not None and (not isinstance(steering, str) or (steering != NONE and steering not in loaded)):
+            raise _refused("steering", steering, ", ".join((NONE, *loaded)))
+        return cls(
+            steering=steering,
+            strength=_strength(given.get("strength")),
+            gate=cast("GateOverride", _one_of("gate", given.get("gate", "auto"), get_args(GateOverride))),
+            scope=cast("PositionScope | None", _scope(given.get("scope"))),
+            record=_flag("record", given.get("record", False)),
+        )
+
+    def extra_args(self) -> dict[str, object]:
+        """What :meth:`parse` reads back as this."""
+        entries: dict[str, object] = {"steering": self.steering, "strength": self.strength, "scope": self.scope}
+        if self.gate != "auto":
+            entries["gate"] = self.gate
+        if self.record:
+            entries["record"] = 1
+        return {key: value for key, value in entries.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedOptions:
+    """The same for the workers, which know slots and no names.
+
+    Args:
+        slot: row of the tables, 0 for an unsteered request.
+        digest: of the steering in that slot, compared by the worker; empty for slot 0.
+        strength: factor on the map.
+        scope: which tokens are steered.
+        gate: 1 asks the gate, 2 steers, 0 does not.
+        record: as of :class:`RequestOptions`.
+    """
+
+    slot: int = 0
+    digest: str = ""
+    strength: float = 0.0
+    scope: PositionScope = "generated"
+    gate: int = 0
+    record: bool = False
+
+    @property
+    def steers(self) -> bool:
+        """Whether the request has a steering, even if its gate stays closed."""
+        return self.slot > 0
+
+    def first_position(self, prompt_length: int) -> int:
+        """The first position that is steered."""
+        return {"generated": prompt_length, "last-and-generated": prompt_length - 1, "all": 0}[self.scope]
+
+    def entries(self) -> dict[str, object]:
+        """As entries of ``extra_args``; nothing for a request that asks for nothing."""
+        if not self.steers and not self.record:
+            return {}
+        names = ("slot", "digest", "strength", "scope", "gate", "record")
+        return {INTERNAL + name: getattr(self, name) for name in names}
+
+    @classmethod
+    def of(cls, extra_args: Mapping[str, object] | None) -> "ResolvedOptions":
+        """What :meth:`entries` wrote; that of an unsteered request where it wrote nothing."""
+        if not extra_args or INTERNAL + "slot" not in extra_args:
+            return UNSTEERED
+        names = ("slot", "digest", "strength", "scope", "gate", "record")
+        return cls(*(extra_args[INTERNAL + name] for name in names))  # type: ignore[arg-type]  # written by entries
+
+
+UNSTEERED = ResolvedOptions()
+GATE_CODE: Mapping[GateOverride, int] = {"off": 0, "auto": 1, "on": 2}
+
+
+def resolve(options: RequestOptions, default: str | None, loaded: Mapping[str, SlotFacts]) -> ResolvedOptions:
+    """What a request's options mean with the steerings that are loaded.
+
+    Raises:
+        InputError: options without a steering, or a scope that the gate cannot decide.
+    """
+    name = default if options.steering is None else options.steering
+    if name is None or name == NONE:
+        given = [key for key in ("strength", "scope") if getattr(options, key) is not None]
+        given += ["gate"] if options.gate != "auto" else []
+        if given:
+            raise InputError(
+                f"{given[0]} has no effect on an unsteered request; name a steering too, one of {', '.join(loaded) or 'none'}"
+            )
+        return ResolvedOptions(record=options.record)
+    facts = loaded[name]
+    scope = facts.scope if options.scope is None else options.scope
+    if facts.reads and options.gate == "auto" and scope != "generated":
+        raise InputError(
+            f"scope {scope!r} cannot wait for the gate of {name!r}, which decides after the prompt was read; "
+            "accepted: scope 'generated', or gate 'on'"
+        )
+    strength = facts.strength if options.strength is None else options.strength
+    return ResolvedOptions(facts.slot, facts.digest, strength, scope, GATE_CODE[options.gate], options.record)
+
+
+def _refused(key: str, value: object, accepted: str) -> InputError:
+    return InputError(f"{key} {value!r} cannot be used; accepted: {accepted}")
+
+
+def _strength(value: object) -> float | None:
+    if value is None:
+        return None
+    # the size comes first: an integer of hundreds of digits is no float
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e6 or not math.isfinite(value):
+        raise _refused("strength", value, "a finite number between -1e6 and 1e6, or nothing for the steering's own")
+    return float(value)
+
+
+def _scope(value: object) -> object:
+    return None if value is None else _one_of("scope", value, get_args(PositionScope))
+
+
+def _one_of(key: str, value: object, accepted: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in accepted:
+        raise _refused(key, value, ", ".join(accepted))
+    return value
+
+
+def _flag(key: str, value: object) -> bool:
+    if not isinstance(value, int) or value not in (0, 1):
+        raise _refused(key, value, "0, 1")
+    return bool(value)

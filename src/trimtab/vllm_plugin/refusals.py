@@ -1,0 +1,138 @@
+"""What the plugin does not run with, found before the engine starts rather than in its answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol, cast
+
+from trimtab.errors import ConfigError, ModelError
+from trimtab.gate import Gate
+from trimtab.neurons import ModelIdentity
+from trimtab.steering import Steering
+from trimtab.vllm_plugin.config import PluginConfig
+
+
+class EngineConfig(Protocol):
+    """vLLM's configuration; its parts are read by name in :data:`_SETTINGS`."""
+
+    parallel_config: object
+    scheduler_config: object
+    cache_config: object
+    compilation_config: object
+    model_config: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """A setting of the engine under which tokens or layers do not stand where the hooks expect them."""
+
+    path: str
+    accepted: object
+    why: str
+    fix: str
+
+
+_SETTINGS = (
+    _Setting(
+        "speculative_config", None, "draft tokens are rows of the batch that may be thrown away", "leave out --speculative-config"
+    ),
+    _Setting("kv_transfer_config", None, "a prompt computed elsewhere has no gate score here", "leave out --kv-transfer-config"),
+    _Setting(
+        "parallel_config.pipeline_parallel_size",
+        1,
+        "a rank holds stubs in place of the others' layers",
+        "use --tensor-parallel-size instead of --pipeline-parallel-size",
+    ),
+    _Setting(
+        "parallel_config.prefill_context_parallel_size",
+        1,
+        "a prompt's tokens are spread over ranks",
+        "set --prefill-context-parallel-size 1",
+    ),
+    _Setting(
+        "parallel_config.use_ubatching",
+        False,
+        "a layer sees a part of the batch at a time",
+        "leave out --enable-dbo and --ubatch-size",
+    ),
+    _Setting(
+        "cache_config.kv_sharing_fast_prefill",
+        False,
+        "later layers skip the prompt's tokens",
+        "leave out --kv-sharing-fast-prefill",
+    ),
+    _Setting("model_config.runner_type", "generate", "a pooling model generates nothing", "serve a generative model"),
+)
+
+
+def check_engine(vllm_config: EngineConfig, config: PluginConfig) -> None:
+    """Refuse settings under which a steering would not do what it says.
+
+    Raises:
+        ConfigError: naming the setting, its value, the reason and the fix.
+    """
+    for setting in _SETTINGS:
+        value: object = vllm_config
+        for part in setting.path.split("."):
+            value = getattr(value, part)
+        if value != setting.accepted:
+            raise ConfigError(
+                f"steering does not work with {setting.path} = {value!r:.100}, only with {setting.accepted!r}: {setting.why}. "
+                f"Fix: {setting.fix}, or start the engine without the trimtab plugin"
+            )
+    if config.record is not None and getattr(vllm_config.scheduler_config, "async_scheduling", False):
+        raise ConfigError(
+            "recording does not work with async scheduling: a step scheduled ahead forwards a token that is in no trace. "
+            "Fix: --no-async-scheduling (async_scheduling=False)"
+        )
+
+
+def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
+    """Refuse what cannot be computed inside an engine.
+
+    Raises:
+        ModelError: a gate that reads more than the last prompt token, or an operator that the output side cannot express.
+    """
+    gate = steering.gate
+    if gate.reads and not (isinstance(gate, Gate) and gate.pooling == "last"):
+        raise ModelError(
+            f"the gate of {name!r} is {gate.label}; an engine runs only linear gates on the last prompt token, because "
+            "cached and chunked prompts are never in one forward. "
+            "Fix: fit the gate with pooling 'last', or steer with gate 'always'"
+        )
+    if not len(steering):
+        raise ModelError(f"steering {name!r} has no neurons; select at least one")
+    if config.side == "output" and steering.dgain.any():
+        raise ModelError(
+            f"steering {name!r} multiplies activations (dgain), which cannot be added to a down projection's output. "
+            "Fix: side 'input', or the operator 'steer'"
+        )
+
+
+_SIZES: Mapping[str, str] = MappingProxyType(
+    {"n_layers": "num_hidden_layers", "d_model": "hidden_size", "d_ff": "intermediate_size", "vocab_size": "vocab_size"}
+)
+
+
+def check_sizes(identity: ModelIdentity, hf_text_config: object, name: str) -> None:
+    """Refuse a steering of another architecture.
+
+    Raises:
+        ModelError: naming every size that differs.
+    """
+    if identity.n_experts != 1:
+        raise ModelError(
+            f"steering {name!r} is of a mixture of experts, whose fused kernel hands over no neuron. "
+            "Fix: a dense model, or export the steering as a LoRA or merged weights"
+        )
+    sizes = {field: cast("int", getattr(hf_text_config, theirs, None)) for field, theirs in _SIZES.items()}
+    different = [
+        f"{field}: made for {getattr(identity, field)}, here {size}"
+        for field, size in sizes.items()
+        if getattr(identity, field) != size
+    ]
+    if different:
+        raise ModelError(
+            f"steering {name!r} was made for {identity.name}, which this model is not: {'; '.join(different)}. "
+            f"Fix: serve {identity.name}, or load a steering of this model"
+        )

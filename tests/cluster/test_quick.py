@@ -1,0 +1,64 @@
+"""What CI runs on a live cluster: the same bytes from actors, and what becomes of parts that fail."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cluster_jobs import line_job, open_and_sign, open_never
+from cluster_work import first_jobs
+from tiny_testbed import tree_bytes
+from trimtab.errors import ExecutionError, StoreError
+from trimtab.execution import LOCAL, ExecutorSettings
+from trimtab.execution.ray_executor import RayExecutor
+from trimtab.model import OpenModel
+from trimtab.pipeline import RunConfig, run, run_one
+from trimtab.progress import silent
+from trimtab.store import RunDirectory
+
+TWO = ExecutorSettings(kind="ray", actors=2, num_cpus=0.5)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_run_begun_here_and_finished_by_two_actors_has_the_bytes_of_one_made_here(
+    opened: OpenModel, model_folder: Path, tmp_path: Path
+) -> None:
+    """And beside it, in the same pool: a part that raises is listed, and the others of its job are written."""
+    LOCAL.run(opened, first_jobs(opened, tmp_path / "local"), silent)
+    jobs = first_jobs(opened, tmp_path / "ray")
+    first = jobs[0].missing()[:2]
+    jobs[0].run(opened, first, lambda items, tokens: None)
+    broken = line_job(tmp_path / "broken", 6, raising=frozenset({4}))
+    signed = partial(open_and_sign, model_folder, tmp_path / "processes")
+    with RayExecutor(TWO, signed) as executor, pytest.raises(ExecutionError) as caught:
+        executor.run(opened, [*jobs, broken], silent)
+    assert "1 parts could not be computed, all others are written" in str(caught.value)
+    assert "ValueError" in str(caught.value)
+    assert broken.plan.parts[4][0] in str(caught.value)
+    assert broken.missing() == [4]
+    assert tree_bytes(tmp_path / "ray") == tree_bytes(tmp_path / "local")
+    assert len(list((tmp_path / "processes").iterdir())) == 2, "each actor opens the model once"
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_actor_that_cannot_open_the_model_ends_the_run_with_its_message(opened: OpenModel, tmp_path: Path) -> None:
+    job = line_job(tmp_path, 20)
+    with (
+        RayExecutor(TWO, partial(open_never, "the checkpoint of 'x' is gone")) as executor,
+        pytest.raises(ExecutionError) as caught,
+    ):
+        executor.run(opened, [job], silent)
+    assert str(caught.value).startswith("ModelError on ")
+    assert "the checkpoint of 'x' is gone\nThe run was stopped; what was written is kept" in str(caught.value)
+    assert len(job.missing()) == 20
+
+
+def test_a_second_run_on_the_directory_is_refused_before_it_asks_for_a_cluster(tmp_path: Path) -> None:
+    config, settings = RunConfig(), ExecutorSettings(kind="ray", address="127.0.0.1:1")
+    with RunDirectory.create(tmp_path / "run", config.stored()):
+        for second in (
+            lambda: run_one(tmp_path / "run", "sample", executor=settings),
+            lambda: run(config.model_copy(update={"executor": settings}), tmp_path / "run", resume=True),
+        ):
+            with pytest.raises(StoreError, match="another process"):
+                second()

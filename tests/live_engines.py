@@ -1,0 +1,129 @@
+"""vLLM engines of the bundled reasoner in this process, and what their answers are compared with."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from sentinels import QUESTIONS, half_open, sentinel
+from trimtab.gate import AnyGate
+from trimtab.model import OpenModel
+from trimtab.model.attach import attach
+from trimtab.steering import Steering
+from trimtab.testbed.models import resolve
+from trimtab.vllm_plugin.config import PluginConfig
+from trimtab.vllm_plugin.offline import open_llm
+
+MODEL = "testbed:reasoner"
+BLOCK = 32
+
+
+def start(config: PluginConfig | None, **engine: Any) -> Any:
+    """An engine in this process, eager unless told otherwise; without the plugin where there is no configuration."""
+    from vllm import LLM
+
+    given: dict[str, Any] = {
+        "dtype": "float32",
+        "enforce_eager": True,
+        "max_model_len": 512,
+        "max_num_seqs": 16,
+        "max_num_batched_tokens": 512,
+        "block_size": BLOCK,
+        "max_logprobs": -1,
+        "kv_cache_memory_bytes": 2**26,
+        "disable_log_stats": True,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        model = str(resolve(MODEL))
+        return LLM(model=model, **given | engine) if config is None else open_llm(model, config, **given | engine)
+
+
+def stop(llm: Any) -> None:
+    """Give an engine's memory back."""
+    llm.llm_engine.engine_core.shutdown()
+
+
+def prompts(opened: OpenModel) -> list[list[int]]:
+    """The questions as tokens."""
+    return [opened.tokenizer(question)["input_ids"] for question in QUESTIONS]
+
+
+def mild(opened: OpenModel, gate: AnyGate, seed: int = 0) -> Steering:
+    """Gains and shifts on neurons of all layers that change every logit a little."""
+    rng = np.random.default_rng(seed)
+    flat = rng.choice(opened.identity.n_neurons, 40, replace=False)
+    gains, shifts = (rng.normal(0, 0.5, 40).astype(np.float32) for _ in range(2))
+    return Steering(flat // opened.d_ff, flat % opened.d_ff, gains, shifts, 1.0, "generated", gate, opened.identity)
+
+
+def artifacts(opened: OpenModel, folder: Path) -> dict[str, str]:
+    """One folder for each steering of the tests: two mild ones, one of them gated, and two sentinels with their gated twin."""
+    gate = half_open(opened, prompts(opened))
+    from trimtab.gate import ALWAYS
+
+    made = {
+        "mild": mild(opened, ALWAYS),
+        "other": mild(opened, ALWAYS, seed=1),
+        "mild-gated": mild(opened, gate, seed=2),
+        "six": sentinel(opened, "six"),
+        "sun": sentinel(opened, "sun"),
+        "ivy": sentinel(opened, "ivy"),
+        "gated": sentinel(opened, "minus", gate=gate),
+    }
+    return {name: str(steering.save_pretrained(folder / name)) for name, steering in made.items()}
+
+
+def sampling(tokens: int, logprobs: int | None = None, **xargs: Any) -> Any:
+    """Greedy, to the full length."""
+    from vllm import SamplingParams
+
+    return SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True, logprobs=logprobs, extra_args=xargs or None)
+
+
+def answer(llm: Any, asked: Sequence[list[int]], params: Sequence[Any]) -> list[Any]:
+    """The answers to prompts in one batch, each with its parameters."""
+    return llm.generate([{"prompt_token_ids": prompt} for prompt in asked], list(params), use_tqdm=False)
+
+
+def tokens(output: Any) -> list[int]:
+    """The tokens of an answer."""
+    return list(output.outputs[0].token_ids)
+
+
+def table(rows: Sequence[Mapping[int, Any]], vocab: int) -> NDArray[np.float64]:
+    """Log probabilities of all tokens, ``[position, vocab]``."""
+    return np.array([[row[token].logprob for token in range(vocab)] for row in rows])
+
+
+def effect_here(llm: Any, prompt: list[int], output: Any, vocab: int) -> NDArray[np.float64]:
+    """Log probabilities of a steered answer minus those of the same tokens unsteered, both of this engine."""
+    from vllm import SamplingParams
+
+    own = tokens(output)
+    bare = llm.generate(
+        [{"prompt_token_ids": prompt + own}],
+        SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=vocab, extra_args={"steering": "none"}),
+        use_tqdm=False,
+    )[0]
+    return table(output.outputs[0].logprobs, vocab) - table(bare.prompt_logprobs[len(prompt) :], vocab)
+
+
+def effect_of_hooks(
+    opened: OpenModel, steering: Steering, prompt: list[int], own: list[int], **options: Any
+) -> NDArray[np.float64]:
+    """The same by transformers' hooks, with the answer scored in one forward."""
+    ids = torch.tensor([prompt + own])
+
+    def scored() -> torch.Tensor:
+        return opened.model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+
+    with torch.no_grad():
+        bare = scored()
+        known = {"layout": opened.layout, "identity": opened.identity, "prompt_lengths": [len(prompt)]}
+        with attach(opened.model, steering, **known | options):
+            return (scored() - bare).double().numpy()

@@ -1,0 +1,80 @@
+"""Which pools fit into which cluster, without a cluster."""
+
+import builtins
+from collections.abc import Mapping
+
+import pytest
+
+from trimtab.errors import ConfigError
+from trimtab.execution import ExecutorSettings
+from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray
+
+LAPTOP = [{"CPU": 2.0}]
+EIGHT_GPUS = [{"CPU": 96.0, "GPU": 8.0}]
+CLUSTER = [{"CPU": 8.0}, {"CPU": 32.0, "GPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}]
+
+
+def fit(nodes: list[Mapping[str, float]], threads: int = 1, on_cpu: bool = False, **settings: float) -> Pool:
+    return fit_pool(ExecutorSettings.model_validate({"kind": "ray", **settings}), nodes, threads, on_cpu)
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [
+        (fit(LAPTOP), Pool(2, 0.5, 0.0)),
+        (fit(LAPTOP, threads=2), Pool(1, 1.0, 0.0)),
+        (fit(LAPTOP, actors=1), Pool(1, 1.0, 0.0)),
+        (fit(LAPTOP, actors=4), Pool(4, 0.25, 0.0)),
+        (fit([{"CPU": 1.0}], threads=4), Pool(1, 0.5, 0.0)),
+        (fit(EIGHT_GPUS), Pool(8, 1.0, 1.0)),
+        (fit(EIGHT_GPUS, num_gpus=4), Pool(2, 1.0, 4.0)),
+        (fit(EIGHT_GPUS, num_gpus=0.5), Pool(16, 1.0, 0.5)),
+        (fit(EIGHT_GPUS, on_cpu=True, threads=24), Pool(4, 1.0, 0.0)),
+        (fit(EIGHT_GPUS, num_gpus=0, actors=2), Pool(2, 1.0, 0.0)),
+        (fit(CLUSTER), Pool(8, 1.0, 1.0)),
+        (fit(CLUSTER, num_gpus=3), Pool(2, 1.0, 3.0)),
+        (fit(CLUSTER, actors=3, num_cpus=8), Pool(3, 8.0, 1.0)),
+    ],
+)
+def test_what_is_left_open_is_filled_in(pool: Pool, expected: Pool) -> None:
+    assert pool == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings"),
+    [
+        (LAPTOP, {"actors": 2, "num_cpus": 1}),  # nothing is left for Ray itself, which would wait for ever
+        (LAPTOP, {"actors": 1, "num_gpus": 1}),
+        (EIGHT_GPUS, {"actors": 9}),
+        (CLUSTER, {"actors": 3, "num_gpus": 3}),  # nine GPUs of eight
+        (CLUSTER, {"num_gpus": 8}),  # no node has eight
+        (CLUSTER, {"actors": 9, "num_cpus": 8}),  # nine times eight CPUs are there, but the first node has no GPU
+    ],
+)
+def test_actors_that_do_not_fit_are_refused(nodes: list[Mapping[str, float]], settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="do not fit into this cluster"):
+        fit(nodes, **settings)
+
+
+def test_the_refusal_says_how_many_fit() -> None:
+    with pytest.raises(ConfigError, match=r"9 actors with 1 GPUs and 1 CPUs each .* 1 nodes with 8 GPUs and 96 CPUs .* holds 8"):
+        fit(EIGHT_GPUS, actors=9)
+
+
+def test_without_ray_the_message_is_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def absent(name: str, *args: object) -> object:
+        if name.partition(".")[0] == "ray":
+            raise ModuleNotFoundError("No module named 'ray'")
+        return real(name, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(ConfigError, match=r"pip install 'trimtab\[ray\]', or use --executor local"):
+        import_ray()
+
+
+def test_ray_client_is_refused_with_the_way_around() -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigError, match="ray job submit"), connected("ray://head:10001"):
+        pass

@@ -1,0 +1,65 @@
+"""A server of the bundled model, started by the command that a user would type."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from openai import OpenAI
+
+MODEL = "testbed:reasoner"
+KEY = "key-of-the-tests"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    url: str
+    pid: int
+    log: Path
+
+    def http(self, key: str = KEY) -> httpx.Client:
+        """A client for the routes beside OpenAI's."""
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+
+    def openai(self) -> OpenAI:
+        """The official client."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0)
+
+
+@contextmanager
+def serving(folder: Path, options: Sequence[str]) -> Iterator[Server]:
+    """``trimtab serve`` on a free port, in eager mode, with its log in the folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    engine = ["--enforce-eager", "--host=127.0.0.1", f"--port={port}", "--served-model-name=reasoner", "--max-num-seqs=64"]
+    engine += [f"--api-key={KEY}", "--disable-uvicorn-access-log"]
+    command = [sys.executable, "-m", "trimtab.cli.main", "serve", MODEL, *options, *engine]
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    log = folder / "server.log"
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment) as process:
+        made = Server(f"http://127.0.0.1:{port}", process.pid, log)
+        try:
+            _wait(process, made)
+            yield made
+        finally:
+            process.terminate()
+
+
+def _wait(process: "subprocess.Popen[bytes]", made: Server) -> None:
+    until = time.monotonic() + 300
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if httpx.get(f"{made.url}/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.5)
+    raise RuntimeError(f"the server did not start: {made.log.read_text()[-4000:]}")
