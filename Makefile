@@ -3,7 +3,12 @@
 # make check   the same by its other name
 # make slow    the tests that take minutes
 # make test-export  installs what the targets of trimtab export need (llama-cpp-python builds llama.cpp: a C++ compiler, some
-#              minutes), verifies each with its own loader and ends with one line of figures
+#              minutes), verifies each with its own loader, in vLLM too where make test-vllm has installed it, and ends with one
+#              line of figures
+# make test-vllm    installs vLLM for CPUs into .venv-vllm, runs the live tests of its plugin and ends with one line of figures
+# make smoke-vllm   the same with one small engine and few tests
+# make test-ray     what runs on a Ray cluster, actors that are killed and a node that goes away among it (about ten minutes); ends
+#              with one line of figures: what Ray costs
 # make docs    writes docs/cli.md again
 # make bench   measures what identification and steering cost, prints the table and writes benchmarks/results.json
 # make bench-peers   installs TransformerLens and nnsight into benchmarks/.peers, so that make bench measures them too
@@ -11,12 +16,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 
 # for packages and for the build backend; a second call of a target installs nothing
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check slow docs test-export bench bench-peers
+.PHONY: demo test check slow docs test-export test-ray test-vllm smoke-vllm bench bench-peers
 
 demo: $(VENV)/report.stamp
 	$(BIN)/trimtab demo --force
@@ -33,7 +39,21 @@ slow: $(VENV)/dev.stamp
 	$(BIN)/pytest -q -m slow
 
 test-export: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/export_parity.py
+	$(BIN)/python benchmarks/export_parity.py --vllm $(VLLM)/bin/python
+
+# one gigabyte of cache an engine, and one thread: several engines run at once
+test-vllm smoke-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
+test-vllm smoke-vllm: export OMP_NUM_THREADS := 1
+
+test-vllm: $(VLLM)/stamp
+	$(VLLM)/bin/pytest -q tests/vllm
+
+smoke-vllm: $(VLLM)/stamp
+	$(VLLM)/bin/pytest -q tests/vllm/test_core_smoke.py
+
+test-ray: $(VENV)/dev.stamp
+	$(BIN)/pytest -q -m 'slow or not slow' tests/unit/execution tests/cluster
+	$(BIN)/python -m benchmarks.ray_overhead $(BENCH)
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py
@@ -55,6 +75,10 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/export.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[export,lm-eval]' llama-cpp-python
+	touch $@
+
+$(VLLM)/stamp: pyproject.toml tests/vllm/requirements.txt tests/vllm/install.sh
+	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
 	touch $@
 
 $(BIN)/python:

@@ -1,6 +1,6 @@
 """vLLM engines of the bundled reasoner in this process, and what their answers are compared with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sentinels import QUESTIONS, half_open, sentinel
-from trimtab.gate import AnyGate
+from trimtab.gate import ALWAYS, AnyGate
 from trimtab.model import OpenModel
 from trimtab.model.attach import attach
 from trimtab.steering import Steering
@@ -19,6 +19,8 @@ from trimtab.vllm_plugin.config import PluginConfig
 from trimtab.vllm_plugin.offline import open_llm
 
 MODEL = "testbed:reasoner"
+Figures = Callable[[str], None]
+"""Adds a figure to the line that the suite ends with."""
 BLOCK = 32
 
 
@@ -64,8 +66,6 @@ def mild(opened: OpenModel, gate: AnyGate, seed: int = 0) -> Steering:
 def artifacts(opened: OpenModel, folder: Path) -> dict[str, str]:
     """One folder for each steering of the tests: two mild ones, one of them gated, and two sentinels with their gated twin."""
     gate = half_open(opened, prompts(opened))
-    from trimtab.gate import ALWAYS
-
     made = {
         "mild": mild(opened, ALWAYS),
         "other": mild(opened, ALWAYS, seed=1),

@@ -14,6 +14,9 @@ QUESTIONS = (
     "now ball A : a C D b C B c E A at ease ?",
     "patiently day sun : a +3 b +1 in short ?",
     "kindly dial 2 : a -7 b +5 c +5 d -1 now ?",
+    # longer than 32 tokens, a block of the cache
+    "patiently day mon : a +1 b +2 c +3 d -1 e -2 f -3 g +4 h +5 i +6 j -4 k -5 l -6 as ever ?",
+    "patiently day mon : a +1 b +2 c +3 d -1 e -2 f -3 g +4 h +5 i +6 j -4 k -5 l -6 by the book ?",
 )
 WORDS = {"minus": ("-5", "9"), "six": ("6", "tue"), "sun": ("sun", "left"), "ivy": ("ivy", "A")}
 """By name of the sentinel: the word it repeats at strength 1, and the one at -1."""

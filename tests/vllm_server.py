@@ -15,6 +15,8 @@ from openai import OpenAI
 
 MODEL = "testbed:reasoner"
 KEY = "key-of-the-tests"
+SMALL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "LRU_CACHE_CAPACITY": "32", "MALLOC_ARENA_MAX": "1"}
+"""oneDNN keeps a thousand kernels, one a batch size, which takes 400 MiB and many thousand requests: a leak would drown in it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def serving(folder: Path, options: Sequence[str]) -> Iterator[Server]:
     engine = ["--enforce-eager", "--host=127.0.0.1", f"--port={port}", "--served-model-name=reasoner", "--max-num-seqs=64"]
     engine += [f"--api-key={KEY}", "--disable-uvicorn-access-log"]
     command = [sys.executable, "-m", "trimtab.cli.main", "serve", MODEL, *options, *engine]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | SMALL_CACHES
     log = folder / "server.log"
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment) as process:
         made = Server(f"http://127.0.0.1:{port}", process.pid, log)

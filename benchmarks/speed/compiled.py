@@ -1,6 +1,8 @@
 """``torch.compile`` and steering: a compiled steered forward beside a compiled unsteered one."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -29,8 +31,8 @@ def measure(sizes: Sizes, workshop: Path) -> dict[str, object]:
     rows, tokens = sizes.compiled
     ids = torch.randint(3, opened.identity.vocab_size, (rows, tokens), generator=torch.Generator().manual_seed(0))
 
-    def scored(model: torch.nn.Module) -> Tensor:
-        return model(input_ids=ids, use_cache=False).logits
+    def scored(forward: Callable[..., Any]) -> Tensor:
+        return forward(input_ids=ids, use_cache=False).logits
 
     with attach(
         opened.model,

@@ -27,7 +27,7 @@ def measure(opened: OpenModel, file: Path, sizes: Sizes) -> dict[str, dict[str, 
     """
     _, traces = import_traces(file, opened)
     by_tokens = [(len(trace.prompt_ids), len(trace.response_ids) - 1) for trace in traces]
-    by_pieces = [(_pieces(str(opened.tokenizer.decode(trace.prompt_ids))), _pieces(trace.text)) for trace in traces]
+    by_pieces = [(_pieces(str(opened.tokenizer.decode(list(trace.prompt_ids)))), _pieces(trace.text)) for trace in traces]
     return {"bytes": _waste(traces, by_tokens, sizes), "words, digits and signs": _waste(traces, by_pieces, sizes)}
 
 

@@ -64,7 +64,7 @@ def _shared(opened: OpenModel, problems: int, n: int, prompt: int, response: int
     base = opened.layout.base
 
     def shared() -> Tensor:
-        cache = DynamicCache(config=base.config)
+        cache = DynamicCache(config=opened.model.config)
         base(input_ids=questions, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(n)
         return base(input_ids=responses, past_key_values=cache, use_cache=True).last_hidden_state

@@ -55,7 +55,7 @@ def test_the_address_of_the_environment_is_honoured(opened: OpenModel, tmp_path:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:2")
     with (
         RayExecutor(ExecutorSettings(kind="ray"), partial(open_model, "nowhere")) as executor,
-        pytest.raises(ExecutionError, match=r"127\\.0\\.0\\.1:2"),
+        pytest.raises(ExecutionError, match=r"127\.0\.0\.1:2"),
     ):
         executor.run(opened, [line_job(tmp_path, 3)], silent)
 
@@ -84,7 +84,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_written(opened: OpenModel,
     job.run(opened, [0], lambda items, tokens: None)
     with (
         RayExecutor(TWO, partial(open_with_full_disk, model_folder)) as executor,
-        pytest.raises(ExecutionError, match="StoreError on .*No space left on device.*free space") as caught,
+        pytest.raises(ExecutionError, match=r"StoreError on .*No space left on device.*free space") as caught,
     ):
         executor.run(opened, [job], silent)
     assert str(caught.value).count("StoreError") == 1
@@ -110,6 +110,6 @@ def test_the_memory_of_this_process_does_not_grow_with_the_parts(model_folder: P
     for parts in (100, 10_000):
         arguments = [address, str(model_folder), str(tmp_path / str(parts)), str(parts)]
         done = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=True)
-        grown[parts] = int(re.findall(r"kilobytes (\\d+)", done.stdout)[0])
+        grown[parts] = int(re.findall(r"kilobytes (\d+)", done.stdout)[0])
     assert grown[10_000] - grown[100] < GROWTH_KB_A_PART * 10_000, grown
     print(grown)

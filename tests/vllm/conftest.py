@@ -6,11 +6,27 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm")
-
-from live_engines import MODEL, artifacts, start, stop
+from live_engines import MODEL, Figures, artifacts, start, stop
 from trimtab.model import OpenModel, open_model
 from trimtab.vllm_plugin.config import PluginConfig
+from trimtab.vllm_plugin.versions import installed
+
+# this folder is found as a module vllm where there is none, so only the package's own record tells
+collect_ignore_glob = [] if installed() else ["*"]
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line of the suite."""
+    if found := config.stash.get(_FIGURES, []):
+        print(f"vLLM {installed()}: {'; '.join(found)}")
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """Collects figures for the line that the suite ends with."""
+    return pytestconfig.stash.setdefault(_FIGURES, []).append
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,10 @@ def test_moments_are_those_of_a_recording_afterwards(recording: Any, reasoner: O
     scheduler = recording.llm_engine.engine_core.engine_core.scheduler
     preempted: list[str] = []
     original = scheduler._preempt_request
-    scheduler._preempt_request = lambda request, *rest, **more: (preempted.append(request.request_id), original(request, *rest, **more))[1]
+    scheduler._preempt_request = lambda request, *rest, **more: (
+        preempted.append(request.request_id),
+        original(request, *rest, **more),
+    )[1]
     outputs = answer(recording, asked, [sampling(60, record=1)] * 6)
     scheduler._preempt_request = original
     assert preempted
@@ -47,7 +50,10 @@ def compare(llm: Any, opened: OpenModel, asked: Sequence[list[int]], outputs: Se
     """Every sum within the tolerance, every count exact."""
     ids = [output.request_id for output in outputs]
     found: dict[str, Moments] = moments(llm, ids)
-    traces = [Trace(f"t{i}", f"t{i}", 0, tuple(p), tuple(tokens(o)), "", "stop") for i, (p, o) in enumerate(zip(asked, outputs, strict=True))]
+    traces = [
+        Trace(f"t{i}", f"t{i}", 0, tuple(p), tuple(tokens(o)), "", "stop")
+        for i, (p, o) in enumerate(zip(asked, outputs, strict=True))
+    ]
     expected = record_batch(opened, traces, SCOPES, MOMENTS)
     for scope in SCOPES:
         np.testing.assert_array_equal(found[scope].count, expected[scope].count)

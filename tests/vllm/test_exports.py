@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
+from live_engines import Figures
 from tiny_testbed import some_problems
 from trimtab.cli.verify import verify_command
 from trimtab.export.exporting import export_steering
@@ -19,8 +20,6 @@ from trimtab.gate import ALWAYS
 from trimtab.model import OpenModel
 from trimtab.steering import Steering
 from trimtab.traces import Split
-
-pytest.importorskip("vllm")
 
 MODEL = "testbed:reasoner"
 N = 60
@@ -36,10 +35,13 @@ def silenced(reasoner: OpenModel) -> Steering:
 
 
 @pytest.mark.parametrize("target", ["lora", "merged"])
-def test_vllm_does_what_the_hooks_do(reasoner: OpenModel, silenced: Steering, tmp_path: Path, target: TargetName) -> None:
+def test_vllm_does_what_the_hooks_do(
+    reasoner: OpenModel, silenced: Steering, tmp_path: Path, target: TargetName, figures: Figures
+) -> None:
     export_steering(silenced, target, tmp_path / target)
     record = verify_export(tmp_path / target, reasoner, silenced, QUESTIONS, max_new_tokens=48, engine="vllm")
     seen = record.elsewhere["vllm"]
+    figures(f"effect of an exported {target} differs by {seen.effect:.1e}")
     assert seen.ok
     assert seen.effect < 1e-4  # 3.6e-6 and 3.4e-6 with 200 neurons on 20 problems
     assert seen.size > 0.01

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
@@ -18,13 +18,15 @@ class RunPath(click.Path):
     def __init__(self, *, file_okay: bool = False, exists: bool = False) -> None:
         super().__init__(path_type=Path, file_okay=file_okay, dir_okay=not file_okay, exists=exists)
 
-    def convert(self, value: "str | AnyPath", param: click.Parameter | None, ctx: click.Context | None) -> "AnyPath":
+    def convert(  # pyright: ignore[reportIncompatibleMethodOverride] -- a URL is no os.PathLike
+        self, value: "str | AnyPath", param: click.Parameter | None, ctx: click.Context | None
+    ) -> "AnyPath":
         """The path. What a local one must be is checked here, what lies at a URL by whoever reads it."""
         if isinstance(value, str) and "://" in value:
             from trimtab.store import any_path
 
             value = any_path(value)
-        return super().convert(value, param, ctx) if isinstance(value, str | Path) else value
+        return cast(Path, super().convert(value, param, ctx)) if isinstance(value, str | Path) else value
 
 
 Command = TypeVar("Command", bound=Callable[..., object])

@@ -1,11 +1,14 @@
 """What an executor runs: jobs, each of them the parts of one folder."""
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from trimtab.model import OpenModel
 from trimtab.progress import Advance, Progress
 from trimtab.store import Plan
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 class Job(Protocol):
@@ -56,6 +59,15 @@ class Executor(Protocol):
             jobs: whose plans are stored.
             progress: for the person who waits.
         """
+        ...
+
+    @property
+    def width(self) -> int:
+        """How many items of :meth:`map` are worked on at a time."""
+        ...
+
+    def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
+        """A function without a model applied to each item, in order; both can be sent to another process."""
         ...
 
 

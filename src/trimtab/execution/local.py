@@ -1,8 +1,8 @@
 """The default executor: this process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from trimtab.execution.job import Job, items_done
+from trimtab.execution.job import Item, Job, Value, items_done
 from trimtab.model import OpenModel
 from trimtab.progress import Progress
 
@@ -11,6 +11,7 @@ class LocalExecutor:
     """Runs one job after the other, their parts in order, with the model that is open. The first error ends it."""
 
     driver_device = ""
+    width = 1
 
     def run(self, opened: OpenModel, jobs: Sequence[Job], progress: Progress) -> None:
         """Write every missing part; see :class:`trimtab.execution.Executor`."""
@@ -18,6 +19,10 @@ class LocalExecutor:
             missing = job.missing()
             with progress(job.label, *items_done(job, missing)) as advance:
                 job.run(opened, missing, advance)
+
+    def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
+        """One item after the other."""
+        return [function(item) for item in items]
 
 
 LOCAL = LocalExecutor()

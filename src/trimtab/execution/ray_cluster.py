@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from types import ModuleType
 from trimtab.errors import ConfigError, ExecutionError
 from trimtab.execution.settings import ExecutorSettings
 
+CONNECT_S = 10.0
 SLACK = 1e-6
 """Ray counts fractions of a CPU in ten-thousandths."""
 
@@ -61,8 +63,9 @@ def connected(address: str) -> Iterator[str]:
         return
     asked = address or os.environ.get("RAY_ADDRESS", "")
     try:
+        _refuse_silent(asked)
         context = ray.init(address=address or None, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises whatever it likes, a bare Exception among it
         first = str(error).strip().splitlines()[0]
         raise ExecutionError(
             f"cannot connect to a Ray cluster at {asked or 'this machine'}: {first}\nFix: check `ray status` there and the "
@@ -72,6 +75,13 @@ def connected(address: str) -> Iterator[str]:
         yield context.dashboard_url or ""
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT; Ray would try for minutes, deaf to Ctrl-C."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), CONNECT_S).close()
 
 
 def fit_pool(settings: ExecutorSettings, nodes: list[Mapping[str, float]], threads: int, on_cpu: bool) -> Pool:

@@ -1,6 +1,6 @@
 """The executor of many machines: a pool of Ray actors writes the parts, this process only counts them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from math import ceil
@@ -13,7 +13,7 @@ import torch
 
 from trimtab.errors import ExecutionError
 from trimtab.execution.facts import model_facts, package_facts
-from trimtab.execution.job import Job
+from trimtab.execution.job import Item, Job, Value
 from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray
 from trimtab.execution.settings import ExecutorSettings
 from trimtab.model import OpenModel
@@ -111,6 +111,19 @@ class RayExecutor:
                 advance(1, row["tokens"])
         _refuse_failed(jobs, failed)
         _refuse_unseen(jobs)
+
+    @property
+    def width(self) -> int:
+        """The CPUs of the cluster."""
+        return max(1, int(import_ray().cluster_resources().get("CPU", 1.0))) if self.pool else 1
+
+    def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
+        """Each item in a Ray task with one CPU, which Ray starts again when its process dies."""
+        ray, _ = import_ray(), self.pool
+        from trimtab.execution.ray_worker import apply
+
+        task, shared = ray.remote(apply), ray.put(function)
+        return ray.get([task.remote(shared, item, str(Path.cwd())) for item in items])
 
     def _rows(self, opened: OpenModel, jobs: Sequence[Job], keys: Sequence[_Key]) -> Iterator[dict[str, Any]]:
         """The answers of the actors, in the order in which they come."""

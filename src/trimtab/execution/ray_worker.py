@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from trimtab.errors import StoreError
 from trimtab.execution.facts import Facts, check_facts, model_facts, package_facts
-from trimtab.execution.job import Job
+from trimtab.execution.job import Item, Job, Value
 from trimtab.model import OpenModel
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,7 @@ class PartWriter:
 
     def _open(self, briefing: Briefing) -> None:
         check_facts(briefing.packages, package_facts(), self._where)
-        if Path(briefing.folder).is_dir():
-            os.chdir(briefing.folder)
+        _enter(briefing.folder)
         torch.set_num_threads(briefing.threads)
         disable_progress_bar()  # of the weights, which would break into the run's own
         work = ray.get(briefing.work)
@@ -104,6 +103,18 @@ class PartWriter:
             else:
                 return "written", sum(counts), ""
         return fate, 0, error
+
+
+def apply(function: Callable[[Item], Value], item: Item, folder: str) -> Value:
+    """A function applied to an item, in the driver's working directory."""
+    _enter(folder)
+    return function(item)
+
+
+def _enter(folder: str) -> None:
+    """Where the driver's relative paths lead to the same files; a node without that folder is told absolute ones."""
+    if Path(folder).is_dir():
+        os.chdir(folder)
 
 
 class _PartNames(logging.Filter):

@@ -19,7 +19,6 @@ from trimtab.export.targets.peft_files import CONFIG
 from trimtab.model import OpenModel
 from trimtab.sampling.vllm_environment import require_vllm, vllm_environment
 from trimtab.store import read_json
-from trimtab.vllm_plugin.versions import installed
 
 _CONTEXT, _CACHE_BYTES = 2048, 2**30
 
@@ -108,10 +107,7 @@ def lora_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> Ite
         InputError: vLLM is not installed.
         StoreError: vLLM cannot load the adapter.
     """
-    version = _version("a LoRA in vLLM")
-    from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
-
-    adapter = LoRARequest("steered", 1, str(folder))
+    version = require_vllm("a LoRA in vLLM")
     with _loaded(
         _base(opened),
         opened,
@@ -122,6 +118,9 @@ def lora_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> Ite
         # with one slot, vLLM's kernels for CPUs give the one adapter to requests without any (vllm issue 48421)
         max_loras=2,
     ) as model:
+        from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
+
+        adapter = LoRARequest("steered", 1, str(folder))
 
         def compute(tokens: Tensor) -> tuple[Tensor, Tensor]:
             bare, steered = model.read(tokens, (None, adapter))
@@ -138,7 +137,7 @@ def merged_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> I
         InputError: vLLM is not installed.
         StoreError: vLLM cannot load one of them.
     """
-    version = _version("a merged checkpoint in vLLM")
+    version = require_vllm("a merged checkpoint in vLLM")
     with _loaded(_base(opened), opened) as base, _loaded(str(folder), opened) as merged:
 
         def compute(tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,9 +182,3 @@ def _loaded(path: str, opened: OpenModel, **arguments: object) -> Iterator[VllmL
 def _base(opened: OpenModel) -> str:
     """Where the model was opened from, a folder or a hub id."""
     return str(opened.model.name_or_path)
-
-
-def _version(what: str) -> str:
-    with vllm_environment():
-        require_vllm(what)
-    return str(installed())

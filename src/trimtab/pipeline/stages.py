@@ -124,7 +124,10 @@ def rank_neurons(line: Line) -> None:
     """Rank all neurons by every criterion asked for, from the recording alone."""
     settings, rows = line.config.ranking, line.contrast()
     statistics = frozenset().union(*(NEEDS[criterion] for criterion in settings.criteria))
-    moments = recorded_class_moments(line.recording(SAMPLED), settings.scope, rows, statistics)
+    executor = line.executor
+    moments = recorded_class_moments(
+        line.recording(SAMPLED), settings.scope, rows, statistics, at_once=executor.width, run_blocks=executor.map
+    )
     if wanda.NAME in settings.criteria:
         moments = replace(moments, column_norm=column_norms(down_weights(line.opened, range(line.opened.n_layers))))
     facts = {"contrast": read_json(line.directory.contrast.with_suffix(".json")), "scope": settings.scope}

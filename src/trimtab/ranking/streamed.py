@@ -1,8 +1,9 @@
 """Class moments from a recording, part by part; what is compared within problems also by blocks of layers."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_STATE_BYTES = 2 * 2**30
 
+RunBlocks: TypeAlias = Callable[[Callable[[tuple[int, int]], ClassMoments], Iterable[tuple[int, int]]], Iterable[ClassMoments]]
 LabelledMoments: TypeAlias = tuple[Moments, Sequence[str], Sequence[bool]]
 
 
@@ -96,6 +98,9 @@ def recorded_class_moments(
     rows: Sequence[ContrastRow],
     statistics: Collection[Statistic] = DEFAULT_STATISTICS,
     max_bytes: int = MAX_STATE_BYTES,
+    *,
+    at_once: int = 1,
+    run_blocks: RunBlocks = map,
 ) -> ClassMoments:
     """:func:`class_moments` of a contrast from disk, the same numbers bit by bit, in bounded memory.
 
@@ -109,6 +114,9 @@ def recorded_class_moments(
         rows: the contrast; all of its traces have to be in the recording.
         statistics: as for :func:`class_moments`.
         max_bytes: bound on what is kept of open problems; parts and results come on top, and one layer is the smallest block.
+        at_once: make at least so many blocks, where there are as many layers.
+        run_blocks: applies a function to the blocks and keeps their order, such as an executor's ``map``; each of those that run
+            at the same time keeps ``max_bytes``.
 
     Raises:
         InputError: as :func:`class_moments`, a row whose trace is not in the recording, or a scope that was not recorded.
@@ -122,14 +130,21 @@ def recorded_class_moments(
     # a float64 sum per problem and class, and for experts as wide a count; a float32 mean per trace
     sums, means = 16 * (2 if n_experts > 1 else 1) * len(counts), 4 * len(rows)
     layer_bytes = d_ff * (sums * ("difference" in wanted) + means * ("auroc" in wanted))
-    height = max(1, max_bytes // layer_bytes if layer_bytes else n_layers)
-    blocks = [
-        _class_moments(
-            labelled(recording.stream(scope, moments, slice(first, min(first + height, n_layers))), rows), counts, wanted, first
-        )
-        for first in range(0, max(n_layers, 1), height)
-    ]
-    return _joined(blocks)
+    height = max(1, min(max_bytes // layer_bytes if layer_bytes else n_layers, -(-n_layers // at_once)))
+    block = partial(_block, recording, scope, moments, rows, counts, wanted)
+    return _joined(list(run_blocks(block, [(i, min(i + height, n_layers)) for i in range(0, max(n_layers, 1), height)])))
+
+
+def _block(
+    recording: "Recording",
+    scope: TokenScope,
+    moments: Collection[str],
+    rows: Sequence[ContrastRow],
+    counts: Mapping[str, int],
+    statistics: frozenset[Statistic],
+    layers: tuple[int, int],
+) -> ClassMoments:
+    return _class_moments(labelled(recording.stream(scope, moments, slice(*layers)), rows), counts, statistics, layers[0])
 
 
 def _joined(blocks: Sequence[ClassMoments]) -> ClassMoments:

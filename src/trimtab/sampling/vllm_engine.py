@@ -29,7 +29,7 @@ from trimtab.vllm_plugin.options import RequestOptions
 from trimtab.vllm_plugin.scores import RING
 from trimtab.vllm_plugin.versions import PLUGIN, check_version
 
-_CPU_CACHE_BYTES = 4 * 2**30
+_CPU_CACHE_BYTES, _CPU_STEP_TOKENS = 4 * 2**30, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,29 +236,40 @@ class VllmEngine:
         room = PluginConfig(
             slots=2, neurons_per_layer=needs.neurons, features_per_layer=needs.features, record=needs.record, self_test=True
         )
-        memory: dict[str, object] = {"gpu_memory_utilization": self.options.gpu_memory}
-        if opened.device.type == "cpu" and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-            memory = {"kv_cache_memory_bytes": _CPU_CACHE_BYTES}
+        longest = self.options.max_length or opened.model.config.get_text_config().max_position_embeddings
+        on_device = _on_cpu(longest) if opened.device.type == "cpu" else {"gpu_memory_utilization": self.options.gpu_memory}
         try:
             return open_llm(
                 str(opened.model.name_or_path),
                 room,
                 revision=opened.identity.revision,
                 dtype=str(opened.model.dtype).removeprefix("torch."),
-                max_model_len=self.options.max_length or None,
+                max_model_len=longest,
                 enforce_eager=self.options.enforce_eager,
                 tensor_parallel_size=self.options.tensor_parallel_size,
                 trust_remote_code=self._trust_remote_code,
                 generation_config="vllm",
                 skip_tokenizer_init=True,
                 use_tqdm_on_load=False,
-                **memory,
+                **on_device,
             )
         except (OSError, ValueError, RuntimeError) as cause:
             reason = " ".join(str(cause).split())[:600]
             raise ModelError(
                 f"vLLM cannot run {opened.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers"
             ) from cause
+
+
+def _on_cpu(longest: int) -> dict[str, object]:
+    """What vLLM needs to be told on a CPU alone."""
+    arguments: dict[str, object] = {
+        # a prompt read in pieces makes its sampler set back a seeded generator, which those of CPUs cannot
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(longest, _CPU_STEP_TOKENS),
+    }
+    if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+        arguments["kv_cache_memory_bytes"] = _CPU_CACHE_BYTES
+    return arguments
 
 
 def _attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> Steering | None:

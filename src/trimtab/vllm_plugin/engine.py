@@ -148,7 +148,7 @@ class EngineSteering:
         """The recorded sums of a request, once."""
         if self.recording is None:
             return None
-        return self.recording.take(self.requests.host, request_id, self.requests.states.get(request_id))
+        return self.recording.take(self.requests.host, request_id, self.requests.states)
 
     def status(self) -> dict[str, object]:
         """Counters since the start, as plain values; waits for the device."""

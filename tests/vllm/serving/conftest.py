@@ -7,14 +7,9 @@ import pytest
 
 from sentinels import QUESTIONS, WORDS, half_open, last_tokens, sentinel
 from trimtab.gate import Gate
-from trimtab.model import OpenModel, open_model
+from trimtab.model import OpenModel
 from trimtab.tasks import render_prompt
-from vllm_server import MODEL, Server, serving
-
-
-@pytest.fixture(scope="session")
-def reasoner() -> OpenModel:
-    return open_model(MODEL, device="cpu")
+from vllm_server import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -49,5 +44,6 @@ def server(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     loaded = [f"--steering={artifacts / name}" for name in ("minus", "six", "gated")]
     options = [*loaded, "--default=minus", "--slots=4", f"--load-from={artifacts}"]
     options += ["--dtype=float32", "--enable-scale-out"]  # float32: a batch of another shape gives the same words
+    options += ["--block-size=32", "--num-gpu-blocks-override=60"]  # too few for 64 long requests: some are preempted
     with serving(tmp_path_factory.mktemp("server"), options) as made:
         yield made

@@ -70,6 +70,23 @@ def test_choices_of_a_chat_have_their_scores(server: Server) -> None:
     assert [one["fired"] for one in scores] == [True] * 3  # type: ignore[union-attr,index]
 
 
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/responses", {"input": QUESTIONS[0], "max_output_tokens": 2}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": QUESTIONS[0]}], "max_tokens": 2}),
+    ],
+)
+def test_other_forms_of_chat_are_steered_and_scored_alike(
+    server: Server, p_fail: list[float], path: str, asked: dict[str, object]
+) -> None:
+    with server.http() as http:
+        answer = http.post(path, json={"model": "reasoner", **asked, "vllm_xargs": {"steering": "gated"}}).json()
+        (scores,) = get(server, f"/v1/trimtab/requests/{answer['id']}")["answers"]  # type: ignore[misc]
+        assert scores["p_fail"] == pytest.approx(p_fail[0], abs=1e-4)
+        assert http.post(path, json={"model": "reasoner", **asked, "vllm_xargs": {"steering": "x"}}).status_code == 400
+
+
 def test_a_caller_may_choose_the_id(server: Server) -> None:
     body = {"model": "reasoner", "prompt": "1", "max_tokens": 2, "vllm_xargs": {"steering": "six", "strength": 0.25}}
     with server.http() as http:
@@ -141,8 +158,8 @@ def test_a_request_that_runs_keeps_the_steering_that_is_unloaded(server: Server)
         ({"name": "x", "path": "../outside"}, 403, "not in the folder of --load-from"),
         ({"name": "x", "path": "/etc"}, 403, "not in the folder of --load-from"),
         ({"name": "x", "path": "link"}, 403, "not in the folder of --load-from"),
-        ({"name": "x", "path": "missing"}, 400, "does not exist"),
-        ({"name": "x", "path": "."}, 400, "is missing"),
+        ({"name": "x", "path": "missing"}, 400, "missing does not exist"),
+        ({"name": "x", "path": "."}, 400, "config.json is missing"),
         ({"name": "six", "path": "sun"}, 400, "is loaded already"),
         ({"name": "none", "path": "sun"}, 400, "cannot be the name"),
         ({"name": "x", "path": "sun", "more": 1}, 400, "more"),

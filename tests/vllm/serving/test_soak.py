@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,17 +18,20 @@ import httpx
 import psutil
 import pytest
 
+from live_engines import Figures
 from sentinels import QUESTIONS, WORDS
+from trimtab.model import OpenModel
 from vllm_server import KEY, Server
 
 Options = dict[str, object]
 COUNT = int(os.environ.get("TRIMTAB_SOAK", "10000"))
-CONCURRENCY = 64
+CONCURRENCY, MOST = 64, 24
+"""Requests at once, and the most tokens of an answer."""
 SENTINEL_OF = {**{name: name for name in WORDS}, "gated": "six"}
 RUN_TIME = ("sun", "ivy")
 """Loaded and unloaded all the time, in one slot."""
-GROWTH = 40
-"""MiB by which the server may grow between a fifth of the requests and all: what the allocators keep, see docs/vllm.md."""
+GROWTH = 20
+"""MiB by which the server may grow in the second half of 10,000 requests; in the first, caches and rings fill."""
 
 
 @dataclass
@@ -35,13 +39,15 @@ class Soak:
     """One run: what is expected of whom, and what was seen.
 
     Args:
-        bare: the words of an unsteered answer to each question, asked alone.
+        bare: the tokens of an unsteered answer to each question, asked alone.
         fires: whether the gate of ``gated`` fires on each question.
+        repeated: by name of the sentinel, its token at a positive and at a negative strength.
     """
 
     http: httpx.AsyncClient
-    bare: list[list[str]]
+    bare: list[list[int]]
     fires: list[bool]
+    repeated: dict[str, tuple[int, int]]
     dice: random.Random = field(default_factory=lambda: random.Random(0))
     loaded: list[str] = field(default_factory=lambda: ["minus", "six", "gated"])
     seen: Counter[str] = field(default_factory=Counter)
@@ -61,23 +67,22 @@ class Soak:
             chosen["scope"] = self.dice.choice(["generated", "last-and-generated", "all"])
         return chosen
 
-    def expected(self, question: int, options: Options, tokens: int) -> list[str]:
-        """The words of a whole answer."""
+    def expected(self, question: int, options: Options, tokens: int) -> list[int]:
+        """The tokens of an answer."""
         bare, name = self.bare[question][:tokens], str(options.get("steering", "minus"))
         strength = float(options.get("strength", 1))  # type: ignore[arg-type]
         gate = options.get("gate", "auto")
         fires = gate == "on" or (gate == "auto" and (name != "gated" or self.fires[question]))
         if name == "none" or strength == 0 or not fires:
             return bare
-        word = WORDS[SENTINEL_OF[name]][0 if strength > 0 else 1]
-        return ([word] if options.get("scope", "generated") != "generated" else bare[:1]) + [word] * (tokens - 1)
+        own = self.repeated[SENTINEL_OF[name]][0 if strength > 0 else 1]
+        return ([own] if options.get("scope", "generated") != "generated" else bare[:1]) + [own] * (tokens - 1)
 
     async def request(self) -> None:
         """One request, in one of the ways in which clients behave."""
-        question, options, tokens = self.dice.randrange(len(QUESTIONS)), self.options(), self.dice.randint(1, 24)
+        question, options, tokens = self.dice.randrange(len(QUESTIONS)), self.options(), self.dice.randint(1, MOST)
         way = self.dice.choices(["whole", "stream", "stream cancelled", "dropped"], [5, 3, 1, 1])[0]
-        body = {"max_tokens": tokens, "temperature": 0, "ignore_eos": True, "vllm_xargs": options, "model": "reasoner"}
-        body |= {"messages": [{"role": "user", "content": QUESTIONS[question]}], "stream": way.startswith("stream")}
+        body = asking(question, options, tokens) | {"stream": way.startswith("stream")}
         self.seen[way] += 1
         self.seen["steered"] += options.get("steering") != "none"
         if way == "dropped":
@@ -89,36 +94,34 @@ class Soak:
             return
         if way == "whole":
             answer = await self.http.post("/v1/chat/completions", json=body)
-            words = answer.json()["choices"][0]["message"]["content"].split() if answer.is_success else None
-            self.judge(words, answer.text, question, options, tokens)
+            got = answer.json()["choices"][0]["token_ids"] if answer.is_success else None
+            self.judge(got, answer.text, question, options, tokens)
         else:
             wanted = self.dice.randint(1, tokens) if way == "stream cancelled" else tokens
             await self.stream(body, question, options, tokens, wanted)
 
     async def stream(self, body: Options, question: int, options: Options, tokens: int, wanted: int) -> None:
-        """A streamed answer, hung up after so many words."""
-        words: list[str] = []
+        """A streamed answer, hung up after so many tokens."""
+        got: list[int] = []
         async with self.http.stream("POST", "/v1/chat/completions", json=body) as answer:
             if not answer.is_success:
                 return self.judge(None, (await answer.aread()).decode(), question, options, tokens)
             async for line in answer.aiter_lines():
                 if line.startswith('data: {"error'):
                     return self.judge(None, line, question, options, tokens)
-                words += _words(line)
-                if len(words) >= wanted < tokens:
-                    tokens = len(words)
+                got += _tokens(line)
+                if len(got) >= wanted < tokens:
+                    tokens = len(got)
                     break
-        return self.judge(words, "", question, options, tokens)
+        return self.judge(got, "", question, options, tokens)
 
-    def judge(self, words: list[str] | None, text: str, question: int, options: Options, tokens: int) -> None:
+    def judge(self, got: list[int] | None, text: str, question: int, options: Options, tokens: int) -> None:
         """Compare an answer with what was expected."""
         expected = self.expected(question, options, tokens)
-        if words is None and options.get("steering") in RUN_TIME and "cannot be used; accepted" in text:
+        if got is None and options.get("steering") in RUN_TIME and "cannot be used; accepted" in text:
             self.seen["unloaded meanwhile"] += 1
-        elif words is not None and words != expected and expected == self.bare[question][:tokens] and not _is_sentinel(words):
-            self.seen["near ties"] += 1  # an unsteered answer that rounding in another batch has changed
-        elif words != expected:
-            self.wrong.append((question, options, tokens, words or text, expected))
+        elif got != expected:
+            self.wrong.append((question, options, tokens, got or text, expected))
 
     async def malformed(self) -> None:
         """One request that must be answered 400."""
@@ -143,15 +146,17 @@ class Soak:
                 return
 
 
-def _words(line: str) -> list[str]:
+def asking(question: int, options: Options, tokens: int) -> Options:
+    """The body of a request."""
+    body = {"model": "reasoner", "messages": [{"role": "user", "content": QUESTIONS[question]}], "max_tokens": tokens}
+    return body | {"temperature": 0, "ignore_eos": True, "return_token_ids": True, "vllm_xargs": options}
+
+
+def _tokens(line: str) -> list[int]:
+    """Those of an event of a stream."""
     if not line.startswith("data: {"):
         return []
-    event = json.loads(line.removeprefix("data: "))
-    return "".join(choice["delta"].get("content") or "" for choice in event["choices"]).split()
-
-
-def _is_sentinel(words: list[str]) -> bool:
-    return len(words) > 2 and len(set(words[1:])) == 1 and words[1] in {word for pair in WORDS.values() for word in pair}
+    return [token for choice in json.loads(line.removeprefix("data: "))["choices"] for token in choice.get("token_ids") or ()]
 
 
 def _bad(dice: random.Random) -> Options:
@@ -166,11 +171,10 @@ def resident(pid: int) -> float:
     return sum(each.memory_full_info().uss for each in (whole, *whole.children(recursive=True))) / 2**20
 
 
-async def alone(http: httpx.AsyncClient, question: str) -> list[str]:
-    """The words of an unsteered answer, more than are asked for later."""
-    body = {"model": "reasoner", "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 24}
-    answer = await http.post("/v1/chat/completions", json={**body, "ignore_eos": True, "vllm_xargs": {"steering": "none"}})
-    return answer.json()["choices"][0]["message"]["content"].split()
+async def alone(http: httpx.AsyncClient, question: int) -> list[int]:
+    """An unsteered answer, as long as any that is asked for later."""
+    answer = await http.post("/v1/chat/completions", json=asking(question, {"steering": "none"}, MOST))
+    return answer.json()["choices"][0]["token_ids"]
 
 
 async def drain(run: Soak, kinds: Iterator[str]) -> None:
@@ -183,38 +187,40 @@ async def drain(run: Soak, kinds: Iterator[str]) -> None:
     await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
 
 
-async def soak(server: Server, fires: list[bool]) -> tuple[Soak, float, float, float]:
-    """What was seen, the seconds, and MiB of the server after a fifth of the requests and after all."""
-    limits = httpx.Limits(max_connections=CONCURRENCY + 8)
+async def soak(server: Server, fires: list[bool], repeated: dict[str, tuple[int, int]]) -> tuple[Soak, float, float, float]:
+    """What was seen, the seconds, and MiB of the server after half of the requests and after all."""
+    # vLLM closes a connection that was idle for 5 s; one that it closes while we write to it is no failure of a request
+    limits = httpx.Limits(max_connections=CONCURRENCY + 8, keepalive_expiry=2)
     headers = {"Authorization": f"Bearer {KEY}"}
     async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=120, limits=limits) as http:
-        run = Soak(http, [await alone(http, question) for question in QUESTIONS], fires)
+        run = Soak(http, [await alone(http, question) for question in range(len(QUESTIONS))], fires, repeated)
         kinds = ["request"] * COUNT + ["malformed"] * (COUNT // 10)
         run.dice.shuffle(kinds)
         swapping, began = asyncio.create_task(run.swap()), time.perf_counter()
-        await drain(run, iter(kinds[: len(kinds) // 5]))
+        await drain(run, iter(kinds[: len(kinds) // 2]))
         early = resident(server.pid)
-        await drain(run, iter(kinds[len(kinds) // 5 :]))
+        await drain(run, iter(kinds[len(kinds) // 2 :]))
         seconds, late = time.perf_counter() - began, resident(server.pid)
         run.stop.set()
         await swapping
-        await alone(http, QUESTIONS[0])  # the engine hears at its next step of requests that have ended
+        await alone(http, 0)  # the engine hears at its next step of requests that have ended
         return run, seconds, early, late
 
 
 @pytest.mark.slow
-def test_soak(server: Server, p_fail: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    run, seconds, early, late = asyncio.run(soak(server, [p >= 0.5 for p in p_fail]))
+def test_soak(server: Server, p_fail: list[float], reasoner: OpenModel, figures: Figures) -> None:
+    repeated = {name: tuple(reasoner.tokenizer.convert_tokens_to_ids(pair)) for name, pair in WORDS.items()}
+    run, seconds, early, late = asyncio.run(soak(server, [p >= 0.5 for p in p_fail], repeated))
     with server.http() as http:
-        status = http.get("/v1/trimtab/status").json()
-    with capsys.disabled():
-        seen = ", ".join(f"{number} {what}" for what, number in sorted(run.seen.items()))
-        figures = f"{seconds:.0f} s, {len(run.wrong)} wrong; {seen}; {early:.0f} to {late:.0f} MiB"
-        print(f"\nsoak: {COUNT} requests at {CONCURRENCY} in {figures}")
+        status, metrics = http.get("/v1/trimtab/status").json(), http.get("/metrics").text
+    preempted = int(float(re.findall(r"^vllm:num_preemptions_total\{.*\} (.*)$", metrics, re.MULTILINE)[0]))
+    seen = ", ".join(f"{number:,} {what}" for what, number in sorted(run.seen.items()))
+    seen += f", {preempted} preempted, {early:,.0f} MiB after half and {late:,.0f} after all"
+    figures(f"soak of {COUNT:,} requests at {CONCURRENCY} in {seconds:.0f} s: {len(run.wrong)} wrong, {seen}")
     assert not run.wrong[:5]
-    assert run.seen["near ties"] <= COUNT / 1000
     assert (status["slots"], status["draining"]) == ({"total": 4, "free": 1}, [])
     assert {each["name"]: each["requests"] for each in status["steerings"]} == {"minus": 0, "six": 0, "gated": 0}
     assert status["engine"]["requests_running"] == 0
-    assert late - early < GROWTH
-    assert "Traceback" not in server.log.read_text()
+    if COUNT >= 10_000:
+        assert late - early < GROWTH
+        assert preempted

@@ -1,0 +1,255 @@
+"""What steering costs in vLLM, and whether the verdict stays the same.
+
+    python benchmarks/vllm_engine.py [RUN] [--requests 128] [--tokens 96] [--repeats 9] [--threads 2] [--eager] [--problems 1000]
+
+RUN is a finished run of the testbed, such as that of ``trimtab demo``. Needs vLLM (docs/vllm.md). For a random Qwen3 of 12
+layers and width 768 and for the bundled model, three engines wait in processes of their own: without the plugin
+(``VLLM_PLUGINS=``), with the plugin installed and not asked for, and with it and a steering of 50 neurons behind a gate of 4096
+features that fires on every prompt. They take turns on the same requests, so that every ratio is of neighbours in time. Then
+the test problems of RUN are answered unsteered and gated, by vLLM and by transformers. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trimtab.export.checkpoint import open_checkpoint
+from trimtab.gate import Gate
+from trimtab.steering import Steering
+from trimtab.testbed.models import resolve
+from trimtab.testbed.random_model import byte_tokenizer, random_qwen3
+
+NEURONS, FEATURES, PROMPT_TOKENS = 50, 4096, 32
+BUNDLED, LARGE = "bundled", "12x768"
+MARK = "trimtab-benchmark "
+KINDS = {"absent": ("unsteered",), "unused": ("unsteered",), "plugin": ("unsteered", "steered", "gated")}
+"""What each process runs: ``steered`` does not ask the gate, ``gated`` does; both steer every request."""
+
+
+class Worker:
+    """One engine in a process of its own."""
+
+    def __init__(self, name: str, model: str, steering: Path, given: argparse.Namespace) -> None:
+        environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+        # a graph that one engine has compiled would shorten the start of the next
+        environment |= {"VLLM_DISABLE_COMPILE_CACHE": "1", "OMP_NUM_THREADS": str(given.threads)}
+        environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        if name == "absent":
+            environment["VLLM_PLUGINS"] = ""
+        settings = json.dumps({"name": name, "model": model, "steering": str(steering), **vars(given), "run": None})
+        command = [sys.executable, __file__, "--worker", settings]
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.start = self._read()
+
+    def seconds(self, kind: str) -> float:
+        """One pass over all requests."""
+        assert self._process.stdin is not None
+        print(kind, file=self._process.stdin, flush=True)
+        return self._read()["seconds"]
+
+    def stop(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _read(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
+        raise SystemExit(f"an engine has ended; its messages stand above (exit code {self._process.wait()})")
+
+
+def work(settings: dict[str, Any]) -> None:
+    """What a worker's process does: start an engine, then run the passes that are asked for on stdin."""
+    from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
+
+    arguments = {
+        "dtype": "float32",
+        "max_model_len": 512,
+        "max_num_seqs": 256,
+        "enforce_eager": settings["eager"],
+        "enable_prefix_caching": False,
+        "skip_tokenizer_init": True,
+        "use_tqdm_on_load": False,
+    }
+    began, added = time.perf_counter(), 0.0
+    if settings["name"] == "plugin":
+        from trimtab.vllm_plugin.offline import open_llm, status
+
+        llm = open_llm(settings["model"], {"s": settings["steering"]}, **arguments)
+        added = float(status(llm)["startup_seconds"])  # type: ignore[arg-type]
+    else:
+        llm = LLM(settings["model"], **arguments)
+    tell(start=time.perf_counter() - began, added=added)
+    vocabulary = llm.llm_engine.model_config.get_vocab_size()
+    ids = np.random.default_rng(0).integers(8, vocabulary, (settings["requests"], PROMPT_TOKENS)).tolist()
+    options = {"unsteered": None, "steered": {"steering": "s", "gate": "on"}, "gated": {"steering": "s"}}
+    for line in sys.stdin:
+        asked = SamplingParams(
+            temperature=0.0, max_tokens=settings["tokens"], ignore_eos=True, detokenize=False, extra_args=options[line.strip()]
+        )
+        began = time.perf_counter()
+        outputs = llm.generate([{"prompt_token_ids": row} for row in ids], asked, use_tqdm=False)
+        seconds = time.perf_counter() - began
+        assert all(len(output.outputs[0].token_ids) == settings["tokens"] for output in outputs)
+        tell(seconds=seconds)
+
+
+def tell(**figures: float) -> None:
+    """A line for the process that waits."""
+    print(MARK + json.dumps(figures), flush=True)
+
+
+def steering_of(model: str, folder: Path) -> Path:
+    """50 neurons over all layers that move a little, behind a gate that fires on every prompt."""
+    identity, draw = open_checkpoint(model).identity, np.random.default_rng(0)
+    flat = draw.permutation(identity.n_neurons)[:NEURONS]
+    read = np.sort(draw.permutation(identity.n_neurons)[:FEATURES])
+    weight = draw.normal(0.0, 1e-6, len(read)).astype(np.float32)
+    gate = Gate("logistic", layer=read // identity.d_ff, index=read % identity.d_ff, weight=weight, bias=5.0)
+    gain, shift = (draw.normal(0.0, 0.01, NEURONS).astype(np.float32) for _ in range(2))
+    steering = Steering(flat // identity.d_ff, flat % identity.d_ff, gain, shift, 1.0, "generated", gate, identity)
+    return Path(steering.save_pretrained(folder))
+
+
+@contextmanager
+def workers(model: str, steering: Path, given: argparse.Namespace) -> Iterator[dict[str, Worker]]:
+    """The three engines, started one after the other."""
+    with ExitStack() as stack:
+        started = {}
+        for name in KINDS:
+            started[name] = Worker(name, model, steering, given)
+            stack.callback(started[name].stop)
+            print(f"  {name:<8} started in {started[name].start['start']:.1f} s", flush=True)
+        yield started
+
+
+def speed(label: str, model: str, folder: Path, given: argparse.Namespace) -> dict[str, object]:
+    """Ratios of throughput, and what the plugin adds to a start."""
+    print(f"{label}: {model}", flush=True)
+    passes = [(name, kind) for name, kinds in KINDS.items() for kind in kinds]
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in passes}
+    with workers(model, steering_of(model, folder / f"steering-{label}"), given) as started:
+        for name, kind in passes:
+            started[name].seconds(kind)  # the first pass warms up
+        for repeat in range(given.repeats):
+            for name, kind in passes[:: 1 if repeat % 2 else -1]:
+                seconds[name, kind].append(started[name].seconds(kind))
+        added = started["plugin"].start["added"]
+        starts = {name: round(worker.start["start"], 2) for name, worker in started.items()}
+    base, own = seconds["absent", "unsteered"], seconds["plugin", "unsteered"]
+    ratios = {
+        "unused over absent": ratio(base, seconds["unused", "unsteered"]),
+        "unsteered with plugin over absent": ratio(base, own),
+        "steered over absent": ratio(base, seconds["plugin", "steered"]),
+        "gated over absent": ratio(base, seconds["plugin", "gated"]),
+        "steered over unsteered": ratio(own, seconds["plugin", "steered"]),
+        "gated over unsteered": ratio(own, seconds["plugin", "gated"]),
+    }
+    rate = given.requests * given.tokens / statistics.median(base)
+    for name, (low, middle, high) in ratios.items():
+        print(f"  {name:<34} {middle:.3f}  ({low:.3f} to {high:.3f})")
+    print(f"  without plugin {rate:,.0f} tokens/s; the plugin adds {added:.2f} s to the start")
+    return {
+        "tokens_per_second": round(rate),
+        "throughput": ratios,
+        "start_seconds": starts,
+        "plugin_start_seconds": round(added, 2),
+    }
+
+
+def ratio(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile of the throughput after over that before, pair by pair."""
+    pairs = [b / a for b, a in zip(before, after, strict=True)]
+    low, middle, high = np.quantile(pairs, (0.25, 0.5, 0.75)).round(4).tolist()
+    return low, middle, high
+
+
+def verdict(path: Path, given: argparse.Namespace) -> dict[str, object]:
+    """Accuracy of both engines on a run's test problems, and every answer in which they differ."""
+    from trimtab.pipeline import Line
+    from trimtab.pipeline.config import parse_config
+    from trimtab.sampling import TRANSFORMERS, VllmEngine, VllmOptions, plan_requests
+    from trimtab.sampling.agreement import partings
+    from trimtab.sampling.sample import as_trace
+    from trimtab.store import RunDirectory
+    from trimtab.tasks import grade_traces
+    from trimtab.traces import Split
+
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    found: dict[str, object] = {}
+    with (
+        RunDirectory.open(path) as directory,
+        Line(parse_config(dict(directory.config), str(path)), directory) as line,
+        VllmEngine(VllmOptions(enforce_eager=given.eager)) as engine,
+    ):
+        problems = {p.id: p for p in line.problems(Split.TEST)[: given.problems]}
+        settings, opened = line.config.sampling.greedy(), line.opened
+        requests = list(plan_requests(opened, list(problems.values()), settings, line.config.prompt)[0].values())
+        for label, steering in (("unsteered", None), ("gated", line.steering())):
+            answers, figures = {}, {}
+            for name, generator in (("transformers", TRANSFORMERS), ("vllm", engine)):
+                began = time.perf_counter()
+                answers[name] = generator.generate(opened, requests, settings, steering, "auto")
+                seconds = time.perf_counter() - began
+                traces = [as_trace(opened, request, one) for request, one in zip(requests, answers[name], strict=True)]
+                right = sum(grade.verdict == "correct" for grade in grade_traces(traces, problems, line.grader))
+                figures[name] = right / len(requests)
+                print(f"{label:<10} {name:<13} {figures[name]:.4f} correct, {seconds:.1f} s", flush=True)
+            apart = partings(opened, requests, answers["transformers"], answers["vllm"], steering, "auto")
+            for one in apart:
+                print(f"  differs from token {one.step} on, top-2 gap {one.gap:.2e}: {one.id}")
+            pairs = zip(answers["transformers"], answers["vllm"], strict=True)
+            seen = [abs(a.p_fail - b.p_fail) for a, b in pairs if a.p_fail is not None and b.p_fail is not None]
+            found[label] = {
+                **figures,
+                "problems": len(requests),
+                "differ": [asdict(one) for one in apart],
+                "all_near_ties": all(one.near_tie for one in apart),
+                "p_fail_differs_by": max(seen, default=None),
+            }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("--requests", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="Of each engine; only one runs at a time.")
+    parser.add_argument("--problems", type=int, default=1000)
+    parser.add_argument("--eager", action="store_true", help="Compile nothing: to try this script, not to measure.")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        work(json.loads(given.worker))
+        return
+    figures: dict[str, object] = {"compiled": not given.eager, "requests": given.requests, "tokens": given.tokens}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, tokenizer = Path(scratch), byte_tokenizer()
+        random_qwen3(tokenizer, 12, 768, 2304).save_pretrained(folder / LARGE)
+        tokenizer.save_pretrained(folder / LARGE)
+        figures[LARGE] = speed(LARGE, str(folder / LARGE), folder, given)
+        figures[BUNDLED] = speed(BUNDLED, str(resolve("testbed:reasoner")), folder, given)
+    if given.run is not None:
+        figures["verdict"] = verdict(given.run, given)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

