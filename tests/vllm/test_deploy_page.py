@@ -80,8 +80,9 @@ def serving(words: list[str], folder: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     small = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "256", "--host", "127.0.0.1", "--port", str(port)]
-    given = [str(resolve(MODEL)) if word == MODEL else word for word in words[1:]]
-    command = [str(Path(sys.executable).with_name("vllm")), *given, *small]
+    model, *options = [str(resolve(MODEL)) if word == MODEL else word for word in words[2:]]
+    # what `vllm serve` runs; the command itself looks for a package called vllm, which that for CPUs is not
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *options, *small]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_PLUGINS": ""}
     log = folder / f"log-{port}"
     with (

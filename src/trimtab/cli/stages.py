@@ -28,6 +28,20 @@ def _command(stage: Stage) -> click.Command:
     return command
 
 
+def _distributed_command(stage: Stage) -> click.Command:
+    """A stage that an executor can compute elsewhere."""
+
+    @click.command(stage, help=_help(stage))
+    @click.argument("run", type=RunPath())
+    @click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
+    @executor_option
+    @output_options
+    def command(run: AnyPath, config: AnyPath | None, executor: str | None, as_json: bool, quiet: bool) -> None:
+        stage_command(run, stage, config, Output(as_json, quiet), executor=executor)
+
+    return command
+
+
 def stage_command(
     run: AnyPath,
     stage: Stage,
@@ -60,16 +74,6 @@ def sample_command(
     stage_command(run, "sample", config, Output(as_json, quiet), record, executor, engine)
 
 
-@click.command("record", help=_help("record"))
-@click.argument("run", type=RunPath())
-@click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
-@executor_option
-@output_options
-def record_command(run: AnyPath, config: AnyPath | None, executor: str | None, as_json: bool, quiet: bool) -> None:
-    """The verb ``record``, whose parts an executor computes."""
-    stage_command(run, "record", config, Output(as_json, quiet), executor=executor)
-
-
 @click.command("tune", help=_help("tune"))
 @click.argument("run", type=RunPath())
 @click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
@@ -84,4 +88,5 @@ def tune_command(
 
 
 problems_command, grade_command, contrast_command = map(_command, ("problems", "grade", "contrast"))
-rank_command, gate_command, experiments_command, report_command = map(_command, ("rank", "gate", "experiments", "report"))
+gate_command, experiments_command, report_command = map(_command, ("gate", "experiments", "report"))
+record_command, rank_command = map(_distributed_command, ("record", "rank"))

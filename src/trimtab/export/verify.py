@@ -77,7 +77,7 @@ def verify_export(
 
     Raises:
         MismatchError: the export was made of another steering, or for another model.
-        InputError: the engine is not installed, or there is no question.
+        InputError: the engine is not installed or does not take the export, or there is no question.
         StoreError: the folder holds no export, or its files cannot be loaded.
     """
     if not questions:

@@ -5,8 +5,8 @@ token when a request wants the log-probabilities of its prompt, and for those of
 """
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from trimtab.errors import InputError, StoreError
 from trimtab.export.target import Answered, Engine, EngineOptions
 from trimtab.export.targets.peft_files import CONFIG
 from trimtab.model import OpenModel
-from trimtab.sampling.vllm_environment import require_vllm, vllm_environment
+from trimtab.sampling.vllm_environment import starting_vllm, vllm_environment
 from trimtab.store import read_json
+from trimtab.vllm_plugin.versions import check_version
 
 _CONTEXT, _CACHE_BYTES = 2048, 2**30
 
@@ -104,10 +105,10 @@ def lora_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> Ite
     """Load a LoRA with vLLM's own loader, for one request of a batch and not for the other, as a server mixes them.
 
     Raises:
-        InputError: vLLM is not installed.
+        ModelError: vLLM is not installed, or of a version that was not tested.
         StoreError: vLLM cannot load the adapter.
     """
-    version = require_vllm("a LoRA in vLLM")
+    version = check_version()
     with _loaded(
         _base(opened),
         opened,
@@ -134,10 +135,10 @@ def merged_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> I
     """Load a merged checkpoint as vLLM serves it, and its base.
 
     Raises:
-        InputError: vLLM is not installed.
+        ModelError: vLLM is not installed, or of a version that was not tested.
         StoreError: vLLM cannot load one of them.
     """
-    version = require_vllm("a merged checkpoint in vLLM")
+    version = check_version()
     with _loaded(_base(opened), opened) as base, _loaded(str(folder), opened) as merged:
 
         def compute(tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,35 +149,38 @@ def merged_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> I
 
 @contextmanager
 def _loaded(path: str, opened: OpenModel, **arguments: object) -> Iterator[VllmLogits]:
-    with ExitStack() as stack:
-        stack.enter_context(vllm_environment())
-        from vllm import LLM  # pyright: ignore[reportMissingImports]
-
-        context = min(_CONTEXT, opened.model.config.get_text_config().max_position_embeddings)
-        revision = opened.identity.revision if path == _base(opened) else None
-        try:
-            llm = LLM(
-                path,
-                revision=revision,
-                dtype=str(opened.model.dtype).removeprefix("torch."),
-                max_model_len=context,
-                kv_cache_memory_bytes=_CACHE_BYTES,
-                max_num_batched_tokens=2 * _CONTEXT,
-                max_num_seqs=2,
-                enforce_eager=True,
-                enable_prefix_caching=False,
-                use_tqdm_on_load=False,
-                skip_tokenizer_init=True,
-                **arguments,
-            )
-        except (OSError, ValueError, RuntimeError) as cause:
-            raise StoreError(f"vLLM cannot load {path}: {' '.join(str(cause).split())[:300]}") from cause
+    context = min(_CONTEXT, opened.model.config.get_text_config().max_position_embeddings)
+    with vllm_environment():
+        llm = _start(path, opened, context, arguments)
         try:
             yield VllmLogits(llm, context)
         finally:
             llm.llm_engine.engine_core.shutdown()
             del llm
             gc.collect()
+
+
+def _start(path: str, opened: OpenModel, context: int, arguments: Mapping[str, object]) -> Any:
+    try:
+        with starting_vllm():
+            from vllm import LLM  # pyright: ignore[reportMissingImports]
+
+            return LLM(
+                path,
+                revision=opened.identity.revision if path == _base(opened) else None,
+                dtype=str(opened.model.dtype).removeprefix("torch."),
+                max_model_len=context,
+                max_num_batched_tokens=2 * _CONTEXT,
+                max_num_seqs=2,
+                kv_cache_memory_bytes=_CACHE_BYTES,
+                enforce_eager=True,
+                enable_prefix_caching=False,
+                use_tqdm_on_load=False,
+                skip_tokenizer_init=True,
+                **arguments,
+            )
+    except (OSError, ValueError, RuntimeError) as cause:
+        raise StoreError(f"vLLM cannot load {path}: {' '.join(str(cause).split())[:300]}") from cause
 
 
 def _base(opened: OpenModel) -> str:

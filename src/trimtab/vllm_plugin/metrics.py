@@ -1,5 +1,6 @@
 """Our figures on vLLM's own ``/metrics`` page, fetched from the engine when somebody reads it."""
 
+import time
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,22 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send  # pyright: ignore[reportMissingImports]
 
 
+_PAUSE = 0.5
+"""Seconds in which the engine is asked once: the page needs no key, and a question costs the engine time between two steps."""
+
+
 class SteeringMetrics(Collector):
     """Counters since the start, as the engine last told them; none before it was asked.
 
     Attributes:
         engine: see :meth:`trimtab.vllm_plugin.steerings.Steerings.engine_status`.
+        asked: when, on the monotonic clock.
     """
 
     def __init__(self) -> None:
         """Before the engine was asked."""
         self.engine: Mapping[str, Any] | None = None
+        self.asked = -_PAUSE
 
     def collect(self) -> Iterator["Metric"]:
         """One family a figure."""
@@ -65,10 +72,12 @@ def register_metrics() -> SteeringMetrics:
 
 
 async def _refresh(state: Any) -> None:
+    metrics: SteeringMetrics = state.trimtab_metrics
     if state.engine_client.errored:
-        state.trimtab_metrics.engine = None  # a page of old figures would look alive
-        return
-    state.trimtab_metrics.engine = await state.trimtab.engine_status()
+        metrics.engine = None  # a page of old figures would look alive
+    elif time.monotonic() - metrics.asked >= _PAUSE:
+        metrics.asked = time.monotonic()
+        metrics.engine = await state.trimtab.engine_status()
 
 
 def _by(name: str, text: str, label: str, numbers: Mapping[str, int]) -> CounterMetricFamily:

@@ -10,9 +10,6 @@ from trimtab.vllm_plugin.install import read_steering
 from trimtab.vllm_plugin.registry import registry
 from trimtab.vllm_plugin.slot_facts import SlotFacts
 
-_NUMBERED = {"cmpl-": "-", "resp_": "_"}
-"""How the ids of answers begin that stand for several requests of the engine, and what vLLM writes before their numbers."""
-
 
 class Steerings:
     """Loads and unloads, one change at a time, and asks the workers."""
@@ -90,15 +87,15 @@ class Steerings:
     async def answers(self, request_id: str) -> list[dict[str, object]]:
         """What was read for each answer to a request, prompt by prompt; empty for one that is not remembered.
 
-        vLLM appends its number to each prompt of a completion and to each round of a response, and prepends one to the answers of
-        ``n > 1``.
+        vLLM appends a number to each prompt of a completion or a batch of chats and to each round of a response, and prepends one
+        to the answers of ``n > 1``.
         """
-        between = next((mark for kind, mark in _NUMBERED.items() if request_id.startswith(kind)), None)
-        if between is None:
-            return await self._choices(request_id)
-        found: list[dict[str, object]] = []
+        found = await self._choices(request_id)
+        if found:
+            return found
+        mark = "-" if request_id.startswith("cmpl-") else "_"
         for number in count():
-            choices = await self._choices(f"{request_id}{between}{number}")
+            choices = await self._choices(f"{request_id}{mark}{number}")
             if not choices:
                 break
             found += choices

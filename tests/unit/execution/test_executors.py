@@ -133,3 +133,16 @@ def test_a_job_survives_the_way_to_another_process(tmp_path: Path) -> None:
     job: LineJob = pickle.loads(pickle.dumps(line_job(tmp_path, 3)))
     assert job.missing() == [0, 1, 2]
     assert job.plan == line_job(tmp_path, 3).plan
+
+
+def test_a_grader_that_is_in_use_travels_without_its_processes() -> None:
+    import pickle
+
+    from trimtab.tasks.grading import KindGrader
+    from trimtab.traces import AnswerKind, Problem, Split
+
+    problem = Problem("p", "What is 1 + 1?", "2", Split.TEST, kind=AnswerKind.MATH)
+    with KindGrader() as grader:
+        here = grader.judge([(problem, "It is 2, so \\boxed{2}.")])
+        with pickle.loads(pickle.dumps(grader)) as copy:
+            assert copy.judge([(problem, "It is 2, so \\boxed{2}.")]) == here

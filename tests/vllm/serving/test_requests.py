@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 from openai import BadRequestError, OpenAI
 
+from live_engines import Figures
 from sentinels import QUESTIONS, WORDS
 from vllm_server import Server
 
@@ -73,7 +74,7 @@ def steered(first: str, name: str, sign: int = 1) -> list[str]:
 
 
 def test_requests_of_one_batch_are_steered_each_by_its_own(
-    client: OpenAI, alone: dict[str, list[str]], prompts: list[list[int]]
+    client: OpenAI, alone: dict[str, list[str]], prompts: list[list[int]], figures: Figures
 ) -> None:
     kinds: list[tuple[Options, Callable[[list[str]], list[str]]]] = [
         ({}, lambda bare: steered(bare[0], "minus")),
@@ -98,6 +99,7 @@ def test_requests_of_one_batch_are_steered_each_by_its_own(
         wrong = [
             (call[0], call[1][0], *pair) for call, pair in zip(calls, pool.map(run, calls), strict=True) if pair[0] != pair[1]
         ]
+    figures(f"{len(calls)} requests of {len(kinds)} kinds at once over HTTP: {len(wrong)} wrong")
     assert not wrong
 
 

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def get(server: Server, path: str) -> dict[str, object]:
 
 
 def metrics(server: Server) -> dict[str, float]:
+    time.sleep(0.6)  # the engine is asked at most twice a second
     with server.http() as http:
         lines = http.get("/metrics").text.splitlines()
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(("trimtab", "vllm:"))}
@@ -53,6 +55,7 @@ def test_scores_are_those_of_transformers(server: Server, p_fail: list[float]) -
         (scores,) = get(server, f"/v1/trimtab/requests/{answer['id']}")["answers"]  # type: ignore[misc]
         assert scores["p_fail"] == pytest.approx(expected, abs=1e-4)
         assert (scores["fired"], scores["strength"], scores["running"]) == (expected >= 0.5, 1.0, False)
+        assert (scores["monitored_tokens"], 0 < scores["monitor"] < 1) == (TOKENS - 1, True)  # the last one is not forwarded
 
 
 def test_each_prompt_and_each_choice_of_a_completion_has_its_scores(server: Server, prompts: list[list[int]]) -> None:

@@ -64,6 +64,9 @@ def test_ids_of_vllm_are_found_from_that_of_the_answer() -> None:
         "1_cmpl-d-0",
         "0_cmpl-d-1",
         "1_cmpl-d-1",
+        "resp_e_0",
+        "chatcmpl-f_0",
+        "chatcmpl-f_1",
     ]
     http = client(Engine({("trimtab_request", one): {"request_id": one} for one in ids}))
 
@@ -73,8 +76,9 @@ def test_ids_of_vllm_are_found_from_that_of_the_answer() -> None:
     assert found("chatcmpl-a") == ["chatcmpl-a"]
     assert found("chatcmpl-b") == ["0_chatcmpl-b", "1_chatcmpl-b"]
     assert found("resp_e") == ["resp_e_0"]
+    assert found("chatcmpl-f") == ["chatcmpl-f_0", "chatcmpl-f_1"]
     assert found("cmpl-c") == ["cmpl-c-0", "cmpl-c-1"]
-    assert found("cmpl-d") == ["0_cmpl-d-0", "1_cmpl-d-0", "0_cmpl-d-1", "1_cmpl-d-1", "resp_e_0"]
+    assert found("cmpl-d") == ["0_cmpl-d-0", "1_cmpl-d-0", "0_cmpl-d-1", "1_cmpl-d-1"]
 
 
 async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
