@@ -52,7 +52,7 @@ def stop(llm: Any) -> None:
 
 def prompts(opened: OpenModel) -> list[list[int]]:
     """The questions as tokens."""
-    return [opened.tokenizer(question)["input_ids"] for question in QUESTIONS]
+    return [opened.tokenizer(question)["input_ids"] for question in QUESTIONS[:6]]
 
 
 def mild(opened: OpenModel, gate: AnyGate, seed: int = 0) -> Steering:

@@ -97,7 +97,7 @@ def test_a_part_that_kills_its_actor_is_given_up(opened: OpenModel, model_folder
     job = line_job(tmp_path, 4, killing=frozenset({3}))
     with (
         RayExecutor(TWO, partial(open_model, model_folder)) as executor,
-        pytest.raises(ExecutionError, match="lines, part 3: its actor died 6 times"),
+        pytest.raises(ExecutionError, match="lines, part 3: its actor died 9 times"),
     ):
         executor.run(opened, [job], silent)
     assert job.missing() == [3]

@@ -1,6 +1,7 @@
-"""The output side, LoRA, samples and aborts, engines that did not ask for the plugin, and what an engine refuses to start with."""
+"""The output side, LoRA, samples and aborts, engines that did not ask for the plugin, and what does not start."""
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_samples_of_one_request_hold_its_slot_until_the_last_has_ended(eager: An
 
     own = registry_of(eager)
     slot = own.loaded()["six"].slot
-    params = SamplingParams(n=3, temperature=1.0, seed=1, max_tokens=5, ignore_eos=True, extra_args={"steering": "six"})
+    params = SamplingParams(n=3, temperature=1.0, max_tokens=5, ignore_eos=True, extra_args={"steering": "six"})
     engine = eager.llm_engine
     engine.add_request("many", {"prompt_token_ids": prompts(reasoner)[0]}, params)
     del params
@@ -110,8 +111,6 @@ def test_what_does_not_fit_does_not_start(
             PluginConfig(steerings={"s": path}),
             speculative_config={"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2},
         )
-    from dataclasses import replace
-
     other = replace(additive, model=replace(additive.model, fingerprint="0" * 32)).save_pretrained(tmp_path / "other")
-    with pytest.raises(MismatchError, match="made for .* with fingerprint 0000.*force_model"):
+    with pytest.raises(MismatchError, match=r"made for .* with fingerprint 0000.*force_model"):
         start(PluginConfig(steerings={"s": str(other)}))

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, inf
 from types import ModuleType
 
@@ -114,6 +114,16 @@ def fit_pool(settings: ExecutorSettings, nodes: list[Mapping[str, float]], threa
             "Ray itself. Set fewer actors or smaller num_gpus and num_cpus in [executor], or start more nodes first"
         )
     return pool
+
+
+def left_of(pool: Pool, nodes: list[Mapping[str, float]]) -> Pool:
+    """The pool without the actors that the nodes no longer hold, since some have gone; one at least, which Ray waits for."""
+    return replace(pool, actors=max(1, min(pool.actors, _holds(nodes, pool.num_gpus, pool.num_cpus))))
+
+
+def live_nodes() -> list[Mapping[str, float]]:
+    """Resources of each node of the connected cluster that is alive."""
+    return [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
 
 
 def _holds(nodes: list[Mapping[str, float]], num_gpus: float, num_cpus: float) -> int:

@@ -14,13 +14,15 @@ import torch
 from trimtab.errors import ExecutionError
 from trimtab.execution.facts import model_facts, package_facts
 from trimtab.execution.job import Item, Job, Value
-from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray
+from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray, left_of, live_nodes
 from trimtab.execution.settings import ExecutorSettings
 from trimtab.model import OpenModel
 from trimtab.progress import Progress
 
-TASK_RETRIES = 5
+TASK_RETRIES = 2
 """So often Ray starts a part again whose actor died. Parts that wait at an actor that dies are counted, too."""
+ROUNDS = 3
+"""So often the parts that Ray gave up are handed out again, to a new pool on the nodes that are left."""
 INIT_DEATHS = 10
 """So many actors in a row may die before they are ready."""
 IN_FLIGHT = 2
@@ -76,8 +78,7 @@ class RayExecutor:
             ExecutionError: no cluster.
         """
         dashboard = self._connection.enter_context(connected(self._settings.address))
-        nodes = [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
-        pool = fit_pool(self._settings, nodes, torch.get_num_threads(), self._on_cpu)
+        pool = fit_pool(self._settings, live_nodes(), torch.get_num_threads(), self._on_cpu)
         where = f", dashboard at http://{dashboard}" if dashboard else ""
         self._note(f"ray: {pool.actors} actors, {pool.num_gpus:g} GPUs and {pool.num_cpus:g} CPUs each{where}")
         return pool
@@ -98,18 +99,23 @@ class RayExecutor:
             return
         total = sum(len(job.plan.parts) for job in jobs)
         label = jobs[0].label if len(jobs) == 1 else f"{jobs[0].label.split()[0]}, {len(jobs)} jobs"
-        failed = dict.fromkeys(waiting, f"its actor died {TASK_RETRIES + 1} times")
+        failed: dict[_Key, str] = {}
+        lost: dict[_Key, str] = {}
         with progress(f"{label}, parts", total, total - len(waiting)) as advance:
-            for row in self._rows(opened, jobs, waiting):
-                if row["fate"] == "stop":
-                    raise ExecutionError(f"{row['error']}\nThe run was stopped; what was written is kept")
-                key = row["job"], row["part"]
-                if row["fate"] == "written":
-                    del failed[key]
-                else:
-                    failed[key] = row["error"]
-                advance(1, row["tokens"])
-        _refuse_failed(jobs, failed)
+            for _ in range(ROUNDS):
+                lost = dict.fromkeys(waiting, f"its actor died {ROUNDS * (TASK_RETRIES + 1)} times")
+                for row in self._rows(opened, jobs, waiting):
+                    if row["fate"] == "stop":
+                        raise ExecutionError(f"{row['error']}\nThe run was stopped; what was written is kept")
+                    key = row["job"], row["part"]
+                    del lost[key]
+                    if row["fate"] == "failed":
+                        failed[key] = row["error"]
+                    advance(1, row["tokens"])
+                waiting = list(lost)
+                if not waiting:
+                    break
+        _refuse_failed(jobs, failed | lost)
         _refuse_unseen(jobs)
 
     @property
@@ -128,6 +134,7 @@ class RayExecutor:
     def _rows(self, opened: OpenModel, jobs: Sequence[Job], keys: Sequence[_Key]) -> Iterator[dict[str, Any]]:
         """The answers of the actors, in the order in which they come."""
         ray, pool = import_ray(), self.pool
+        pool = left_of(pool, live_nodes())
         from trimtab.execution.ray_worker import Briefing, PartWriter, Work
 
         model = model_facts(opened) | ({"device": "cuda"} if pool.num_gpus else {})

@@ -7,7 +7,7 @@ import pytest
 
 from trimtab.errors import ConfigError
 from trimtab.execution import ExecutorSettings
-from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray
+from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray, left_of
 
 LAPTOP = [{"CPU": 2.0}]
 EIGHT_GPUS = [{"CPU": 96.0, "GPU": 8.0}]
@@ -54,6 +54,13 @@ def test_what_is_left_open_is_filled_in(pool: Pool, expected: Pool) -> None:
 def test_actors_that_do_not_fit_are_refused(nodes: list[Mapping[str, float]], settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="do not fit into this cluster"):
         fit(nodes, **settings)
+
+
+def test_a_pool_shrinks_with_its_cluster() -> None:
+    pool = fit(CLUSTER)
+    assert left_of(pool, list(CLUSTER)) == pool
+    assert left_of(pool, list(CLUSTER[:2])) == Pool(4, 1.0, 1.0)
+    assert left_of(pool, list(CLUSTER[:1])) == Pool(1, 1.0, 1.0)
 
 
 def test_the_refusal_says_how_many_fit() -> None:

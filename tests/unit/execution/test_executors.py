@@ -40,15 +40,18 @@ class Answers(RayExecutor):
 
     def __init__(self, fates: dict[tuple[int, int], str], blind: bool = False) -> None:
         super().__init__(ExecutorSettings(kind="ray"), lambda: pytest.fail("nobody opens a model"))
-        self.fates, self.blind, self.asked = fates, blind, []
+        self.fates, self.blind, self.asked, self.rounds = fates, blind, [], 0
 
     def _rows(self, opened: OpenModel, jobs: Sequence[Job], keys: Sequence[tuple[int, int]]) -> Iterator[dict[str, object]]:
         self.asked = list(keys)
+        self.rounds += 1
         for job, part in reversed(keys):
             fate = self.fates.get((job, part), "written")
             if fate == "written" and not self.blind:
                 jobs[job].run(opened, [part], lambda items, tokens: None)
-            if fate != "lost":
+            if fate == "lost once":
+                self.fates = {**self.fates, (job, part): "written"}
+            elif fate != "lost":
                 yield {"job": job, "part": part, "fate": fate, "tokens": 7, "error": f"{fate} by the test"}
 
 
@@ -89,9 +92,17 @@ def test_parts_that_fail_are_listed_with_their_problems_and_the_others_written(o
     message = str(caught.value)
     assert "2 parts could not be computed, all others are written" in message
     assert f"lines, part 1: failed by the test\n    problems: {job.plan.parts[1][0]}" in message
-    assert f"lines, part 3: its actor died 6 times\n    problems: {job.plan.parts[3][0]}" in message
+    assert f"lines, part 3: its actor died 9 times\n    problems: {job.plan.parts[3][0]}" in message
     assert "--resume" in message
     assert job.missing() == [1, 3]
+
+
+def test_a_part_whose_actor_died_is_handed_out_again(opened: OpenModel, tmp_path: Path) -> None:
+    job, bar, executor = line_job(tmp_path, 5), Bar(), Answers({(0, 1): "lost once"})
+    executor.run(opened, [job], bar)
+    assert (executor.asked, executor.rounds) == ([(0, 1)], 2)
+    assert bar.advances == [(1, 7)] * 5
+    assert not job.missing()
 
 
 def test_what_would_fail_everywhere_stops_the_run(opened: OpenModel, tmp_path: Path) -> None:
