@@ -1,6 +1,8 @@
 """vLLM engines of the bundled reasoner in this process, and what their answers are compared with."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from sentinels import QUESTIONS, half_open, sentinel
+from trimtab.errors import TrimtabError
 from trimtab.gate import ALWAYS, AnyGate
 from trimtab.model import OpenModel
 from trimtab.model.attach import attach
@@ -22,10 +25,14 @@ MODEL = "testbed:reasoner"
 Figures = Callable[[str], None]
 """Adds a figure to the line that the suite ends with."""
 BLOCK = 32
+_ALIVE: list[Any] = []
 
 
 def start(config: PluginConfig | None, **engine: Any) -> Any:
-    """An engine in this process, eager unless told otherwise; without the plugin where there is no configuration."""
+    """An engine in this process, eager unless told otherwise; without the plugin where there is no configuration.
+
+    It is kept until the process ends: vLLM takes the distributed groups from all other engines when one of them goes.
+    """
     from vllm import LLM
 
     given: dict[str, Any] = {
@@ -42,12 +49,22 @@ def start(config: PluginConfig | None, **engine: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         model = str(resolve(MODEL))
-        return LLM(model=model, **given | engine) if config is None else open_llm(model, config, **given | engine)
+        _ALIVE.append(LLM(model=model, **given | engine) if config is None else open_llm(model, config, **given | engine))
+    return _ALIVE[-1]
 
 
-def stop(llm: Any) -> None:
-    """Give an engine's memory back."""
-    llm.llm_engine.engine_core.shutdown()
+def refusals(attempts: Sequence[tuple[PluginConfig, dict[str, Any]]]) -> list[str]:
+    """What each of these engines says in place of starting; in a process of its own, since they leave nothing whole behind."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return [pool.submit(_refusal, config, engine).result() for config, engine in attempts]
+
+
+def _refusal(config: PluginConfig, engine: dict[str, Any]) -> str:
+    try:
+        start(config, **engine)
+    except TrimtabError as refusal:
+        return f"{type(refusal).__name__}: {refusal}"
+    return "it started"
 
 
 def prompts(opened: OpenModel) -> list[list[int]]:

@@ -1,12 +1,11 @@
 """Engines of the live tests. The whole folder is skipped where vLLM is not installed."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from live_engines import MODEL, Figures, artifacts, start, stop
+from live_engines import MODEL, Figures, artifacts, start
 from trimtab.model import OpenModel, open_model
 from trimtab.vllm_plugin.config import PluginConfig
 from trimtab.vllm_plugin.versions import installed
@@ -42,18 +41,14 @@ def steerings(reasoner: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def eager(steerings: dict[str, str]) -> Iterator[Any]:
+def eager(steerings: dict[str, str]) -> Any:
     """An engine without compilation, with room for more steerings; prompts are read in chunks."""
     given = {name: path for name, path in steerings.items() if name not in ("ivy", "other")}
-    llm = start(PluginConfig(steerings=given, slots=7, monitor=True), max_num_batched_tokens=32)
-    yield llm
-    stop(llm)
+    return start(PluginConfig(steerings=given, slots=7, monitor=True), max_num_batched_tokens=32)
 
 
 @pytest.fixture(scope="session")
-def compiled(steerings: dict[str, str]) -> Iterator[Any]:
+def compiled(steerings: dict[str, str]) -> Any:
     """A compiled engine with small batches of tokens, so that most prompts are read in chunks."""
     given = {name: steerings[name] for name in ("mild", "mild-gated", "six", "sun", "gated")}
-    llm = start(PluginConfig(steerings=given, monitor=True), enforce_eager=False, max_num_batched_tokens=32)
-    yield llm
-    stop(llm)
+    return start(PluginConfig(steerings=given, monitor=True), enforce_eager=False, max_num_batched_tokens=32)

@@ -1,6 +1,7 @@
 """The output side, LoRA, samples and aborts, engines that did not ask for the plugin, and what does not start."""
 
 import gc
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_engines import answer, effect_here, effect_of_hooks, mild, prompts, sampling, start, stop, tokens
-from trimtab.errors import ConfigError, MismatchError, ModelError
+from live_engines import answer, effect_here, effect_of_hooks, mild, prompts, refusals, sampling, start, tokens
 from trimtab.gate import ALWAYS
 from trimtab.model import OpenModel
 from trimtab.steering import Steering
@@ -35,7 +35,6 @@ def test_the_output_side_has_the_hooks_effect(reasoner: OpenModel, additive: Ste
     assert np.linalg.norm(reference) > 1.0
     assert np.linalg.norm(here - reference) / np.linalg.norm(reference) <= 1e-3
     assert status(llm)["self_test"] == {"layers": (0, 1, 2, 3), "identical": True, "counted": True}
-    stop(llm)
 
 
 def test_samples_of_one_request_hold_its_slot_until_the_last_has_ended(eager: Any, reasoner: OpenModel) -> None:
@@ -82,7 +81,6 @@ def test_an_engine_that_did_not_ask_has_nothing_of_the_plugin(eager: Any, reason
         assert own == {}
     plain, other = (answer(each, prompts(reasoner), [sampling(12)] * 6) for each in (llm, eager))
     assert [tokens(output) for output in plain] == [tokens(output) for output in other]
-    stop(llm)
 
 
 def test_the_key_of_compiled_graphs_knows_the_tables(eager: Any) -> None:
@@ -102,15 +100,22 @@ def test_what_does_not_fit_does_not_start(
     reasoner: OpenModel, additive: Steering, tmp_path: Path, steerings: dict[str, str]
 ) -> None:
     path = str(additive.save_pretrained(tmp_path / "s"))
-    with pytest.raises(ModelError, match=r"wrapped by LoRA.*Fix: side 'output'"):
-        start(PluginConfig(steerings={"s": path}), enable_lora=True)
-    with pytest.raises(ModelError, match=r"multiplies activations \(dgain\)"):
-        start(PluginConfig(steerings={"s": steerings["mild"]}, side="output"))
-    with pytest.raises(ConfigError, match="speculative_config"):
-        start(
-            PluginConfig(steerings={"s": path}),
-            speculative_config={"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2},
-        )
     other = replace(additive, model=replace(additive.model, fingerprint="0" * 32)).save_pretrained(tmp_path / "other")
-    with pytest.raises(MismatchError, match=r"made for .* with fingerprint 0000.*force_model"):
-        start(PluginConfig(steerings={"s": str(other)}))
+    ngrams = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}
+    own = PluginConfig(steerings={"s": path})
+    told = refusals(
+        [
+            (own, {"enable_lora": True}),
+            (PluginConfig(steerings={"s": steerings["mild"]}, side="output"), {}),
+            (own, {"speculative_config": ngrams}),
+            (PluginConfig(steerings={"s": str(other)}), {}),
+        ]
+    )
+    expected = [
+        r"ModelError: .*wrapped by LoRA.*Fix: side 'output'",
+        r"ModelError: .*multiplies activations \(dgain\)",
+        r"ConfigError: .*speculative_config",
+        r"MismatchError: .*made for .* with fingerprint 0000.*force_model",
+    ]
+    for said, pattern in zip(told, expected, strict=True):
+        assert re.match(pattern, said), said

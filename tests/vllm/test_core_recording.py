@@ -1,12 +1,12 @@
 """Moments summed up inside the engine, against a recording of the finished traces in transformers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from live_engines import answer, prompts, sampling, start, stop, tokens
+from live_engines import answer, prompts, sampling, start, tokens
 from trimtab.errors import InputError
 from trimtab.model import OpenModel
 from trimtab.moments import MOMENTS, Moments
@@ -21,12 +21,10 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["eager", "compiled"])
-def recording(request: pytest.FixtureRequest, steerings: dict[str, str]) -> Iterator[Any]:
+def recording(request: pytest.FixtureRequest, steerings: dict[str, str]) -> Any:
     """An engine that records everything; too small for its requests, so that some are preempted while they are recorded."""
     config = PluginConfig(steerings={"six": steerings["six"]}, record=RecordConfig(moments=MOMENTS, scopes=SCOPES))
-    llm = start(config, enforce_eager=request.param, num_gpu_blocks_override=9, max_model_len=192, max_num_batched_tokens=48)
-    yield llm
-    stop(llm)
+    return start(config, enforce_eager=request.param, num_gpu_blocks_override=9, max_model_len=192, max_num_batched_tokens=48)
 
 
 def test_moments_are_those_of_a_recording_afterwards(recording: Any, reasoner: OpenModel) -> None:

@@ -1,12 +1,11 @@
 """Rows: sentinels whose answers cannot be confused, in batches that are shuffled, chunked, cached, preempted and reloaded."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from live_engines import Figures, answer, prompts, sampling, start, stop, tokens
+from live_engines import Figures, answer, prompts, sampling, start, tokens
 from live_rows import mixes, word
 from trimtab.model import OpenModel
 from trimtab.vllm_plugin.config import PluginConfig
@@ -22,12 +21,10 @@ def test_two_hundred_random_mixes_in_the_compiled_engine(compiled: Any, reasoner
 
 
 @pytest.fixture(scope="module")
-def cramped(steerings: dict[str, str]) -> Iterator[Any]:
+def cramped(steerings: dict[str, str]) -> Any:
     """An engine with too little cache for its requests, so that it preempts some."""
     given = {name: steerings[name] for name in ("six", "sun", "gated")}
-    llm = start(PluginConfig(steerings=given), num_gpu_blocks_override=9, max_model_len=192)
-    yield llm
-    stop(llm)
+    return start(PluginConfig(steerings=given), num_gpu_blocks_override=9, max_model_len=192)
 
 
 def test_preempted_requests_go_on_as_they_were(cramped: Any, reasoner: OpenModel, figures: Figures) -> None:
