@@ -37,7 +37,8 @@ def test_a_run_begun_here_and_finished_by_two_actors_has_the_bytes_of_one_made_h
     assert broken.plan.parts[4][0] in str(caught.value)
     assert broken.missing() == [4]
     assert tree_bytes(tmp_path / "ray") == tree_bytes(tmp_path / "local")
-    assert len(list((tmp_path / "processes").iterdir())) == 2, "each actor opens the model once"
+    opened_by = list((tmp_path / "processes").iterdir())
+    assert 1 <= len(opened_by) <= 2, "each actor that gets a part opens the model once"
 
 
 @pytest.mark.usefixtures("cluster")

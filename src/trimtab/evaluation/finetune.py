@@ -9,6 +9,7 @@ little however much accuracy is won: judge the arm by its outcomes.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -82,7 +83,8 @@ def sft_lora(
         "traces": digest_of([(trace.id, trace.prompt_ids, trace.response_ids) for trace in traces]),
     }
     with _adapter(opened.model, settings) as adapter:
-        if (folder / RECORD).exists():
+        # a local folder appears whole: one without the record is somebody else's, and reading it says so
+        if (folder / RECORD).exists() or (isinstance(folder, Path) and folder.exists()):
             _load(adapter, folder, inputs)
         else:
             trained, total = adapter.get_nb_trainable_parameters()

@@ -37,7 +37,7 @@ def import_ray() -> ModuleType:
             "--executor local"
         ) from error
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+        if handler.name == "console":
             handler.setLevel(logging.CRITICAL)  # its plans and tracebacks stay in its log file
     return ray
 

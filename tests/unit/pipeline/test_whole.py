@@ -136,7 +136,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(finished: Path, config: RunConfi
 
 
 @pytest.mark.parametrize(
-    ("module", "function", "last"), [(recording, "_write_index", "record"), (evaluating, "save_steering", "evaluate")]
+    ("module", "function", "last"), [(recording, "write_index", "record"), (evaluating, "save_steering", "evaluate")]
 )
 def test_a_kill_before_a_stages_last_file_is_made_good(
     finished: Path, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, function: str, last: str
@@ -167,7 +167,7 @@ def test_a_kill_before_a_stages_last_file_is_made_good(
 
 def test_stages_one_by_one(finished: Path, config: RunConfig, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    RunDirectory.create(folder, config.model_dump(mode="json")).close()
+    RunDirectory.create(folder, config.stored()).close()
     with pytest.raises(StoreError, match=r"does not exist; run `trimtab problems .*` first"):
         run_one(folder, "sample")
     for stage in STAGES[:6]:
