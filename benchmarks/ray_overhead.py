@@ -10,6 +10,7 @@ The last line is JSON.
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -138,8 +139,11 @@ def main() -> None:
         probe = 8 * ROWS_A_PART // SAMPLING.n
         n = max(probe, ceil(1.1 * seconds * probe / locally(opened, root / "probe", probe)))
         local = locally(opened, root / "local", n)
+        print(f"{n} problems here: {local:.1f} s", file=sys.stderr)
         one, start_one = by_actors(opened, root / "one", n, 1)
+        print(f"one actor: {one:.1f} s after {start_one:.1f} s", file=sys.stderr)
         two, start_two = by_actors(opened, root / "two", n, 2)
+        print(f"two actors: {two:.1f} s after {start_two:.1f} s", file=sys.stderr)
         figures = {
             "parts": len(Parts(root / "local").plan.parts),
             "local_s": round(local, 2),

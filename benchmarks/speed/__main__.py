@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -44,19 +44,16 @@ def main(
     sizes = (QUICK if quick else FULL).with_(pairs=pairs, ranked_at_most=ranked_traces)
     before = machine.machine()
     python = peers / "bin" / "python" if (peers / "bin" / "python").exists() else None
-    details = measure(sizes, set(only or MEASUREMENTS), python, traces)
-    results = {
-        "machine": before,
-        "versions": {**machine.versions(), **others.peer_versions(python)},
-        "ratios": ratios_of(details),
-        "details": details,
-    }
-    out.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    versions = {**machine.versions(), **others.peer_versions(python)}
+    results: dict[str, object] = {}
+    for details in measure(sizes, set(only or MEASUREMENTS), python, traces):
+        results = {"machine": before, "versions": versions, "ratios": ratios_of(details), "details": details}
+        out.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")  # what is measured survives a stop
     click.echo(table(results))
 
 
-def measure(sizes: Sizes, wanted: set[str], peers: Path | None, traces: Path | None) -> Mapping[str, object]:
-    """Every measurement that is wanted, by its name."""
+def measure(sizes: Sizes, wanted: set[str], peers: Path | None, traces: Path | None) -> Iterator[Mapping[str, object]]:
+    """Every measurement that is wanted, by its name: what is there after each of them."""
     details: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="trimtab-bench-") as name:
         workshop = Path(name)
@@ -79,7 +76,7 @@ def measure(sizes: Sizes, wanted: set[str], peers: Path | None, traces: Path | N
             if measurement in wanted:
                 click.echo(f"{measurement} ...", err=True)
                 details[measurement] = action()
-    return details
+                yield details
 
 
 if __name__ == "__main__":
