@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from trimtab.execution import LOCAL, ExecutorSettings
+from trimtab.execution.ray_cluster import connected
 from trimtab.execution.ray_executor import RayExecutor
 from trimtab.model import OpenModel, open_model
 from trimtab.progress import Advance, silent
@@ -34,7 +35,7 @@ from trimtab.traces import Problem, Split
 MODEL = "testbed:reasoner"
 SAMPLING = SamplingSettings(n=4, temperature=1.0, max_new_tokens=104, batch_tokens=16_000)
 ROWS_A_PART = 100
-EMPTY_PARTS = 500
+EMPTY_PARTS = 200
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def locally(opened: OpenModel, folder: Path, n: int) -> float:
 
 @contextmanager
 def pool(folder: Path, actors: int) -> Iterator[RayExecutor]:
-    """A cluster of its own, which ends with the block."""
+    """So many actors of the cluster, each of which signs in the folder."""
     folder.mkdir()
-    settings = ExecutorSettings(kind="ray", address="local", actors=actors)
+    settings = ExecutorSettings(kind="ray", actors=actors)
     with RayExecutor(settings, partial(open_together, folder, actors)) as executor:
         yield executor
 
@@ -133,7 +134,7 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     torch.set_num_threads(1)
     opened = open_model(MODEL)
-    with tempfile.TemporaryDirectory() as folder:
+    with connected("local"), tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         locally(opened, root / "warm", 2 * ROWS_A_PART // SAMPLING.n)
         probe = 8 * ROWS_A_PART // SAMPLING.n
