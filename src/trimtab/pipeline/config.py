@@ -7,7 +7,7 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trimtab.errors import ConfigError
-from trimtab.evaluation.finetune import SftSettings
+from trimtab.evaluation.settings import EvaluationSettings
 from trimtab.evaluation.tune import TuneSettings
 from trimtab.execution import ExecutorSettings, with_choice
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
@@ -22,10 +22,8 @@ from trimtab.tasks import Prompt
 from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.contrast import ContrastSettings
 from trimtab.tasks.problems import TaskSettings
-from trimtab.traces import Split
 
 Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "experiments", "report"]
-Rival = Literal["prompt-only", "majority", "sft-lora"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 EngineName = Literal["transformers", "vllm"]
 
@@ -75,45 +73,6 @@ class RankingSettings(Section):
     criteria: tuple[str, ...] = ("mean-difference-polarity", "mean-difference")
     scope: TokenScope = "response"
     k: int = Field(default=50, ge=1)
-
-
-class EvaluationSettings(Section):
-    """What the test split is opened for.
-
-    Args:
-        random_sets: random sets of neurons as controls, of each kind.
-        rivals: cheap things to set beside steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over ``votes``
-            sampled chains, ``sft-lora`` fine-tunes on the correct traces of the contrast.
-        n, seeds: chains per problem and seed. One chain at ``temperature`` 0 is greedy; every problem has ``n * len(seeds)``.
-        split: ``test``, unless an artifact is looked at elsewhere.
-        alpha: two-sided level of the verdict.
-        seed: of the random sets.
-    """
-
-    random_sets: int = Field(default=5, ge=5)
-    rivals: tuple[Rival, ...] = ()
-    sft: SftSettings = SftSettings()
-    instruction: str = "{question}\nCheck each step."
-    votes: int = Field(default=8, ge=2)
-    n: int = Field(default=1, ge=1)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    temperature: float = Field(default=0.0, ge=0.0)
-    split: Split = Split.TEST
-    alpha: float = Field(default=0.05, gt=0.0, lt=1.0)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _chains_differ(self) -> Self:
-        if self.n * len(self.seeds) > 1 and not self.temperature:
-            raise ValueError(
-                f"evaluation.n {self.n} and seeds {self.seeds} ask for several chains a problem, which are all "
-                "the same at temperature 0; set evaluation.temperature"
-            )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"evaluation.seeds {self.seeds} holds one seed twice")
-        if self.instruction.count("{question}") != 1:
-            raise ValueError(f"evaluation.instruction must hold {{question}} exactly once, got {self.instruction!r}")
-        return self
 
 
 class ArtifactSettings(Section):
