@@ -1,5 +1,6 @@
 """What CI runs on a live cluster: the same bytes from actors, and what becomes of parts that fail."""
 
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_a_run_begun_here_and_finished_by_two_actors_has_the_bytes_of_one_made_h
 @pytest.mark.usefixtures("cluster")
 def test_an_actor_that_cannot_open_the_model_ends_the_run_with_its_message(opened: OpenModel, tmp_path: Path) -> None:
     job = line_job(tmp_path, 20)
+    before = set(threading.enumerate())
     with (
         RayExecutor(TWO, partial(open_never, "the checkpoint of 'x' is gone")) as executor,
         pytest.raises(ExecutionError) as caught,
@@ -52,6 +54,8 @@ def test_an_actor_that_cannot_open_the_model_ends_the_run_with_its_message(opene
     assert str(caught.value).startswith("ModelError on ")
     assert "the checkpoint of 'x' is gone\nThe run was stopped; what was written is kept" in str(caught.value)
     assert len(job.missing()) == 20
+    left = {thread.name for thread in threading.enumerate() if thread not in before}
+    assert not left, "one that calls Ray after its shutdown ends the process, without the message"
 
 
 def test_a_second_run_on_the_directory_is_refused_before_it_asks_for_a_cluster(tmp_path: Path) -> None:

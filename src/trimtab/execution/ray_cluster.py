@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from trimtab.errors import ConfigError, ExecutionError
 from trimtab.execution.settings import ExecutorSettings
 
 CONNECT_S = 10.0
+JOIN_S = 30.0
 SLACK = 1e-6
 """Ray counts fractions of a CPU in ten-thousandths."""
 
@@ -75,6 +78,21 @@ def connected(address: str) -> Iterator[str]:
         yield context.dashboard_url or ""
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def threads_joined() -> Iterator[None]:
+    """Wait at the end for every thread begun since, :data:`JOIN_S` seconds in all.
+
+    A thread of Ray Data that calls Ray after ``ray.shutdown()`` ends the whole process, with status 1 and without a word.
+    """
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        end = time.monotonic() + JOIN_S
+        for thread in set(threading.enumerate()) - before:
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def _refuse_silent(address: str) -> None:

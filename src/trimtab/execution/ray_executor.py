@@ -1,7 +1,7 @@
 """The executor of many machines: a pool of Ray actors writes the parts, this process only counts them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from trimtab.errors import ExecutionError
 from trimtab.execution.facts import model_facts, package_facts
 from trimtab.execution.job import Item, Job, Value
-from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray, left_of, live_nodes
+from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray, left_of, live_nodes, threads_joined
 from trimtab.execution.settings import ExecutorSettings
 from trimtab.model import OpenModel
 from trimtab.progress import Progress
@@ -104,14 +104,15 @@ class RayExecutor:
         with progress(f"{label}, parts", total, total - len(waiting)) as advance:
             for _ in range(ROUNDS):
                 lost = dict.fromkeys(waiting, f"its actor died {ROUNDS * (TASK_RETRIES + 1)} times")
-                for row in self._rows(opened, jobs, waiting):
-                    if row["fate"] == "stop":
-                        raise ExecutionError(f"{row['error']}\nThe run was stopped; what was written is kept")
-                    key = row["job"], row["part"]
-                    del lost[key]
-                    if row["fate"] == "failed":
-                        failed[key] = row["error"]
-                    advance(1, row["tokens"])
+                with threads_joined(), closing(self._rows(opened, jobs, waiting)) as rows:
+                    for row in rows:
+                        if row["fate"] == "stop":
+                            raise ExecutionError(f"{row['error']}\nThe run was stopped; what was written is kept")
+                        key = row["job"], row["part"]
+                        del lost[key]
+                        if row["fate"] == "failed":
+                            failed[key] = row["error"]
+                        advance(1, row["tokens"])
                 waiting = list(lost)
                 if not waiting:
                     break
@@ -131,8 +132,11 @@ class RayExecutor:
         task, shared = ray.remote(apply), ray.put(function)
         return ray.get([task.remote(shared, item, str(Path.cwd())) for item in items])
 
-    def _rows(self, opened: OpenModel, jobs: Sequence[Job], keys: Sequence[_Key]) -> Iterator[dict[str, Any]]:
-        """The answers of the actors, in the order in which they come."""
+    def _rows(self, opened: OpenModel, jobs: Sequence[Job], keys: Sequence[_Key]) -> Generator[dict[str, Any]]:
+        """The answers of the actors, in the order in which they come.
+
+        They are taken from the blocks and not from ``iter_rows``, whose threads outlive the iterator.
+        """
         ray, pool = import_ray(), self.pool
         pool = left_of(pool, live_nodes())
         from trimtab.execution.ray_worker import Briefing, PartWriter, Work
@@ -158,7 +162,9 @@ class RayExecutor:
         data.context.max_errored_blocks = -1
         data.context.max_consecutive_actor_init_deaths = INIT_DEATHS
         try:
-            yield from data.iter_rows()
+            for bundle in data.iter_internal_ref_bundles():
+                for block in ray.get(list(bundle.block_refs)):
+                    yield from block.to_pylist()
         except ray.exceptions.RayError as error:
             raise ExecutionError(
                 f"Ray could not go on: {str(error).strip().splitlines()[-1]}\nFix: look at the actors' logs (`ray logs`); what "
