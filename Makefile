@@ -3,8 +3,7 @@
 # make check   the same by its other name
 # make slow    the tests that take minutes
 # make test-export  installs what the targets of trimtab export need (llama-cpp-python builds llama.cpp: a C++ compiler, some
-#              minutes), verifies each with its own loader, in vLLM too where make test-vllm has installed it, and ends with one
-#              line of figures
+#              minutes; vLLM for CPUs goes into .venv-vllm), verifies each with its own loader and ends with one line of figures
 # make test-vllm    installs vLLM for CPUs into .venv-vllm, runs the live tests of its plugin and ends with one line of figures
 # make smoke-vllm   the same with one small engine and few tests
 # make test-ray     what runs on a Ray cluster, actors that are killed and a node that goes away among it (about ten minutes); ends
@@ -38,7 +37,8 @@ test check: $(VENV)/dev.stamp
 slow: $(VENV)/dev.stamp
 	$(BIN)/pytest -q -m slow
 
-test-export: $(VENV)/export.stamp
+test-export: export VLLM_CPU_KVCACHE_SPACE := 1
+test-export: $(VENV)/export.stamp $(VLLM)/stamp
 	$(BIN)/python benchmarks/export_parity.py --vllm $(VLLM)/bin/python
 
 # one gigabyte of cache an engine, and one thread: several engines run at once

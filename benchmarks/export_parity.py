@@ -49,8 +49,6 @@ def shifting(opened: OpenModel) -> Steering:
 
 def _in_vllm(python: Path, problems: int) -> tuple[bool, str]:
     """Whether this script passes in another environment, and the figures of its last line."""
-    if not python.exists():
-        return True, f"vLLM not verified, for there is no {python}"
     command = [str(python), __file__, "--engine", "vllm", "--problems", str(problems)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     *rows, last = done.stdout.strip().splitlines() or ["nothing was said"]
@@ -65,6 +63,8 @@ def main() -> int:
     parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="Verify in vLLM, too, with this interpreter.")
     parser.add_argument("--engine", choices=ENGINE_NAMES, default="own", help="vllm: verify in vLLM alone, in this environment.")
     given = parser.parse_args()
+    if given.vllm is not None and not given.vllm.exists():
+        parser.error(f"there is no {given.vllm}; make test-export installs it")
     problems = load_problems(TaskSettings(find=0, tune=given.problems, test=0))
     questions = [problem.question for problem in problems]
     figures, passed = [], True

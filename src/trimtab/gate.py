@@ -78,7 +78,8 @@ class Gate:
     def probability(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """p(fail) of ``[row, feature]`` pooled activations, in the order of ``layer`` and ``index``."""
         if self.reads:
-            return _sigmoid(features.astype(np.float64) @ self.weight.astype(np.float64) + self.bias)
+            # in one layout, since the order of the sums follows it
+            return _sigmoid(features.astype(np.float64, order="C") @ self.weight.astype(np.float64) + self.bias)
         return np.full(len(features), 1.0 if self.kind == "always" else 0.0)
 
     def value(self, probability: NDArray[np.float64]) -> NDArray[np.float64]:

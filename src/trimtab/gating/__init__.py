@@ -5,6 +5,7 @@
 
 from trimtab.gating.assess import CalibrationBin, Estimate, GateAssessment, assess, roc_points
 from trimtab.gating.cross_validation import Penalty
+from trimtab.gating.feature_rows import FeatureRows, RecordedRows, columns
 from trimtab.gating.features import choose_features, f_scores
 from trimtab.gating.logistic import fit_logistic
 from trimtab.gating.text_baseline import TextBaseline, fit_text
@@ -13,11 +14,14 @@ from trimtab.gating.threshold import youden
 __all__ = [
     "CalibrationBin",
     "Estimate",
+    "FeatureRows",
     "GateAssessment",
     "Penalty",
+    "RecordedRows",
     "TextBaseline",
     "assess",
     "choose_features",
+    "columns",
     "f_scores",
     "fit_logistic",
     "fit_text",

@@ -11,9 +11,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from trimtab.errors import InputError
 from trimtab.gate import AttentionGate
-from trimtab.gating.cross_validation import FOLDS, Rows, calibrate, check_classes, folds
+from trimtab.gating.cross_validation import FOLDS, Rows, calibrate, check_classes, fold_numbers
 from trimtab.gating.discrimination import auroc
-from trimtab.gating.features import choose_features
+from trimtab.gating.feature_rows import FeatureRows, as_rows
+from trimtab.gating.features import RunBlocks, choose_by_folds
 from trimtab.gating.logistic import N_FEATURES, PLACEHOLDER_THRESHOLD
 
 # of the released code of AdaRAS; the batch is ours
@@ -43,7 +44,14 @@ class _Trained(NamedTuple):
 
 
 def fit_attention(
-    means: NDArray[np.float32], failed: NDArray[np.bool_], read: ReadTokens, *, n_features: int = N_FEATURES, seed: int = 0
+    means: NDArray[np.float32] | FeatureRows,
+    failed: NDArray[np.bool_],
+    read: ReadTokens,
+    *,
+    n_features: int = N_FEATURES,
+    seed: int = 0,
+    at_once: int = 1,
+    run_blocks: RunBlocks = map,
 ) -> AttentionGate:
     """Fit an attention gate on the `find` split.
 
@@ -57,24 +65,34 @@ def fit_attention(
     The threshold is a placeholder of 0.5: choose it on the `tune` split with :func:`trimtab.gating.threshold.youden`.
 
     Args:
-        means: float32 ``[problem, layer, d_ff]``, mean activations over the prompt's tokens.
+        means: float32 ``[problem, layer, d_ff]``, mean activations over the prompt's tokens, in memory or on disk.
         failed: bool ``[problem]``, the unsteered model's own greedy verdict was incorrect.
         read: gives the tokens' activations of the neurons that were chosen; called once.
         n_features: how many features to keep; all that vary when there are fewer.
         seed: of the folds, the first weights, the batches and the dropout.
+        at_once, run_blocks: how features are chosen by blocks of layers, as for :func:`trimtab.gating.features.choose_by_folds`.
 
     Raises:
         InputError: shapes differ, labels are not bool, or a feature is not finite.
         NotEnoughDataError: fewer than 10 failed or 10 solved problems, or no feature differs between them.
     """
     if failed.dtype != np.bool_ or failed.shape != means.shape[:1]:
-        raise InputError(f"failed must be bool [problem] for {len(means)} problems, got {failed.dtype} {list(failed.shape)}")
+        raise InputError(f"failed must be bool [problem] for {means.shape[0]} problems, got {failed.dtype} {list(failed.shape)}")
     check_classes(failed)
-    held_out = [rows for _, rows in folds(failed, seed)]
-    rounds = [_round(means, failed, n_features, held_out, k) for k in range(FOLDS)]
-    final = _round(means, failed, n_features, held_out, None)
+    rows = as_rows(means)
+    # the fold after the one that is left out stops the training; the first one where none is
+    stops = [(k + 1) % FOLDS for k in range(FOLDS)]
+    kept = [[i for i in range(FOLDS) if i not in (k, stops[k])] for k in range(FOLDS)]
+    numbers = fold_numbers(failed, seed)
+    addresses = choose_by_folds(
+        rows, failed, n_features, numbers, [*kept, range(1, FOLDS)], at_once=at_once, run_blocks=run_blocks
+    )
+    *rounds, final = [
+        _Round(np.flatnonzero(np.isin(numbers, own)), np.flatnonzero(numbers == stop), address)
+        for own, stop, address in zip([*kept, range(1, FOLDS)], [*stops, 0], addresses, strict=True)
+    ]
     union = np.unique(np.concatenate([one.address for one in (*rounds, final)]))
-    d_ff = means.shape[2]
+    d_ff = rows.shape[2]
     tokens = [torch.from_numpy(np.asarray(rows, np.float32)) for rows in read(union // d_ff, union % d_ff)]
 
     def trained(one: _Round) -> tuple[_Trained, list[Tensor]]:
@@ -83,9 +101,10 @@ def fit_attention(
         return _train(own, failed, one, seed), own
 
     logit = np.empty(len(failed))
-    for rows, one in zip(held_out, rounds, strict=True):
+    for k, one in enumerate(rounds):
         left_out, own = trained(one)
-        logit[rows] = _logits(left_out.network, [own[row] for row in rows])
+        held_out = np.flatnonzero(numbers == k)
+        logit[held_out] = _logits(left_out.network, [own[row] for row in held_out])
     calibration = calibrate(logit, failed)
     best, _ = trained(final)
     facts: dict[str, object] = {
@@ -99,15 +118,6 @@ def fit_attention(
         "seed": seed,
     }
     return _as_gate(best, final.address, d_ff, calibration.slope, calibration.intercept, facts)
-
-
-def _round(
-    means: NDArray[np.float32], failed: NDArray[np.bool_], n_features: int, held_out: Sequence[Rows], k: int | None
-) -> _Round:
-    """The training that leaves fold k out, or the final one that leaves none out."""
-    stops = 0 if k is None else (k + 1) % FOLDS
-    train = np.sort(np.concatenate([rows for i, rows in enumerate(held_out) if i not in (k, stops)]))
-    return _Round(train, held_out[stops], choose_features(means[train], failed[train], n_features))
 
 
 class _Network(nn.Module):

@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 Matrix: TypeAlias = NDArray[np.float64] | sparse.csr_matrix
 Rows: TypeAlias = NDArray[np.int64]
 Penalty = Literal["l2", "l1"]
-Design: TypeAlias = Callable[[Rows, Rows], tuple[Matrix, Matrix]]
 
 FOLDS = 5
 MINIMUM_PER_CLASS = 10
@@ -27,6 +26,17 @@ INVERSE_PENALTIES: Mapping[Penalty, tuple[float, ...]] = MappingProxyType(
     {"l2": tuple(10.0**exponent for exponent in range(-2, 5)), "l1": tuple(10.0 ** (half / 2) for half in range(-2, 5))}
 )
 MAX_ITERATIONS = 5000
+
+
+class Fold(NamedTuple):
+    """Its number, the rows to fit on, and those that are held out."""
+
+    number: int
+    rows: Rows
+    held_out: Rows
+
+
+Design: TypeAlias = Callable[[Fold], tuple[Matrix, Matrix]]
 
 
 class CrossValidation(NamedTuple):
@@ -63,27 +73,35 @@ def check_classes(failed: NDArray[np.bool_]) -> None:
         )
 
 
-def folds(failed: NDArray[np.bool_], seed: int) -> list[tuple[Rows, Rows]]:
-    """Five times the rows to fit on and the rows held out, stratified; each row is held out once."""
+def folds(failed: NDArray[np.bool_], seed: int) -> list[Fold]:
+    """Five, stratified; each row is held out once."""
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(failed)), failed))
+    return [Fold(number, *rows) for number, rows in enumerate(splitter.split(np.zeros(len(failed)), failed))]
+
+
+def fold_numbers(failed: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
+    """The fold ``[problem]`` in which each problem is held out."""
+    numbers = np.empty(len(failed), np.int64)
+    for fold in folds(failed, seed):
+        numbers[fold.held_out] = fold.number
+    return numbers
 
 
 def cross_validate(design: Design, failed: NDArray[np.bool_], seed: int, penalty: Penalty = "l2") -> CrossValidation:
     """Choose C by stratified 5-fold cross-validation on log loss; ties go to the stronger penalty.
 
     Args:
-        design: given the rows to fit on and the rows held out, makes both matrices. All that is learned from data, the choice of
-            features included, has to be learned in there, from the first rows only.
+        design: makes the matrices of a fold, of the rows to fit on and of those held out. All that is learned from data, the
+            choice of features included, has to be learned from the first rows only.
         failed: bool ``[problem]``.
         seed: of the folds.
     """
     grid = INVERSE_PENALTIES[penalty]
     logits = np.empty((len(grid), len(failed)))
-    for rows, held_out in folds(failed, seed):
-        matrix, held_out_matrix = design(rows, held_out)
-        for i, line in enumerate(_path(matrix, failed[rows], penalty)):
-            logits[i, held_out] = held_out_matrix @ line.weight + line.bias
+    for fold in folds(failed, seed):
+        matrix, held_out_matrix = design(fold)
+        for i, line in enumerate(_path(matrix, failed[fold.rows], penalty)):
+            logits[i, fold.held_out] = held_out_matrix @ line.weight + line.bias
     losses = np.logaddexp(0.0, np.where(failed, -logits, logits)).mean(axis=1)
     best = int(losses.argmin())
     return CrossValidation(grid[best], float(losses[best]), logits[best])

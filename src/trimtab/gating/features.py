@@ -1,21 +1,30 @@
 """Which neurons a gate reads: those whose activation differs most between failures and successes."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial, reduce
+from itertools import product
+from typing import NamedTuple, Self, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
+from trimtab.gating.feature_rows import FeatureRows, as_rows
+
+Layers: TypeAlias = tuple[int, int]
+RunBlocks: TypeAlias = Callable[[Callable[[Layers], NDArray[np.float64]], Iterable[Layers]], Iterable[NDArray[np.float64]]]
 
 
-def f_scores(features: NDArray[np.float32], failed: NDArray[np.bool_]) -> NDArray[np.float64]:
+def f_scores(features: NDArray[np.float32] | FeatureRows, failed: NDArray[np.bool_]) -> NDArray[np.float64]:
     """One-way ANOVA F score of each feature against the failure label.
 
     ``F = between / (within / (n - 2))`` with ``between = sum_c n_c (mean_c - mean)^2`` and
-    ``within = sum_i (x_i - mean_c(i))^2``, in float64 and in two passes: scikit-learn's ``f_classif`` subtracts sums of squares,
-    which cancels for features with a large mean. A constant feature has F = 0; one that separates the
-    classes without any spread within them has F = infinity.
+    ``within = sum_i (x_i - mean_c(i))^2``, in float64 and from deviations, merged over parts as Chan, Golub and LeVeque
+    (1979) do: scikit-learn's ``f_classif`` subtracts sums of squares, which cancels for features with a large mean. A constant
+    feature has F = 0; one that separates the classes without any spread within them has F = infinity.
 
     Args:
-        features: float32 ``[problem, layer, d_ff]``.
+        features: float32 ``[problem, layer, d_ff]``, in memory or on disk.
         failed: bool ``[problem]``.
 
     Returns:
@@ -25,25 +34,12 @@ def f_scores(features: NDArray[np.float32], failed: NDArray[np.bool_]) -> NDArra
         InputError: NaN or infinite features, or lengths differ.
         NotEnoughDataError: a class is empty, or there are fewer than three problems.
     """
-    if features.ndim != 3 or len(features) != len(failed):
-        raise InputError(
-            f"need features [problem, layer, d_ff] and {len(failed)} problems to match, got shape {list(features.shape)}"
-        )
-    n, n_failed = len(failed), int(failed.sum())
-    if not 0 < n_failed < n or n < 3:
-        raise NotEnoughDataError(f"an F score needs both classes and three problems, got {n_failed} failed of {n}; add problems")
-    scores = np.zeros(features.shape[1:])
-    # layer by layer, so that float64 copies stay small
-    for layer in range(features.shape[1]):
-        values = features[:, layer].astype(np.float64)
-        if not np.isfinite(values).all():
-            raise InputError(f"features of layer {layer} hold NaN or infinity; record them again in float32 or bfloat16")
-        varies = (features[:, layer] != features[0, layer]).any(axis=0)
-        scores[layer, varies] = _f_of_columns(values[:, varies], failed)
-    return scores
+    rows, fold, kept = as_rows(features), np.zeros(len(failed), np.int64), [(0,)]
+    _check(rows, failed, fold, kept)
+    return _f_scores(rows, failed, fold, kept, (0, rows.shape[1]))[0]
 
 
-def choose_features(features: NDArray[np.float32], failed: NDArray[np.bool_], n: int) -> NDArray[np.int64]:
+def choose_features(features: NDArray[np.float32] | FeatureRows, failed: NDArray[np.bool_], n: int) -> NDArray[np.int64]:
     """Flat addresses ``layer * d_ff + index`` of the n features with the highest F scores, sorted by address.
 
     Features with F = 0, the constant ones among them, are never chosen, so there can be fewer than n. Ties go by address.
@@ -52,9 +48,43 @@ def choose_features(features: NDArray[np.float32], failed: NDArray[np.bool_], n:
         InputError: n is not positive.
         NotEnoughDataError: no feature differs between the classes.
     """
+    (chosen,) = choose_by_folds(features, failed, n, np.zeros(len(failed), np.int64), [(0,)])
+    return chosen
+
+
+def choose_by_folds(
+    features: NDArray[np.float32] | FeatureRows,
+    failed: NDArray[np.bool_],
+    n: int,
+    fold: NDArray[np.int64],
+    kept: Sequence[Sequence[int]],
+    *,
+    at_once: int = 1,
+    run_blocks: RunBlocks = map,
+) -> list[NDArray[np.int64]]:
+    """:func:`choose_features` on the problems of some folds, for several choices of them, in one reading of the features.
+
+    Needs memory for one block of rows and for the scores, ``[fold, layer, d_ff]``, however many problems there are.
+
+    Args:
+        features, failed, n: as for :func:`choose_features`.
+        fold: int64 ``[problem]``, the number of each problem's fold.
+        kept: the folds of each choice.
+        at_once: make at least so many blocks of layers, where there are as many layers.
+        run_blocks: applies a function to the blocks and keeps their order, such as an executor's ``map``.
+    """
     if n < 1:
         raise InputError(f"a gate needs at least one feature, got n_features = {n}")
-    scores = f_scores(features, failed).ravel()
+    rows = as_rows(features)
+    _check(rows, failed, fold, kept)
+    n_layers = rows.shape[1]
+    score = partial(_f_scores, rows, failed, fold, kept)
+    height = max(1, -(-n_layers // at_once))
+    blocks = run_blocks(score, [(start, min(start + height, n_layers)) for start in range(0, n_layers, height)])
+    return [_best(scores.ravel(), n) for scores in np.concatenate(list(blocks), axis=1)]
+
+
+def _best(scores: NDArray[np.float64], n: int) -> NDArray[np.int64]:
     best = np.argsort(-scores, kind="stable")[:n]
     chosen = np.sort(best[scores[best] > 0])
     if not len(chosen):
@@ -62,11 +92,72 @@ def choose_features(features: NDArray[np.float32], failed: NDArray[np.bool_], n:
     return chosen.astype(np.int64)
 
 
-def _f_of_columns(values: NDArray[np.float64], failed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    mean = values.mean(axis=0)
-    between, within = np.zeros_like(mean), np.zeros_like(mean)
-    for rows in (values[failed], values[~failed]):
-        class_mean = rows.mean(axis=0)
-        between += len(rows) * (class_mean - mean) ** 2
-        within += ((rows - class_mean) ** 2).sum(axis=0)
-    return np.divide(between * (len(values) - 2), within, out=np.full_like(mean, np.inf), where=within > 0)
+class _Spread(NamedTuple):
+    """Mean, summed squared deviation and range of some rows, ``[d_ff]`` each."""
+
+    n: int
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, rows: NDArray[np.float32]) -> Self:
+        """Of ``[row, d_ff]``, in two passes."""
+        values = rows.astype(np.float64)
+        mean = values.mean(axis=0)
+        return cls(len(rows), mean, ((values - mean) ** 2).sum(axis=0), rows.min(axis=0), rows.max(axis=0))
+
+    def merged(self, other: "_Spread") -> "_Spread":
+        """Of both."""
+        n, apart = self.n + other.n, other.mean - self.mean
+        mean = self.mean + apart * other.n / n
+        squares = self.squares + other.squares + apart**2 * (self.n * other.n / n)
+        return _Spread(n, mean, squares, np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+
+_Group: TypeAlias = tuple[int, bool]
+"""Number of a fold, and whether its problems failed."""
+
+
+def _f_scores(
+    rows: FeatureRows, failed: NDArray[np.bool_], fold: NDArray[np.int64], kept: Sequence[Sequence[int]], layers: Layers
+) -> NDArray[np.float64]:
+    """``[choice, layer, d_ff]`` of a block of layers."""
+    first, last = layers
+    spreads: list[dict[_Group, _Spread]] = [{} for _ in range(first, last)]
+    groups = list(product(np.unique(fold).tolist(), (True, False)))
+    for numbers, values in rows.stream(slice(first, last)):
+        if not np.isfinite(values).all():
+            layer = first + np.flatnonzero(~np.isfinite(values).all(axis=(0, 2)))[0]
+            raise InputError(f"features of layer {layer} hold NaN or infinity; record them again in float32 or bfloat16")
+        inside = {group: np.flatnonzero((fold[numbers] == group[0]) & (failed[numbers] == group[1])) for group in groups}
+        for layer, by_group in enumerate(spreads):
+            for group, own in inside.items():
+                if len(own):
+                    new = _Spread.of(values[own, layer])
+                    by_group[group] = by_group[group].merged(new) if group in by_group else new
+    return np.stack([np.stack([_f_of_groups(by_group, folds) for by_group in spreads]) for folds in kept])
+
+
+def _f_of_groups(by_group: Mapping[_Group, _Spread], folds: Sequence[int]) -> NDArray[np.float64]:
+    classes = [reduce(_Spread.merged, [by_group[k, label] for k in folds if (k, label) in by_group]) for label in (True, False)]
+    both = reduce(_Spread.merged, classes)
+    between = sum((one.n * (one.mean - both.mean) ** 2 for one in classes), start=np.zeros_like(both.mean))
+    within = sum((one.squares for one in classes), start=np.zeros_like(both.mean))
+    scores = np.divide(between * (both.n - 2), within, out=np.full_like(within, np.inf), where=within > 0)
+    return np.where(both.high > both.low, scores, 0.0)
+
+
+def _check(rows: FeatureRows, failed: NDArray[np.bool_], fold: NDArray[np.int64], kept: Sequence[Sequence[int]]) -> None:
+    if rows.shape[0] != len(failed):
+        raise InputError(
+            f"need features [problem, layer, d_ff] and {len(failed)} problems to match, got shape {list(rows.shape)}"
+        )
+    for folds in kept:
+        own = failed[np.isin(fold, folds)]
+        n, n_failed = len(own), int(own.sum())
+        if not 0 < n_failed < n or n < 3:
+            raise NotEnoughDataError(
+                f"an F score needs both classes and three problems, got {n_failed} failed of {n}; add problems"
+            )

@@ -1,6 +1,6 @@
 """The default gate: a calibrated logistic regression on the neurons of the prompt, its last token or the mean of all."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,30 +8,35 @@ from numpy.typing import NDArray
 from trimtab.errors import InputError
 from trimtab.gate import Gate, Pooling
 from trimtab.gating.cross_validation import (
+    FOLDS,
     Calibration,
+    Fold,
     Linear,
     Penalty,
-    Rows,
     calibrate,
     check_classes,
     cross_validate,
     fit_linear,
+    fold_numbers,
 )
 from trimtab.gating.discrimination import auroc
-from trimtab.gating.features import choose_features
+from trimtab.gating.feature_rows import FeatureRows, as_rows, columns
+from trimtab.gating.features import RunBlocks, choose_by_folds
 
 N_FEATURES = 4096
 PLACEHOLDER_THRESHOLD = 0.5
 
 
 def fit_logistic(
-    features: NDArray[np.float32],
+    features: NDArray[np.float32] | FeatureRows,
     failed: NDArray[np.bool_],
     *,
     n_features: int = N_FEATURES,
     pooling: Pooling = "last",
     penalty: Penalty = "l2",
     seed: int = 0,
+    at_once: int = 1,
+    run_blocks: RunBlocks = map,
 ) -> Gate:
     """Fit ``p(fail) = sigmoid(w . x + b)`` on the `find` split.
 
@@ -42,13 +47,18 @@ def fit_logistic(
 
     The threshold is a placeholder of 0.5: choose it on the `tune` split with :func:`trimtab.gating.threshold.youden`.
 
+    Features on disk are read twice, once to choose and once for what was chosen in any fold: problems x chosen x 4 bytes are
+    kept, and a fit takes problems x `n_features` x 8 bytes, twice.
+
     Args:
-        features: float32 ``[problem, layer, d_ff]``, activations of the last prompt token, or their mean over the prompt.
+        features: float32 ``[problem, layer, d_ff]``, activations of the last prompt token, or their mean over the prompt; an
+            array, or :class:`trimtab.gating.RecordedRows` of a recording that does not fit into memory.
         failed: bool ``[problem]``, the unsteered model's own greedy verdict was incorrect.
         n_features: how many features to keep; all that vary when there are fewer.
         pooling: what the features are, for the gate to read the same.
         penalty: ``l2``, or ``l1`` as in the probe of AdaRAS.
         seed: of the folds.
+        at_once, run_blocks: how features are chosen by blocks of layers, as for :func:`trimtab.gating.features.choose_by_folds`.
 
     Raises:
         InputError: shapes differ, labels are not bool, or a feature is not finite.
@@ -58,18 +68,28 @@ def fit_logistic(
         raise InputError(f"failed must be bool [problem], got {failed.dtype} {list(failed.shape)}")
     check_classes(failed)
 
-    def design(rows: Rows, held_out: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        scaler = _fit_scaler(features[rows], failed[rows], n_features)
-        return scaler.apply(features[rows]), scaler.apply(features[held_out])
+    rows = as_rows(features)
+    others = [[k for k in range(FOLDS) if k != left_out] for left_out in range(FOLDS)]
+    numbers = fold_numbers(failed, seed)
+    *by_fold, address = choose_by_folds(
+        rows, failed, n_features, numbers, [*others, range(FOLDS)], at_once=at_once, run_blocks=run_blocks
+    )
+    d_ff = rows.shape[2]
+    union = np.unique(np.concatenate([*by_fold, address]))
+    values = columns(rows, union // d_ff, union % d_ff)
+
+    def design(fold: Fold) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        own = np.searchsorted(union, by_fold[fold.number])
+        scaler = _Scaler.fit(values[np.ix_(fold.rows, own)])
+        return scaler.apply(values[np.ix_(fold.rows, own)]), scaler.apply(values[np.ix_(fold.held_out, own)])
 
     chosen = cross_validate(design, failed, seed, penalty)
     calibration = calibrate(chosen.logit, failed)
-    scaler = _fit_scaler(features, failed, n_features)
-    weight, bias = scaler.fold(fit_linear(scaler.apply(features), failed, chosen.c, penalty), calibration)
-    address = scaler.address
+    values = values[:, np.searchsorted(union, address)]
+    scaler = _Scaler.fit(values)
+    weight, bias = scaler.fold(fit_linear(scaler.apply(values), failed, chosen.c, penalty), calibration)
     if penalty == "l1":
         address, weight = _used(address, weight)
-    d_ff = features.shape[2]
     return Gate(
         kind="logistic",
         layer=address // d_ff,
@@ -93,16 +113,20 @@ def fit_logistic(
 
 
 class _Scaler(NamedTuple):
-    """Chosen features, centred and scaled to rows of squared length about 1, so that one grid of penalties suits any number."""
+    """Centres and scales features to rows of squared length about 1, so that one grid of penalties suits any number of them."""
 
-    address: NDArray[np.int64]
     centre: NDArray[np.float64]
     spread: NDArray[np.float64]
 
-    def apply(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """``[problem, layer, d_ff]`` to ``[problem, feature]``."""
-        values = features.reshape(len(features), -1)[:, self.address].astype(np.float64)
-        return (values - self.centre) / self.spread
+    @classmethod
+    def fit(cls, values: NDArray[np.float32]) -> Self:
+        """To ``[problem, feature]``, none of them constant."""
+        exact = values.astype(np.float64)
+        return cls(exact.mean(axis=0), exact.std(axis=0) * values.shape[1] ** 0.5)
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """``[problem, feature]``."""
+        return (values.astype(np.float64) - self.centre) / self.spread
 
     def fold(self, line: Linear, calibration: Calibration) -> tuple[NDArray[np.float32], float]:
         """Weights and bias on raw activations, calibrated."""
@@ -117,9 +141,3 @@ def _used(address: NDArray[np.int64], weight: NDArray[np.float32]) -> tuple[NDAr
     used = np.flatnonzero(weight)
     kept = used if len(used) else np.array([0])
     return address[kept], weight[kept]
-
-
-def _fit_scaler(features: NDArray[np.float32], failed: NDArray[np.bool_], n_features: int) -> _Scaler:
-    address = choose_features(features, failed, n_features)
-    values = features.reshape(len(features), -1)[:, address].astype(np.float64)
-    return _Scaler(address, values.mean(axis=0), values.std(axis=0) * len(address) ** 0.5)

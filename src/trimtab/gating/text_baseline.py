@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from trimtab.errors import InputError
-from trimtab.gating.cross_validation import Linear, Rows, calibrate, check_classes, cross_validate, fit_linear
+from trimtab.gating.cross_validation import Fold, Linear, calibrate, check_classes, cross_validate, fit_linear
 from trimtab.gating.discrimination import auroc
 
 # signed numbers and one-letter words count as words, and every other sign as a word of its own
@@ -70,10 +70,10 @@ def fit_text(questions: Sequence[str], failed: NDArray[np.bool_], *, seed: int =
         raise InputError(f"{len(questions)} questions with {len(failed)} labels of {failed.dtype}; give one bool per question")
     check_classes(failed)
 
-    def design(rows: Rows, held_out: Rows) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-        train = [questions[int(row)] for row in rows]
+    def design(fold: Fold) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        train = [questions[int(row)] for row in fold.rows]
         features = TextFeatures.fit(train)
-        return features.apply(train), features.apply([questions[int(row)] for row in held_out])
+        return features.apply(train), features.apply([questions[int(row)] for row in fold.held_out])
 
     chosen = cross_validate(design, failed, seed)
     calibration = calibrate(chosen.logit, failed)

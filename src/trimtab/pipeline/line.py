@@ -15,6 +15,7 @@ from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.tune import TunePoint, best_point
 from trimtab.execution import LOCAL, Executor
 from trimtab.gate import ALWAYS, AnyGate, AttentionGate, PromptScope
+from trimtab.gating import RecordedRows, columns
 from trimtab.gating.reading import predict
 from trimtab.model import OpenModel, checkpoint_dtype, open_model, rebind
 from trimtab.neurons import NeuronSet
@@ -215,17 +216,16 @@ class Line:
         tokenizer, prompt = self.opened.tokenizer, self.config.prompt
         return {problem.id: render_prompt(tokenizer, problem.question, prompt) for problem in self.problems(split)}
 
-    def prompt_features(self, split: Split, scope: PromptScope = "last-prompt") -> NDArray[np.float32]:
-        """Recorded activations of a split's prompts, the last token or the mean over all, ``[problem, layer, d_ff]``."""
-        return self.recording(prompts_name(split)).means(scope, [problem.id for problem in self.problems(split)])
+    def prompt_features(self, split: Split, scope: PromptScope) -> RecordedRows:
+        """Recorded activations of a split's prompts, the last token or the mean over all."""
+        return RecordedRows(self.recording(prompts_name(split)), scope, [problem.id for problem in self.problems(split)])
 
     def p_fail(self, gate: AnyGate, split: Split) -> dict[str, float]:
         """The gate's probability by problem id, from the recording where it holds what this gate reads, else from a forward."""
         settings = self.config
         if isinstance(gate, AttentionGate) or gate.scope not in settings.gate.recorded or split is Split.TEST:
             return predict(self.opened, gate, self.prompts(split), batch_tokens=settings.recording.batch_tokens)
-        features = self.prompt_features(split, gate.scope)
-        probability = gate.probability(features[:, gate.layer, gate.index])
+        probability = gate.probability(columns(self.prompt_features(split, gate.scope), gate.layer, gate.index))
         return {problem.id: float(p) for problem, p in zip(self.problems(split), probability, strict=True)}
 
     def outcomes(self) -> dict[str, list[Outcome]]:

@@ -156,16 +156,24 @@ def fit_gate(line: Line) -> None:
 
 
 def _fitted(line: Line, failed: NDArray[np.bool_]) -> AnyGate:
-    settings = line.config.gate
+    settings, executor = line.config.gate, line.executor
     features = line.prompt_features(Split.FIND, settings.scope)
     if settings.kind == "logistic":
-        return fit_logistic(features, failed, n_features=settings.features, pooling=settings.pooling, penalty=settings.penalty)
+        return fit_logistic(
+            features,
+            failed,
+            n_features=settings.features,
+            pooling=settings.pooling,
+            penalty=settings.penalty,
+            at_once=executor.width,
+            run_blocks=executor.map,
+        )
 
     def read(layer: NDArray[np.int64], index: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         tokens = line.config.recording.batch_tokens
         return read_prompts(line.opened, line.prompts(Split.FIND), layer, index, "prompt", batch_tokens=tokens)
 
-    return fit_attention(features, failed, read, n_features=settings.features)
+    return fit_attention(features, failed, read, n_features=settings.features, at_once=executor.width, run_blocks=executor.map)
 
 
 def tune_steering(line: Line) -> None:

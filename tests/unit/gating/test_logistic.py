@@ -73,7 +73,7 @@ def test_choosing_features_outside_the_folds_would_have_shown():
         gate = fit_logistic(features, shuffled, n_features=30, seed=seed)
         chosen = features[:, gate.layer, gate.index].astype(np.float64)
         chosen = (chosen - chosen.mean(axis=0)) / chosen.std(axis=0) / len(gate.weight) ** 0.5
-        logit = cross_validate(lambda rows, held_out, x=chosen: (x[rows], x[held_out]), shuffled, seed).logit
+        logit = cross_validate(lambda fold, x=chosen: (x[fold.rows], x[fold.held_out]), shuffled, seed).logit
         leaky.append(auroc(shuffled, logit))
     assert np.mean(leaky) > 0.7
 
