@@ -21,6 +21,10 @@ class ModelError(TrimtabError):
     """A model that cannot be opened, recorded or steered."""
 
 
+class EngineError(ModelError):
+    """An engine that cannot be started for a model, so that every answer would fail."""
+
+
 class MismatchError(TrimtabError):
     """An artifact and a model, or a trace and a tokenizer, that do not belong together."""
 

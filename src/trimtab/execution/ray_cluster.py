@@ -102,24 +102,24 @@ def _refuse_silent(address: str) -> None:
         socket.create_connection((host, int(port)), CONNECT_S).close()
 
 
-def fit_pool(settings: ExecutorSettings, nodes: list[Mapping[str, float]], threads: int, on_cpu: bool) -> Pool:
+def fit_pool(settings: ExecutorSettings, nodes: list[Mapping[str, float]], threads: int, gpus: int) -> Pool:
     """The pool that the settings ask for, what they leave open filled in.
 
     Args:
         settings: 0 actors stand for as many as fit, 0 CPUs for one or less.
         nodes: resources of each node that is alive, by Ray's names ``CPU`` and ``GPU``.
         threads: that each actor uses.
-        on_cpu: the model is told to use the CPU.
+        gpus: that each actor uses, where the cluster has some and the settings say nothing of it.
 
     Raises:
         ConfigError: the actors do not fit, so that Ray would wait for ever.
 
     Example:
-        >>> fit_pool(ExecutorSettings(kind="ray", actors=2), [{"CPU": 2.0}], threads=1, on_cpu=False)
+        >>> fit_pool(ExecutorSettings(kind="ray", actors=2), [{"CPU": 2.0}], threads=1, gpus=1)
         Pool(actors=2, num_cpus=0.5, num_gpus=0.0)
     """
-    cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
-    num_gpus = settings.num_gpus if settings.num_gpus >= 0 else float(gpus > 0 and not on_cpu)
+    cpus, in_all = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
+    num_gpus = settings.num_gpus if settings.num_gpus >= 0 else float(gpus if in_all > 0 else 0)
     wanted = settings.actors or max(1, _holds(nodes, num_gpus, 0.0) if num_gpus else floor(cpus / threads))
     # one CPU stays free for Ray Data's own tasks, or half of them where there are few
     num_cpus = settings.num_cpus or (1.0 if cpus >= wanted + 1 else floor(5000 * cpus / wanted) / 10_000)
@@ -128,7 +128,7 @@ def fit_pool(settings: ExecutorSettings, nodes: list[Mapping[str, float]], threa
     if wanted > room or wanted * num_cpus > cpus - SLACK:
         raise ConfigError(
             f"{wanted} actors with {num_gpus:g} GPUs and {num_cpus:g} CPUs each do not fit into this cluster of {len(nodes)} "
-            f"nodes with {gpus:g} GPUs and {cpus:g} CPUs in all, which holds {room} of them; some of a CPU must stay free for "
+            f"nodes with {in_all:g} GPUs and {cpus:g} CPUs in all, which holds {room} of them; some of a CPU must stay free for "
             "Ray itself. Set fewer actors or smaller num_gpus and num_cpus in [executor], or start more nodes first"
         )
     return pool

@@ -50,6 +50,7 @@ class RayExecutor:
         open_model: Callable[[], OpenModel],
         *,
         on_cpu: bool = False,
+        gpus: int = 1,
         note: Callable[[str], None] = lambda text: None,  # noqa: ARG005
     ) -> None:
         """Nothing is connected yet.
@@ -58,9 +59,10 @@ class RayExecutor:
             settings: where and how many.
             open_model: opens the model in an actor, so a function of a module.
             on_cpu: the model is told to use the CPU, so actors ask for no GPU by themselves.
+            gpus: how many an actor asks for by itself where the cluster has some.
             note: told once where the dashboard is and what the pool is.
         """
-        self._settings, self._open_model, self._on_cpu, self._note = settings, open_model, on_cpu, note
+        self._settings, self._open_model, self._on_cpu, self._gpus, self._note = settings, open_model, on_cpu, gpus, note
         self._connection = ExitStack()
 
     def __enter__(self) -> Self:
@@ -78,7 +80,7 @@ class RayExecutor:
             ExecutionError: no cluster.
         """
         dashboard = self._connection.enter_context(connected(self._settings.address))
-        pool = fit_pool(self._settings, live_nodes(), torch.get_num_threads(), self._on_cpu)
+        pool = fit_pool(self._settings, live_nodes(), torch.get_num_threads(), 0 if self._on_cpu else self._gpus)
         where = f", dashboard at http://{dashboard}" if dashboard else ""
         self._note(f"ray: {pool.actors} actors, {pool.num_gpus:g} GPUs and {pool.num_cpus:g} CPUs each{where}")
         return pool

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.utils.logging import disable_progress_bar
 
-from trimtab.errors import StoreError
+from trimtab.errors import EngineError, StoreError
 from trimtab.execution.facts import Facts, check_facts, model_facts, package_facts
 from trimtab.execution.job import Item, Job, Value
 from trimtab.model import OpenModel
@@ -59,7 +59,7 @@ class PartWriter:
     """Called by Ray Data with columns ``job`` and ``part``; adds each part's fate, its tokens and what went wrong.
 
     It never raises, since Ray tells little of what raised. Whatever would make every part fail (a model that cannot be opened,
-    another package, a disk that is full) has the fate ``stop``.
+    an engine that cannot be started, another package, a disk that is full) has the fate ``stop``.
     """
 
     def __init__(self, briefing: Briefing) -> None:
@@ -99,7 +99,7 @@ class PartWriter:
             except Exception as cause:  # noqa: BLE001  # reported with the part's problems
                 logger.warning("attempt %d of %d: %s: %s", attempt, ATTEMPTS, type(cause).__name__, cause)
                 error = f"{type(cause).__name__} on {self._where}: {cause}"
-                fate = "stop" if isinstance(cause, StoreError) else "failed"
+                fate = "stop" if isinstance(cause, StoreError | EngineError) else "failed"
             else:
                 return "written", sum(counts), ""
         return fate, 0, error

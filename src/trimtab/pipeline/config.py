@@ -138,8 +138,6 @@ class RunConfig(Section):
             )
         if self.engine == "vllm" and "sft-lora" in self.evaluation.rivals:
             raise ValueError("sft-lora is a fine-tune in memory, which engine 'vllm' cannot open; leave one of them out")
-        if self.engine == "vllm" and self.executor.kind != "local":
-            raise ValueError("engine 'vllm' runs in this process and batches by itself; use executor.kind 'local'")
         unknown = set(self.ranking.criteria) - set(CRITERIA)
         if unknown or not self.ranking.criteria:
             raise ValueError(f"ranking.criteria names {sorted(unknown) or 'nothing'}; accepted: {', '.join(CRITERIA)}")

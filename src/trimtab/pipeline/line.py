@@ -97,8 +97,10 @@ class Line:
             return LOCAL
         from trimtab.execution.ray_executor import RayExecutor
 
-        on_cpu = model.device == "cpu"
-        return self._open.enter_context(RayExecutor(settings, partial(open_configured, model), on_cpu=on_cpu, note=self.note))
+        gpus = self.config.vllm.tensor_parallel_size if self.config.engine == "vllm" else 1
+        opening = partial(open_configured, model)
+        executor = RayExecutor(settings, opening, on_cpu=model.device == "cpu", gpus=gpus, note=self.note)
+        return self._open.enter_context(executor)
 
     @cached_property
     def generator(self) -> Generator:

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, cast
+from typing import Any, Literal, Self, cast
 
-from trimtab.errors import InputError, ModelError
+from trimtab.errors import EngineError, InputError, ModelError
 from trimtab.model import OpenModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.sampling.generate import Generation, Request, end_tokens
@@ -43,15 +43,21 @@ class VllmEngine:
         0.81
     """
 
-    def __init__(self, options: VllmOptions | None = None, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        options: VllmOptions | None = None,
+        trust_remote_code: bool = False,
+        expected: Mapping[str, object] | None = None,
+    ) -> None:
         """Nothing is started yet.
 
         Args:
             options: of the engine.
             trust_remote_code: allow a model's repository to bring its own configuration code.
+            expected: the facts that plans were made with, where an engine of another process made them.
         """
         self.options = options or VllmOptions()
-        self._trust_remote_code = trust_remote_code
+        self._trust_remote_code, self._expected = trust_remote_code, expected
         self._running = ExitStack()
         self._llm: Any = None
         self._started: Needs | None = None
@@ -64,10 +70,9 @@ class VllmEngine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def __reduce__(self) -> NoReturn:
-        raise ModelError(
-            "engine vllm runs in this process and cannot be sent to another; use --executor local, or engine transformers"
-        )
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        """In another process it is started anew, and refused unless it is the same version."""
+        return type(self), (self.options, self._trust_remote_code, self.facts)
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -201,6 +206,10 @@ class VllmEngine:
     def _start(self, opened: OpenModel, needs: Needs) -> None:
         if self._started is not None and self._started.covers(needs):
             return
+        if self._expected not in (None, self.facts):
+            raise EngineError(
+                f"this engine is {self.facts}, and the run was planned with {self._expected}; install the same vLLM"
+            )
         least = Needs(needs.model, self.options.neurons_per_layer, self.options.features_per_layer)
         needs = (self._started or least).joined(least.joined(needs))
         self.close()
@@ -236,7 +245,7 @@ class VllmEngine:
             )
         except (OSError, ValueError, RuntimeError) as cause:
             reason = " ".join(str(cause).split())[:600]
-            raise ModelError(
+            raise EngineError(
                 f"vLLM cannot run {opened.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers"
             ) from cause
 

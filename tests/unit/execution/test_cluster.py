@@ -14,8 +14,8 @@ EIGHT_GPUS = [{"CPU": 96.0, "GPU": 8.0}]
 CLUSTER = [{"CPU": 8.0}, {"CPU": 32.0, "GPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}]
 
 
-def fit(nodes: list[Mapping[str, float]], threads: int = 1, on_cpu: bool = False, **settings: float) -> Pool:
-    return fit_pool(ExecutorSettings.model_validate({"kind": "ray", **settings}), nodes, threads, on_cpu)
+def fit(nodes: list[Mapping[str, float]], threads: int = 1, gpus: int = 1, **settings: float) -> Pool:
+    return fit_pool(ExecutorSettings.model_validate({"kind": "ray", **settings}), nodes, threads, gpus)
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,11 @@ def fit(nodes: list[Mapping[str, float]], threads: int = 1, on_cpu: bool = False
         (fit([{"CPU": 1.0}], threads=4), Pool(1, 0.5, 0.0)),
         (fit(EIGHT_GPUS), Pool(8, 1.0, 1.0)),
         (fit(EIGHT_GPUS, num_gpus=4), Pool(2, 1.0, 4.0)),
+        (fit(EIGHT_GPUS, gpus=2), Pool(4, 1.0, 2.0)),
+        (fit(EIGHT_GPUS, gpus=2, num_gpus=4), Pool(2, 1.0, 4.0)),
+        (fit(LAPTOP, gpus=2), Pool(2, 0.5, 0.0)),
         (fit(EIGHT_GPUS, num_gpus=0.5), Pool(16, 1.0, 0.5)),
-        (fit(EIGHT_GPUS, on_cpu=True, threads=24), Pool(4, 1.0, 0.0)),
+        (fit(EIGHT_GPUS, gpus=0, threads=24), Pool(4, 1.0, 0.0)),
         (fit(EIGHT_GPUS, num_gpus=0, actors=2), Pool(2, 1.0, 0.0)),
         (fit(CLUSTER), Pool(8, 1.0, 1.0)),
         (fit(CLUSTER, num_gpus=3), Pool(2, 1.0, 3.0)),

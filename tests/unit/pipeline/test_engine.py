@@ -7,11 +7,11 @@ from typing import Self
 
 import pytest
 
-from trimtab.errors import ConfigError, ModelError
+from trimtab.errors import ConfigError, EngineError, ModelError
 from trimtab.pipeline import Line, RunConfig, run, run_one, with_engine
 from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.experimenting import workbench
-from trimtab.sampling import TRANSFORMERS, TransformersGenerator, VllmEngine, VllmOptions
+from trimtab.sampling import TRANSFORMERS, Request, SamplingSettings, TransformersGenerator, VllmEngine, VllmOptions, vllm_engine
 from trimtab.store import Parts, RunDirectory
 from trimtab.vllm_plugin.versions import installed
 
@@ -57,22 +57,23 @@ def test_the_command_line_names_an_engine_and_its_keys() -> None:
             with_engine(config, choice)
 
 
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"evaluation": {"rivals": ["sft-lora"]}}, "sft-lora is a fine-tune in memory"),
-        ({"executor": {"kind": "ray"}}, "use executor.kind 'local'"),
-    ],
-)
-def test_what_does_not_go_with_vllm(section: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_what_does_not_go_with_vllm() -> None:
+    section = {"evaluation": {"rivals": ["sft-lora"]}}
+    with pytest.raises(ConfigError, match="sft-lora is a fine-tune in memory"):
         parse_config({"engine": "vllm", **section}, "x")
     parse_config(section, "x")
 
 
-def test_an_engine_stays_in_its_process() -> None:
-    with pytest.raises(ModelError, match="cannot be sent to another"):
-        pickle.dumps(VllmEngine())
+def test_an_engine_sent_to_another_process_is_started_anew_in_the_same_version(
+    config: RunConfig, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine, "check_version", lambda: "0.32.0")
+    sent = pickle.loads(pickle.dumps([VllmEngine(VllmOptions(enforce_eager=True), True)] * 2))
+    assert sent[0] is sent[1]
+    assert sent[0].options.enforce_eager
+    monkeypatch.setattr(vllm_engine, "check_version", lambda: "0.33.0")
+    with Line(config, RunDirectory.open(finished)) as line, pytest.raises(EngineError, match=r"0\.33\.0.*planned with.*0\.32\.0"):
+        sent[0].generate(line.opened, [Request("a", (1, 2))], SamplingSettings())
 
 
 @pytest.mark.skipif(installed() is not None, reason="vLLM is installed")

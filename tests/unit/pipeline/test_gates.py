@@ -8,7 +8,7 @@ import pytest
 from trimtab.errors import ConfigError
 from trimtab.evaluation.names import GATED
 from trimtab.gate import ALWAYS, AttentionGate, Gate
-from trimtab.gating import attention
+from trimtab.gating import attention, columns
 from trimtab.pipeline import Line, RunConfig, run
 from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.reporting import build_report
@@ -74,7 +74,7 @@ def test_mean_pooling_under_l1(tmp_path: Path, config: RunConfig, coin: pytest.M
         assert isinstance(gate, Gate)
         assert (gate.pooling, gate.facts["penalty"]) == ("mean", "l1")
         stored = line.p_fail(gate, Split.TUNE)
-        means = line.prompt_features(Split.TUNE, "prompt")[:, gate.layer, gate.index]
+        means = columns(line.prompt_features(Split.TUNE, "prompt"), gate.layer, gate.index)
         np.testing.assert_allclose(list(stored.values()), gate.probability(means))
 
 
