@@ -1,4 +1,4 @@
-"""Ranking moments on disk: seconds and memory of 10,000 traces x 172,032 neurons."""
+"""Ranking moments on disk, and choosing what a gate reads of them: seconds and memory of 10,000 traces x 172,032 neurons."""
 
 import json
 import os
@@ -8,13 +8,18 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.speed.sizes import Sizes
 from benchmarks.speed.timing import timed
 from benchmarks.speed.worker import resident_bytes
 from benchmarks.speed.workers import ROOT
+from trimtab.gate import PromptScope
+from trimtab.gating import RecordedRows, columns
+from trimtab.gating.features import choose_by_folds
 from trimtab.neurons import ModelIdentity, NeuronSet
 from trimtab.ranking import NEEDS, rank, recorded_class_moments
 from trimtab.recording import Recording
@@ -24,6 +29,8 @@ from trimtab.tasks.contrast import ContrastRow
 CRITERIA = ("mean-difference-polarity", "paired-t", "auroc")
 """Class means alone; the differences within each problem, which keep two sums of a problem to its last trace; the pairs within
 each problem, which keep every trace."""
+GATE, GATE_FEATURES, FOLDS = "gate", 4096, 5
+"""As a gate reads its features: those chosen without each fold, and without none."""
 TRACES_PER_PROBLEM, TRACES_PER_PART = 8, 32
 MOMENTS = ("sum", "magnitude")
 
@@ -40,7 +47,7 @@ def measure(sizes: Sizes, workshop: Path) -> dict[str, dict[str, object]]:
     traces = min(sizes.ranked_traces, sizes.ranked_at_most, room) // TRACES_PER_PROBLEM * TRACES_PER_PROBLEM
     write_moments(folder, traces, sizes)
     rows = {}
-    for criterion in CRITERIA:
+    for criterion in (*CRITERIA, GATE):
         _forget(folder)
         command = [sys.executable, "-m", "benchmarks.speed.ranking", folder, str(traces), criterion, json.dumps(asdict(sizes))]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -97,11 +104,22 @@ def ranked(folder: Path, traces: int, criterion: str, sizes: Sizes) -> NeuronSet
     return rank(moments, criterion, 50, identity)
 
 
+def gate_features(folder: Path, traces: int) -> NDArray[np.float32]:
+    """What a gate is fitted on, with a trace in the place of a problem."""
+    contrast = contrast_rows(traces)
+    rows = RecordedRows(Recording(folder), cast("PromptScope", "response"), [row.trace_id for row in contrast])
+    fold = np.arange(traces) // TRACES_PER_PROBLEM % FOLDS
+    kept = [[k for k in range(FOLDS) if k != left_out] for left_out in range(FOLDS + 1)]
+    chosen = choose_by_folds(rows, np.array([not row.correct for row in contrast]), GATE_FEATURES, fold, kept)
+    union = np.unique(np.concatenate(chosen))
+    return columns(rows, union // rows.shape[2], union % rows.shape[2])
+
+
 def main() -> None:
     """Rank the folder of the command line and print seconds and peak memory."""
     folder, traces, criterion, sizes = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Sizes(**json.loads(sys.argv[4]))
     before = _fetched_bytes()
-    spent = timed(lambda: ranked(folder, traces, criterion, sizes))
+    spent = timed(lambda: gate_features(folder, traces) if criterion == GATE else ranked(folder, traces, criterion, sizes))
     peak = resident_bytes("VmHWM")  # not ru_maxrss, which begins at that of the process that started this one
     answer = {
         "seconds": round(spent.wall, 2),

@@ -85,6 +85,9 @@ def test_synthetic_moments_are_ranked(tmp_path: Path) -> None:
         neurons = ranking.ranked(tmp_path / "ranked", 40, criterion, QUICK)
         assert len(neurons) == 50
         assert neurons.facts["n_good"] == neurons.facts["n_bad"] == 20
+    features = ranking.gate_features(tmp_path / "ranked", 40)
+    assert features.shape[0] == 40
+    assert min(ranking.GATE_FEATURES, QUICK.ranked_layers * QUICK.ranked_d_ff) <= features.shape[1]
 
 
 @pytest.mark.slow
@@ -94,7 +97,7 @@ def test_ranking_scales_what_the_disk_has_no_room_for(tmp_path: Path, monkeypatc
     usage = type("Usage", (), {"free": 2 * 16 * bytes_per_trace})
     monkeypatch.setattr(ranking.shutil, "disk_usage", lambda path: usage)
     rows = ranking.measure(sizes, tmp_path)
-    assert set(rows) == set(ranking.CRITERIA)
+    assert set(rows) == {*ranking.CRITERIA, ranking.GATE}
     row = rows["paired-t"]
     assert (row["traces_ranked"], row["bytes_on_disk"]) == (16, 16 * bytes_per_trace)
     assert row["seconds_for_all"] == pytest.approx(4 * float(str(row["seconds"])), abs=0.06)
