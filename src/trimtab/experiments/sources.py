@@ -1,10 +1,10 @@
 """Neurons, strength and gate that one group of problems gives by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trimtab.errors import NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
@@ -12,7 +12,7 @@ from trimtab.experiments.choosing import best_strength
 from trimtab.experiments.grouping import Grouping
 from trimtab.experiments.workbench import STATISTICS, Workbench
 from trimtab.gate import Gate
-from trimtab.gating import fit_logistic, youden
+from trimtab.gating import RecordedRows, columns, fit_logistic, youden
 from trimtab.gating.cross_validation import check_classes
 from trimtab.gating.reading import predict
 from trimtab.neurons import NeuronSet
@@ -23,9 +23,6 @@ from trimtab.traces import Split
 
 MIN_TUNE = 20
 """On fewer tune problems of its own a group chooses no strength: it takes the run's."""
-
-PromptFeatures = Mapping[Split, NDArray[np.float32]]
-"""What a gate reads of every problem of the find and the tune split, ``[problem, layer, d_ff]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ def neurons_of(bench: Workbench, moments: ClassMoments, criterion: str, k: int) 
     return bench.neurons(criterion, min(k, eligible), moments, bench.settings.seed) if eligible else None
 
 
-def find_source(bench: Workbench, grouping: Grouping, name: str, prompts: PromptFeatures) -> Source | None:
+def find_source(bench: Workbench, grouping: Grouping, name: str) -> Source | None:
     """Find neurons on the contrast of a group, choose their strength on its tune problems without a gate, and fit its gate.
 
     Criterion, operator and K are those that the run chose. Too little data for a strength or a gate falls back to the run's, and
@@ -72,39 +69,33 @@ def find_source(bench: Workbench, grouping: Grouping, name: str, prompts: Prompt
     tuned_on = len(tune) if len(tune) >= MIN_TUNE else 0
     if tuned_on:
         steering = best_strength(bench, steering, label=f"{name}, strength", problems=tune)
-    gate = fit_gate(bench, grouping, name, prompts)
+    gate = fit_gate(bench, grouping, name)
     return Source(name, neurons, steering.with_gate(gate or bench.steering.gate), tuned_on, gate is not None)
 
 
-def fit_gate(bench: Workbench, grouping: Grouping, name: str, prompts: PromptFeatures) -> Gate | None:
+def fit_gate(bench: Workbench, grouping: Grouping, name: str) -> Gate | None:
     """A logistic gate fitted on a group's find problems with its threshold from the group's tune problems.
 
     It reads as many neurons as the run's gate, of the same prompt tokens. None where the run has no gate, or the group has fewer
     than 10 failed or 10 solved problems in either split.
     """
-    if not prompts:
+    if not bench.prompts:
         return None
-    features, failed = {}, {}
-    for split in prompts:
-        inside = np.array([grouping.of.get(problem.id) == name for problem in bench.split(split)])
-        features[split], failed[split] = prompts[split][inside], bench.failed[split][inside]
     run_gate = bench.steering.gate
+    rows, failed = {}, {}
+    for split, recording in bench.prompts.items():
+        ids = [problem.id for problem in bench.split(split)]
+        inside = np.array([grouping.of.get(problem_id) == name for problem_id in ids])
+        rows[split] = RecordedRows(recording, run_gate.scope, list(compress(ids, inside)))
+        failed[split] = bench.failed[split][inside]
     pooling = "mean" if run_gate.scope == "prompt" else "last"
     try:
         check_classes(failed[Split.TUNE])
-        gate = fit_logistic(features[Split.FIND], failed[Split.FIND], n_features=bench.gate_features, pooling=pooling)
+        gate = fit_logistic(rows[Split.FIND], failed[Split.FIND], n_features=bench.gate_features, pooling=pooling)
     except NotEnoughDataError:
         return None
-    probability = gate.probability(features[Split.TUNE][:, gate.layer, gate.index])
+    probability = gate.probability(columns(rows[Split.TUNE], gate.layer, gate.index))
     return replace(gate, mode=run_gate.mode, threshold=youden(failed[Split.TUNE], probability))
-
-
-def prompt_features(bench: Workbench) -> PromptFeatures:
-    """The recorded prompts of the find and tune problems as the run's gate reads them; empty where it has none."""
-    return {
-        split: recording.means(bench.steering.gate.scope, [problem.id for problem in bench.split(split)])
-        for split, recording in bench.prompts.items()
-    }
 
 
 def gated_answers(bench: Workbench, steering: Steering, base: Sequence[Outcome], always: Sequence[Outcome]) -> list[Outcome]:

@@ -18,7 +18,7 @@ from trimtab.experiments.crossing import (
     excess,
 )
 from trimtab.experiments.grouping import EASY, HARD, Grouping, by_difficulty, by_domain
-from trimtab.experiments.sources import PromptFeatures, Source, find_source, gated_answers, prompt_features
+from trimtab.experiments.sources import Source, find_source, gated_answers
 from trimtab.experiments.transfer_tables import (
     EVERYTHING,
     FOUND,
@@ -64,8 +64,7 @@ def transfer(bench: Workbench) -> Result:
     One evaluation of the whole test split per source serves a whole row of the matrix.
     """
     base = bench.answers(Split.TEST, None, label="unsteered")
-    prompts = prompt_features(bench)
-    sections = [_domains(bench, base, prompts), _difficulty(bench, base, prompts)]
+    sections = [_domains(bench, base), _difficulty(bench, base)]
     return Result(
         name="transfer",
         title="Transfer between domains and difficulties",
@@ -77,9 +76,9 @@ def transfer(bench: Workbench) -> Result:
     )
 
 
-def _domains(bench: Workbench, base: Sequence[Outcome], prompts: PromptFeatures) -> _Section:
+def _domains(bench: Workbench, base: Sequence[Outcome]) -> _Section:
     grouping = by_domain(bench)
-    tried = _try(bench, base, grouping, prompts)
+    tried = _try(bench, base, grouping)
     if tried is None:
         return _Section(findings=("There are no two domains large enough to find neurons on, so none can transfer.",))
     overlaps = set_overlaps({source.name: source.neurons for source in tried.sources})
@@ -111,9 +110,9 @@ def _domains(bench: Workbench, base: Sequence[Outcome], prompts: PromptFeatures)
     )
 
 
-def _difficulty(bench: Workbench, base: Sequence[Outcome], prompts: PromptFeatures) -> _Section:
+def _difficulty(bench: Workbench, base: Sequence[Outcome]) -> _Section:
     grouping = by_difficulty(bench)
-    tried = _try(bench, base, grouping, prompts)
+    tried = _try(bench, base, grouping)
     if tried is None:
         return _Section(findings=("The contrast has no hard and easy problems, or too few, so neither can transfer.",))
     reading = "Published (arXiv 2601.19847): neurons of hard tasks carry over to others."
@@ -133,9 +132,9 @@ def _difficulty(bench: Workbench, base: Sequence[Outcome], prompts: PromptFeatur
     )
 
 
-def _try(bench: Workbench, base: Sequence[Outcome], grouping: Grouping, prompts: PromptFeatures) -> _Tried | None:
+def _try(bench: Workbench, base: Sequence[Outcome], grouping: Grouping) -> _Tried | None:
     """Find and test every source; None for fewer than two."""
-    found = [find_source(bench, grouping, name, prompts) for name in grouping.names]
+    found = [find_source(bench, grouping, name) for name in grouping.names]
     sources = tuple(source for source in found if source is not None)
     if len(sources) < 2:
         return None

@@ -8,7 +8,7 @@ import pytest
 from trimtab.evaluation.pairing import paired
 from trimtab.experiments import Workbench
 from trimtab.experiments.grouping import EASY, HARD, MIN_PROBLEMS, Grouping, by_difficulty, by_domain
-from trimtab.experiments.sources import MIN_TUNE, find_source, fit_gate, gated_answers, prompt_features
+from trimtab.experiments.sources import MIN_TUNE, find_source, fit_gate, gated_answers
 from trimtab.experiments.transfer import transfer
 from trimtab.experiments.transfer_tables import EVERYTHING
 from trimtab.gate import Gate
@@ -68,7 +68,7 @@ def test_difficulty_is_cut_where_it_halves_the_contrast(bench: Workbench) -> Non
 
 def test_a_source_reads_its_own_part_of_the_contrast(halved: Workbench) -> None:
     grouping = by_domain(halved)
-    source = find_source(halved, grouping, "left", {})
+    source = find_source(replace(halved, prompts={}), grouping, "left")
     rows = [row for row in halved.contrast if grouping.of[row.problem_id] == "left"]
     expected = rank(halved.moments_of(rows), halved.criterion, halved.k, halved.opened.identity)
     assert source is not None
@@ -79,7 +79,7 @@ def test_a_source_reads_its_own_part_of_the_contrast(halved: Workbench) -> None:
 
 def test_too_few_tune_problems_fall_back_to_the_strength_and_the_gate_of_the_run(halved: Workbench) -> None:
     grouping = by_domain(halved)
-    source = find_source(halved, grouping, "left", {})
+    source = find_source(replace(halved, prompts={}), grouping, "left")
     assert source is not None
     assert len(grouping.among(halved.split(Split.TUNE), "left")) < MIN_TUNE
     assert (source.tuned_on, source.own_gate) == (0, False)
@@ -89,15 +89,14 @@ def test_too_few_tune_problems_fall_back_to_the_strength_and_the_gate_of_the_run
 
 def test_the_gate_of_all_problems_is_the_gate_of_the_run(bench: Workbench) -> None:
     everything = Grouping({p.id: "all" for problems in bench.problems.values() for p in problems}, ("all",), {})
-    prompts = prompt_features(bench)
-    gate = fit_gate(bench, everything, "all", prompts)
+    gate = fit_gate(bench, everything, "all")
     run_gate = bench.steering.gate
     assert gate is not None
     assert isinstance(run_gate, Gate)
     np.testing.assert_array_equal(gate.weight, run_gate.weight)
     assert (gate.bias, gate.threshold) == (run_gate.bias, run_gate.threshold)
-    assert fit_gate(bench, Grouping({}, ("none",), {}), "none", prompts) is None
-    assert fit_gate(bench, everything, "all", {}) is None
+    assert fit_gate(bench, Grouping({}, ("none",), {}), "none") is None
+    assert fit_gate(replace(bench, prompts={}), everything, "all") is None
 
 
 def test_gated_answers_are_those_of_a_gated_run(bench: Workbench) -> None:
@@ -116,7 +115,7 @@ def test_every_gain_is_of_the_answers_to_one_domain(halved: Workbench) -> None:
     cells = {(row[0], row[1]): dict(zip(names, row, strict=True)) for row in table.rows}
     assert set(cells) == {(row, column) for row in ("left", "right", EVERYTHING) for column in ("left", "right")}
     base = halved.answers(Split.TEST, None)
-    source = find_source(halved, by_domain(halved), "left", prompt_features(halved))
+    source = find_source(halved, by_domain(halved), "left")
     assert source is not None
     arm = halved.answers(Split.TEST, source.steering)
     right = {p.id for p in halved.split(Split.TEST) if p.domain == "right"}
