@@ -93,7 +93,7 @@ def fit_attention(
     ]
     union = np.unique(np.concatenate([one.address for one in (*rounds, final)]))
     d_ff = rows.shape[2]
-    tokens = [torch.from_numpy(np.asarray(rows, np.float32)) for rows in read(union // d_ff, union % d_ff)]
+    tokens = [torch.from_numpy(np.asarray(values, np.float32)) for values in read(union // d_ff, union % d_ff)]
 
     def trained(one: _Round) -> tuple[_Trained, list[Tensor]]:
         columns = torch.from_numpy(np.searchsorted(union, one.address))

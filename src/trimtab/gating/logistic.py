@@ -80,8 +80,9 @@ def fit_logistic(
 
     def design(fold: Fold) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         own = np.searchsorted(union, by_fold[fold.number])
-        scaler = _Scaler.fit(values[np.ix_(fold.rows, own)])
-        return scaler.apply(values[np.ix_(fold.rows, own)]), scaler.apply(values[np.ix_(fold.held_out, own)])
+        train = values[np.ix_(fold.rows, own)]
+        scaler = _Scaler.fit(train)
+        return scaler.apply(train), scaler.apply(values[np.ix_(fold.held_out, own)])
 
     chosen = cross_validate(design, failed, seed, penalty)
     calibration = calibrate(chosen.logit, failed)
