@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,8 @@ from trimtab.errors import InputError
 
 TokenScope = Literal["all", "response", "prompt", "last-prompt"]
 MOMENTS = ("sum", "magnitude", "square")
+MAX_STATE_BYTES = 2 * 2**30
+"""Bound on what is kept while a recording is read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,3 +123,22 @@ class Moments:
         if (tokens == 0).any():
             raise InputError(f"{int((tokens == 0).sum())} traces have no token in this scope and so no mean")
         return tokens[:, None, None].astype(np.float32)
+
+
+def layer_blocks(n_layers: int, layer_bytes: int, max_bytes: int, at_least: int = 1) -> list[tuple[int, int]]:
+    """First and last + 1 of blocks of layers of nearly one size.
+
+    Args:
+        n_layers: of the recording; without any there is one empty block.
+        layer_bytes: what is kept of a layer.
+        max_bytes: bound on what is kept of a block; one layer is the smallest.
+        at_least: so many blocks, where there are as many layers.
+
+    Example:
+        >>> layer_blocks(28, 10, 100)
+        [(0, 9), (9, 18), (18, 28)]
+    """
+    height = max(1, max_bytes // layer_bytes if layer_bytes else n_layers)
+    n = max(1, min(n_layers, max(at_least, -(-n_layers // height))))
+    edges = [i * n_layers // n for i in range(n + 1)]
+    return list(pairwise(edges))

@@ -14,8 +14,12 @@ from types import ModuleType
 from trimtab.errors import ConfigError, ExecutionError
 from trimtab.execution.settings import ExecutorSettings
 
+logger = logging.getLogger(__name__)
+
 CONNECT_S = 10.0
 JOIN_S = 30.0
+RUNNING = ("StreamingExecutor-", "ray-data-")
+"""Names of the threads that run a data set begin so."""
 SLACK = 1e-6
 """Ray counts fractions of a CPU in ten-thousandths."""
 
@@ -82,17 +86,20 @@ def connected(address: str) -> Iterator[str]:
 
 @contextmanager
 def threads_joined() -> Iterator[None]:
-    """Wait at the end for every thread begun since, :data:`JOIN_S` seconds in all.
+    """Wait at the end for the threads with which Ray Data runs a data set, :data:`JOIN_S` seconds in all.
 
-    A thread of Ray Data that calls Ray after ``ray.shutdown()`` ends the whole process, with status 1 and without a word.
+    One of them that calls Ray after ``ray.shutdown()`` ends the whole process, with status 1 and without a word. Other threads of
+    Ray never end, or belong to somebody else.
     """
-    before = set(threading.enumerate())
     try:
         yield
     finally:
         end = time.monotonic() + JOIN_S
-        for thread in set(threading.enumerate()) - before:
-            thread.join(max(0.0, end - time.monotonic()))
+        for thread in threading.enumerate():
+            if thread.name.startswith(RUNNING):
+                thread.join(max(0.0, end - time.monotonic()))
+                if thread.is_alive():
+                    logger.warning("%s of Ray still runs %g s after its data were taken", thread.name, JOIN_S)
 
 
 def _refuse_silent(address: str) -> None:

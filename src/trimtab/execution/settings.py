@@ -17,7 +17,8 @@ class ExecutorSettings(BaseModel):
         address: ``HOST:PORT`` of a cluster, ``auto`` for the one on this machine, ``local`` for a new one. Empty takes
             ``RAY_ADDRESS``, else the cluster on this machine, else a new one.
         actors: how many; 0 for as many as fit, one for each GPU that an actor asks for, else for each thread of the CPUs.
-        num_gpus: GPUs of an actor. Below 0: one where the cluster has some and the model is not told to use the CPU.
+        num_gpus: GPUs of an actor. Below 0: one where the cluster has some and the model is not told to use the CPU, or with
+            engine vllm as many as its ``tensor_parallel_size``.
         num_cpus: CPUs that Ray sets aside for an actor; 0 for one, or less where there are too few. It bounds no threads: an
             actor uses as many as this process.
         batch_size: parts that an actor is sent at a time. More than one where parts take less than a second.

@@ -67,8 +67,10 @@ class RecordedRows:
         return len(self.order), recorded.n_layers, recorded.d_ff
 
     def stream(self, layers: slice = slice(None)) -> Iterator[Block]:
-        """A part at a time. Raises InputError for a prompt that was not recorded, and as ``Recording.stream``."""
+        """A part at a time. Raises InputError for a prompt that is named twice or was not recorded, and as the recording does."""
         number = {name: row for row, name in enumerate(self.order)}
+        if len(number) < len(self.order):
+            raise InputError(f"{len(self.order)} rows name {len(number)} different prompts; give each once")
         for ids, moments in self.recording.stream(self.scope, ("sum",), layers):
             inside = [i for i, name in enumerate(ids) if name in number]
             if inside:

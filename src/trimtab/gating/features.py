@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.gating.feature_rows import FeatureRows, as_rows
+from trimtab.moments import MAX_STATE_BYTES, layer_blocks
+
+SPREAD_BYTES = 8 + 8 + 4 + 4
 
 Layers: TypeAlias = tuple[int, int]
 RunBlocks: TypeAlias = Callable[[Callable[[Layers], NDArray[np.float64]], Iterable[Layers]], Iterable[NDArray[np.float64]]]
@@ -59,17 +62,19 @@ def choose_by_folds(
     fold: NDArray[np.int64],
     kept: Sequence[Sequence[int]],
     *,
+    max_bytes: int = MAX_STATE_BYTES,
     at_once: int = 1,
     run_blocks: RunBlocks = map,
 ) -> list[NDArray[np.int64]]:
     """:func:`choose_features` on the problems of some folds, for several choices of them, in one reading of the features.
 
-    Needs memory for one block of rows and for the scores, ``[fold, layer, d_ff]``, however many problems there are.
+    Needs memory for one part of the rows and for a few numbers of each neuron and fold, however many problems there are.
 
     Args:
         features, failed, n: as for :func:`choose_features`.
         fold: int64 ``[problem]``, the number of each problem's fold.
         kept: the folds of each choice.
+        max_bytes: bound on what is kept of a block of layers; one layer is the smallest block.
         at_once: make at least so many blocks of layers, where there are as many layers.
         run_blocks: applies a function to the blocks and keeps their order, such as an executor's ``map``.
     """
@@ -77,10 +82,10 @@ def choose_by_folds(
         raise InputError(f"a gate needs at least one feature, got n_features = {n}")
     rows = as_rows(features)
     _check(rows, failed, fold, kept)
-    n_layers = rows.shape[1]
     score = partial(_f_scores, rows, failed, fold, kept)
-    height = max(1, -(-n_layers // at_once))
-    blocks = run_blocks(score, [(start, min(start + height, n_layers)) for start in range(0, n_layers, height)])
+    _, n_layers, d_ff = rows.shape
+    layer_bytes = d_ff * (2 * len(np.unique(fold)) * SPREAD_BYTES + 8 * len(kept))
+    blocks = run_blocks(score, layer_blocks(n_layers, layer_bytes, max_bytes, at_once))
     return [_best(scores.ravel(), n) for scores in np.concatenate(list(blocks), axis=1)]
 
 
@@ -93,7 +98,7 @@ def _best(scores: NDArray[np.float64], n: int) -> NDArray[np.int64]:
 
 
 class _Spread(NamedTuple):
-    """Mean, summed squared deviation and range of some rows, ``[d_ff]`` each."""
+    """Mean, summed squared deviation and range of some rows, ``[d_ff]`` each, :data:`SPREAD_BYTES` a neuron."""
 
     n: int
     mean: NDArray[np.float64]
@@ -150,6 +155,8 @@ def _f_of_groups(by_group: Mapping[_Group, _Spread], folds: Sequence[int]) -> ND
 
 
 def _check(rows: FeatureRows, failed: NDArray[np.bool_], fold: NDArray[np.int64], kept: Sequence[Sequence[int]]) -> None:
+    if not rows.shape[1]:
+        raise InputError("these features have no layer: nothing was recorded; record the prompts first")
     if rows.shape[0] != len(failed):
         raise InputError(
             f"need features [problem, layer, d_ff] and {len(failed)} problems to match, got shape {list(rows.shape)}"

@@ -48,7 +48,7 @@ def fit_logistic(
     The threshold is a placeholder of 0.5: choose it on the `tune` split with :func:`trimtab.gating.threshold.youden`.
 
     Features on disk are read twice, once to choose and once for what was chosen in any fold: problems x chosen x 4 bytes are
-    kept, and a fit takes problems x `n_features` x 8 bytes, twice.
+    kept, and a fit takes about problems x `n_features` x 20 bytes.
 
     Args:
         features: float32 ``[problem, layer, d_ff]``, activations of the last prompt token, or their mean over the prompt; an

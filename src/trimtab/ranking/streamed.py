@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.moments import Moments, TokenScope
+from trimtab.moments import MAX_STATE_BYTES, Moments, TokenScope, layer_blocks
 from trimtab.ranking.contrast import DEFAULT_STATISTICS, ClassMoments, NeuronCounts, Statistic, checked_statistics
 from trimtab.ranking.tallies import FiniteCheck, Tally, presence
 from trimtab.ranking.within import WithinProblems
@@ -18,8 +18,6 @@ from trimtab.tasks.contrast import ContrastRow
 
 if TYPE_CHECKING:
     from trimtab.recording import Recording  # torch, which ranking needs nowhere
-
-MAX_STATE_BYTES = 2 * 2**30
 
 RunBlocks: TypeAlias = Callable[[Callable[[tuple[int, int]], ClassMoments], Iterable[tuple[int, int]]], Iterable[ClassMoments]]
 LabelledMoments: TypeAlias = tuple[Moments, Sequence[str], Sequence[bool]]
@@ -130,9 +128,8 @@ def recorded_class_moments(
     # a float64 sum per problem and class, and for experts as wide a count; a float32 mean per trace
     sums, means = 16 * (2 if n_experts > 1 else 1) * len(counts), 4 * len(rows)
     layer_bytes = d_ff * (sums * ("difference" in wanted) + means * ("auroc" in wanted))
-    height = max(1, min(max_bytes // layer_bytes if layer_bytes else n_layers, -(-n_layers // at_once)))
     block = partial(_block, recording, scope, moments, rows, counts, wanted)
-    return _joined(list(run_blocks(block, [(i, min(i + height, n_layers)) for i in range(0, max(n_layers, 1), height)])))
+    return _joined(list(run_blocks(block, layer_blocks(n_layers, layer_bytes, max_bytes, at_once))))
 
 
 def _block(

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
-from trimtab.errors import EngineError, InputError, ModelError
+from trimtab.errors import EngineError, InputError, ModelError, TrimtabError
 from trimtab.model import OpenModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.sampling.generate import Generation, Request, end_tokens
@@ -243,7 +243,9 @@ class VllmEngine:
                 use_tqdm_on_load=False,
                 **on_device,
             )
-        except (OSError, ValueError, RuntimeError) as cause:
+        except TrimtabError as cause:
+            raise EngineError(str(cause)) from cause
+        except (ImportError, OSError, ValueError, RuntimeError) as cause:
             reason = " ".join(str(cause).split())[:600]
             raise EngineError(
                 f"vLLM cannot run {opened.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers"

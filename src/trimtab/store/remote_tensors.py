@@ -71,6 +71,18 @@ class RemoteTensors:
             raise SafetensorError(f"bytes {start} to {stop} of {self._path} are missing")
         return data
 
+    def _read_many(self, starts: list[int], length: int) -> bytes:
+        """Ranges of one length, one after the other."""
+        stops = [start + length for start in starts]
+        with as_os_errors(self._path):
+            found = self._path.fs.cat_ranges([self._path.path] * len(starts), starts, stops, on_error="return")
+            for piece in found:
+                if isinstance(piece, BaseException):
+                    raise piece
+        if any(len(piece) != length for piece in found):
+            raise SafetensorError(f"bytes {starts[0]} to {stops[-1]} of {self._path} are missing")
+        return b"".join(found)
+
     def __enter__(self) -> "RemoteTensors":
         return self
 
@@ -79,7 +91,10 @@ class RemoteTensors:
 
 
 class RemoteSlice:
-    """A tensor of a remote file; ``tensor[a:b]`` reads only those rows, and any other index is taken of what was read."""
+    """A tensor of a remote file. ``tensor[a:b]`` reads only those rows, ``tensor[a:b, c:d]`` a piece of each.
+
+    Any other index is taken of what was read.
+    """
 
     def __init__(self, file: RemoteTensors, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> None:
         self._file, self._shape, self._dtype, self._offset = file, shape, dtype, offset
@@ -94,7 +109,20 @@ class RemoteSlice:
         if max(first.start or 0, first.stop or 0) > self._shape[0]:
             raise SafetensorError(f"rows {first.start}:{first.stop} of a tensor with {self._shape[0]}")
         start, stop, _ = first.indices(self._shape[0])
-        return self._rows(start, max(start, stop))[(slice(None), *rest)]
+        stop = max(start, stop)
+        if rest and isinstance(rest[0], slice) and rest[0].step in (None, 1):
+            low, high, _ = rest[0].indices(self._shape[1])
+            return self._pieces(start, stop, low, max(low, high))[(slice(None), slice(None), *rest[1:])]
+        return self._rows(start, stop)[(slice(None), *rest)]
+
+    def _pieces(self, start: int, stop: int, low: int, high: int) -> NDArray[Any]:
+        """``[start:stop, low:high]``, a range of bytes for each row, all asked for at once."""
+        if (low, high) == (0, self._shape[1]) or high == low or stop == start:
+            return self._rows(start, stop)[:, low:high]
+        size = math.prod(self._shape[2:]) * self._dtype.itemsize
+        begins = [self._offset + (row * self._shape[1] + low) * size for row in range(start, stop)]
+        data = self._file._read_many(begins, (high - low) * size)
+        return np.frombuffer(bytearray(data), self._dtype).reshape(stop - start, high - low, *self._shape[2:])
 
     def _rows(self, start: int, stop: int) -> NDArray[Any]:
         size = math.prod(self._shape[1:]) * self._dtype.itemsize

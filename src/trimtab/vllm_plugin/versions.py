@@ -3,7 +3,7 @@
 import re
 from importlib.metadata import PackageNotFoundError, version
 
-from trimtab.errors import ModelError
+from trimtab.errors import EngineError
 
 TESTED = ("0.32", "0.33")
 LIVE = "0.32"
@@ -16,18 +16,18 @@ def check_version() -> str:
     """The version of the installed vLLM.
 
     Raises:
-        ModelError: none is installed, or one that the plugin was not tested with.
+        EngineError: none is installed, or one that the plugin was not tested with.
     """
     found = installed()
     tested = ", ".join(f"{series}.x" for series in TESTED)
     if found is None:
-        raise ModelError(
+        raise EngineError(
             f"vLLM is not installed; run: pip install vllm=={TESTED[0]}.0 (tested: {tested}), or on a machine without a GPU "
             "tests/vllm/install.sh of trimtab's repository, see docs/vllm.md"
         )
     minor = re.match(r"\d+\.\d+", found)
     if minor is None or minor[0] not in TESTED:
-        raise ModelError(
+        raise EngineError(
             f"vLLM {found} was not tested with this plugin, so its hooks might silently not steer; "
             f"tested: {tested}. Install vllm=={TESTED[0]}.0, or serve without steering"
         )

@@ -1,13 +1,15 @@
 """Which pools fit into which cluster, without a cluster."""
 
 import builtins
+import threading
+import time
 from collections.abc import Mapping
 
 import pytest
 
 from trimtab.errors import ConfigError
-from trimtab.execution import ExecutorSettings
-from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray, left_of
+from trimtab.execution import ExecutorSettings, ray_cluster
+from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray, left_of, threads_joined
 
 LAPTOP = [{"CPU": 2.0}]
 EIGHT_GPUS = [{"CPU": 96.0, "GPU": 8.0}]
@@ -88,3 +90,33 @@ def test_ray_client_is_refused_with_the_way_around() -> None:
     pytest.importorskip("ray")
     with pytest.raises(ConfigError, match="ray job submit"), connected("ray://head:10001"):
         pass
+
+
+def test_only_the_threads_that_run_a_data_set_are_waited_for() -> None:
+    end = threading.Event()
+    done = []
+
+    def works() -> None:
+        end.wait(0.2)
+        done.append(True)
+
+    def stopped() -> None:
+        threading.Thread(target=end.wait, args=(60,), name="data-usage-metrics-poller", daemon=True).start()
+        threading.Thread(target=works, name="StreamingExecutor-1", daemon=True).start()
+        raise KeyError("the message")
+
+    start = time.monotonic()
+    with pytest.raises(KeyError, match="the message"), threads_joined():
+        stopped()
+    assert done
+    assert time.monotonic() - start < 20
+    end.set()
+
+
+def test_a_thread_that_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(ray_cluster, "JOIN_S", 0.1)
+    end = threading.Event()
+    with threads_joined():
+        threading.Thread(target=end.wait, args=(60,), name="ray-data-metadata-prefetch", daemon=True).start()
+    assert "ray-data-metadata-prefetch of Ray still runs" in caplog.text
+    end.set()

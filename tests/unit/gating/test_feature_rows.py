@@ -84,9 +84,11 @@ def test_blocks_of_layers_give_the_same_choice_bit_by_bit(recording: Recording) 
 
     whole = choose_by_folds(rows_of(recording), failed, 8, fold, kept)
     parted = choose_by_folds(rows_of(recording), failed, 8, fold, kept, at_once=2, run_blocks=run_blocks)
-    assert blocks == [(0, 2), (2, 3)]
-    for one, other in zip(whole, parted, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert blocks == [(0, 1), (1, 3)]
+    small = choose_by_folds(rows_of(recording), failed, 8, fold, kept, max_bytes=1)
+    for one, two, three in zip(whole, parted, small, strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
 
 
 def test_columns_are_in_the_order_asked_for(recording: Recording) -> None:
@@ -141,6 +143,17 @@ def test_memory_does_not_follow_the_number_of_prompts(tmp_path: Path) -> None:
 def test_a_prompt_that_was_not_recorded(recording: Recording) -> None:
     with pytest.raises(InputError, match=r"1 prompts are not in .*, such as p150; record them"):
         list(RecordedRows(recording, "last-prompt", names(N + 1)).stream())
+
+
+def test_a_prompt_that_is_named_twice(recording: Recording) -> None:
+    with pytest.raises(InputError, match="3 rows name 2 different prompts"):
+        columns(RecordedRows(recording, "last-prompt", ["p1", "p1", "p2"]), np.array([0]), np.array([0]))
+
+
+def test_an_empty_recording_says_so(tmp_path: Path) -> None:
+    rows = RecordedRows(written(np.empty((0, LAYERS, D_FF), np.float32), tmp_path, 20), "last-prompt", [])
+    with pytest.raises(InputError, match="no layer: nothing was recorded"):
+        choose_by_folds(rows, np.zeros(0, np.bool_), 3, np.zeros(0, np.int64), [(0,)])
 
 
 def test_a_feature_that_is_not_finite_names_its_layer_whatever_the_block(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.experimenting import workbench
 from trimtab.sampling import TRANSFORMERS, Request, SamplingSettings, TransformersGenerator, VllmEngine, VllmOptions, vllm_engine
 from trimtab.store import Parts, RunDirectory
+from trimtab.vllm_plugin import versions
 from trimtab.vllm_plugin.versions import installed
 
 FACTS = {"engine": {"name": "vllm", "version": "0"}}
@@ -71,9 +72,13 @@ def test_an_engine_sent_to_another_process_is_started_anew_in_the_same_version(
     sent = pickle.loads(pickle.dumps([VllmEngine(VllmOptions(enforce_eager=True), True)] * 2))
     assert sent[0] is sent[1]
     assert sent[0].options.enforce_eager
-    monkeypatch.setattr(vllm_engine, "check_version", lambda: "0.33.0")
-    with Line(config, RunDirectory.open(finished)) as line, pytest.raises(EngineError, match=r"0\.33\.0.*planned with.*0\.32\.0"):
-        sent[0].generate(line.opened, [Request("a", (1, 2))], SamplingSettings())
+    monkeypatch.undo()
+    there = {"0.33.0": r"0\.33\.0.*planned with.*0\.32\.0", "0.31.0": "was not tested", None: "vLLM is not installed"}
+    with Line(config, RunDirectory.open(finished)) as line:
+        for version, message in there.items():
+            monkeypatch.setattr(versions, "installed", lambda version=version: version)
+            with pytest.raises(EngineError, match=message):
+                sent[0].generate(line.opened, [Request("a", (1, 2))], SamplingSettings())
 
 
 @pytest.mark.skipif(installed() is not None, reason="vLLM is installed")

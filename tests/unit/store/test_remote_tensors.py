@@ -80,6 +80,24 @@ def test_only_the_rows_asked_for_travel(monkeypatch: pytest.MonkeyPatch) -> None
     assert travelled == [2**16, 5 * 8, 2 * 50_000 * 4]
 
 
+def test_only_the_layers_asked_for_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, array = UPath("memory://tensors/deep.safetensors"), np.arange(60_000, dtype=np.float32).reshape(3, 20, 1000)
+    save_tensors(path, {"a": array}, {})
+    read, asked = MemoryFileSystem.cat_ranges, []
+
+    def counted(fs: MemoryFileSystem, paths: list[str], starts: list[int], ends: list[int], **options: object) -> list[bytes]:
+        asked.extend(end - start for start, end in zip(starts, ends, strict=True))
+        return read(fs, paths, starts, ends, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_ranges", counted)
+    with open_tensors(path) as tensors:
+        np.testing.assert_array_equal(tensors["a"][1:, 4:6], array[1:, 4:6])
+        assert asked == [8000, 8000]
+        path.write_bytes(path.read_bytes()[:-60_000])
+        with pytest.raises(SafetensorError, match="are missing"):
+            tensors["a"][:, 4:6]
+
+
 def test_a_header_that_is_longer_than_the_first_request(remote: UPath) -> None:
     arrays = {f"{'x' * 100}{i:04d}": np.array([i]) for i in range(1000)}
     save_tensors(remote / "a", arrays, {})
