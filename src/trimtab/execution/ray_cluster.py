@@ -86,16 +86,17 @@ def connected(address: str) -> Iterator[str]:
 
 @contextmanager
 def threads_joined() -> Iterator[None]:
-    """Wait at the end for the threads with which Ray Data runs a data set, :data:`JOIN_S` seconds in all.
+    """Wait at the end for the threads begun since with which Ray Data runs a data set, :data:`JOIN_S` seconds in all.
 
     One of them that calls Ray after ``ray.shutdown()`` ends the whole process, with status 1 and without a word. Other threads of
     Ray never end, or belong to somebody else.
     """
+    before = set(threading.enumerate())
     try:
         yield
     finally:
         end = time.monotonic() + JOIN_S
-        for thread in threading.enumerate():
+        for thread in set(threading.enumerate()) - before:
             if thread.name.startswith(RUNNING):
                 thread.join(max(0.0, end - time.monotonic()))
                 if thread.is_alive():

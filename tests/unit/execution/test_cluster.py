@@ -105,6 +105,7 @@ def test_only_the_threads_that_run_a_data_set_are_waited_for() -> None:
         threading.Thread(target=works, name="StreamingExecutor-1", daemon=True).start()
         raise KeyError("the message")
 
+    threading.Thread(target=end.wait, args=(60,), name="StreamingExecutor-of-somebody-else", daemon=True).start()
     start = time.monotonic()
     with pytest.raises(KeyError, match="the message"), threads_joined():
         stopped()
