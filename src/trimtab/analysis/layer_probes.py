@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from trimtab.errors import InputError
 from trimtab.gating import fit_logistic
 from trimtab.gating.assess import LEVEL, Estimate
-from trimtab.gating.discrimination import auroc, check_cases, delong_interval
+from trimtab.stats.auroc import auroc, check_cases, delong_interval
 
 N_FEATURES = 1024
 
