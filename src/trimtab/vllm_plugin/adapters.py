@@ -1,22 +1,35 @@
-"""The steerings of an engine as its front process knows them: names, slots, and which requests still hold a slot.
+"""The steering adapters of an engine, and how a request gets one: names become slots, and cached blocks are kept apart.
 
-The front resolves a name to a slot once, when a request arrives; the workers hear of slots alone. A slot that is removed takes no
-more requests, and is given away only after the front has forgotten every request that was resolved to it. An unload sent then
-reaches the engine after the end of each of them, because both travel on one connection, in order.
+All of it happens in the process that admits requests. A name becomes a slot once, when a request arrives; the workers hear of
+slots alone. A slot that is removed takes no more requests and is given away only after this process has forgotten every request
+that was resolved to it. An unload sent then reaches the engine after the end of each of them, because both travel on one
+connection, in order.
+
+vLLM finds a cached block by the tokens up to its end and by extra keys. Two of them are ours:
+
+- a ``cache_salt`` for every request that has a steering, from its digest, strength, scope and gate. It separates steerings from
+  each other and from none, from the first block on.
+- a key of the request's own for each block that reaches into steered positions, unless the scope is ``all``. Generated tokens
+  are computed steered where a prompt with the same tokens would not be (and a gate decides anew for it), so such a block must
+  serve nobody but the request itself, after a preemption.
 """
 
+import hashlib
+import json
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Protocol
 from weakref import WeakSet
 
-from trimtab.errors import InputError
+from trimtab.errors import InputError, TrimtabError
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import NONE, PluginConfig
-from trimtab.vllm_plugin.options import INTERNAL, KEYS, RequestOptions, ResolvedOptions, resolve
-from trimtab.vllm_plugin.slot_facts import SlotFacts
+from trimtab.vllm_plugin.options import INTERNAL, KEYS, RequestOptions, ResolvedOptions, SlotFacts, resolve
+from trimtab.vllm_plugin.refusals import check_weights, read_steering
 
 
 class Lease(dict[str, object]):
@@ -220,3 +233,146 @@ def publish(made: Registry) -> None:
 def is_internal(key: str) -> bool:
     """Whether an entry of ``extra_args`` is the engine's own."""
     return key.startswith(INTERNAL)
+
+
+PREFIX = "trimtab:"
+
+
+class SamplingLike(Protocol):
+    """The part of vLLM's SamplingParams that is read here."""
+
+    extra_args: dict[str, object] | None
+
+
+class RequestLike(Protocol):
+    """The part of vLLM's Request that is read here."""
+
+    request_id: str
+    num_prompt_tokens: int
+    sampling_params: SamplingLike | None
+
+
+ExtraKeys = Callable[[RequestLike, int, int, int], tuple[tuple[object, ...] | None, int]]
+"""vLLM's ``generate_block_hash_extra_keys(request, start, end, start_mm_idx)``."""
+
+
+def salted(own: str | None, resolved: ResolvedOptions) -> str | None:
+    """The cache salt of a request, from the caller's own and what steers it.
+
+    Raises:
+        InputError: a caller's salt that looks like one of these.
+    """
+    if own is not None and own.startswith(PREFIX):
+        raise InputError(f"cache_salt {own!r} cannot be used; accepted: one that does not begin with {PREFIX!r}")
+    if not resolved.steers:
+        return own
+    parts = [own, resolved.digest, resolved.strength, resolved.scope, resolved.gate]
+    return PREFIX + hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+
+def with_own_blocks(generate: ExtraKeys) -> ExtraKeys:
+    """The same extra keys with the request's own for blocks that hold positions only it computes so."""
+
+    def generate_block_hash_extra_keys(
+        request: RequestLike, start_token_idx: int, end_token_idx: int, start_mm_idx: int
+    ) -> tuple[tuple[object, ...] | None, int]:
+        keys, next_mm_idx = generate(request, start_token_idx, end_token_idx, start_mm_idx)
+        resolved = ResolvedOptions.of(request.sampling_params.extra_args if request.sampling_params else None)
+        alone = resolved.steers and resolved.scope != "all"
+        if alone and end_token_idx > resolved.first_position(request.num_prompt_tokens):
+            keys = (*(keys or ()), ("trimtab_request", request.request_id))
+        return keys, next_mm_idx
+
+    return generate_block_hash_extra_keys
+
+
+logger = logging.getLogger(__name__)
+
+ATTRIBUTE = "trimtab_registry"
+"""Where an engine's input processor holds its registry."""
+
+
+def follow_front(processor: Any, config: PluginConfig) -> None:
+    """Wrap ``process_inputs`` of this one input processor, through which every request passes, offline and served."""
+    from vllm.utils.async_utils import make_async  # pyright: ignore[reportMissingImports]
+
+    model_config = processor.vllm_config.model_config
+    hf_config = model_config.hf_text_config
+
+    def check(steering: Steering, name: str) -> None:
+        check_weights(steering, model_config.model, hf_config.tie_word_embeddings, name, config.force_model)
+
+    registry = Registry(config, check)
+    for name, path in config.steerings.items():
+        registry.add(registry.reserve(name, path, read_steering(path, name, config, hf_config)))
+    setattr(processor, ATTRIBUTE, registry)
+    publish(registry)
+    original = processor.process_inputs
+
+    def process_inputs(request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
+        return _admit(registry, original, request_id, prompt, params, args, kwargs)
+
+    processor.process_inputs = process_inputs
+    # the one made before calls the original
+    processor.process_inputs_async = make_async(process_inputs, executor=processor.renderer._executor)
+    _hold_slots()
+
+
+def separate_blocks() -> None:
+    """Give cached blocks of steered requests keys of their own, in this process. Other requests' keys stay as they are."""
+    from vllm.v1.core import block_pool, kv_cache_utils  # pyright: ignore[reportMissingImports]
+
+    generate = kv_cache_utils.generate_block_hash_extra_keys
+    if generate.__module__ != kv_cache_utils.__name__:
+        return  # done already
+    ours = with_own_blocks(generate)
+    kv_cache_utils.generate_block_hash_extra_keys = ours
+    block_pool.generate_block_hash_extra_keys = ours
+
+
+def _admit(registry: Registry, original: Any, request_id: str, prompt: Any, params: Any, args: Any, kwargs: Any) -> Any:
+    from vllm.exceptions import VLLMValidationError  # pyright: ignore[reportMissingImports]
+    from vllm.sampling_params import SamplingParams  # pyright: ignore[reportMissingImports]
+
+    if not isinstance(params, SamplingParams):
+        return original(request_id, prompt, params, *args, **kwargs)
+    try:
+        resolved, lease = registry.admit(params.extra_args)
+        if resolved.steers and kwargs.get("resumable"):
+            raise InputError(
+                "a resumable session cannot be steered, because its outputs become prompts; "
+                "accepted: whole prompts, or steering 'none'"
+            )
+        if resolved.entries() or set(params.extra_args or ()) & set(KEYS):
+            params = params.clone()
+            params.extra_args = lease
+        if resolved.record and registry.records_prompts:
+            params.skip_reading_prefix_cache = True  # tokens that are not computed cannot be summed up
+        request = original(request_id, prompt, params, *args, **kwargs)
+        request.cache_salt = salted(request.cache_salt, resolved)
+        registry.enter(resolved)
+    except TrimtabError as refusal:
+        raise VLLMValidationError(str(refusal), parameter="vllm_xargs") from refusal
+    return request
+
+
+def _hold_slots() -> None:
+    """The front's state of a request keeps its lease alive, in every engine of this process that has the plugin.
+
+    The samples of a request with n > 1 share their parameters; beside the first one's state, their parent's keeps the lease.
+    """
+    from vllm.v1.engine.output_processor import OutputProcessor  # pyright: ignore[reportMissingImports]
+
+    original = OutputProcessor.add_request
+    if original.__module__ != OutputProcessor.__module__:
+        return  # done already
+
+    def add_request(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, request, *args, **kwargs)
+        params = request.sampling_params
+        if params is not None and isinstance(params.extra_args, Lease):
+            self.request_states[request.request_id].trimtab_lease = params.extra_args
+            # an engine in this process would keep its last requests until it runs again
+            params.extra_args = dict(params.extra_args)
+
+    OutputProcessor.add_request = add_request

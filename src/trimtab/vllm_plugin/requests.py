@@ -1,5 +1,8 @@
-"""A stable place for each request that the engine has begun: the runner moves its own rows about."""
+"""The requests that a worker has begun: their state, kept while the runner moves its own rows, and what their gates read."""
 
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +11,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.vllm_plugin.options import ResolvedOptions
+
+_SUFFIX = 9
+"""Characters that vLLM adds to a caller's request id: a dash and eight random ones."""
+
+
+def find_request(asked: str, known: Iterable[str]) -> str | None:
+    """The engine's id of a request, by that or by the caller's; of several the latest, None where there is none.
+
+    The samples of a request with n > 1 are ``0_ID``, ``1_ID`` ...
+
+    Args:
+        asked: an id.
+        known: the engine's ids, the latest last.
+
+    Example:
+        >>> find_request("7", ["6-0a1b2c3d", "7-0a1b2c3d"])
+        '7-0a1b2c3d'
+    """
+    return next((own for own in reversed(list(known)) if asked in (own, own[:-_SUFFIX])), None)
+
 
 BUCKETS = ("prompt", "last-prompt", "response")
 """Kinds of tokens whose sums are kept apart; every token scope is a union of them."""
@@ -152,3 +175,58 @@ class RequestSlots:
         for name in ("active", "probability", "monitor"):
             tensor: Tensor = getattr(self, name)
             setattr(self, name, torch.cat([tensor, torch.zeros_like(tensor)]))
+
+
+RING = 4096
+"""How many ended requests are remembered."""
+
+
+class Scores:
+    """The probability, the gate's value and the monitor's sum of each request; they stay on the device until somebody asks."""
+
+    def __init__(self, requests: RequestSlots, device: torch.device) -> None:
+        """Nothing was read yet."""
+        self._requests = requests
+        self._ring = torch.zeros(RING, 3, device=device)
+        self._ended: OrderedDict[str, tuple[int, RequestState, int]] = OrderedDict()
+        self._next = 0
+
+    def end(self, request_id: str, state: RequestState) -> None:
+        """Keep what was read of a request whose place is about to be given away."""
+        if len(self._ended) == RING:
+            self._ended.popitem(last=False)
+        self._ring[self._next] = self._now(state)
+        self._ended[request_id] = (self._next, state, int(self._requests.host.monitored[state.place]))
+        self._next = (self._next + 1) % RING
+
+    def find(self, request_id: str) -> dict[str, object] | None:
+        """What is known of a request, see :func:`find_request`; None for one that is not remembered."""
+        running = find_request(request_id, self._requests.states)
+        if running is not None:
+            state = self._requests.states[running]
+            return self._facts(running, state, self._now(state), int(self._requests.host.monitored[state.place]), running=True)
+        ended = find_request(request_id, self._ended)
+        if ended is None:
+            return None
+        row, state, monitored = self._ended[ended]
+        return self._facts(ended, state, self._ring[row], monitored, running=False)
+
+    def _now(self, state: RequestState) -> Tensor:
+        requests, place = self._requests, state.place
+        return torch.stack([requests.probability[place], requests.active[place], requests.monitor[place]])
+
+    @staticmethod
+    def _facts(request_id: str, state: RequestState, read: Tensor, monitored: int, running: bool) -> dict[str, object]:
+        probability, value, total = (float(number) for number in read.tolist())
+        return {
+            "request_id": request_id,
+            "slot": state.options.slot,
+            "p_fail": None if math.isnan(probability) else probability,
+            "g": value,
+            "fired": value > 0.0,
+            "strength": state.options.strength,
+            "scope": state.options.scope,
+            "monitor": total / monitored if monitored else None,
+            "monitored_tokens": monitored,
+            "running": running,
+        }

@@ -4,8 +4,8 @@ import torch
 from layered_stack import D_MODEL, Stack, engine, steering
 from trimtab.errors import ModelError
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.engine import EngineSteering
-from trimtab.vllm_plugin.selftest import TOKENS, SelfTest, self_test
+from trimtab.vllm_plugin.step import EngineSteering
+from trimtab.vllm_plugin.worker import TOKENS, SelfTest, self_test
 
 SPARE = {side: PluginConfig(side=side, neurons_per_layer=2, features_per_layer=0) for side in ("input", "output")}
 DUMMY = torch.ones(TOKENS, D_MODEL)

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from trimtab.cli.main import trimtab
 from trimtab.errors import ConfigError, InputError, ModelError
-from trimtab.vllm_plugin import serve
-from trimtab.vllm_plugin.serve import add_plugin, allowed_plugins, check_single, named_paths
+from trimtab.vllm_plugin import server
+from trimtab.vllm_plugin.server import add_plugin, allowed_plugins, check_single, named_paths
 
 SINGLE: dict[str, object] = {
     "api_server_count": None,
@@ -32,7 +32,7 @@ class Entry:
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, groups: dict[str, list[str]]) -> None:
-    monkeypatch.setattr(serve, "entry_points", lambda group: [Entry(name) for name in groups.get(group, [])])
+    monkeypatch.setattr(server, "entry_points", lambda group: [Entry(name) for name in groups.get(group, [])])
 
 
 def test_names_are_given_or_those_of_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def run(*arguments: str) -> Result:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     calls: list[tuple[object, ...]] = []
-    monkeypatch.setattr(serve, "serve", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(server, "serve", lambda *arguments: calls.append(arguments))
     return calls
 
 
@@ -161,14 +161,14 @@ def test_a_default_that_is_not_loaded_is_refused() -> None:
 
 
 def test_a_missing_vllm_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.vllm_plugin.versions.installed", lambda: None)
+    monkeypatch.setattr("trimtab.vllm_plugin.config.installed", lambda: None)
     error = run("org/model").exception
     assert isinstance(error, ModelError)
     assert "pip install vllm==0.32.0" in str(error)
 
 
 def test_an_untested_vllm_is_refused_with_those_that_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.vllm_plugin.versions.installed", lambda: "0.34.1")
+    monkeypatch.setattr("trimtab.vllm_plugin.config.installed", lambda: "0.34.1")
     error = run("org/model").exception
     assert isinstance(error, ModelError)
     assert "tested: 0.32.x, 0.33.x" in str(error)
