@@ -3,7 +3,7 @@
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.tasks.benchmarks.competition import last_box, level, number_text
+from trimtab.tasks.benchmarks.math import last_box, level, number_text
 
 
 @pytest.mark.parametrize(

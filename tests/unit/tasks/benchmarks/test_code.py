@@ -3,7 +3,7 @@
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.tasks.benchmarks.programs import entry_point_of, unix_lines
+from trimtab.tasks.benchmarks.code import entry_point_of, unix_lines
 
 
 @pytest.mark.parametrize(

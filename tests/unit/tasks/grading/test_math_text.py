@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.tasks.grading.math_answers import Stated, for_math_verify, gold_text, pair_for_math_verify, stated_answer
+from trimtab.tasks.grading.math_text import Stated, for_math_verify, gold_text, pair_for_math_verify, stated_answer
 
 
 @pytest.mark.parametrize(
