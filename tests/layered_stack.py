@@ -8,13 +8,11 @@ from trimtab.gate import ALWAYS, AnyGate, Gate
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import PositionScope, Steering
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.engine import EngineSteering
-from trimtab.vllm_plugin.projections import down_projections
-from trimtab.vllm_plugin.rank import Rank
+from trimtab.vllm_plugin.hooks import StepBuffers, down_projections
 from trimtab.vllm_plugin.recording import Recording
-from trimtab.vllm_plugin.request_slots import RequestSlots
-from trimtab.vllm_plugin.step_buffers import StepBuffers
-from trimtab.vllm_plugin.tables import SlotTables, plan_room
+from trimtab.vllm_plugin.requests import RequestSlots
+from trimtab.vllm_plugin.step import EngineSteering
+from trimtab.vllm_plugin.tables import Rank, SlotTables, plan_room
 
 LAYERS, D_MODEL, D_FF = 3, 8, 12
 IDENTITY = ModelIdentity("stack", None, "stack", "f", LAYERS, D_MODEL, D_FF, 10)

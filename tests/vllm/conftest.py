@@ -7,8 +7,7 @@ import pytest
 
 from live_engines import MODEL, Figures, artifacts, start
 from trimtab.model import OpenModel, open_model
-from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.versions import installed
+from trimtab.vllm_plugin.config import PluginConfig, installed
 
 # this folder is found as a module vllm where there is none, so only the package's own record tells
 collect_ignore_glob = [] if installed() else ["*"]

@@ -84,7 +84,7 @@ def test_an_engine_that_did_not_ask_has_nothing_of_the_plugin(eager: Any, reason
 
 
 def test_the_key_of_compiled_graphs_knows_the_tables(eager: Any) -> None:
-    from trimtab.vllm_plugin.install import LAYOUT
+    from trimtab.vllm_plugin.worker import LAYOUT
 
     vllm_config = eager.llm_engine.vllm_config
     with_layout = vllm_config.compute_hash()

@@ -17,9 +17,9 @@ from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 from vllm.v1.worker.gpu.model_states.interface import ModelState
 
 from layered_stack import D_MODEL, Stack, engine, linear, steering
-from trimtab.vllm_plugin.engine import EngineSteering
 from trimtab.vllm_plugin.options import ResolvedOptions
-from trimtab.vllm_plugin.v2 import follow_v2
+from trimtab.vllm_plugin.runners import follow_v2
+from trimtab.vllm_plugin.step import EngineSteering
 from vllm import SamplingParams
 
 

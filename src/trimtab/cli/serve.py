@@ -39,7 +39,7 @@ def serve_command(
     """
     from trimtab.testbed.models import resolve
     from trimtab.vllm_plugin.config import parse_config
-    from trimtab.vllm_plugin.serve import named_paths, serve
+    from trimtab.vllm_plugin.server import named_paths, serve
 
     if model.startswith("-"):
         raise click.UsageError(f"MODEL comes first, before the options for vLLM; got {model}")

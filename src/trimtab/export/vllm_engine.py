@@ -17,9 +17,9 @@ from trimtab.errors import InputError, StoreError
 from trimtab.export.target import Answered, Engine, EngineOptions
 from trimtab.export.targets.peft_files import CONFIG
 from trimtab.model import OpenModel
-from trimtab.sampling.vllm_environment import starting_vllm, vllm_environment
+from trimtab.sampling.vllm_engine import starting_vllm, vllm_environment
 from trimtab.store import read_json
-from trimtab.vllm_plugin.versions import check_version
+from trimtab.vllm_plugin.config import check_version
 
 _CONTEXT, _CACHE_BYTES = 2048, 2**30
 

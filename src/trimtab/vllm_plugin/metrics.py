@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY  # pyright: ignore[reportMissingImports]
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily  # pyright: ignore[reportMissingImports]
 from prometheus_client.registry import Collector  # pyright: ignore[reportMissingImports]
 
-from trimtab.vllm_plugin.registry import registry
+from trimtab.vllm_plugin.adapters import registry
 
 if TYPE_CHECKING:
     from prometheus_client import Metric  # pyright: ignore[reportMissingImports]
@@ -24,7 +24,7 @@ class SteeringMetrics(Collector):
     """Counters since the start, as the engine last told them; none before it was asked.
 
     Attributes:
-        engine: see :meth:`trimtab.vllm_plugin.steerings.Steerings.engine_status`.
+        engine: see :meth:`trimtab.vllm_plugin.routes.Steerings.engine_status`.
         asked: when, on the monotonic clock.
     """
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from trimtab.errors import InputError
 from trimtab.moments import Moments
+from trimtab.vllm_plugin.adapters import Registry
 from trimtab.vllm_plugin.config import PluginConfig, engine_arguments
+from trimtab.vllm_plugin.options import SlotFacts
 from trimtab.vllm_plugin.recording import read_wire
-from trimtab.vllm_plugin.registry import Registry
-from trimtab.vllm_plugin.slot_facts import SlotFacts
 
 LLM: TypeAlias = Any
 """vLLM's ``LLM``; vLLM is not there when types are checked."""
@@ -58,7 +58,7 @@ def load(llm: LLM, name: str, path: str | Path) -> SlotFacts:
         InputError: a name that is taken, or no free slot.
         ModelError: it does not fit the model, or the room that the tables have.
     """
-    from trimtab.vllm_plugin.install import read_steering
+    from trimtab.vllm_plugin.refusals import read_steering
 
     own = registry_of(llm)
     _empty_drained(llm, own)
@@ -85,7 +85,7 @@ def unload(llm: LLM, name: str) -> None:
 
 
 def scores(llm: LLM, request_ids: Sequence[str]) -> list[dict[str, object] | None]:
-    """p(fail), g and the monitor of requests, see :class:`trimtab.vllm_plugin.scores.Scores`."""
+    """p(fail), g and the monitor of requests, see :class:`trimtab.vllm_plugin.requests.Scores`."""
     return [llm.collective_rpc("trimtab_request", args=(request_id,))[0] for request_id in request_ids]
 
 

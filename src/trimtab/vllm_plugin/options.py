@@ -1,4 +1,4 @@
-"""What one request asks for, as it is written by the caller and as it goes to the workers."""
+"""The options of one request, as the caller writes them and as they go to the workers."""
 
 import math
 from collections.abc import Mapping
@@ -6,9 +6,50 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from trimtab.errors import InputError
-from trimtab.steering import PositionScope
+from trimtab.steering import PositionScope, Steering
 from trimtab.vllm_plugin.config import NONE
-from trimtab.vllm_plugin.slot_facts import SlotFacts
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFacts:
+    """A steering in a slot of the engine.
+
+    Args:
+        name: what requests call it.
+        slot: its row in the tables, from 1.
+        path: where it was read from.
+        digest: of the steering.
+        strength, scope: the artifact's own.
+        reads: whether its gate reads the prompt.
+        gate: what a person calls its gate.
+        neurons: how many it steers.
+    """
+
+    name: str
+    slot: int
+    path: str
+    digest: str
+    strength: float
+    scope: PositionScope
+    reads: bool
+    gate: str
+    neurons: int
+
+    @classmethod
+    def of(cls, name: str, slot: int, path: str, steering: Steering) -> "SlotFacts":
+        """The facts of a steering."""
+        return cls(
+            name,
+            slot,
+            path,
+            steering.digest,
+            float(steering.strength),
+            steering.scope,
+            steering.gate.reads,
+            steering.gate.label,
+            len(steering),
+        )
+
 
 GateOverride = Literal["auto", "on", "off"]
 

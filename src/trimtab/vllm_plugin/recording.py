@@ -11,8 +11,7 @@ from torch import Tensor
 from trimtab.errors import ModelError
 from trimtab.moments import MOMENTS, TokenScope
 from trimtab.vllm_plugin.config import RecordConfig
-from trimtab.vllm_plugin.request_ids import find_request
-from trimtab.vllm_plugin.request_slots import BUCKETS, HostColumns, RequestState
+from trimtab.vllm_plugin.requests import BUCKETS, HostColumns, RequestState, find_request
 
 _SCOPES: dict[TokenScope, tuple[str, ...]] = {
     "response": ("response",),

@@ -1,14 +1,261 @@
-"""The routes under ``/v1/trimtab``; vLLM's API key guards all that begins with ``/v1``."""
+"""The routes under ``/v1/trimtab``, and the check of every request before vLLM starts to answer it.
 
+vLLM's API key guards all that begins with ``/v1``. ``InputProcessor`` checks requests, too, but one that is streamed only after
+HTTP 200 was sent; it sees numbers where the client wrote true or false, and never sees that a request asks for a beam search.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import APIRouter, Request  # pyright: ignore[reportMissingImports]
 from fastapi.responses import JSONResponse  # pyright: ignore[reportMissingImports]
 from pydantic import BaseModel, ConfigDict
 
-from trimtab.errors import TrimtabError
-from trimtab.vllm_plugin.answers import answer_error
-from trimtab.vllm_plugin.steerings import Steerings, shown
+from trimtab.errors import InputError, ModelError, TrimtabError
+from trimtab.vllm_plugin.adapters import registry, salted
+from trimtab.vllm_plugin.options import RequestOptions, SlotFacts, resolve
+from trimtab.vllm_plugin.refusals import read_steering
+
+if TYPE_CHECKING:
+    from starlette.responses import JSONResponse  # pyright: ignore[reportMissingImports]
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send  # pyright: ignore[reportMissingImports]
+
+
+def answer_error(cause: Exception | str, status: HTTPStatus) -> "JSONResponse":
+    """The cause's message, without the paths of this machine."""
+    from starlette.responses import JSONResponse  # pyright: ignore[reportMissingImports]
+    from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse  # pyright: ignore[reportMissingImports]
+    from vllm.entrypoints.serve.exception_handling.utils import sanitize_message  # pyright: ignore[reportMissingImports]
+
+    error = ErrorInfo(message=sanitize_message(str(cause)), type=f"{status.phrase.replace(' ', '')}Error", code=status.value)
+    return JSONResponse(ErrorResponse(error=error).model_dump(), status_code=status.value)
+
+
+_MARKS = (b"args", b"beam", b"salt", b"\\u", b"\0")
+"""A body without any of these bytes says nothing to check; JSON may escape the letters of a key, or come in wider characters."""
+
+
+class RequestCheck:
+    """ASGI middleware: answers HTTP 400 to what :func:`check` refuses, and lets every other request pass as it came."""
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self._app = app
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Read the body, check it and hand it on."""
+        if scope["type"] != "http" or scope["method"] != "POST" or _is_upload(scope):
+            return await self._app(scope, receive, send)
+        messages = await _read(receive)
+        refusal = _refusal(b"".join(message.get("body", b"") for message in messages))
+        if refusal is None:
+            return await self._app(scope, _again(messages, receive), send)
+        return await answer_error(refusal, HTTPStatus.BAD_REQUEST)(scope, receive, send)
+
+
+def check(request: Mapping[str, object]) -> None:
+    """Refuse what the front of the engine would refuse, and a steered beam search.
+
+    Raises:
+        InputError: naming the key, the value and what is accepted.
+    """
+    own = registry()
+    resolved = resolve(RequestOptions.parse(_options(request), own.loaded()), own.default, own.loaded())
+    if resolved.record:
+        raise InputError("record 1 cannot be used over HTTP, which has no route for moments; accepted: 0")
+    salt = request.get("cache_salt")
+    salted(salt if isinstance(salt, str) else None, resolved)
+    if resolved.steers and request.get("use_beam_search"):
+        raise InputError(
+            "use_beam_search cannot be steered: each of its steps is a request of its own, whose prompt holds what was "
+            "generated; accepted: no beam search, or steering 'none'"
+        )
+
+
+def _options(request: Mapping[str, object]) -> Mapping[str, object]:
+    """``vllm_xargs``, or ``sampling_params.extra_args`` of the route that takes tokens; vLLM refuses both in any other form."""
+    sampling = request.get("sampling_params")
+    found = request.get("vllm_xargs") or (sampling.get("extra_args") if isinstance(sampling, dict) else None)
+    return found if isinstance(found, dict) else {}
+
+
+def _refusal(body: bytes) -> InputError | None:
+    if not any(mark in body for mark in _MARKS):
+        return None
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        return None  # no JSON: vLLM says so
+    if not isinstance(request, dict):
+        return None
+    try:
+        check(cast("dict[str, object]", request))
+    except InputError as error:
+        return error
+    return None
+
+
+def _is_upload(scope: "Scope") -> bool:
+    """Whether the body is a form, such as a recording to be transcribed, and not JSON."""
+    return any(name == b"content-type" and value.startswith(b"multipart/") for name, value in scope["headers"])
+
+
+async def _read(receive: "Receive") -> list["Message"]:
+    """All messages of a body, or those up to the client's disconnect."""
+    messages = [await receive()]
+    while messages[-1].get("more_body", False):
+        messages.append(await receive())
+    return messages
+
+
+def _again(messages: list["Message"], receive: "Receive") -> "Receive":
+    """The messages once more, then whatever comes after them: vLLM waits there for a disconnect."""
+    waiting = iter(messages)
+
+    async def replay() -> "Message":
+        for message in waiting:
+            return message
+        return await receive()
+
+    return replay
+
+
+class Steerings:
+    """Loads and unloads, one change at a time, and asks the workers."""
+
+    def __init__(self, engine: Any, folder: Path | None) -> None:
+        """Of a server that has just started.
+
+        Args:
+            engine: vLLM's engine client, which answers ``collective_rpc``.
+            folder: artifacts in it may be loaded; None allows none.
+        """
+        self._engine, self._folder = engine, folder
+        self._lock = asyncio.Lock()
+
+    async def load(self, name: str, path: str) -> SlotFacts:
+        """Read an artifact, hand it to the workers, and only then let requests name it.
+
+        Args:
+            name: what requests will call it.
+            path: of its folder, from the folder that the server was started with.
+
+        Raises:
+            PermissionError: the server was started without such a folder, or the path leads out of it.
+            TrimtabError: a name that is taken, no free slot, or an artifact that does not fit.
+        """
+        root, folder = self._inside(path)
+        try:
+            return await self._load(name, str(folder))
+        except TrimtabError as cause:
+            raise type(cause)(str(cause).replace(f"{root}/", "")) from cause  # where the folder is is no client's business
+
+    async def _load(self, name: str, folder: str) -> SlotFacts:
+        own, hf_config = registry(), self._engine.vllm_config.model_config.hf_text_config
+        steering = await asyncio.to_thread(read_steering, folder, name, own.config, hf_config)
+        async with self._lock:
+            await self._empty_drained()
+            prepared = own.reserve(name, folder, steering)
+            try:
+                await self._tell(prepared.facts)
+            except BaseException:
+                own.abandon(prepared)
+                raise
+            return own.add(prepared)
+
+    async def unload(self, name: str) -> SlotFacts:
+        """Take no more requests for a steering; its slot is emptied at once if none runs, else before it is needed again.
+
+        Raises:
+            InputError: none of that name, or the default.
+        """
+        async with self._lock:
+            facts = registry().remove(name)
+            await self._empty_drained()
+            return facts
+
+    async def status(self) -> dict[str, object]:
+        """What is loaded, who still holds a slot, and what the first worker says of itself."""
+        async with self._lock:
+            await self._empty_drained()
+        own = registry()
+        loaded, draining = own.loaded(), own.draining()
+        return {
+            "default": own.default,
+            "loading": self._folder is not None,
+            "slots": {"total": own.config.slots, "free": own.config.slots - len(loaded) - len(draining)},
+            "steerings": [shown(facts) | {"requests": own.requests(facts.slot)} for facts in loaded.values()],
+            "draining": [shown(facts) | {"requests": own.requests(slot)} for slot, facts in draining.items()],
+            "engine": await self.engine_status(),
+        }
+
+    async def engine_status(self) -> dict[str, Any]:
+        """What the first worker says of itself; the others of a tensor-parallel group do the same."""
+        return await self._ask("trimtab_status")
+
+    async def answers(self, request_id: str) -> list[dict[str, object]]:
+        """What was read for each answer to a request, prompt by prompt; empty for one that is not remembered.
+
+        vLLM appends a number to each prompt of a completion or a batch of chats and to each round of a response, and prepends one
+        to the answers of ``n > 1``.
+        """
+        found = await self._choices(request_id)
+        if found:
+            return found
+        mark = "-" if request_id.startswith("cmpl-") else "_"
+        for number in count():
+            choices = await self._choices(f"{request_id}{mark}{number}")
+            if not choices:
+                break
+            found += choices
+        return found
+
+    async def _choices(self, request_id: str) -> list[dict[str, object]]:
+        only = await self._ask("trimtab_request", request_id)
+        if only is not None:
+            return [only]
+        found: list[dict[str, object]] = []
+        while (answer := await self._ask("trimtab_request", f"{len(found)}_{request_id}")) is not None:
+            found.append(answer)
+        return found
+
+    def _inside(self, path: str) -> tuple[Path, Path]:
+        if self._folder is None:
+            raise PermissionError(
+                "this server was started without --load-from FOLDER, so clients cannot make it read files; restart it with one"
+            )
+        root = self._folder.resolve()
+        folder = (root / path).resolve()  # links are followed first: one could lead out
+        if not folder.is_relative_to(root):
+            raise PermissionError(f"{path!r} is not in the folder of --load-from; accepted: the path of an artifact in it")
+        return root, folder
+
+    async def _empty_drained(self) -> None:
+        own = registry()
+        for slot in own.drained():
+            await self._ask("trimtab_unload", slot)
+            own.forget(slot)
+
+    async def _tell(self, facts: SlotFacts) -> None:
+        try:
+            await self._ask("trimtab_load", facts.slot, facts.path, facts.digest)
+        except Exception as cause:
+            if type(cause) is not Exception:  # vLLM raises a bare one for what a worker has refused
+                raise
+            raise ModelError(f"{facts.name!r} was not loaded: {cause}") from cause
+
+    async def _ask(self, method: str, *arguments: object) -> Any:
+        return (await self._engine.collective_rpc(method, args=arguments))[0]
+
+
+def shown(facts: SlotFacts) -> dict[str, object]:
+    """A steering as clients see it: without its path, which is no business of theirs."""
+    return {name: getattr(facts, name) for name in ("name", "slot", "digest", "strength", "scope", "gate", "neurons")}
+
 
 router = APIRouter(prefix="/v1/trimtab", tags=["trimtab"])
 

@@ -1,8 +1,9 @@
-"""Repositories through `datasets`: copies on this machine, the cache of the hub, and no hub at all."""
+"""Repositories through `datasets`: copies on this machine, the cache of the hub, and no hub at all; and data that changed."""
 
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -10,10 +11,36 @@ import pytest
 
 from trimtab.errors import InputError
 from trimtab.tasks.benchmarks import BENCHMARKS
-from trimtab.tasks.problems import load_problems, load_task
-from trimtab.tasks.repositories import pieces_of
+from trimtab.tasks.loading import load_problems, load_task
+from trimtab.tasks.repositories import Origin, Provenance, digest_of_problems, pieces_of
 from trimtab.tasks.settings import TaskSettings
-from trimtab.traces import Split
+from trimtab.traces import Problem, Split
+
+PROBLEM = Problem("p", "What is 2 + 2?", "4", Split.FIND)
+OTHER = Problem("q", "What is 2 + 3?", "5", Split.TEST)
+
+
+def test_the_digest_names_the_problems_and_not_their_order() -> None:
+    digest = digest_of_problems([PROBLEM, OTHER])
+    assert digest_of_problems([OTHER, PROBLEM]) == digest
+    for field, value in {
+        "id": "r",
+        "question": "?",
+        "answer": "5",
+        "split": Split.TUNE,
+        "tests": "{}",
+        "choices": ("a",),
+    }.items():
+        assert digest_of_problems([replace(PROBLEM, **{field: value}), OTHER]) != digest
+    assert digest_of_problems([PROBLEM]) != digest
+
+
+def test_what_is_recorded_with_the_problems() -> None:
+    origin = Origin("openai/gsm8k", "main", "test", "aaa", rows=1)
+    recorded = Provenance("gsm8k", (origin,), "d1", {"why": 1}).to_json()
+    assert recorded["digest"] == "d1"
+    assert recorded["origins"] == [{"where": "openai/gsm8k", "config": "main", "split": "test", "revision": "aaa", "rows": 1}]
+
 
 COMMIT = "e53f048856ff4f594e959d75785d2c2d37b678ee"
 

@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.tasks.split_facts import split_facts
-from trimtab.tasks.splits import bounded, named_split, shuffled, split_by_hash
+from trimtab.tasks.splits import bounded, named_split, shuffled, split_by_hash, split_facts
 from trimtab.traces import Problem, Split
 
 

@@ -3,8 +3,7 @@ import math
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.vllm_plugin.options import KEYS, UNSTEERED, RequestOptions, ResolvedOptions, resolve
-from trimtab.vllm_plugin.slot_facts import SlotFacts
+from trimtab.vllm_plugin.options import KEYS, UNSTEERED, RequestOptions, ResolvedOptions, SlotFacts, resolve
 
 LOADED = {
     "plain": SlotFacts("plain", 1, "a", "d1", 0.7, "generated", False, "always", 5),

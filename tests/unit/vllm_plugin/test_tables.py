@@ -5,10 +5,9 @@ import torch
 from layered_stack import D_FF, D_MODEL, LAYERS, Stack, by_hand, engine, linear, steering
 from trimtab.errors import ModelError
 from trimtab.steering import Steering
-from trimtab.vllm_plugin.columns import Columns
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.engine import EngineSteering
-from trimtab.vllm_plugin.rank import Rank
+from trimtab.vllm_plugin.step import EngineSteering
+from trimtab.vllm_plugin.tables import Columns, Rank
 
 ROWS = [0, 1, 2, 0, 1, 2]
 WEIGHT = [0.0, 1.0, -0.5, 3.0, 0.3, 2.0]

@@ -13,12 +13,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from trimtab.vllm_plugin.adapters import Registry
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.endpoints import Endpoints
-from trimtab.vllm_plugin.registry import Registry
-from trimtab.vllm_plugin.request_check import RequestCheck
-from trimtab.vllm_plugin.routes import router
-from trimtab.vllm_plugin.steerings import Steerings
+from trimtab.vllm_plugin.plugin import Endpoints
+from trimtab.vllm_plugin.routes import RequestCheck, Steerings, router
 
 
 class Engine:
@@ -34,7 +32,7 @@ class Engine:
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     made = Registry(PluginConfig(slots=2))
-    monkeypatch.setattr("trimtab.vllm_plugin.registry._current", [made])
+    monkeypatch.setattr("trimtab.vllm_plugin.adapters._current", [made])
     return made
 
 
