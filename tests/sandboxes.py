@@ -97,7 +97,9 @@ def interpreter_for_others() -> Iterator[None]:
         patch.setattr(sys, "base_prefix", str(folder))
         patch.setattr(sys, "base_exec_prefix", str(folder))
         patch.setattr(os, "__file__", str(folder / "lib" / version / "os.py"))
-        patch.setattr(sandbox, "package_folders", lambda names: packages if names == ("numpy",) else command.package_folders(names))
+        patch.setattr(
+            sandbox, "package_folders", lambda names: packages if names == ("numpy",) else command.package_folders(names)
+        )
         command.interpreter_layout.cache_clear()
         try:
             yield
