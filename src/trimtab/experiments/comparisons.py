@@ -63,16 +63,16 @@ class Row:
 
 
 def compare_rows(
-    base: Sequence[Outcome], arms: Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]], group: str = ""
+    base: Sequence[Outcome], conditions: Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]], group: str = ""
 ) -> list[Row]:
-    """A row per arm, each against ``base`` on the same problems; p corrected by Holm over the rows that are no means.
+    """A row per condition, each against ``base`` on the same problems; p corrected by Holm over the rows that are no means.
 
     Args:
-        arms: by label; several lists of outcomes are sets whose mean is shown.
+        conditions: by label; several lists of outcomes are sets whose mean is shown.
     """
     rows = []
-    for label, arm in arms.items():
-        sets = [arm] if isinstance(arm[0], Outcome) else arm
+    for label, condition in conditions.items():
+        sets = [condition] if isinstance(condition[0], Outcome) else condition
         rows.append(Row(label, tuple(paired(base, outcomes) for outcomes in sets), group))  # type: ignore[arg-type]
     return corrected(rows)
 

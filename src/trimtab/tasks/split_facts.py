@@ -9,7 +9,7 @@ from trimtab.traces import Problem, Split
 
 @dataclass(frozen=True, slots=True)
 class SplitFacts:
-    """Problems by split and by domain, and the problems of tune and test that stand in an earlier split.
+    """Problems by split and by domain, and the problems of validation and test that stand in an earlier split.
 
     Args:
         problems: how many each split holds.
@@ -35,7 +35,7 @@ class SplitFacts:
             "near_duplicates": {
                 "measure": MEASURE,
                 "threshold": self.threshold,
-                "tune": self.shared(Split.TUNE),
+                "validation": self.shared(Split.VALIDATION),
                 "test": self.shared(Split.TEST),
                 "pairs": [pair._asdict() for pair in self.pairs],
             },

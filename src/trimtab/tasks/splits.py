@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from trimtab.errors import InputError
 from trimtab.traces import Problem, Split
 
-SHARES = {Split.FIND: 0.5, Split.TUNE: 0.2, Split.TEST: 0.3}
+SHARES = {Split.TRAIN: 0.5, Split.VALIDATION: 0.2, Split.TEST: 0.3}
 
 
 def split_by_hash(question: str, among: Sequence[Split] = tuple(Split)) -> Split:
@@ -39,7 +39,7 @@ def shuffled(problems: Iterable[Problem], seed: int) -> list[Problem]:
 
 
 def bounded(problems: Iterable[Problem], counts: dict[Split, int]) -> list[Problem]:
-    """The first ``counts[split]`` problems of each split: find, then tune, then test."""
+    """The first ``counts[split]`` problems of each split: train, then validation, then test."""
     taken: Counter[Split] = Counter()
     kept: dict[Split, list[Problem]] = {split: [] for split in Split}
     for problem in problems:

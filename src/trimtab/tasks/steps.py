@@ -1,4 +1,4 @@
-"""Step checkers: is the chain right, not only its answer? The testbed has one; other tasks bring a column."""
+"""Step checkers: is the response right, not only its answer? The testbed has one; other tasks bring a column."""
 
 from collections.abc import Callable
 

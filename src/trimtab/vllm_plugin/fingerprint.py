@@ -46,14 +46,14 @@ def check_weights(steering: Steering, model: str, tied: bool, name: str, force: 
 
 
 @lru_cache(maxsize=8)
-def checkpoint_fingerprint(model: str, tied: bool) -> str | None:
+def checkpoint_fingerprint(hf_model: str, tied: bool) -> str | None:
     """As :func:`trimtab.model.identity.identify` finds it; None where the files hold other than plain weights."""
-    files = sorted(_folder(model).glob("*.safetensors"))
+    files = sorted(_folder(hf_model).glob("*.safetensors"))
     samples: list[tuple[str, list[int], bytes]] = []
     for file in files:
-        with file.open("rb") as opened:
-            (size,) = struct.unpack("<Q", opened.read(8))
-            header = json.loads(opened.read(size))
+        with file.open("rb") as model:
+            (size,) = struct.unpack("<Q", model.read(8))
+            header = json.loads(model.read(size))
         for name, entry in header.items():
             if name == "__metadata__" or (tied and name == _TIED):
                 continue

@@ -91,7 +91,7 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
     """Refuse what cannot be computed inside an engine.
 
     Raises:
-        ModelError: a gate that reads more than the last prompt token, or an operator that the output side cannot express.
+        ModelError: a gate that reads more than the last prompt token, or an intervention that the output side cannot express.
     """
     gate = steering.gate
     if gate.reads and not (isinstance(gate, Gate) and gate.pooling == "last"):
@@ -102,10 +102,10 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
         )
     if not len(steering):
         raise ModelError(f"steering {name!r} has no neurons; select at least one")
-    if config.side == "output" and steering.dgain.any():
+    if config.side == "output" and steering.gain.any():
         raise ModelError(
-            f"steering {name!r} multiplies activations (dgain), which cannot be added to a down projection's output. "
-            "Fix: side 'input', or the operator 'steer'"
+            f"steering {name!r} multiplies activations (gain), which cannot be added to a down projection's output. "
+            "Fix: side 'input', or the intervention 'steer'"
         )
 
 

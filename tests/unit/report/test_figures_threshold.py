@@ -29,7 +29,7 @@ def test_it_marks_the_chosen_threshold_and_reads_the_policy_there(gate: GateRepo
     drawing = threshold_figure(gate)
     marks = {shape.x0 for shape in drawing.figure.layout.shapes if shape.x0 == shape.x1}
     assert marks == {gate.threshold}
-    assert any("chosen on tune" in note.text for note in drawing.figure.layout.annotations)
+    assert any("chosen on validation" in note.text for note in drawing.figure.layout.annotations)
     assert "not chosen here" in drawing.figure.layout.title.subtitle.text
     on_tune = threshold_figure(gate.model_copy(update={"split": "tune"}))
     assert "may have been chosen on them" in on_tune.figure.layout.title.subtitle.text

@@ -21,8 +21,8 @@ def _gsm8k(folder: Path, *rows: tuple[str, str] | tuple[str, str, str]) -> TaskS
 
 
 def test_a_row_may_name_one_of_our_splits(tmp_path: Path) -> None:
-    settings = _gsm8k(tmp_path, ("a?", "1", "test"), ("b?", "2", "find"))
-    assert [(p.question, p.split) for p in load_problems(settings)] == [("b?", Split.FIND), ("a?", Split.TEST)]
+    settings = _gsm8k(tmp_path, ("a?", "1", "test"), ("b?", "2", "train"))
+    assert [(p.question, p.split) for p in load_problems(settings)] == [("b?", Split.TRAIN), ("a?", Split.TEST)]
     with pytest.raises(InputError, match="row 1: unknown split 'train'"):
         load_problems(_gsm8k(tmp_path, ("a?", "1", "train")))
 
@@ -34,14 +34,14 @@ def test_a_repeated_question_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_question_of_two_splits_is_kept_and_can_be_dropped_from_test(tmp_path: Path) -> None:
-    rows = [("Tom has 3 apples?", "1", "find"), ("Tom has 3 apples?", "1", "test"), ("Tom has 4 apples?", "1", "test")]
+    rows = [("Tom has 3 apples?", "1", "train"), ("Tom has 3 apples?", "1", "test"), ("Tom has 4 apples?", "1", "test")]
     settings = _gsm8k(tmp_path, *rows, ("Something else entirely?", "2", "test"))
     assert len(load_problems(settings)) == 4
     dropped = load_task(settings.model_copy(update={"drop_leaks": True}))
     assert [p.question for p in dropped.problems] == ["Tom has 3 apples?", "Something else entirely?"]
     assert sum(dropped.provenance.left_out.values()) == 2
     with pytest.raises(NotEnoughDataError, match="gave no problem"):
-        load_problems(settings.model_copy(update={"find": 0, "tune": 0, "test": 0}))
+        load_problems(settings.model_copy(update={"train": 0, "tune": 0, "test": 0}))
 
 
 def test_one_id_for_two_questions(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_one_id_for_two_questions(tmp_path: Path) -> None:
 def test_the_digest_pins_the_data_whatever_is_taken_of_it(tmp_path: Path) -> None:
     settings = _gsm8k(tmp_path, *((f"question {i}?", str(i)) for i in range(40)))
     digest = load_task(settings).provenance.digest
-    pinned = settings.model_copy(update={"digest": digest, "find": 3, "tune": 1, "test": 1, "seed": 5})
+    pinned = settings.model_copy(update={"digest": digest, "train": 3, "tune": 1, "test": 1, "seed": 5})
     assert load_task(pinned).provenance.digest == digest
     assert len(load_problems(pinned)) == 5
     _gsm8k(tmp_path, *((f"question {i}?", str(i + (i == 17))) for i in range(40)))
@@ -64,7 +64,7 @@ def test_the_digest_pins_the_data_whatever_is_taken_of_it(tmp_path: Path) -> Non
 
 
 def test_the_seed_chooses_among_more_problems_than_are_wanted(tmp_path: Path) -> None:
-    settings = _gsm8k(tmp_path, *((f"question {i}?", str(i), "find") for i in range(40))).model_copy(update={"find": 8})
+    settings = _gsm8k(tmp_path, *((f"question {i}?", str(i), "train") for i in range(40))).model_copy(update={"train": 8})
     first = [p.question for p in load_problems(settings)]
     assert first == [p.question for p in load_problems(settings)]
     assert first != [f"question {i}?" for i in range(8)]

@@ -24,7 +24,7 @@ def test_columns_with_other_names() -> None:
         "3",
         "sums",
         2,
-        Split.TUNE,
+        Split.VALIDATION,
     )
 
 

@@ -28,11 +28,11 @@ def _write(folder: Path, rows: list[dict[str, object]], suffix: str = ".jsonl") 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_local_files(tmp_path: Path, suffix: str) -> None:
     rows = _rows(400, domain="sums", difficulty=3)
-    problems = load_problems(TaskSettings(source=_write(tmp_path, rows, suffix), find=1000, tune=1000, test=1000))
+    problems = load_problems(TaskSettings(source=_write(tmp_path, rows, suffix), train=1000, tune=1000, test=1000))
     assert {p.id for p in problems} == {str(row["id"]) for row in rows}
     assert [p.split for p in problems] == sorted((p.split for p in problems), key=list(Split).index)
     shares = {split: sum(p.split is split for p in problems) / 400 for split in Split}
-    assert shares == pytest.approx({Split.FIND: 0.5, Split.TUNE: 0.2, Split.TEST: 0.3}, abs=0.08)
+    assert shares == pytest.approx({Split.TRAIN: 0.5, Split.VALIDATION: 0.2, Split.TEST: 0.3}, abs=0.08)
     assert {(p.domain, p.difficulty) for p in problems} == {("sums", 3)}
 
 
@@ -44,9 +44,9 @@ def test_the_split_depends_on_the_question_alone(tmp_path: Path) -> None:
 
 
 def test_a_named_split_wins(tmp_path: Path) -> None:
-    rows = [{**row, "split": split} for row, split in zip(_rows(3), ("test", "find", "tune"), strict=True)]
+    rows = [{**row, "split": split} for row, split in zip(_rows(3), ("test", "train", "tune"), strict=True)]
     problems = load_problems(TaskSettings(source=_write(tmp_path, rows)))
-    assert [(p.id, p.split) for p in problems] == [("q1", Split.FIND), ("q2", Split.TUNE), ("q0", Split.TEST)]
+    assert [(p.id, p.split) for p in problems] == [("q1", Split.TRAIN), ("q2", Split.VALIDATION), ("q0", Split.TEST)]
     with pytest.raises(InputError, match="unknown split 'train'; accepted: find, tune, test"):
         problems_of([{**rows[0], "split": "train"}], "f")
 
@@ -54,28 +54,28 @@ def test_a_named_split_wins(tmp_path: Path) -> None:
 def test_counts_bound_each_split(tmp_path: Path) -> None:
     source = _write(tmp_path, _rows(100))
     counts = dict.fromkeys(Split, 0)
-    for problem in load_problems(TaskSettings(source=source, find=7, tune=0, test=4)):
+    for problem in load_problems(TaskSettings(source=source, train=7, validation=0, test=4)):
         counts[problem.split] += 1
-    assert counts == {Split.FIND: 7, Split.TUNE: 0, Split.TEST: 4}
+    assert counts == {Split.TRAIN: 7, Split.VALIDATION: 0, Split.TEST: 4}
     with pytest.raises(NotEnoughDataError, match="gave no problem for the asked splits"):
-        load_problems(TaskSettings(source=source, find=0, tune=0, test=0))
+        load_problems(TaskSettings(source=source, train=0, validation=0, test=0))
 
 
 def test_a_question_in_two_splits_is_refused(tmp_path: Path) -> None:
     rows = _rows(2)
     rows[1]["question"] = rows[0]["question"]
-    source = _write(tmp_path, [{**rows[0], "split": "find"}, {**rows[1], "split": "test"}])
+    source = _write(tmp_path, [{**rows[0], "split": "train"}, {**rows[1], "split": "test"}])
     with pytest.raises(
         InputError, match="'q0' and 'q1' have the same question and stand in the splits find and test; remove one"
     ):
         load_problems(TaskSettings(source=source))
     with pytest.raises(InputError, match="stand in the split find; remove one"):
-        load_problems(TaskSettings(source=_write(tmp_path, [{**row, "split": "find"} for row in rows])))
+        load_problems(TaskSettings(source=_write(tmp_path, [{**row, "split": "train"} for row in rows])))
 
 
 @pytest.mark.parametrize(("field", "value"), [("question", "why?"), ("answer", "7"), ("split", "test")])
 def test_one_id_for_two_problems_is_refused(field: str, value: str) -> None:
-    row = {"id": "q", "question": "what?", "answer": "1", "split": "find"}
+    row = {"id": "q", "question": "what?", "answer": "1", "split": "train"}
     assert len(problems_of([row, row], "f")) == 1
     with pytest.raises(
         InputError, match=f"f, row 2: id 'q' was already used with another {field} .* give each problem its own id"
@@ -127,9 +127,9 @@ def test_no_row_and_no_such_task(tmp_path: Path) -> None:
 
 
 def test_the_testbed_task() -> None:
-    problems = load_problems(TaskSettings(find=20, tune=10, test=30))
+    problems = load_problems(TaskSettings(train=20, validation=10, test=30))
     assert [sum(p.split is split for p in problems) for split in Split] == [20, 10, 30]
     assert len({p.id for p in problems}) == 60
     check_disjoint(problems)
-    assert problems == load_problems(TaskSettings(find=20, tune=10, test=30))
-    assert problems[:20] != load_problems(TaskSettings(find=20, tune=10, test=30, seed=1))[:20]
+    assert problems == load_problems(TaskSettings(train=20, validation=10, test=30))
+    assert problems[:20] != load_problems(TaskSettings(train=20, validation=10, test=30, seed=1))[:20]

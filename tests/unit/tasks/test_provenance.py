@@ -5,7 +5,7 @@ from dataclasses import replace
 from trimtab.tasks.provenance import Origin, Provenance, digest_of_problems
 from trimtab.traces import Problem, Split
 
-PROBLEM = Problem("p", "What is 2 + 2?", "4", Split.FIND)
+PROBLEM = Problem("p", "What is 2 + 2?", "4", Split.TRAIN)
 OTHER = Problem("q", "What is 2 + 3?", "5", Split.TEST)
 
 
@@ -16,7 +16,7 @@ def test_the_digest_names_the_problems_and_not_their_order() -> None:
         "id": "r",
         "question": "?",
         "answer": "5",
-        "split": Split.TUNE,
+        "split": Split.VALIDATION,
         "tests": "{}",
         "choices": ("a",),
     }.items():

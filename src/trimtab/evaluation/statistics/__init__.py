@@ -1,4 +1,4 @@
-"""Paired statistics of two arms on the same problems. Every distribution comes from scipy."""
+"""Paired statistics of two conditions on the same problems. Every distribution comes from scipy."""
 
 from trimtab.evaluation.statistics.comparison import PairedComparison, compare, gain_p, smallest_gain
 from trimtab.evaluation.statistics.counts import (

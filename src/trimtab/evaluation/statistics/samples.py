@@ -1,4 +1,4 @@
-"""Statistics of several chains per problem: intervals and tests that draw problems, never single chains."""
+"""Statistics of several responses per problem: intervals and tests that draw problems, never single chains."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,15 @@ BLOCK = 2_000_000
 
 
 def bootstrap_mean(values: ArrayLike, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0) -> Interval:
-    """Percentile interval of the mean over problems of ``values``, for example of each problem's difference between two arms.
+    """Percentile interval of the mean over problems of ``values``, for example of each problem's difference between two
+    conditions.
 
-    Problems are drawn with replacement, each with all its chains: the chains of a problem are alike, so drawing them one by one
-    would claim more than n problems can show. Percentile intervals are narrow for few problems: below about 30 read them as too
-    optimistic.
+    Problems are drawn with replacement, each with all its responses: the responses of a problem are alike, so drawing them one
+    by one would claim more than n problems can show. Percentile intervals are narrow for few problems: below about 30 read them
+    as too optimistic.
 
     Args:
-        values: ``[problem]``: a share of correct chains, or the difference of two.
+        values: ``[problem]``: a share of correct responses, or the difference of two.
         resamples: how many.
         level: coverage.
         seed: of the draws.
@@ -70,14 +71,15 @@ def bootstrap_macro(
 
 
 def sign_flip_p(differences: ArrayLike, *, one_sided: bool = False, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Permutation test of paired differences over problems: were the arms' names exchangeable within each problem?
+    """Permutation test of paired differences over problems: were the conditions' names exchangeable within each problem?
 
     Under that hypothesis each problem's difference has either sign with probability 1/2. Exact, over all signs, when the problems
     whose difference is not 0 are so few that ``2^m <= resamples``; else from random signs, where p is never below
     ``1 / (resamples + 1)`` one-sided and twice that two-sided. With differences of -1, 0 and 1 it is exact McNemar.
 
     Args:
-        differences: ``[problem]``, arm minus base. Give whole numbers (counts of chains) where there are such: sums of them tie
+        differences: ``[problem]``, condition minus base. Give whole numbers (counts of responses) where there are such: sums of
+        them tie
             exactly.
         one_sided: against a gain only.
         resamples: of the signs.

@@ -38,5 +38,5 @@ AMC12 = Benchmark(
     kind=AnswerKind.MATH,
     entry=entry,
     prompt=MATH_THINKING,
-    leaks="The find split's repository holds 2023 too, from which math-ai/amc23 is drawn; those rows are left out.",
+    leaks="The train split's repository holds 2023 too, from which math-ai/amc23 is drawn; those rows are left out.",
 )

@@ -10,7 +10,7 @@ from trimtab.traces import AnswerKind
 def entry(row: Row, suite: str = "base") -> Entry:
     """``prompt``, ``canonical_solution``, ``test`` with ``check(candidate)``, and ``entry_point``.
 
-    The prompt comes before the answer when the tests run: it brings the imports and helpers that a chain may not repeat.
+    The prompt comes before the answer when the tests run: it brings the imports and helpers that a response may not repeat.
     """
     prompt = cell(row, "prompt")
     return Entry(

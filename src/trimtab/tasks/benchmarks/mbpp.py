@@ -37,8 +37,8 @@ MBPP = Benchmark(
     name="mbpp",
     title="MBPP",
     parts=(
-        Part("google-research-datasets/mbpp", "train", (Split.FIND,), ("full",)),
-        Part("google-research-datasets/mbpp", "validation", (Split.TUNE,), ("full",)),
+        Part("google-research-datasets/mbpp", "train", (Split.TRAIN,), ("full",)),
+        Part("google-research-datasets/mbpp", "validation", (Split.VALIDATION,), ("full",)),
         Part("google-research-datasets/mbpp", "test", TEST, ("full",)),
     ),
     kind=AnswerKind.CODE,

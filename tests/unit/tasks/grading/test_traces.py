@@ -9,7 +9,7 @@ from trimtab.tasks import ExactGrader, grade_traces
 from trimtab.tasks.grading import Judgement, read_label
 from trimtab.traces import Problem, Split, Trace, Verdict
 
-PROBLEM = Problem("p", "what?", "1,000", Split.FIND)
+PROBLEM = Problem("p", "what?", "1,000", Split.TRAIN)
 PROBLEMS = {"p": PROBLEM}
 
 

@@ -7,7 +7,7 @@ import pytest
 from trimtab.tasks.sandbox.inside.seccomp import build_filter
 
 ALLOW, EPERM, ENOSYS = 0x7FFF_0000, 0x0005_0001, 0x0005_0026
-X86, ARM = (0xC000_003E, "x86_64"), (0xC000_00B7, "aarch64")
+X86, CONDITION = (0xC000_003E, "x86_64"), (0xC000_00B7, "aarch64")
 PID = 4321
 
 
@@ -53,7 +53,7 @@ DENIED = {
 }
 
 
-@pytest.mark.parametrize(("column", "machine"), [(0, X86), (1, ARM)])
+@pytest.mark.parametrize(("column", "machine"), [(0, X86), (1, CONDITION)])
 class TestFilter:
     def test_computing_is_allowed(self, column: int, machine: tuple[int, str]) -> None:
         program = build_filter(machine[1], PID)
