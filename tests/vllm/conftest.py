@@ -43,7 +43,7 @@ def steerings(reasoner: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> 
 def eager(steerings: dict[str, str]) -> Any:
     """An engine without compilation, with room for more steerings; prompts are read in chunks."""
     given = {name: path for name, path in steerings.items() if name not in ("ivy", "other")}
-    return start(PluginConfig(steerings=given, slots=7, monitor=True), max_num_batched_tokens=32)
+    return start(PluginConfig(steerings=given, max_steerings=7, monitor=True), max_num_batched_tokens=32)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from trimtab.sampling.generator import RecordedGenerations
 from trimtab.sampling.settings import SamplingSettings
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import PLUGIN, Moment, PluginConfig, RecordConfig, check_version
-from trimtab.vllm_plugin.offline import load, open_llm, scores, unload
+from trimtab.vllm_plugin.offline import gate_outputs, load, open_llm, unload
 from trimtab.vllm_plugin.offline import moments as fetch_moments
 from trimtab.vllm_plugin.options import RequestOptions
 from trimtab.vllm_plugin.requests import RING
@@ -281,7 +281,7 @@ class VllmEngine:
 
     def _probabilities(self, answers: Sequence[Any]) -> list[float]:
         """p(fail) of each answer, as the engine's gate has read it."""
-        told = scores(self._llm, [answer.request_id for answer in answers])
+        told = gate_outputs(self._llm, [answer.request_id for answer in answers])
         found = [None if one is None else one["p_fail"] for one in told]
         if None in found:
             raise ModelError(
@@ -324,7 +324,11 @@ class VllmEngine:
 
     def _open(self, opened: OpenModel, needs: Needs) -> Any:
         room = PluginConfig(
-            slots=2, neurons_per_layer=needs.neurons, features_per_layer=needs.features, record=needs.record, self_test=True
+            max_steerings=2,
+            neurons_per_layer=needs.neurons,
+            features_per_layer=needs.features,
+            record=needs.record,
+            self_test=True,
         )
         longest = self.options.max_length or opened.model.config.get_text_config().max_position_embeddings
         on_device = _on_cpu(longest) if opened.device.type == "cpu" else {"gpu_memory_utilization": self.options.gpu_memory}

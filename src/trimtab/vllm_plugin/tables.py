@@ -241,7 +241,7 @@ class SlotTables:
             dtype: of the model's activations.
         """
         self.config, self.rank, self.down = config, rank, tuple(down)
-        self.n_rows = config.slots + 2
+        self.n_rows = config.max_steerings + 2
         self.gates = GateRows(self.n_rows, step.device)
         self.digests: dict[int, str] = {}
         self.layers: dict[int, LayerTable] = {}

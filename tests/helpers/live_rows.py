@@ -7,7 +7,7 @@ import numpy as np
 from live_engines import answer, prompts, sampling, tokens
 from sentinels import WORDS
 from trimtab.model import OpenModel
-from trimtab.vllm_plugin.offline import scores
+from trimtab.vllm_plugin.offline import gate_outputs
 
 LENGTH = 6
 NAMED = {"six": "six", "sun": "sun", "gated": "minus"}
@@ -45,7 +45,7 @@ def mixes(llm: Any, opened: OpenModel, number: int, seed: int = 0) -> tuple[int,
     """Run random mixes; returns how many requests ran and how many were answered as another should have been."""
     rng, asked = np.random.default_rng(seed), prompts(opened)
     plain = [tokens(output) for output in answer(llm, asked, [sampling(LENGTH)] * len(asked))]
-    read = scores(llm, [each.request_id for each in answer(llm, asked, [sampling(2, steering="gated")] * len(asked))])
+    read = gate_outputs(llm, [each.request_id for each in answer(llm, asked, [sampling(2, steering="gated")] * len(asked))])
     fires = [facts["fired"] for facts in read]
     assert set(fires) == {True, False}
     total = wrong = 0

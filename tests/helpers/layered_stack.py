@@ -10,7 +10,7 @@ from trimtab.steering import PositionScope, Steering
 from trimtab.vllm_plugin.config import PluginConfig
 from trimtab.vllm_plugin.hooks import StepBuffers, down_projections
 from trimtab.vllm_plugin.recording import Recording
-from trimtab.vllm_plugin.requests import RequestSlots
+from trimtab.vllm_plugin.requests import RequestStates
 from trimtab.vllm_plugin.step import EngineSteering
 from trimtab.vllm_plugin.tables import Rank, SlotTables, plan_room
 
@@ -99,7 +99,7 @@ def engine(
     tables.install(D_MODEL, recording)
     for slot, each in enumerate(loaded, 1):
         tables.load(slot, each, f"s{slot}")
-    return EngineSteering(tables, step, RequestSlots(4, CPU), recording, monitor)
+    return EngineSteering(tables, step, RequestStates(4, CPU), recording, monitor)
 
 
 def by_hand(stack: Stack, h: Tensor, chosen: list[Steering | None], weight: list[float]) -> Tensor:
