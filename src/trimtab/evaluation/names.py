@@ -1,9 +1,8 @@
-"""The words that outcomes, tables and reports share: arms and their order, tests, verdicts. Imports nothing heavy."""
+"""The words that outcomes, tables and reports share: arms and their order, verdicts. Imports nothing heavy."""
 
 from typing import Literal
 
 VerdictWord = Literal["helps", "no evidence", "hurts", "no verdict"]
-TestName = Literal["McNemar", "permutation"]
 BreakdownBy = Literal["domain", "difficulty"]
 
 UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "negative", "adaras"

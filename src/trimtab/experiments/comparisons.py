@@ -7,8 +7,9 @@ import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import PairedComparison, holm
 from trimtab.results import Cell, Column, Dot, Dots, Table, bounded
+from trimtab.stats.significance import holm
+from trimtab.stats.values import PairedComparison
 from trimtab.traces import Split
 
 COLUMNS = (

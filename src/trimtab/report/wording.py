@@ -17,9 +17,10 @@ from trimtab.evaluation.names import (
     SFT_LORA,
     UNSTEERED,
 )
-from trimtab.evaluation.rows import ArmSummary, PairedComparison
+from trimtab.evaluation.rows import ArmSummary
 from trimtab.report.data import FlipKind, FlipTable, Report
 from trimtab.results import Cell, Unit
+from trimtab.stats.values import PairedComparison
 
 MINUS = "\u2212"
 DASH = "\u2013"

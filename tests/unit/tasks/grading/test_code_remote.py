@@ -20,7 +20,7 @@ from trimtab.tasks.grading.code_remote import (
 )
 from trimtab.tasks.sandbox.channel import Channel
 from trimtab.tasks.sandbox.codec import decode, encode
-from trimtab.tasks.sandbox.inside.serve import serve
+from trimtab.tasks.sandbox.inside.main import serve
 
 Reply = Callable[[bytes, bytes], bytes | None]
 REFERENCE = b"o" + struct.pack(">I", 2) + encode(3) + encode("Thing")

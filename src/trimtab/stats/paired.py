@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.evaluation.rows import PairedComparison
-from trimtab.evaluation.statistics.counts import mcnemar_exact, mcnemar_one_sided, newcombe_paired, square_and_add, wilson
-from trimtab.evaluation.statistics.power import minimum_detectable_gain, permutation_detectable_gain
-from trimtab.evaluation.statistics.samples import bootstrap_mean, sign_flip_p
-from trimtab.gating.discrimination import Interval
+from trimtab.stats.estimates import bootstrap_mean, newcombe_paired, square_and_add, wilson
+from trimtab.stats.power import minimum_detectable_gain, permutation_detectable_gain
+from trimtab.stats.significance import mcnemar_exact, mcnemar_one_sided, sign_flip_p
+from trimtab.stats.values import Interval, PairedComparison
 
 
 class _Counts(NamedTuple):

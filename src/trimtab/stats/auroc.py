@@ -7,13 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
 from trimtab.errors import InputError, NotEnoughDataError
-
-
-class Interval(NamedTuple):
-    """A confidence interval, both ends included."""
-
-    low: float
-    high: float
+from trimtab.stats.values import Interval
 
 
 class DeLong(NamedTuple):

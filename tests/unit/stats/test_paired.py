@@ -7,19 +7,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.evaluation.statistics import (
-    bootstrap_mean,
-    compare,
-    gain_p,
-    mcnemar_exact,
-    mcnemar_one_sided,
-    minimum_detectable_gain,
-    newcombe_paired,
-    permutation_detectable_gain,
-    sign_flip_p,
-    smallest_gain,
-    wilson,
-)
+from trimtab.stats.estimates import bootstrap_mean, newcombe_paired, wilson
+from trimtab.stats.paired import compare, gain_p, smallest_gain
+from trimtab.stats.power import minimum_detectable_gain, permutation_detectable_gain
+from trimtab.stats.significance import mcnemar_exact, mcnemar_one_sided, sign_flip_p
 
 
 @settings(deadline=None)
@@ -153,7 +144,7 @@ def test_figures_equal_loops(n, base_k, k, random):
 
 def test_the_gain_interval_covers_about_as_often_as_it_says(monkeypatch):
     rng = np.random.default_rng(1)
-    monkeypatch.setattr("trimtab.evaluation.statistics.comparison.sign_flip_p", lambda differences: 1.0)
+    monkeypatch.setattr("trimtab.stats.paired.sign_flip_p", lambda differences: 1.0)
     hits = 0
     for _ in range(40):
         easy = rng.uniform(0.1, 0.7, 50)

@@ -7,13 +7,8 @@ import pytest
 from statsmodels.stats.power import NormalIndPower
 
 from trimtab.errors import InputError
-from trimtab.evaluation.statistics import (
-    mcnemar_exact,
-    mcnemar_power,
-    minimum_detectable_gain,
-    permutation_detectable_gain,
-    sign_flip_p,
-)
+from trimtab.stats.power import mcnemar_power, minimum_detectable_gain, permutation_detectable_gain
+from trimtab.stats.significance import mcnemar_exact, sign_flip_p
 
 
 def naive_power(n: int, p_fixed: float, p_broken: float, alpha: float) -> float:
