@@ -14,12 +14,12 @@ import numpy as np
 from trimtab.gate import AnyGate
 from trimtab.gating import fit_logistic
 from trimtab.gating.attention import fit_attention
-from trimtab.gating.discrimination import auroc, delong_interval
 from trimtab.gating.reading import predict, read_prompts
 from trimtab.gating.settings import GateSettings
 from trimtab.pipeline import Line
 from trimtab.pipeline.config import parse_config
 from trimtab.recording import Recording, record_prompts
+from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.store import RunDirectory
 from trimtab.traces import Split
 

@@ -98,7 +98,7 @@ def condition_row(line: Line, name: str, steering: Steering, folder: Path) -> di
 
 def counted(rows: list[dict[str, object]]) -> dict[str, object]:
     """Conditions that must not gain, with how many of them did."""
-    return {"runs": len(rows), "gains with p < 0.05": sum(r["gain"] > 0 and r["p"] < 0.05 for r in rows), "rows": rows}  # type: ignore[operator]
+    return {"runs": len(rows), "gains with p < 0.05": sum(r["gain"] > 0 and r["p"] < 0.05 for r in rows), "rows": rows}  # type: ignore[intervention]
 
 
 def ceiling(line: Line, folder: Path) -> dict[str, float]:

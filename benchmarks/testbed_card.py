@@ -15,7 +15,7 @@ import click
 from trimtab.model import open_model
 from trimtab.sampling import SamplingSettings, sample_traces
 from trimtab.tasks import ExactGrader, grade_traces, load_problems
-from trimtab.tasks.problems import TaskSettings
+from trimtab.tasks.loading import TaskSettings
 from trimtab.testbed.chains import StepReport, check_steps
 from trimtab.testbed.models import names, resolve
 from trimtab.testbed.problems import TestbedProblem, parse

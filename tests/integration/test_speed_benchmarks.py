@@ -137,7 +137,7 @@ def test_what_is_left_out_gives_the_same_hidden_states(
     assert shared["positions_saved"] == round(8 / 56, 4)
     packed = found["packed rows"]["2 layers of 12x768"]
     assert packed["positions_saved"] == round(5 / 40, 4)
-    assert all(0 < row["largest_difference"] < sharing.TOLERANCE for way in found.values() for row in way.values())  # type: ignore[operator]
+    assert all(0 < row["largest_difference"] < sharing.TOLERANCE for way in found.values() for row in way.values())  # type: ignore[intervention]
 
 
 def test_padding_and_repeated_questions_are_counted(model: LanguageModel, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_padding_and_repeated_questions_are_counted(model: LanguageModel, tmp_pa
 @pytest.mark.slow
 def test_compiled_steering_is_that_of_eager(tmp_path: Path) -> None:
     row = compiled.measure(replace(QUICK, pairs=1), tmp_path)
-    assert row["largest_difference_to_eager"] < row["largest_effect"] / 100  # type: ignore[operator]
+    assert row["largest_difference_to_eager"] < row["largest_effect"] / 100  # type: ignore[intervention]
 
 
 def test_the_page_shows_what_was_measured_and_a_dash_for_what_was_not() -> None:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from trimtab.model import LanguageModel, open_model
 from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
 from trimtab.tasks import ExactGrader, load_problems
-from trimtab.tasks.problems import TaskSettings
+from trimtab.tasks.loading import TaskSettings
 from trimtab.testbed import models
 from trimtab.testbed.chains import check_steps
 from trimtab.testbed.domains import DOMAINS

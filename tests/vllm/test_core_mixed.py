@@ -11,7 +11,7 @@ from trimtab.gate import ALWAYS
 from trimtab.model import LanguageModel
 from trimtab.model.attach import attach
 from trimtab.steering import Steering
-from trimtab.vllm_plugin.offline import scores, status
+from trimtab.vllm_plugin.offline import gate_outputs, status
 
 MIX: list[dict[str, Any]] = [
     {},
@@ -65,7 +65,9 @@ def test_an_effect_is_that_of_the_hooks(
 def test_a_gate_decides_as_in_transformers(eager: Any, reasoner: LanguageModel, steerings: dict[str, str]) -> None:
     asked = prompts(reasoner)
     steering = Steering.from_pretrained(steerings["mild-gated"])
-    read = scores(eager, [each.request_id for each in answer(eager, asked, [sampling(4, steering="mild-gated")] * len(asked))])
+    read = gate_outputs(
+        eager, [each.request_id for each in answer(eager, asked, [sampling(4, steering="mild-gated")] * len(asked))]
+    )
     expected = []
     for prompt in asked:
         with torch.no_grad(), attach(reasoner.model, steering, layout=reasoner.layout, identity=reasoner.identity) as attached:
@@ -82,7 +84,7 @@ def test_an_open_or_closed_gate_is_read_all_the_same(eager: Any, reasoner: Langu
     prompt = prompts(reasoner)[0]
     modes = ("auto", "on", "off")
     outputs = answer(eager, [prompt] * 3, [sampling(4, steering="mild-gated", gate=mode) for mode in modes])
-    auto, on, off = scores(eager, [output.request_id for output in outputs])
+    auto, on, off = gate_outputs(eager, [output.request_id for output in outputs])
     assert auto["p_fail"] == pytest.approx(on["p_fail"], abs=1e-6)
     assert auto["p_fail"] == pytest.approx(off["p_fail"], abs=1e-6)
     assert (on["g"], off["g"]) == (1.0, 0.0)
@@ -94,7 +96,7 @@ def test_the_monitor_is_the_mean_probe_of_generated_tokens(
     gate = Steering.from_pretrained(steerings["mild-gated"]).gate
     prompt = prompts(reasoner)[1]
     (output,) = answer(eager, [prompt], [sampling(9, steering="mild-gated", gate="off")])
-    (facts,) = scores(eager, [output.request_id])
+    (facts,) = gate_outputs(eager, [output.request_id])
     seen: list[torch.Tensor] = []
     handle = reasoner.layout.down[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with handle, torch.no_grad():

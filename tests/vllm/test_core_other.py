@@ -14,7 +14,7 @@ from trimtab.gate import ALWAYS
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.offline import registry_of, scores, status
+from trimtab.vllm_plugin.offline import adapters_of, gate_outputs, status
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_output_side_has_the_hooks_effect(reasoner: LanguageModel, additive:
 def test_samples_of_one_request_hold_its_slot_until_the_last_has_ended(eager: Any, reasoner: LanguageModel) -> None:
     from vllm import SamplingParams
 
-    own = registry_of(eager)
+    own = adapters_of(eager)
     slot = own.loaded()["six"].slot
     params = SamplingParams(n=3, temperature=1.0, max_tokens=5, ignore_eos=True, extra_args={"steering": "six"})
     engine = eager.llm_engine
@@ -52,12 +52,12 @@ def test_samples_of_one_request_hold_its_slot_until_the_last_has_ended(eager: An
         engine.step()
     gc.collect()
     assert own.requests(slot) == 0
-    assert scores(eager, ["0_many", "1_many", "2_many", "3_many"])[3] is None
-    assert all(scores(eager, ["0_many", "1_many", "2_many"]))
+    assert gate_outputs(eager, ["0_many", "1_many", "2_many", "3_many"])[3] is None
+    assert all(gate_outputs(eager, ["0_many", "1_many", "2_many"]))
 
 
 def test_an_aborted_request_gives_its_slot_back(eager: Any, reasoner: LanguageModel) -> None:
-    own, engine = registry_of(eager), eager.llm_engine
+    own, engine = adapters_of(eager), eager.llm_engine
     slot = own.loaded()["sun"].slot
     internal = engine.add_request("gone", {"prompt_token_ids": prompts(reasoner)[0]}, sampling(50, steering="sun"))
     for _ in range(4):
@@ -67,7 +67,7 @@ def test_an_aborted_request_gives_its_slot_back(eager: Any, reasoner: LanguageMo
     gc.collect()
     assert own.requests(slot) == 0
     answer(eager, prompts(reasoner)[:1], [sampling(2, steering="sun")])
-    assert scores(eager, ["gone"])[0]["running"] is False
+    assert gate_outputs(eager, ["gone"])[0]["running"] is False
 
 
 def test_an_engine_that_did_not_ask_has_nothing_of_the_plugin(eager: Any, reasoner: LanguageModel) -> None:
@@ -84,7 +84,7 @@ def test_an_engine_that_did_not_ask_has_nothing_of_the_plugin(eager: Any, reason
 
 
 def test_the_key_of_compiled_graphs_knows_the_tables(eager: Any) -> None:
-    from trimtab.vllm_plugin.install import LAYOUT
+    from trimtab.vllm_plugin.worker import LAYOUT
 
     vllm_config = eager.llm_engine.vllm_config
     with_layout = vllm_config.compute_hash()

@@ -9,7 +9,7 @@ from live_engines import Figures, answer, prompts, sampling, start, tokens
 from live_rows import mixes, word
 from trimtab.model import LanguageModel
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.offline import load, registry_of, status, unload
+from trimtab.vllm_plugin.offline import adapters_of, load, status, unload
 
 
 def test_two_hundred_random_mixes_in_the_compiled_engine(compiled: Any, reasoner: LanguageModel, figures: Figures) -> None:
@@ -59,7 +59,7 @@ def test_preempted_requests_go_on_as_they_were(cramped: Any, reasoner: LanguageM
 
 
 def test_steerings_come_and_go_while_requests_run(eager: Any, reasoner: LanguageModel, steerings: dict[str, str]) -> None:
-    engine, own = eager.llm_engine, registry_of(eager)
+    engine, own = eager.llm_engine, adapters_of(eager)
     asked = prompts(reasoner)
     load(eager, "ivy", steerings["ivy"])
     slot = own.loaded()["ivy"].slot

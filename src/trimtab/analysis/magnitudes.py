@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.analysis.batches import BATCH_TOKENS, batches, steered_pass, with_response
-from trimtab.analysis.intervals import mean_estimates
 from trimtab.analysis.layers import in_words
-from trimtab.gating.assess import Estimate
 from trimtab.model import LanguageModel
 from trimtab.model.attach import GateOverride
 from trimtab.model.hook_points import watch_neurons
 from trimtab.recording import batch_features
 from trimtab.recording.tokens import right_padded, span
+from trimtab.stats.estimates import mean_estimates
+from trimtab.stats.values import Estimate
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 

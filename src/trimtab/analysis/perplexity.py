@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.analysis.batches import BATCH_TOKENS, batches, steered_pass
-from trimtab.analysis.intervals import mean_estimates, ratio_estimates
 from trimtab.analysis.readout import Readout, find_readout
 from trimtab.errors import InputError, MismatchError
-from trimtab.gating.assess import Estimate
 from trimtab.model import LanguageModel
 from trimtab.model.attach import GateOverride
 from trimtab.recording.tokens import right_padded
+from trimtab.stats.estimates import mean_estimates, ratio_estimates
+from trimtab.stats.values import Estimate
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trimtab.tasks.benchmark import Benchmark
-    from trimtab.tasks.provenance import Provenance
+    from trimtab.tasks.repositories import Provenance
     from trimtab.tasks.settings import TaskSettings
-    from trimtab.tasks.split_facts import SplitFacts
+    from trimtab.tasks.splits import SplitFacts
     from trimtab.traces import Problem
 
 ALL = 10**9
@@ -55,7 +55,7 @@ def show(source: str, n: int, split: str, model: str, answer: str, data: str, re
 
     The train split is shown unless you ask for another one: a test split that was read is no longer unseen.
     """
-    from trimtab.tasks.problems import load_task, task_prompt
+    from trimtab.tasks.loading import load_task, task_prompt
 
     counts = {name: n if name == split else 0 for name in ("train", "validation", "test")}
     settings = _settings(source=source, answer=answer, data=data, revision=revision, **counts)
@@ -77,9 +77,9 @@ def show(source: str, n: int, split: str, model: str, answer: str, data: str, re
 @output_options
 def check(source: str, threshold: float | None, answer: str, data: str, revision: str, as_json: bool, quiet: bool) -> None:
     """Read all of SOURCE and print its splits, what was left out, its digest, and the problems that stand in two splits."""
+    from trimtab.tasks.loading import load_task
     from trimtab.tasks.near_duplicates import THRESHOLD
-    from trimtab.tasks.problems import load_task
-    from trimtab.tasks.split_facts import split_facts
+    from trimtab.tasks.splits import split_facts
 
     # the testbed makes as many problems as it is asked for
     counts = {} if source == "testbed" else {"train": ALL, "validation": ALL, "test": ALL}
@@ -132,7 +132,7 @@ def _template_of(model: str, settings: "TaskSettings") -> "Callable[[str], str]"
     from transformers import AutoTokenizer
 
     from trimtab.errors import ModelError
-    from trimtab.tasks.problems import task_prompt
+    from trimtab.tasks.loading import task_prompt
     from trimtab.tasks.prompts import render_prompt
     from trimtab.testbed.models import resolve
 

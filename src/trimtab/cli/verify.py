@@ -61,7 +61,7 @@ def verify_command(
     from trimtab.export.sequences import QUESTIONS, questions_of
     from trimtab.export.verify import verify_export
     from trimtab.model import open_model
-    from trimtab.tasks.problems import load_problems, task_prompt
+    from trimtab.tasks.loading import load_problems, task_prompt
     from trimtab.tasks.settings import TaskSettings
 
     output = Output(as_json, quiet)

@@ -12,14 +12,14 @@ from dataclasses import replace
 from trimtab.errors import InputError
 from trimtab.evaluation.names import MAJORITY, MAJORITY_EQUAL_COST
 from trimtab.evaluation.outcomes import Outcome, by_problem
-from trimtab.tasks.grading.answers import normalise
+from trimtab.tasks.grading.text import normalise
 from trimtab.traces import Verdict
 
 
 def majority(samples: Sequence[Outcome], condition: str = MAJORITY) -> list[Outcome]:
     """One outcome per problem: the answer that most of its responses give.
 
-    Answers are compared after :func:`trimtab.tasks.grading.answers.normalise`. Of answers with equally many votes the one that
+    Answers are compared after :func:`trimtab.tasks.grading.text.normalise`. Of answers with equally many votes the one that
     came first wins. A chain without an answer has no vote, so an empty answer wins only where there is no other. Response and
     verdict are those of the first scored chain that gives the winning answer: a vote over verdicts would need the gold answer.
     The vote is unscored where none of these was scored, or where chains whose answer the grader could not read might turn it.

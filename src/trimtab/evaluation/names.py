@@ -1,9 +1,8 @@
-"""The words that outcomes, tables and reports share: conditions and their order, tests, verdicts. Imports nothing heavy."""
+"""The words that outcomes, tables and reports share: conditions and their order, verdicts. Imports nothing heavy."""
 
 from typing import Literal
 
 VerdictWord = Literal["helps", "no evidence", "hurts", "no verdict"]
-TestName = Literal["McNemar", "permutation"]
 BreakdownBy = Literal["domain", "difficulty"]
 
 UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "negative", "adaras"
@@ -19,7 +18,7 @@ CONTROLS = (NEGATIVE, RANDOM, RANDOM_NORM)
 
 
 def is_claim(condition: str) -> bool:
-    """Whether a condition is neither the unsteered model nor a control."""
+    """Whether an condition is neither the unsteered model nor a control."""
     return condition != UNSTEERED and condition not in CONTROLS
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import ChainKey, Outcome, by_problem
-from trimtab.evaluation.statistics import PairedComparison, compare
+from trimtab.stats.paired import compare
+from trimtab.stats.values import PairedComparison
 
 Chains = Mapping[str, Mapping[ChainKey, Outcome]]
 

@@ -3,50 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from trimtab.evaluation.names import TestName, VerdictWord
-
-
-@dataclass(frozen=True, slots=True)
-class PairedComparison:
-    """A condition against the base on the same n problems; all intervals are 95 %.
-
-    One chain a problem in both conditions: Wilson's intervals, Newcombe's paired interval, exact McNemar. Several in either:
-    accuracy is avg@k, the mean over problems of the share of correct responses; intervals are bootstrapped over problems, and p
-    is that of the sign-flip permutation test over problems.
-
-    Args:
-        n: problems.
-        base_accuracy, base_low, base_high: share the base solves, with its interval.
-        accuracy, low, high: the same of the condition.
-        gain, gain_low, gain_high: ``accuracy - base_accuracy`` as a fraction, with its paired interval.
-        p: two-sided.
-        fixed, broken: pairs of responses of which only the condition's, and only the base's, is correct. With one response in
-        each condition a pair
-            is a problem; with several it is a response that both conditions have, the same problem, seed and sample.
-        test: which test gave ``p``.
-        base_k, k: chains per problem of the base and of the condition.
-        pairs: how many pairs ``fixed`` and ``broken`` were counted over.
-        standard_error: of the gain, from the differences between problems; None for a single problem.
-    """
-
-    n: int
-    base_accuracy: float
-    base_low: float
-    base_high: float
-    accuracy: float
-    low: float
-    high: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    p: float
-    fixed: int
-    broken: int
-    test: TestName
-    base_k: int
-    k: int
-    pairs: int
-    standard_error: float | None
+from trimtab.evaluation.names import VerdictWord
+from trimtab.stats.values import PairedComparison, TestName
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +15,7 @@ class ConditionSummary:
         condition: its name.
         n, k: problems, and responses per problem.
         accuracy, low, high: share correct, with several responses avg@k; see
-            :class:`PairedComparison` for this and the next three lines.
+            :class:`trimtab.stats.values.PairedComparison` for this and the next three lines.
         gain, gain_low, gain_high: over unsteered.
         p, test: two-sided, and which test gave it; of random sets the smallest one-sided p after Holm over the sets.
         fixed, broken, pairs: pairs of responses, and how many there are; 0 where the condition has no seed and sample of the

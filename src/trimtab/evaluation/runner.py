@@ -13,7 +13,7 @@ from trimtab.sampling.sample import as_trace
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Parts, Plan, read_table
 from trimtab.tasks import CHAT, Grader, Prompt, grade_traces
-from trimtab.tasks.steps import StepChecker
+from trimtab.tasks.grading.grade import StepChecker
 from trimtab.traces import Problem
 
 

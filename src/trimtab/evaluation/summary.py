@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEERED, is_claim, place
 from trimtab.evaluation.outcomes import Outcome, by_problem
 from trimtab.evaluation.pairing import correctness, matched, paired
-from trimtab.evaluation.rows import ConditionSummary, PairedComparison
-from trimtab.evaluation.statistics import gain_p, holm, mean_pass_at, smallest_gain
+from trimtab.evaluation.rows import ConditionSummary
 from trimtab.evaluation.verdict import POWER
+from trimtab.stats.estimates import mean_pass_at
+from trimtab.stats.paired import gain_p, smallest_gain
+from trimtab.stats.significance import holm
+from trimtab.stats.values import PairedComparison
 
 Outcomes = Mapping[str, Sequence[Outcome]]
 

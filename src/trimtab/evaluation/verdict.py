@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from trimtab.evaluation.names import TestName, VerdictWord
+from trimtab.evaluation.names import VerdictWord
 from trimtab.evaluation.outcomes import UNSCORED_LIMIT, Outcome
 from trimtab.evaluation.pairing import UnscoredBounds, paired, unscored_bounds
-from trimtab.evaluation.statistics import PairedComparison, smallest_gain
+from trimtab.stats.paired import smallest_gain
+from trimtab.stats.values import PairedComparison, TestName
 
 POWER = 0.8
 TEST_NAMES: dict[TestName, str] = {"McNemar": "exact McNemar", "permutation": "sign-flip permutation test"}

@@ -15,7 +15,7 @@ from trimtab.results import Cell, Column, Table, bounded
 from trimtab.steering import Steering
 from trimtab.store import read_text
 from trimtab.tasks.benchmarks import BENCHMARKS
-from trimtab.tasks.problems import TaskSettings, load_task
+from trimtab.tasks.loading import TaskSettings, load_task
 from trimtab.traces import Split, Trace, Verdict
 
 MOST_CHAINS = 300

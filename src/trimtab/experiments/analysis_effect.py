@@ -1,8 +1,8 @@
 """Figures and tables of ``analyse``: where failure can be foreseen, and what steering moves inside the model."""
 
 from trimtab.analysis import Analysis, Drift, LayerProbes, Magnitudes, PerplexityEffect
-from trimtab.gating.assess import Estimate
 from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Table, bounded
+from trimtab.stats.values import Estimate
 from trimtab.traces import Split
 
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import PairedComparison, holm
 from trimtab.results import Cell, Column, Dot, Dots, Table, bounded
+from trimtab.stats.significance import holm
+from trimtab.stats.values import PairedComparison
 from trimtab.traces import Split
 
 COLUMNS = (
@@ -131,7 +132,7 @@ def describe(row: Row) -> str:
     """
     low, high = row.dot().low, row.dot().high
     p = "" if row.p_holm is None else f", p = {row.p_holm:.2g} after Holm"
-    return f"{100 * row.gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]{p}"  # type: ignore[operator]
+    return f"{100 * row.gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]{p}"  # type: ignore[intervention]
 
 
 def gain_words(comparison: PairedComparison) -> str:

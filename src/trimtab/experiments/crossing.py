@@ -10,10 +10,10 @@ from scipy import stats
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import bootstrap_macro, bootstrap_mean
 from trimtab.experiments.comparisons import Row, corrected
 from trimtab.experiments.grouping import Grouping
 from trimtab.results import Cell, Column, Matrix, Point, Table, bounded
+from trimtab.stats.estimates import bootstrap_macro, bootstrap_mean
 from trimtab.traces import Split
 
 Conditions: TypeAlias = Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]]

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.statistics import auroc, delong_interval, wilson
 from trimtab.experiments.ability import ability
 from trimtab.experiments.chains import failed_of, greedy_chains
 from trimtab.experiments.running_probe import RunningProbe, fit_running_probe
 from trimtab.experiments.workbench import Workbench
 from trimtab.gating import youden
 from trimtab.results import Column, Curve, CurvePoint, Curves, Result, Table, bounded
+from trimtab.stats.auroc import auroc, delong_interval
+from trimtab.stats.estimates import wilson
 from trimtab.traces import Split, Trace
 
 CRITERION = "paired-t"

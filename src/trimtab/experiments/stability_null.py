@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.statistics import bootstrap_mean, holm
 from trimtab.experiments.redrawn import Redrawn
 from trimtab.experiments.section import Section
 from trimtab.ranking import Ranking, reaching
 from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Table, bounded
+from trimtab.stats.estimates import bootstrap_mean
+from trimtab.stats.significance import holm
 from trimtab.traces import Split
 
 CURVE_K = (1, 2, 5, 10, 20, 50, 100, 200, 500)

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from trimtab.evaluation.statistics import wilson
 from trimtab.experiments.redrawn import Redrawn, jaccard, middle, shared
 from trimtab.experiments.section import Section
 from trimtab.ranking import Ranking
 from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Table, bounded
+from trimtab.stats.estimates import wilson
 from trimtab.traces import Split
 
 TOP = 20

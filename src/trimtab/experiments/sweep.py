@@ -2,12 +2,12 @@
 alone."""
 
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import PairedComparison
 from trimtab.experiments.comparisons import gain_words
 from trimtab.experiments.sweep_axes import Axis, Series, axes
 from trimtab.experiments.sweep_tables import Measured, Rows, TuneAnswers, measure, sweep_figure, sweep_table
 from trimtab.experiments.workbench import Workbench
 from trimtab.results import Result
+from trimtab.stats.values import PairedComparison
 from trimtab.traces import Split
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import PairedComparison
 from trimtab.experiments.sweep_axes import Axis, Series, Setting
 from trimtab.experiments.workbench import Workbench
 from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Figure, Table, bounded
+from trimtab.stats.values import PairedComparison
 from trimtab.steering import Steering
 from trimtab.traces import Problem, Split
 

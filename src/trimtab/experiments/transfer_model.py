@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.statistics import auroc, delong_interval
 from trimtab.experiments.carried import Carried, carry
 from trimtab.experiments.choosing import best_strength
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
@@ -14,6 +13,7 @@ from trimtab.experiments.workbench import Workbench
 from trimtab.model import open_model
 from trimtab.ranking import random_like
 from trimtab.results import Figure, Result, Table
+from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.steering import Steering
 from trimtab.traces import Split
 

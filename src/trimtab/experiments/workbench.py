@@ -39,7 +39,7 @@ from trimtab.steering import PositionScope, Steering
 from trimtab.store import AnyPath
 from trimtab.tasks import Grader, Prompt
 from trimtab.tasks.contrast import ContrastRow
-from trimtab.tasks.steps import StepChecker
+from trimtab.tasks.grading.grade import StepChecker
 from trimtab.traces import Grade, Problem, Split, Trace
 
 GateSetting = Literal["auto", "on"]

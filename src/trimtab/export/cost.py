@@ -13,7 +13,7 @@ from trimtab.model import LanguageModel
 from trimtab.sampling import SamplingSettings
 from trimtab.steering import Steering
 from trimtab.tasks import Prompt
-from trimtab.tasks.grading.by_kind import KindGrader
+from trimtab.tasks.grading.grade import KindGrader
 from trimtab.traces import Problem, Verdict
 
 

@@ -17,9 +17,9 @@ from trimtab.errors import InputError, StoreError
 from trimtab.export.target import Answered, Engine, EngineOptions
 from trimtab.export.targets.peft_files import CONFIG
 from trimtab.model import LanguageModel
-from trimtab.sampling.vllm_environment import starting_vllm, vllm_environment
+from trimtab.sampling.vllm_engine import starting_vllm, vllm_environment
 from trimtab.store import read_json
-from trimtab.vllm_plugin.versions import check_version
+from trimtab.vllm_plugin.config import check_version
 
 _CONTEXT, _CACHE_BYTES = 2048, 2**30
 
@@ -65,7 +65,7 @@ class VllmLogits:
         compute = model.compute_logits
 
         def computed(*args: object) -> Tensor:
-            logits = compute(*args)  # type: ignore[operator]
+            logits = compute(*args)  # type: ignore[intervention]
             self._seen.append(logits.detach().float().cpu().clone())
             return logits
 

@@ -12,10 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 from trimtab.errors import InputError
 from trimtab.gate import AttentionGate
 from trimtab.gating.cross_validation import FOLDS, Rows, calibrate, check_classes, fold_numbers
-from trimtab.gating.discrimination import auroc
 from trimtab.gating.feature_rows import FeatureRows, as_rows
 from trimtab.gating.features import RunBlocks, choose_by_folds
 from trimtab.gating.logistic import N_FEATURES, PLACEHOLDER_THRESHOLD
+from trimtab.stats.auroc import auroc
 
 # of the released code of AdaRAS; the batch is ours
 UNITS, DROPOUT = 256, 0.3

@@ -19,9 +19,9 @@ from trimtab.gating.cross_validation import (
     fit_linear,
     fold_numbers,
 )
-from trimtab.gating.discrimination import auroc
 from trimtab.gating.feature_rows import FeatureRows, as_rows, columns
 from trimtab.gating.features import RunBlocks, choose_by_folds
+from trimtab.stats.auroc import auroc
 
 N_FEATURES = 4096
 PLACEHOLDER_THRESHOLD = 0.5

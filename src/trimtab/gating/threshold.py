@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trimtab.gating.discrimination import check_cases, check_probabilities
+from trimtab.stats.auroc import check_cases, check_probabilities
 
 
 def youden(failed: ArrayLike, probability: ArrayLike) -> float:

@@ -21,7 +21,7 @@ from trimtab.store import AnyPath
 from trimtab.tasks import Prompt
 from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.contrast import ContrastSettings
-from trimtab.tasks.problems import TaskSettings
+from trimtab.tasks.loading import TaskSettings
 
 Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "experiments", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -29,7 +29,7 @@ from trimtab.store import AnyPath, RunDirectory, load_gate, load_neurons, read_j
 from trimtab.tasks import Grader, render_prompt
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.tasks.grading import KindGrader
-from trimtab.tasks.steps import StepChecker, testbed_steps
+from trimtab.tasks.grading.grade import StepChecker, testbed_steps
 from trimtab.traces import Grade, Problem, Split, Trace
 
 SAMPLED = "sampled"

@@ -28,7 +28,7 @@ from trimtab.report import (
     write_report,
 )
 from trimtab.store import ModelRecord, openings, read_json, write_table
-from trimtab.tasks.sandbox import Sandbox
+from trimtab.tasks.sandbox import describe_best
 from trimtab.tasks.settings import TESTBED
 from trimtab.testbed.sources import FailureSource, failure_sources
 from trimtab.traces import AnswerKind, Split
@@ -82,7 +82,7 @@ def _caveats(line: Line, base: Sequence[Outcome], condition: Sequence[Outcome], 
     if line.config.task.source == TESTBED:
         return (POSITIVE_CONTROL,)
     programs = any(problem.kind is AnswerKind.CODE for problem in line.problems(line.config.evaluation.split))
-    confined = (f"Programs of the answers run behind these layers on this machine: {Sandbox().describe()}.",) if programs else ()
+    confined = (f"Programs of the answers run behind these layers on this machine: {describe_best()}.",) if programs else ()
     return confined + _leaks(line, base, condition, alpha)
 
 

@@ -14,9 +14,9 @@ from trimtab.evaluation.threshold_curve import ThresholdPoint, threshold_curve
 from trimtab.gate import AnyGate
 from trimtab.gating import assess, fit_text, roc_points
 from trimtab.gating.assess import calibration_curve
-from trimtab.gating.discrimination import auroc, delong_interval
 from trimtab.pipeline.line import Line
 from trimtab.report import GateReport
+from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.traces import Split
 
 

@@ -36,9 +36,9 @@ from trimtab.store.artifact import CONFIG
 from trimtab.tasks import grade_traces
 from trimtab.tasks.contrast import choose_contrast
 from trimtab.tasks.files import read_rows
-from trimtab.tasks.problems import load_task, problems_of
+from trimtab.tasks.loading import load_task, problems_of
 from trimtab.tasks.settings import TESTBED
-from trimtab.tasks.split_facts import split_facts
+from trimtab.tasks.splits import split_facts
 from trimtab.traces import Split
 
 

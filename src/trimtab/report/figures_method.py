@@ -3,11 +3,11 @@
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from trimtab.evaluation.statistics import wilson
 from trimtab.report.data import GateReport, NeuronsReport, Report, TuneReport, TuneRow
 from trimtab.report.palette import BLACK, BLUE, FAINT, GREY, ORANGE
 from trimtab.report.theme import CORNER, SERIES, SYMBOLS, Drawing, bars, blank, dress, hover, label, padded, sample
 from trimtab.report.wording import base_condition, count, percent
+from trimtab.stats.estimates import wilson
 
 COLUMNS = 3
 

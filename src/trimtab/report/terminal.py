@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.evaluation.rows import Average, ConditionSummary, GroupRow, PairedComparison
+from trimtab.evaluation.rows import Average, ConditionSummary, GroupRow
 from trimtab.report.data import Report
 from trimtab.report.data_verdict import BreakdownReport
 from trimtab.report.notes import notes
@@ -23,6 +23,7 @@ from trimtab.report.wording import (
     points,
     points_interval,
 )
+from trimtab.stats.values import PairedComparison
 
 _STYLES = {"helps": "bold green", "hurts": "bold red", "no evidence": "bold yellow", "no verdict": "bold magenta"}
 DETECTABLE, P_HOLM, FLIPS, UNSCORED = "detect-\nable", "p\n(Holm)", "fixed /\nbroken", "un-\nscored"

@@ -1,4 +1,4 @@
-"""How a report says a number and names a condition: the same in the HTML, the figures, the SVG and the terminal."""
+"""How a report says a number and names an condition: the same in the HTML, the figures, the SVG and the terminal."""
 
 import re
 from collections.abc import Callable
@@ -17,9 +17,10 @@ from trimtab.evaluation.names import (
     SFT_LORA,
     UNSTEERED,
 )
-from trimtab.evaluation.rows import ConditionSummary, PairedComparison
+from trimtab.evaluation.rows import ConditionSummary
 from trimtab.report.data import FlipKind, FlipTable, Report
 from trimtab.results import Cell, Unit
+from trimtab.stats.values import PairedComparison
 
 MINUS = "\u2212"
 DASH = "\u2013"
@@ -179,7 +180,7 @@ _UNITS: dict[Unit, Callable[[float], str]] = {
 
 
 def condition_label(report: Report, condition: str) -> str:
-    """The reader's name of a condition; a condition without one keeps its own."""
+    """The reader's name of an condition; an condition without one keeps its own."""
     label = _CONDITION_LABELS.get(condition, condition)
     sets = len(report.random_gains.get(condition, ()))
     chains = next((row.k for row in report.conditions if row.condition == SAMPLED), 0)

@@ -13,7 +13,7 @@ from trimtab.errors import InputError, MismatchError
 from trimtab.model import LanguageModel
 from trimtab.tasks.files import Row, read_rows, text_field
 from trimtab.tasks.grading import read_label
-from trimtab.tasks.problems import problems_of
+from trimtab.tasks.loading import problems_of
 from trimtab.tasks.prompts import CHAT, Prompt, render_prompt
 from trimtab.traces import Problem, Split, Trace
 

@@ -2,29 +2,129 @@
 
 import gc
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
 from trimtab.errors import EngineError, InputError, ModelError, TrimtabError
+from trimtab.gate import ALWAYS
 from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.sampling.generate import Generation, Request, end_tokens
 from trimtab.sampling.generator import RecordedGenerations
 from trimtab.sampling.settings import SamplingSettings
-from trimtab.sampling.vllm_environment import starting_vllm, vllm_environment
-from trimtab.sampling.vllm_needs import Needs, attached, needs_of
-from trimtab.sampling.vllm_options import VllmOptions
 from trimtab.steering import Steering
-from trimtab.vllm_plugin.config import Moment, PluginConfig, RecordConfig
-from trimtab.vllm_plugin.offline import load, open_llm, scores, unload
+from trimtab.vllm_plugin.config import PLUGIN, Moment, PluginConfig, RecordConfig, check_version
+from trimtab.vllm_plugin.offline import gate_outputs, load, open_llm, unload
 from trimtab.vllm_plugin.offline import moments as fetch_moments
 from trimtab.vllm_plugin.options import RequestOptions
-from trimtab.vllm_plugin.scores import RING
-from trimtab.vllm_plugin.versions import PLUGIN, check_version
+from trimtab.vllm_plugin.requests import RING
+
+
+class VllmOptions(BaseModel):
+    """What the user can say of the engine; everything else follows from the model and the sampling settings.
+
+    Args:
+        gpu_memory: share of the GPU's memory for weights and cache. The transformers model stays open beside it, on the device of
+            the configuration. On a CPU the cache is what VLLM_CPU_KVCACHE_SPACE says, in GiB.
+        max_length: longest prompt with response, in tokens; 0 is the model's own limit, whose cache may not fit.
+        enforce_eager: compile nothing, which starts in seconds and generates slower.
+        tensor_parallel_size: GPUs that share each layer.
+        neurons_per_layer, features_per_layer: room in each layer for what steerings change and gates read. A steering that needs
+            more makes the engine start again.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpu_memory: float = Field(default=0.9, gt=0.0, le=1.0)
+    max_length: int = Field(default=0, ge=0)
+    enforce_eager: bool = False
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    neurons_per_layer: int = Field(default=64, ge=0)
+    features_per_layer: int = Field(default=64, ge=0)
+
+
+_SETTINGS = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, where it schedules the same way every time
+    "VLLM_RAISE_ON_LOGIT_NANS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+
+
+@contextmanager
+def vllm_environment() -> Iterator[None]:
+    """Engines that start within run in this process, say only what went wrong, and refuse logits that are NaN.
+
+    What the user has set stays as it is. Enter it before vLLM is imported, for it reads the log level then.
+    """
+    added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def starting_vllm() -> Iterator[None]:
+    """While vLLM is imported and an engine starts: what its authors are warned of is no business of its users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What an engine has to be started with.
+
+    Args:
+        model: fingerprint and dtype.
+        neurons, features: columns of the fullest layer.
+        record: None where nothing is recorded.
+    """
+
+    model: str
+    neurons: int = 1
+    features: int = 0
+    record: RecordConfig | None = None
+
+    def covers(self, other: "Needs") -> bool:
+        """Whether an engine that was started for this serves the other, too."""
+        room = self.neurons >= other.neurons and self.features >= other.features
+        return self.model == other.model and room and other.record in (None, self.record)
+
+    def joined(self, other: "Needs") -> "Needs":
+        """The other's needs, with the room that this has."""
+        return Needs(other.model, max(self.neurons, other.neurons), max(self.features, other.features), other.record)
+
+
+def attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> Steering | None:
+    """What is loaded: with the gate held open there is none to read, and what never steers is no steering."""
+    if steering is None or gate == "off":
+        return None
+    if not len(steering):
+        raise ModelError("this steering has no neurons, so attaching it would change nothing; select at least one neuron")
+    chosen = steering.with_gate(ALWAYS) if gate == "on" else steering
+    return None if chosen.gate.kind == "never" else chosen
+
+
+def needs_of(model: str, steering: Steering | None) -> Needs:
+    """What a steering takes, None for the bare model."""
+    if steering is None:
+        return Needs(model)
+    features = int(np.bincount(steering.gate.layer).max()) if steering.gate.reads else 0
+    return Needs(model, int(np.bincount(steering.layer).max()), features)
+
 
 _CPU_CACHE_BYTES, _CPU_STEP_TOKENS = 4 * 2**30, 4096
 
@@ -181,7 +281,7 @@ class VllmEngine:
 
     def _probabilities(self, answers: Sequence[Any]) -> list[float]:
         """p(fail) of each answer, as the engine's gate has read it."""
-        told = scores(self._llm, [answer.request_id for answer in answers])
+        told = gate_outputs(self._llm, [answer.request_id for answer in answers])
         found = [None if one is None else one["p_fail"] for one in told]
         if None in found:
             raise ModelError(
@@ -224,7 +324,11 @@ class VllmEngine:
 
     def _open(self, model: LanguageModel, needs: Needs) -> Any:
         room = PluginConfig(
-            slots=2, neurons_per_layer=needs.neurons, features_per_layer=needs.features, record=needs.record, self_test=True
+            max_steerings=2,
+            neurons_per_layer=needs.neurons,
+            features_per_layer=needs.features,
+            record=needs.record,
+            self_test=True,
         )
         longest = self.options.max_length or model.hf_model.config.get_text_config().max_position_embeddings
         on_device = _on_cpu(longest) if model.device.type == "cpu" else {"gpu_memory_utilization": self.options.gpu_memory}

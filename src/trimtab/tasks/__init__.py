@@ -1,7 +1,7 @@
 """Tasks: where problems come from, how they are put to a model, and how answers are graded."""
 
 from trimtab.tasks.grading import ExactGrader, Grader, Judgement, final_answer, grade_traces
-from trimtab.tasks.problems import load_problems
+from trimtab.tasks.loading import load_problems
 from trimtab.tasks.prompts import CHAT, Prompt, render_prompt
 
 __all__ = [

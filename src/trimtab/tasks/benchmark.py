@@ -101,3 +101,19 @@ class Benchmark:
         """The reason not to use a row of a file that belongs to no part: only a filter that every part has applies to it."""
         filters = {part.leaves_out for part in self.parts}
         return filters.pop()(row) if len(filters) == 1 else ""
+
+
+BOXED = "{question}\nPlease reason step by step, and put your final answer within \\boxed{}."
+
+MATH_THINKING = Prompt(template=BOXED, thinking="on")
+"""AdaRAS: thinking mode, with the request for a box that Qwen's authors recommend."""
+
+MATH = Prompt(template=BOXED)
+"""The same for models without a thinking mode."""
+
+CODE = Prompt(
+    template="Solve this task in Python. Put the whole program, with its imports, into one ```python block.\n\n{question}",
+    thinking="on",
+)
+CHOICE = Prompt(template='{question}\nThink step by step, then end with "The answer is X", where X is the letter of your choice.')
+YES_NO = Prompt(template='{question}\nThink step by step, then end with "The answer is yes" or "The answer is no".')

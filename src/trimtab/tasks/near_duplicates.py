@@ -58,7 +58,7 @@ def near_duplicates(problems: Sequence[Problem], threshold: float = THRESHOLD) -
         threshold: least similarity, above 0 and at most 1.
 
     Returns:
-        At most one pair for each problem of validation (against find) and of test (against train and validation), in order. Of
+        At most one pair for each problem of validation (against train) and of test (against train and validation), in order. Of
         several equally similar problems one with the same numbers is preferred.
 
     Raises:

@@ -1,8 +1,13 @@
-"""Rows of a benchmark's repositories, through ``datasets``: from the hub, or from a copy on this machine."""
+"""Rows of a benchmark's repositories, through ``datasets``, and where they came from.
 
+They come from the hub, or from a copy on this machine.
+"""
+
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
@@ -10,11 +15,54 @@ from typing import TYPE_CHECKING, NoReturn
 from trimtab.errors import InputError
 from trimtab.tasks.benchmark import ALL, Benchmark, Part
 from trimtab.tasks.files import Row, read_rows
-from trimtab.tasks.provenance import Origin
-from trimtab.traces import Split
+from trimtab.traces import Problem, Split
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One file, or one split of one repository: ``revision`` is the commit that was read, empty for what is on this machine."""
+
+    where: str
+    config: str = ""
+    split: str = ""
+    revision: str = ""
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the problems of a task came from.
+
+    Args:
+        task: ``task.source``.
+        origins: what was read.
+        digest: of all problems that were read, see :func:`digest_of_problems`; ``task.digest`` pins it.
+        left_out: rows that became no problem, by reason.
+    """
+
+    task: str
+    origins: tuple[Origin, ...]
+    digest: str
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values."""
+        return {
+            "task": self.task,
+            "origins": [asdict(origin) for origin in self.origins],
+            "digest": self.digest,
+            "left_out": dict(sorted(self.left_out.items())),
+        }
+
+
+def digest_of_problems(problems: Iterable[Problem]) -> str:
+    """SHA-256 over the problems as they are read, in any order: ids, questions, answers, choices, tests and splits."""
+    lines = sorted(json.dumps(asdict(problem), sort_keys=True) for problem in problems)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
 
 COMMIT = re.compile(r"[0-9a-f]{7,40}")
 

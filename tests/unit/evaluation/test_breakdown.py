@@ -10,7 +10,9 @@ from trimtab.errors import InputError
 from trimtab.evaluation.breakdown import UNKNOWN, Breakdown, break_down
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import bootstrap_macro, holm, minimum_detectable_gain
+from trimtab.stats.estimates import bootstrap_macro
+from trimtab.stats.power import minimum_detectable_gain
+from trimtab.stats.significance import holm
 
 
 def _two(base: dict[str, str], condition: dict[str, str], **fields: object) -> tuple[list[Outcome], list[Outcome]]:

@@ -8,8 +8,10 @@ import pytest
 from outcome_samples import outcomes
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.statistics import gain_p, holm, minimum_detectable_gain, sign_flip_p
 from trimtab.evaluation.summary import DISAGREEMENT, condition_metrics, flips, random_gains, summarise, summarise_random
+from trimtab.stats.paired import gain_p
+from trimtab.stats.power import minimum_detectable_gain
+from trimtab.stats.significance import holm, sign_flip_p
 
 BASE = "1110000000"
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from outcome_samples import outcomes
-from trimtab.evaluation.statistics import PairedComparison, compare, minimum_detectable_gain, smallest_gain
 from trimtab.evaluation.verdict import judge, verdict
+from trimtab.stats.paired import compare, smallest_gain
+from trimtab.stats.power import minimum_detectable_gain
+from trimtab.stats.values import PairedComparison
 
 
 def table(both_right: int, fixed: int, broken: int, both_wrong: int) -> PairedComparison:

@@ -15,7 +15,7 @@ from trimtab.pipeline.experimenting import workbench
 from trimtab.pipeline.line import Line
 from trimtab.sampling import SamplingSettings
 from trimtab.store import RunDirectory
-from trimtab.tasks.problems import TaskSettings
+from trimtab.tasks.loading import TaskSettings
 
 CONFIG = RunConfig(
     task=TaskSettings(source="testbed", train=48, validation=30, test=40),

@@ -5,8 +5,8 @@ import pytest
 
 from outcome_samples import outcomes
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import holm
 from trimtab.experiments.comparisons import COLUMNS, compare_rows, comparison_table, gain_dots
+from trimtab.stats.significance import holm
 from trimtab.traces import Split
 
 BASE = outcomes("base", "1100110000")

@@ -8,9 +8,9 @@ import pytest
 from outcome_samples import outcomes
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import holm
 from trimtab.experiments.crossing import cross, cross_together, crossing_table, diagonal_p, excess, excess_by_group
 from trimtab.experiments.grouping import Grouping
+from trimtab.stats.significance import holm
 
 NAMES = ("even", "odd")
 BASE = outcomes("base", "110011000011")

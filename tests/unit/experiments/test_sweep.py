@@ -11,7 +11,6 @@ import pytest
 
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.statistics import compare
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.settings import SweepSettings
 from trimtab.experiments.sweep import finding, sweep
@@ -22,6 +21,7 @@ from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.experimenting import run_experiment, workbench
 from trimtab.pipeline.line import Line
 from trimtab.results import Result, Table
+from trimtab.stats.paired import compare
 from trimtab.store import RunDirectory
 from trimtab.traces import Problem, Split
 

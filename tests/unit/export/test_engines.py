@@ -14,7 +14,7 @@ from trimtab.export.target import Answered
 from trimtab.export.verify import verify_export
 from trimtab.export.vllm_engine import VllmEngine
 from trimtab.model import LanguageModel
-from trimtab.vllm_plugin.versions import installed
+from trimtab.vllm_plugin.config import installed
 
 
 def test_a_target_is_opened_by_its_own_loader_unless_told() -> None:

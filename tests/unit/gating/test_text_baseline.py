@@ -5,8 +5,8 @@ import pytest
 
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.gating import fit_text
-from trimtab.gating.discrimination import auroc
 from trimtab.gating.text_baseline import TextFeatures
+from trimtab.stats.auroc import auroc
 
 WORDS = ["alpha", "beta", "gamma", "delta", "3", "-4", "+7", "x", "y"]
 

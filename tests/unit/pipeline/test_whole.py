@@ -89,7 +89,7 @@ def test_the_artifact_is_the_best_point_and_carries_its_figures(line: Line) -> N
 def test_the_gate_is_fitted_on_find_and_set_on_tune(line: Line) -> None:
     facts = line.gate().facts
     assert facts["train"]["problems"] == 48
-    assert facts["tune"]["problems"] == 36
+    assert facts["validation"]["problems"] == 36
     assert facts["train"]["failed"] == int(line.failed(Split.TRAIN).sum())
 
 
@@ -196,7 +196,7 @@ def test_another_configuration_does_not_resume(config: RunConfig, tmp_path: Path
 
 def test_force_starts_again(config: RunConfig, tmp_path: Path) -> None:
     run(config, tmp_path / "run", until="problems")
-    other = parse_config({**config.model_dump(mode="json"), "task": {"train": 5, "tune": 5, "test": 5}}, "f")
+    other = parse_config({**config.model_dump(mode="json"), "task": {"train": 5, "validation": 5, "test": 5}}, "f")
     run(other, tmp_path / "run", force=True, until="problems")
     assert stage_summary(tmp_path / "run", "problems") == {"find problems": 5, "tune problems": 5, "test problems": 5}
 

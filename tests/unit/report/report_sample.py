@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trimtab.evaluation.rows import Average, ConditionSummary, GroupRow, Mean, PairedComparison
+from trimtab.evaluation.rows import Average, ConditionSummary, GroupRow, Mean
 from trimtab.report import (
     BreakdownReport,
     CalibrationRow,
@@ -24,6 +24,7 @@ from trimtab.report import (
     UnscoredBounds,
     VerdictReport,
 )
+from trimtab.stats.values import PairedComparison
 from trimtab.store import ModelRecord
 
 N = 1200

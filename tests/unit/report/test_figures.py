@@ -6,7 +6,6 @@ import plotly.graph_objects as go
 import pytest
 from report_sample import Names, make_report
 
-from trimtab.evaluation.statistics import wilson
 from trimtab.report import Report
 from trimtab.report.figures import (
     Drawing,
@@ -18,6 +17,7 @@ from trimtab.report.figures import (
     roc_figure,
     tune_figure,
 )
+from trimtab.stats.estimates import wilson
 
 
 def title(figure: go.Figure) -> str:

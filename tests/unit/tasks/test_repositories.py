@@ -1,8 +1,9 @@
-"""Repositories through `datasets`: copies on this machine, the cache of the hub, and no hub at all."""
+"""Repositories through `datasets`: copies on this machine, the cache of the hub, and no hub at all; and data that changed."""
 
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -10,10 +11,36 @@ import pytest
 
 from trimtab.errors import InputError
 from trimtab.tasks.benchmarks import BENCHMARKS
-from trimtab.tasks.problems import load_problems, load_task
-from trimtab.tasks.repositories import pieces_of
+from trimtab.tasks.loading import load_problems, load_task
+from trimtab.tasks.repositories import Origin, Provenance, digest_of_problems, pieces_of
 from trimtab.tasks.settings import TaskSettings
-from trimtab.traces import Split
+from trimtab.traces import Problem, Split
+
+PROBLEM = Problem("p", "What is 2 + 2?", "4", Split.TRAIN)
+OTHER = Problem("q", "What is 2 + 3?", "5", Split.TEST)
+
+
+def test_the_digest_names_the_problems_and_not_their_order() -> None:
+    digest = digest_of_problems([PROBLEM, OTHER])
+    assert digest_of_problems([OTHER, PROBLEM]) == digest
+    for field, value in {
+        "id": "r",
+        "question": "?",
+        "answer": "5",
+        "split": Split.VALIDATION,
+        "tests": "{}",
+        "choices": ("a",),
+    }.items():
+        assert digest_of_problems([replace(PROBLEM, **{field: value}), OTHER]) != digest
+    assert digest_of_problems([PROBLEM]) != digest
+
+
+def test_what_is_recorded_with_the_problems() -> None:
+    origin = Origin("openai/gsm8k", "main", "test", "aaa", rows=1)
+    recorded = Provenance("gsm8k", (origin,), "d1", {"why": 1}).to_json()
+    assert recorded["digest"] == "d1"
+    assert recorded["origins"] == [{"where": "openai/gsm8k", "config": "main", "split": "test", "revision": "aaa", "rows": 1}]
+
 
 COMMIT = "e53f048856ff4f594e959d75785d2c2d37b678ee"
 
@@ -71,7 +98,7 @@ def test_a_copy_is_read_afresh(tmp_path: Path) -> None:
     _configured(tmp_path, ("main",))
     _write(tmp_path / "main" / "train.jsonl", _gsm8k(3, "train"))
     _write(tmp_path / "main" / "test.jsonl", _gsm8k(1, "before"))
-    settings = TaskSettings(source="gsm8k", data=str(tmp_path), train=0, tune=0)
+    settings = TaskSettings(source="gsm8k", data=str(tmp_path), train=0, validation=0)
     assert load_problems(settings)[0].question == "before 0?"
     _write(tmp_path / "main" / "test.jsonl", _gsm8k(1, "after"))
     assert load_problems(settings)[0].question == "after 0?"
@@ -109,7 +136,7 @@ def test_a_benchmark_of_two_repositories(tmp_path: Path) -> None:
         InputError, match=r"has no folder gneubig/aime-1983-2024; copy .* or set task\.find = 0 and task\.tune = 0"
     ):
         load_problems(settings)
-    assert [p.question for p in load_problems(settings.model_copy(update={"train": 0, "tune": 0}))] == ["newer?"]
+    assert [p.question for p in load_problems(settings.model_copy(update={"train": 0, "validation": 0}))] == ["newer?"]
     _write(tmp_path / "gneubig" / "aime-1983-2024" / "train.jsonl", older)
     problems = load_problems(settings)
     assert {p.question for p in problems if p.split is not Split.TEST} == {"older 1?", "older 2?", "older 3?"}
@@ -121,7 +148,7 @@ def test_a_folder_without_a_split(tmp_path: Path) -> None:
     settings = TaskSettings(source="gsm8k", data=str(tmp_path))
     with pytest.raises(InputError, match=r"the split 'train' of openai/gsm8k cannot be read from .*hold a file train\.jsonl"):
         load_problems(settings)
-    assert len(load_problems(settings.model_copy(update={"train": 0, "tune": 0}))) == 2
+    assert len(load_problems(settings.model_copy(update={"train": 0, "validation": 0}))) == 2
 
 
 def test_a_damaged_folder(tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.tasks.split_facts import split_facts
-from trimtab.tasks.splits import bounded, named_split, shuffled, split_by_hash
+from trimtab.tasks.splits import bounded, named_split, shuffled, split_by_hash, split_facts
 from trimtab.traces import Problem, Split
 
 
@@ -28,7 +27,7 @@ def test_shares(among: tuple[Split, ...], shares: dict[Split, float]) -> None:
 
 
 def test_named_split() -> None:
-    assert named_split("tune") is Split.VALIDATION
+    assert named_split("validation") is Split.VALIDATION
     with pytest.raises(InputError, match="unknown split 'train'; accepted: find, tune, test"):
         named_split("train")
 
@@ -64,5 +63,5 @@ def test_split_facts() -> None:
     }
     near = facts.to_json()["near_duplicates"]
     assert isinstance(near, dict)
-    assert (near["tune"], near["test"]) == ({"same": 0, "numbers": 0, "near": 0}, {"same": 0, "numbers": 1, "near": 0})
+    assert (near["validation"], near["test"]) == ({"same": 0, "numbers": 0, "near": 0}, {"same": 0, "numbers": 1, "near": 0})
     assert [(pair["id"], pair["other"]) for pair in near["pairs"]] == [("t0", "p0")]

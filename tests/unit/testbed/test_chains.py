@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from trimtab.tasks.steps import testbed_steps as steps_right
+from trimtab.tasks.grading.grade import testbed_steps as steps_right
 from trimtab.testbed.chains import THINK_END, check_steps, write_chain
 from trimtab.testbed.domains import DOMAINS
 from trimtab.testbed.problems import draw, parse

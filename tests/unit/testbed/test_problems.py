@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.tasks.problems import TaskSettings, load_problems
+from trimtab.tasks.loading import TaskSettings, load_problems
 from trimtab.testbed.domains import DOMAINS
 from trimtab.testbed.problems import MAX_STEPS, draw, parse, split_of, unique_problems
 from trimtab.testbed.tokenizer import build_tokenizer

@@ -11,9 +11,8 @@ from layered_stack import D_FF, D_MODEL, IDENTITY, LAYERS, Stack, engine, linear
 from trimtab.errors import ConfigError, MismatchError, ModelError
 from trimtab.gate import AttentionGate, Gate
 from trimtab.vllm_plugin.config import PluginConfig, RecordConfig
-from trimtab.vllm_plugin.fingerprint import check_weights
-from trimtab.vllm_plugin.projections import down_projections
-from trimtab.vllm_plugin.refusals import check_engine, check_sizes, check_steering
+from trimtab.vllm_plugin.hooks import down_projections
+from trimtab.vllm_plugin.refusals import check_engine, check_sizes, check_steering, check_weights
 
 ACCEPTED: dict[str, Any] = {
     "speculative_config": None,

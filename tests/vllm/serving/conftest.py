@@ -42,7 +42,7 @@ def artifacts(reasoner: LanguageModel, gate: Gate, tmp_path_factory: pytest.Temp
 def server(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """``minus``, the default, ``six`` and ``gated`` are loaded; ``sun`` and ``ivy`` can be, one of them at a time."""
     loaded = [f"--steering={artifacts / name}" for name in ("minus", "six", "gated")]
-    options = [*loaded, "--default=minus", "--slots=4", "--monitor", f"--load-from={artifacts}"]
+    options = [*loaded, "--default=minus", "--max-steerings=4", "--monitor", f"--load-from={artifacts}"]
     options += ["--dtype=float32", "--enable-scale-out"]  # float32: a batch of another shape gives the same words
     options += ["--block-size=32", "--num-gpu-blocks-override=60"]  # too few for 64 long requests: some are preempted
     with serving(tmp_path_factory.mktemp("server"), options) as made:

@@ -53,4 +53,4 @@ def peft_engine(folder: Path, model: LanguageModel) -> Iterator[Engine]:
     try:
         yield TransformersEngine(f"peft {version('peft')}", adapted.eval(), off=lambda _: adapted.disable_adapter())
     finally:
-        adapted.base_model.unload()  # type: ignore[operator]
+        adapted.base_model.unload()  # type: ignore[intervention]

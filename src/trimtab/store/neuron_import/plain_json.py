@@ -16,8 +16,8 @@ from trimtab.store.records import Record
 NAME = "json"
 _CELLS = ("layer", "index", "weight")
 _FORM = (
-    '{"neurons": [{"layer": 0, "index": 7, "weight": 0.5}, ...]}, with "correct_mean" and "incorrect_mean" for "weight" where the '
-    'class means are known, or neither, and with "expert" in a mixture of experts; or a list of [layer, index] or '
+    '{"neurons": [{"layer": 0, "index": 7, "weight": 0.5}, ...]}, with "correct_mean" and "incorrect_mean" for "weight" where '
+    'the class means are known, or neither, and with "expert" in a mixture of experts; or a list of [layer, index] or '
     "[layer, index, weight]"
 )
 

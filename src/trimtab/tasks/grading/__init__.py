@@ -1,9 +1,7 @@
 """Grading: one grader per kind of answer, behind one Protocol."""
 
-from trimtab.tasks.grading.answers import final_answer
-from trimtab.tasks.grading.by_kind import KindGrader
-from trimtab.tasks.grading.exact import ExactGrader
+from trimtab.tasks.grading.grade import KindGrader, grade_traces, read_label
 from trimtab.tasks.grading.grader import Grader, Judgement
-from trimtab.tasks.grading.traces import grade_traces, read_label
+from trimtab.tasks.grading.text import ExactGrader, final_answer
 
 __all__ = ["ExactGrader", "Grader", "Judgement", "KindGrader", "final_answer", "grade_traces", "read_label"]

@@ -16,12 +16,9 @@ from typing import Self
 from trimtab.errors import TrimtabError
 from trimtab.tasks.sandbox.channel import Channel, ChannelError
 from trimtab.tasks.sandbox.codec import CodecError, decode, encode
-from trimtab.tasks.sandbox.command import bwrap_command, clean_environment, python_command
-from trimtab.tasks.sandbox.layout import PACKAGES
-from trimtab.tasks.sandbox.plan import Plan
+from trimtab.tasks.sandbox.command import HOME, PACKAGES, Plan, bwrap_command, clean_environment, python_command
 
 _INSIDE = "trimtab.tasks.sandbox.inside.main"
-_HOME = "/home"
 _START_SECONDS = 30.0
 _END_SECONDS = 5.0
 _SHOWN = 2_000
@@ -33,6 +30,10 @@ class SandboxError(TrimtabError):
     """The sandbox itself failed: no verdict on a program follows from it."""
 
 
+class NoSandboxError(SandboxError):
+    """No backend runs on this machine, or the one that was asked for does not. What the message says makes one run."""
+
+
 class Program:
     """A process of its own that isolates itself and then waits on its channel. Use it in a ``with`` statement: leaving ends it.
 
@@ -40,34 +41,35 @@ class Program:
         plan: what it may see and use.
         packages: folders that ``import`` finds by their names.
         owner: a uid to start as, before anything is isolated; None to stay this user.
+        bwrap: the program to start it with, for the backend of that name.
 
     Raises:
         SandboxError: no process could be started.
     """
 
-    def __init__(self, plan: Plan, packages: Sequence[Path], owner: int | None = None) -> None:
+    def __init__(self, plan: Plan, packages: Sequence[Path], owner: int | None = None, bwrap: str | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="trimtab-")) if plan["backend"] == "limits" else None
-        home = _HOME if self._folder is None else _prepare(self._folder, packages)
+        home = HOME if self._folder is None else _prepare(self._folder, packages)
         search = PACKAGES if self._folder is None else str(self._folder / "packages")
         self.channel, theirs = socket.socketpair()
         with theirs:
             plan = {**plan, "channel": theirs.fileno(), "folder": home, "search": [search] if packages else []}
-            self._process = self._start(plan, home, owner)
+            command = python_command(_INSIDE)
+            self._process = self._start(bwrap_command(bwrap, plan, command) if bwrap else command, plan, owner)
         try:
             Channel(self._process.stdin.fileno()).send(encode(dict(plan)), _START_SECONDS)  # type: ignore[union-attr]
         except (EOFError, TimeoutError) as error:
             self.stop()
             raise SandboxError(f"the sandbox's process did not start: {self._complaint()}") from error
 
-    def _start(self, plan: Plan, home: str, owner: int | None) -> "subprocess.Popen[bytes]":
-        command = python_command(_INSIDE)
+    def _start(self, command: Sequence[str], plan: Plan, owner: int | None) -> "subprocess.Popen[bytes]":
         try:
             return subprocess.Popen(
-                bwrap_command(plan, home, command) if plan["backend"] == "bwrap" else command,
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env=clean_environment(home),
+                env=clean_environment(plan["folder"]),
                 cwd="/",
                 pass_fds=(plan["channel"],),
                 start_new_session=True,
@@ -119,6 +121,7 @@ class Program:
             logger.warning("the sandbox's supervisor %d did not end; its process group is killed", self._process.pid)
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            _reap_group(self._process.pid)
         self._remove_folder()
 
     def __enter__(self) -> Self:
@@ -144,6 +147,15 @@ class Program:
         subprocess.run(["rm", "-rf", self._folder], check=False, stderr=subprocess.DEVNULL)
         if self._folder.exists():
             logger.warning("could not delete the program's folder %s", self._folder)
+
+
+def _reap_group(leader: int) -> None:
+    """Where this process is PID 1 or adopts orphans, the killed supervisor's children became its own."""
+    try:
+        while True:
+            os.waitpid(-leader, 0)
+    except ChildProcessError:
+        return
 
 
 def _prepare(folder: Path, packages: Sequence[Path]) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from trimtab.tasks.benchmarks import BENCHMARKS
-from trimtab.tasks.grading.by_kind import KindGrader
 from trimtab.tasks.grading.code_tests import CodeTests
+from trimtab.tasks.grading.grade import KindGrader
 from trimtab.tasks.loading import read_benchmark
 from trimtab.tasks.settings import TaskSettings
 from trimtab.traces import AnswerKind, Problem, Verdict

@@ -8,8 +8,8 @@ import pytest
 
 from trimtab.errors import InputError
 from trimtab.tasks import benchmark as benchmark_module
+from trimtab.tasks.benchmark import MATH
 from trimtab.tasks.benchmarks import BENCHMARKS
-from trimtab.tasks.benchmarks.wording import MATH
 from trimtab.tasks.loading import REPEATED, read_benchmark
 from trimtab.tasks.settings import TaskSettings
 from trimtab.traces import AnswerKind, Problem, Split

@@ -1,10 +1,10 @@
-"""Letters and options: what a response claims last."""
+"""Letters, options, yes and no: what a response claims last."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.tasks.grading.choice import ChoiceGrader
+from trimtab.tasks.grading.choice import ChoiceGrader, YesNoGrader
 from trimtab.traces import AnswerKind, Problem, Split
 
 OPTIONS = ("bank", "the library", "a mall", "New York")
@@ -129,3 +129,68 @@ def test_an_option_that_stands_twice_names_nothing() -> None:
 def test_a_stated_letter_after_the_chain_decides(gold: str, said: str, chain: str) -> None:
     reason, letter = _judge(f"{chain}\n</think>\nThe answer is ({said}).", gold)
     assert (letter, reason.startswith("names")) == (said, said == gold)
+
+
+def _judge_yes_no(response: str, answer: str = "yes") -> tuple[str, str]:
+    problem = Problem("p", "can they?", answer, Split.TEST, kind=AnswerKind.YES_NO)
+    judgement = YesNoGrader().judge([(problem, response)])[0]
+    return judgement.verdict.value, judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("response", "word"),
+    [
+        ("The answer is yes", "yes"),
+        ("They cannot fly, so the answer is no.", "no"),
+        ("Yes", "yes"),
+        ("**No**", "no"),
+        ("No, penguins cannot.", "no"),
+        ("Yes.\n\nBecause birds have wings.", "yes"),
+        (r"\boxed{\text{Yes}}", "yes"),
+        (r"\boxed{no}", "no"),
+        ("Answer: False", "no"),
+        ("So the answer is true.", "yes"),
+        ("True", "yes"),
+        ("There is no way to do it. Therefore, no.", "no"),
+        ("The answer is probably yes", "yes"),
+        ("Yes or no? The answer is no.", "no"),
+        ("The answer is yes.</think>The answer is no.", "no"),
+        ("The answer is no. Wait, the answer is yes.", "yes"),
+        ("The answer is no, yes would be wrong", "no"),
+    ],
+)
+def test_the_last_claim(response: str, word: str) -> None:
+    other = {"yes": "no", "no": "yes"}[word]
+    assert _judge_yes_no(response, word) == ("correct", "equals the gold answer")
+    assert _judge_yes_no(response, other) == ("incorrect", f"differs from the gold answer {other}")
+
+
+@pytest.mark.parametrize(
+    "response", ["The answer is yes and no", "The answer is yes or no.", "Answer: yes/no", r"\boxed{yes, no}"]
+)
+def test_a_hedge_between_yes_and_no(response: str) -> None:
+    assert _judge_yes_no(response) == ("incorrect", "no single answer found")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "",
+        "The answer is yes</think>",
+        "No one knows.",
+        "Nobody",
+        "No evidence was ever found",
+        "The answer is not yes",
+        "The answer is no longer known",
+        "It may be true that they do",
+        "yesterday",
+    ],
+)
+def test_no_claim_of_yes_or_no(response: str) -> None:
+    assert _judge_yes_no(response) == ("incorrect", "no answer found")
+
+
+def test_gold_answers_of_yes_and_no() -> None:
+    golds = ("yes", "Yes", "true", "True", " yes ")
+    assert {_judge_yes_no("Yes", gold) for gold in golds} == {("correct", "equals the gold answer")}
+    assert _judge_yes_no("Yes", "maybe") == ("unscored", "the gold answer 'maybe' is neither yes nor no")

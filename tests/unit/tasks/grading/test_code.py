@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from trimtab.tasks.grading.code import CodeGrader, _sum_up
-from trimtab.tasks.grading.code_process import TrustedTester
-from trimtab.tasks.grading.code_suite import BROKEN, FAILED, PASSED, Outcome
+from trimtab.tasks.grading.code import CodeGrader, TrustedTester, _sum_up
+from trimtab.tasks.grading.code_tester import BROKEN, FAILED, PASSED, Outcome
 from trimtab.tasks.grading.code_tests import CodeTests, Suite
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.tasks.sandbox import Limits, Sandbox, SandboxError, program

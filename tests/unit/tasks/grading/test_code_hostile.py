@@ -5,19 +5,18 @@ import re
 import site
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from sandboxes import adopt_orphans, descendants, interpreter_for_others
 from trimtab.tasks.grading.code import CodeGrader
 from trimtab.tasks.grading.code_tests import CodeTests, Suite
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.tasks.sandbox import Limits, Sandbox
-from trimtab.tasks.sandbox.inside.kernel import adopt_orphans
-from trimtab.tasks.sandbox.inside.supervisor import _descendants
 from trimtab.traces import AnswerKind, Problem, Split, Verdict
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
@@ -46,16 +45,23 @@ class Attack(NamedTuple):
     backend: str
 
 
-@pytest.fixture(scope="module", params=["best", "limits"])
-def attack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Attack:
+@pytest.fixture(scope="module", params=["bwrap", "namespaces", "limits"])
+def attack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attack]:
+    with ExitStack() as stack:
+        if request.param == "limits":
+            stack.enter_context(interpreter_for_others())
+        every = request.param == "namespaces"
+        sandbox = Sandbox(Limits(seconds=2 if every else 1, memory_mib=256), backend=request.param, unsafe=True)
+        programs = {name: source for name, (_, source) in PROGRAMS.items() if every or name.startswith("harm")}
+        yield _attack(sandbox, programs, tmp_path_factory)
+
+
+def _attack(sandbox: Sandbox, programs: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Attack:
     home = tmp_path_factory.mktemp("home")
     (home / "secret.txt").write_text(SECRET)
     (home / "folder").mkdir()
-    best = request.param == "best"
-    sandbox = Sandbox(Limits(seconds=2 if best else 1, memory_mib=256), backend=None if best else "limits")
-    programs = {name: source for name, (_, source) in PROGRAMS.items() if best or name.startswith("harm")}
     adopt_orphans()  # what a program leaves behind becomes this process's child, and is found
-    before = set(_descendants(os.getpid()))
+    before = set(descendants(os.getpid()))
     visitors: list[str] = []
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIMTAB_SECRET", SECRET)
@@ -68,7 +74,7 @@ def attack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         dict(zip(programs, judgements, strict=True)),
         {str(path.relative_to(home)): path.read_text() if path.is_file() else "" for path in home.rglob("*")},
         {str(path) for folder in SHARED for path in Path(folder).glob(f"{MARK}*")},
-        set(_descendants(os.getpid())) - before,
+        set(descendants(os.getpid())) - before,
         visitors,
         sandbox.backend,
     )
@@ -151,5 +157,5 @@ def test_nobody_was_reached(attack: Attack) -> None:
 def test_the_grader_still_grades(attack: Attack) -> None:
     tests = CodeTests(entry_point="f", suites=(Suite(name="base", asserts=('assert f(1) == "the right answer"',)),))
     problem = Problem("p", "q", "", Split.TEST, kind=AnswerKind.CODE, tests=tests.model_dump_json())
-    sandbox = Sandbox(backend=attack.backend)  # type: ignore[arg-type]
+    sandbox = Sandbox(backend=attack.backend, unsafe=True)  # type: ignore[arg-type]
     assert CodeGrader(sandbox).judge([(problem, 'def f(x): return "the right answer"')])[0].verdict is Verdict.CORRECT
