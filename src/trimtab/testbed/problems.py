@@ -9,7 +9,7 @@ from trimtab.testbed.domains import DOMAINS, LABELS, Instance
 from trimtab.testbed.wordings import CLOSINGS, HELD_OUT, OPENINGS, WORDINGS, Wording
 
 SPLIT_SHARES = (("pretraining", 0.70), ("train", 0.10), ("validation", 0.08), ("test", 0.12))
-STREAMS = dict(zip(("train", "validation", "test"), "find tune test".split(), strict=True))
+STREAMS: dict[str, str] = dict(zip(("train", "validation", "test"), ("find", "tune", "test"), strict=True))
 """What seeds a split's problems and begins their ids: the words of the days when the bundled models were measured. Ids seed the
 sampling, so other words would be other problems and other traces."""
 RARE_SHARE = 0.10

@@ -133,7 +133,7 @@ def test_a_benchmark_of_two_repositories(tmp_path: Path) -> None:
     _write(tmp_path / "Maxwell-Jia" / "AIME_2024" / "train.jsonl", newer)
     settings = TaskSettings(source="aime24", data=str(tmp_path))
     with pytest.raises(
-        InputError, match=r"has no folder gneubig/aime-1983-2024; copy .* or set task\.find = 0 and task\.tune = 0"
+        InputError, match=r"has no folder gneubig/aime-1983-2024; copy .* or set task\.train = 0 and task\.validation = 0"
     ):
         load_problems(settings)
     assert [p.question for p in load_problems(settings.model_copy(update={"train": 0, "validation": 0}))] == ["newer?"]

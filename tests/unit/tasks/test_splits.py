@@ -28,7 +28,7 @@ def test_shares(among: tuple[Split, ...], shares: dict[Split, float]) -> None:
 
 def test_named_split() -> None:
     assert named_split("validation") is Split.VALIDATION
-    with pytest.raises(InputError, match="unknown split 'train'; accepted: find, tune, test"):
+    with pytest.raises(InputError, match="unknown split 'tuning'; accepted: train, validation, test"):
         named_split("train")
 
 
