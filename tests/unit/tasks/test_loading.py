@@ -52,7 +52,7 @@ def test_a_named_split_wins(tmp_path: Path) -> None:
     problems = load_problems(TaskSettings(source=_write(tmp_path, rows)))
     assert [(p.id, p.split) for p in problems] == [("q1", Split.TRAIN), ("q2", Split.VALIDATION), ("q0", Split.TEST)]
     with pytest.raises(InputError, match="unknown split 'tuning'; accepted: train, validation, test"):
-        problems_of([{**rows[0], "split": "train"}], "f")
+        problems_of([{**rows[0], "split": "tuning"}], "f")
 
 
 def test_counts_bound_each_split(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_counts_bound_each_split(tmp_path: Path) -> None:
 def test_a_question_in_two_splits_is_refused(tmp_path: Path) -> None:
     rows = _rows(2)
     rows[1]["question"] = rows[0]["question"]
-    source = _write(tmp_path, [{**rows[0], "split": "train"}, {**rows[1], "split": "test"}])
+    source = _write(tmp_path, [{**rows[0], "split": "tuning"}, {**rows[1], "split": "test"}])
     with pytest.raises(
         InputError, match="'q0' and 'q1' have the same question and stand in the splits find and test; remove one"
     ):

@@ -29,7 +29,7 @@ def test_shares(among: tuple[Split, ...], shares: dict[Split, float]) -> None:
 def test_named_split() -> None:
     assert named_split("validation") is Split.VALIDATION
     with pytest.raises(InputError, match="unknown split 'tuning'; accepted: train, validation, test"):
-        named_split("train")
+        named_split("tuning")
 
 
 def test_a_shuffle_is_a_permutation_and_does_not_depend_on_the_order_of_the_file() -> None:
