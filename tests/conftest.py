@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# lets every test import the helper modules beside this file, whatever pytest's import mode
+# lets every test import the helper modules, whatever pytest's import mode
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from transformers import PreTrainedModel
 

@@ -28,7 +28,7 @@ from weakref import WeakSet
 from trimtab.errors import InputError, TrimtabError
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import NONE, PluginConfig
-from trimtab.vllm_plugin.options import INTERNAL, KEYS, RequestOptions, ResolvedOptions, SlotFacts, resolve
+from trimtab.vllm_plugin.options import KEYS, Adapter, RequestOptions, ResolvedOptions, resolve
 from trimtab.vllm_plugin.refusals import check_weights, read_steering
 
 
@@ -51,28 +51,28 @@ class Lease(dict[str, object]):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A steering that has a slot and is not yet with the workers.
+class Reservation:
+    """A steering that has a slot and that the workers do not hold yet.
 
     Args:
-        facts: with its slot.
+        adapter: with its slot.
         steering: as it was read.
     """
 
-    facts: SlotFacts
+    adapter: Adapter
     steering: Steering
 
 
-class Registry:
-    """Which name stands for which slot. Safe to use from several threads.
+class Adapters:
+    """The adapters by name, and which slot each has. Safe to use from several threads.
 
     Attributes:
         default: name of the steering of requests that name none.
         entered: requests by name of their steering, since the start.
 
     Example:
-        >>> registry = Registry(PluginConfig())
-        >>> dict(registry.loaded())
+        >>> adapters = Adapters(PluginConfig())
+        >>> dict(adapters.loaded())
         {}
     """
 
@@ -87,22 +87,22 @@ class Registry:
         self.default = config.default
         self.entered: Counter[str] = Counter()
         self._lock = threading.RLock()  # a lease can die, and so touch its weak set, in any thread
-        self._loaded: dict[str, SlotFacts] = {}
-        self._draining: dict[int, SlotFacts] = {}
+        self._loaded: dict[str, Adapter] = {}
+        self._draining: dict[int, Adapter] = {}
         self._reserved: dict[int, str] = {}
-        self._leases: dict[int, WeakSet[Lease]] = {slot: WeakSet() for slot in range(config.slots + 1)}
+        self._leases: dict[int, WeakSet[Lease]] = {slot: WeakSet() for slot in range(config.max_steerings + 1)}
 
     @property
     def records_prompts(self) -> bool:
         """Whether the moments of a recorded request include those of its whole prompt."""
         return self.config.record is not None and bool({"prompt", "all"} & set(self.config.record.scopes))
 
-    def loaded(self) -> Mapping[str, SlotFacts]:
+    def loaded(self) -> Mapping[str, Adapter]:
         """The steerings that requests can name."""
         with self._lock:
             return MappingProxyType(dict(self._loaded))
 
-    def draining(self) -> Mapping[int, SlotFacts]:
+    def draining(self) -> Mapping[int, Adapter]:
         """Removed steerings whose slots are not free yet, by slot."""
         with self._lock:
             return MappingProxyType(dict(self._draining))
@@ -112,7 +112,7 @@ class Registry:
         with self._lock:
             return len(self._leases[slot])
 
-    def reserve(self, name: str, path: str, steering: Steering) -> Prepared:
+    def reserve(self, name: str, path: str, steering: Steering) -> Reservation:
         """Give a steering a free slot, before the workers load it.
 
         Raises:
@@ -125,31 +125,33 @@ class Registry:
                 raise InputError(f"a steering {name!r} is loaded already; unload it first, or choose another name")
             if not name or name == NONE or not name.isprintable():
                 raise InputError(f"{name!r} cannot be the name of a steering; accepted: printable text other than {NONE!r}")
-            taken = {facts.slot for facts in self._loaded.values()} | set(self._draining) | set(self._reserved)
-            free = next((slot for slot in range(1, self.config.slots + 1) if slot not in taken), None)
+            taken = {adapter.slot for adapter in self._loaded.values()} | set(self._draining) | set(self._reserved)
+            free = next((slot for slot in range(1, self.config.max_steerings + 1) if slot not in taken), None)
             if free is None:
-                waiting = ", ".join(f"{facts.name!r} ({self.requests(slot)} requests)" for slot, facts in self._draining.items())
+                waiting = ", ".join(
+                    f"{adapter.name!r} ({self.requests(slot)} requests)" for slot, adapter in self._draining.items()
+                )
                 raise InputError(
-                    f"all {self.config.slots} slots are taken by {', '.join(self._loaded) or 'none'}"
+                    f"all {self.config.max_steerings} slots are taken by {', '.join(self._loaded) or 'none'}"
                     + (f", and these are still in use: {waiting}; try again when their requests have ended" if waiting else "")
-                    + ". Unload a steering, or start the engine with more slots"
+                    + ". Unload a steering, or start the engine with a larger max_steerings"
                 )
             self._reserved[free] = name
-            return Prepared(SlotFacts.of(name, free, path, steering), steering)
+            return Reservation(Adapter.of(name, free, path, steering), steering)
 
-    def add(self, prepared: Prepared) -> SlotFacts:
+    def add(self, reservation: Reservation) -> Adapter:
         """All workers hold it: from now on requests can name it."""
         with self._lock:
-            del self._reserved[prepared.facts.slot]
-            self._loaded[prepared.facts.name] = prepared.facts
-            return prepared.facts
+            del self._reserved[reservation.adapter.slot]
+            self._loaded[reservation.adapter.name] = reservation.adapter
+            return reservation.adapter
 
-    def abandon(self, prepared: Prepared) -> None:
+    def abandon(self, reservation: Reservation) -> None:
         """The workers refused it: its slot is free again."""
         with self._lock:
-            del self._reserved[prepared.facts.slot]
+            del self._reserved[reservation.adapter.slot]
 
-    def remove(self, name: str) -> SlotFacts:
+    def remove(self, name: str) -> Adapter:
         """Take no more requests for a steering; its slot drains.
 
         Raises:
@@ -162,9 +164,9 @@ class Registry:
                 raise InputError(
                     f"{name!r} is the default of requests that name no steering; start the engine with another default"
                 )
-            facts = self._loaded.pop(name)
-            self._draining[facts.slot] = facts
-            return facts
+            adapter = self._loaded.pop(name)
+            self._draining[adapter.slot] = adapter
+            return adapter
 
     def drained(self) -> tuple[int, ...]:
         """Slots that were removed and that no request holds any more: unload them from the workers, then :meth:`forget`."""
@@ -200,19 +202,14 @@ class Registry:
     def enter(self, resolved: ResolvedOptions) -> None:
         """Count a request that vLLM has accepted, too, under the name of its steering; see ``entered``."""
         with self._lock:
-            self.entered.update(facts.name for facts in self._loaded.values() if facts.slot == resolved.slot)
-
-    def hold(self, slot: int, lease: Lease) -> None:
-        """A request of this process holds a slot as long as its lease lives."""
-        with self._lock:
-            self._leases[slot].add(lease)
+            self.entered.update(adapter.name for adapter in self._loaded.values() if adapter.slot == resolved.slot)
 
 
-_current: list[Registry] = []
+_current: list[Adapters] = []
 
 
-def registry() -> Registry:
-    """The registry of this process's engine, the latest if it made several.
+def current_adapters() -> Adapters:
+    """The adapters of this process's engine, of the latest if it made several.
 
     Raises:
         InputError: no engine was started with the plugin.
@@ -225,17 +222,13 @@ def registry() -> Registry:
     return _current[-1]
 
 
-def publish(made: Registry) -> None:
-    """Make a registry this process's."""
+def publish(made: Adapters) -> None:
+    """Make these the adapters of this process."""
     _current[:] = [made]
 
 
-def is_internal(key: str) -> bool:
-    """Whether an entry of ``extra_args`` is the engine's own."""
-    return key.startswith(INTERNAL)
-
-
-PREFIX = "trimtab:"
+SALT_PREFIX = "trimtab:"
+"""Of the cache salts that the plugin makes."""
 
 
 class SamplingLike(Protocol):
@@ -256,18 +249,18 @@ ExtraKeys = Callable[[RequestLike, int, int, int], tuple[tuple[object, ...] | No
 """vLLM's ``generate_block_hash_extra_keys(request, start, end, start_mm_idx)``."""
 
 
-def salted(own: str | None, resolved: ResolvedOptions) -> str | None:
+def cache_salt(own: str | None, resolved: ResolvedOptions) -> str | None:
     """The cache salt of a request, from the caller's own and what steers it.
 
     Raises:
         InputError: a caller's salt that looks like one of these.
     """
-    if own is not None and own.startswith(PREFIX):
-        raise InputError(f"cache_salt {own!r} cannot be used; accepted: one that does not begin with {PREFIX!r}")
+    if own is not None and own.startswith(SALT_PREFIX):
+        raise InputError(f"cache_salt {own!r} cannot be used; accepted: one that does not begin with {SALT_PREFIX!r}")
     if not resolved.steers:
         return own
     parts = [own, resolved.digest, resolved.strength, resolved.scope, resolved.gate]
-    return PREFIX + hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+    return SALT_PREFIX + hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
 def with_own_blocks(generate: ExtraKeys) -> ExtraKeys:
@@ -288,11 +281,11 @@ def with_own_blocks(generate: ExtraKeys) -> ExtraKeys:
 
 logger = logging.getLogger(__name__)
 
-ATTRIBUTE = "trimtab_registry"
-"""Where an engine's input processor holds its registry."""
+ATTRIBUTE = "trimtab_adapters"
+"""Attribute of an engine's input processor that holds its adapters."""
 
 
-def follow_front(processor: Any, config: PluginConfig) -> None:
+def follow_input_processor(processor: Any, config: PluginConfig) -> None:
     """Wrap ``process_inputs`` of this one input processor, through which every request passes, offline and served."""
     from vllm.utils.async_utils import make_async  # pyright: ignore[reportMissingImports]
 
@@ -302,15 +295,15 @@ def follow_front(processor: Any, config: PluginConfig) -> None:
     def check(steering: Steering, name: str) -> None:
         check_weights(steering, model_config.model, hf_config.tie_word_embeddings, name, config.force_model)
 
-    registry = Registry(config, check)
+    adapters = Adapters(config, check)
     for name, path in config.steerings.items():
-        registry.add(registry.reserve(name, path, read_steering(path, name, config, hf_config)))
-    setattr(processor, ATTRIBUTE, registry)
-    publish(registry)
+        adapters.add(adapters.reserve(name, path, read_steering(path, name, config, hf_config)))
+    setattr(processor, ATTRIBUTE, adapters)
+    publish(adapters)
     original = processor.process_inputs
 
     def process_inputs(request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
-        return _admit(registry, original, request_id, prompt, params, args, kwargs)
+        return _admit(adapters, original, request_id, prompt, params, args, kwargs)
 
     processor.process_inputs = process_inputs
     # the one made before calls the original
@@ -330,14 +323,14 @@ def separate_blocks() -> None:
     block_pool.generate_block_hash_extra_keys = ours
 
 
-def _admit(registry: Registry, original: Any, request_id: str, prompt: Any, params: Any, args: Any, kwargs: Any) -> Any:
+def _admit(adapters: Adapters, original: Any, request_id: str, prompt: Any, params: Any, args: Any, kwargs: Any) -> Any:
     from vllm.exceptions import VLLMValidationError  # pyright: ignore[reportMissingImports]
     from vllm.sampling_params import SamplingParams  # pyright: ignore[reportMissingImports]
 
     if not isinstance(params, SamplingParams):
         return original(request_id, prompt, params, *args, **kwargs)
     try:
-        resolved, lease = registry.admit(params.extra_args)
+        resolved, lease = adapters.admit(params.extra_args)
         if resolved.steers and kwargs.get("resumable"):
             raise InputError(
                 "a resumable session cannot be steered, because its outputs become prompts; "
@@ -346,18 +339,18 @@ def _admit(registry: Registry, original: Any, request_id: str, prompt: Any, para
         if resolved.entries() or set(params.extra_args or ()) & set(KEYS):
             params = params.clone()
             params.extra_args = lease
-        if resolved.record and registry.records_prompts:
+        if resolved.record and adapters.records_prompts:
             params.skip_reading_prefix_cache = True  # tokens that are not computed cannot be summed up
         request = original(request_id, prompt, params, *args, **kwargs)
-        request.cache_salt = salted(request.cache_salt, resolved)
-        registry.enter(resolved)
+        request.cache_salt = cache_salt(request.cache_salt, resolved)
+        adapters.enter(resolved)
     except TrimtabError as refusal:
         raise VLLMValidationError(str(refusal), parameter="vllm_xargs") from refusal
     return request
 
 
 def _hold_slots() -> None:
-    """The front's state of a request keeps its lease alive, in every engine of this process that has the plugin.
+    """The output processor's state of a request keeps its lease alive, in every engine of this process that has the plugin.
 
     The samples of a request with n > 1 share their parameters; beside the first one's state, their parent's keeps the lease.
     """

@@ -31,7 +31,7 @@ def register() -> None:
 
     # not init_worker: a worker in a process of its own loads plugins inside it
     _wrap(WorkerWrapperBase, "init_device", _worker_made)
-    _wrap(InputProcessor, "__init__", _front_made)
+    _wrap(InputProcessor, "__init__", _processor_made)
     _wrap(EngineCore, "_initialize_kv_caches", _core_made)
 
 
@@ -50,12 +50,12 @@ def _wrap(owner: type, name: str, then: Callable[..., None]) -> None:
     setattr(owner, name, wrapped)
 
 
-def _front_made(processor: Any) -> None:
+def _processor_made(processor: Any) -> None:
     config = config_of(processor.vllm_config.additional_config)
     if config is not None:
-        from trimtab.vllm_plugin.adapters import follow_front
+        from trimtab.vllm_plugin.adapters import follow_input_processor
 
-        follow_front(processor, config)
+        follow_input_processor(processor, config)
 
 
 def _core_made(core: Any) -> None:
@@ -99,10 +99,10 @@ class Endpoints:
         if config_of(args.additional_config) is None:
             return
         from trimtab.vllm_plugin.metrics import register_metrics
-        from trimtab.vllm_plugin.routes import Steerings
+        from trimtab.vllm_plugin.routes import ServedAdapters
 
         if engine_client is None:
             raise ModelError("this server only renders prompts and has no engine to steer; start it without the trimtab plugin")
-        steerings = Steerings(engine_client, load_folder(args))
-        await steerings.engine_status()  # fails at the start, not at the first request, where the workers do not steer
-        state.trimtab, state.trimtab_metrics = steerings, register_metrics()
+        served = ServedAdapters(engine_client, load_folder(args))
+        await served.engine_status()  # fails at the start, not at the first request, where the workers do not steer
+        state.trimtab, state.trimtab_metrics = served, register_metrics()

@@ -35,21 +35,21 @@ def find_request(asked: str, known: Iterable[str]) -> str | None:
 BUCKETS = ("prompt", "last-prompt", "response")
 """Kinds of tokens whose sums are kept apart; every token scope is a union of them."""
 NOBODY = 0
-"""The place that all requests share which ask for nothing: its columns stay zero."""
+"""The index shared by all requests that ask for nothing: its columns stay zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestState:
-    """A request that asks for something: its options, its place, and the length of its prompt."""
+    """A request that asks for something: its options, its index, and the length of its prompt."""
 
     options: ResolvedOptions
-    place: int
+    req_index: int
     prompt_length: int
 
 
 @dataclass(slots=True, eq=False)
 class HostColumns:
-    """What the host knows of each place, ``[place]`` unless said otherwise.
+    """Columns on the host, ``[req_index]`` unless said otherwise.
 
     Args:
         row: int64, slot of the steering.
@@ -62,7 +62,7 @@ class HostColumns:
         watched: bool, whether generated tokens are read.
         monitored: int64, how many were.
         record_row: int64, where its sums are, -1 for nowhere.
-        counts: int64 ``[place, bucket]``, tokens in its sums.
+        counts: int64 ``[req_index, bucket]``, tokens in its sums.
     """
 
     row: NDArray[np.int64]
@@ -101,30 +101,30 @@ class HostColumns:
             counts=np.zeros((capacity, len(BUCKETS)), np.int64),
         )
 
-    def clear(self, place: int) -> None:
-        """A place is nobody's."""
+    def clear(self, req_index: int) -> None:
+        """Free an index."""
         for name in self.__slots__:
-            getattr(self, name)[place] = -1 if name == "record_row" else 0
+            getattr(self, name)[req_index] = -1 if name == "record_row" else 0
 
     def followed_by(self, more: "HostColumns") -> "HostColumns":
-        """These places and then more of them."""
+        """These columns, then more of them."""
         return HostColumns(*(np.concatenate([getattr(self, name), getattr(more, name)]) for name in self.__slots__))
 
 
-class RequestSlots:
-    """The requests, and per place on the device:
+class RequestStates:
+    """The requests, and on the device, by request:
 
     Attributes:
-        active: float32 ``[place]``, g of its gate; 0 before the decision.
-        probability: float32 ``[place]``, p(fail); NaN before the decision.
-        monitor: float32 ``[place]``, sum of p(fail) over generated tokens.
+        active: float32 ``[req_index]``, g of its gate; 0 before the decision.
+        probability: float32 ``[req_index]``, p(fail); NaN before the decision.
+        monitor: float32 ``[req_index]``, sum of p(fail) over generated tokens.
     """
 
     def __init__(self, capacity: int, device: torch.device) -> None:
         """Without requests.
 
         Args:
-            capacity: to begin with; it grows, because a preempted request keeps its place.
+            capacity: to begin with; it grows, because a preempted request keeps its index.
             device: of the tensors.
         """
         self.states: dict[str, RequestState] = {}
@@ -150,22 +150,22 @@ class RequestSlots:
             self._grow()
         state = RequestState(options, self._free.pop(), prompt_length)
         self.states[request_id] = state
-        host, place = self.host, state.place
-        host.clear(place)
-        host.row[place], host.strength[place] = options.slot, options.strength if options.gate else 0.0
-        host.first[place], host.last[place] = options.first_position(prompt_length), prompt_length - 1
-        host.pending[place], host.asked[place] = reads, value is None
-        self.active[place] = 0.0 if value is None else value
-        self.probability[place] = torch.nan
-        self.monitor[place] = 0.0
+        host, req_index = self.host, state.req_index
+        host.clear(req_index)
+        host.row[req_index], host.strength[req_index] = options.slot, options.strength if options.gate else 0.0
+        host.first[req_index], host.last[req_index] = options.first_position(prompt_length), prompt_length - 1
+        host.pending[req_index], host.asked[req_index] = reads, value is None
+        self.active[req_index] = 0.0 if value is None else value
+        self.probability[req_index] = torch.nan
+        self.monitor[req_index] = 0.0
         return state
 
     def end(self, request_id: str) -> RequestState | None:
-        """A request has ended; its place is free. None for one that was never begun."""
+        """End a request and free its index; None for one that was never begun."""
         state = self.states.pop(request_id, None)
         if state is not None:
-            self.host.clear(state.place)
-            self._free.append(state.place)
+            self.host.clear(state.req_index)
+            self._free.append(state.req_index)
         return state
 
     def _grow(self) -> None:
@@ -181,10 +181,10 @@ RING = 4096
 """How many ended requests are remembered."""
 
 
-class Scores:
+class GateOutputs:
     """The probability, the gate's value and the monitor's sum of each request; they stay on the device until somebody asks."""
 
-    def __init__(self, requests: RequestSlots, device: torch.device) -> None:
+    def __init__(self, requests: RequestStates, device: torch.device) -> None:
         """Nothing was read yet."""
         self._requests = requests
         self._ring = torch.zeros(RING, 3, device=device)
@@ -192,11 +192,11 @@ class Scores:
         self._next = 0
 
     def end(self, request_id: str, state: RequestState) -> None:
-        """Keep what was read of a request whose place is about to be given away."""
+        """Keep the outputs of a request whose index is about to be freed."""
         if len(self._ended) == RING:
             self._ended.popitem(last=False)
         self._ring[self._next] = self._now(state)
-        self._ended[request_id] = (self._next, state, int(self._requests.host.monitored[state.place]))
+        self._ended[request_id] = (self._next, state, int(self._requests.host.monitored[state.req_index]))
         self._next = (self._next + 1) % RING
 
     def find(self, request_id: str) -> dict[str, object] | None:
@@ -204,7 +204,9 @@ class Scores:
         running = find_request(request_id, self._requests.states)
         if running is not None:
             state = self._requests.states[running]
-            return self._facts(running, state, self._now(state), int(self._requests.host.monitored[state.place]), running=True)
+            return self._facts(
+                running, state, self._now(state), int(self._requests.host.monitored[state.req_index]), running=True
+            )
         ended = find_request(request_id, self._ended)
         if ended is None:
             return None
@@ -212,8 +214,8 @@ class Scores:
         return self._facts(ended, state, self._ring[row], monitored, running=False)
 
     def _now(self, state: RequestState) -> Tensor:
-        requests, place = self._requests, state.place
-        return torch.stack([requests.probability[place], requests.active[place], requests.monitor[place]])
+        requests, req_index = self._requests, state.req_index
+        return torch.stack([requests.probability[req_index], requests.active[req_index], requests.monitor[req_index]])
 
     @staticmethod
     def _facts(request_id: str, state: RequestState, read: Tensor, monitored: int, running: bool) -> dict[str, object]:

@@ -17,8 +17,8 @@ from fastapi.responses import JSONResponse  # pyright: ignore[reportMissingImpor
 from pydantic import BaseModel, ConfigDict
 
 from trimtab.errors import InputError, ModelError, TrimtabError
-from trimtab.vllm_plugin.adapters import registry, salted
-from trimtab.vllm_plugin.options import RequestOptions, SlotFacts, resolve
+from trimtab.vllm_plugin.adapters import cache_salt, current_adapters
+from trimtab.vllm_plugin.options import Adapter, RequestOptions, resolve
 from trimtab.vllm_plugin.refusals import read_steering
 
 if TYPE_CHECKING:
@@ -58,17 +58,17 @@ class RequestCheck:
 
 
 def check(request: Mapping[str, object]) -> None:
-    """Refuse what the front of the engine would refuse, and a steered beam search.
+    """Refuse what the input processor would refuse, and a steered beam search.
 
     Raises:
         InputError: naming the key, the value and what is accepted.
     """
-    own = registry()
+    own = current_adapters()
     resolved = resolve(RequestOptions.parse(_options(request), own.loaded()), own.default, own.loaded())
     if resolved.record:
         raise InputError("record 1 cannot be used over HTTP, which has no route for moments; accepted: 0")
     salt = request.get("cache_salt")
-    salted(salt if isinstance(salt, str) else None, resolved)
+    cache_salt(salt if isinstance(salt, str) else None, resolved)
     if resolved.steers and request.get("use_beam_search"):
         raise InputError(
             "use_beam_search cannot be steered: each of its steps is a request of its own, whose prompt holds what was "
@@ -124,7 +124,7 @@ def _again(messages: list["Message"], receive: "Receive") -> "Receive":
     return replay
 
 
-class Steerings:
+class ServedAdapters:
     """Loads and unloads, one change at a time, and asks the workers."""
 
     def __init__(self, engine: Any, folder: Path | None) -> None:
@@ -137,7 +137,7 @@ class Steerings:
         self._engine, self._folder = engine, folder
         self._lock = asyncio.Lock()
 
-    async def load(self, name: str, path: str) -> SlotFacts:
+    async def load(self, name: str, path: str) -> Adapter:
         """Read an artifact, hand it to the workers, and only then let requests name it.
 
         Args:
@@ -154,42 +154,42 @@ class Steerings:
         except TrimtabError as cause:
             raise type(cause)(str(cause).replace(f"{root}/", "")) from cause  # where the folder is is no client's business
 
-    async def _load(self, name: str, folder: str) -> SlotFacts:
-        own, hf_config = registry(), self._engine.vllm_config.model_config.hf_text_config
+    async def _load(self, name: str, folder: str) -> Adapter:
+        own, hf_config = current_adapters(), self._engine.vllm_config.model_config.hf_text_config
         steering = await asyncio.to_thread(read_steering, folder, name, own.config, hf_config)
         async with self._lock:
             await self._empty_drained()
-            prepared = own.reserve(name, folder, steering)
+            reservation = own.reserve(name, folder, steering)
             try:
-                await self._tell(prepared.facts)
+                await self._tell(reservation.adapter)
             except BaseException:
-                own.abandon(prepared)
+                own.abandon(reservation)
                 raise
-            return own.add(prepared)
+            return own.add(reservation)
 
-    async def unload(self, name: str) -> SlotFacts:
+    async def unload(self, name: str) -> Adapter:
         """Take no more requests for a steering; its slot is emptied at once if none runs, else before it is needed again.
 
         Raises:
             InputError: none of that name, or the default.
         """
         async with self._lock:
-            facts = registry().remove(name)
+            adapter = current_adapters().remove(name)
             await self._empty_drained()
-            return facts
+            return adapter
 
     async def status(self) -> dict[str, object]:
         """What is loaded, who still holds a slot, and what the first worker says of itself."""
         async with self._lock:
             await self._empty_drained()
-        own = registry()
+        own = current_adapters()
         loaded, draining = own.loaded(), own.draining()
         return {
             "default": own.default,
             "loading": self._folder is not None,
-            "slots": {"total": own.config.slots, "free": own.config.slots - len(loaded) - len(draining)},
-            "steerings": [shown(facts) | {"requests": own.requests(facts.slot)} for facts in loaded.values()],
-            "draining": [shown(facts) | {"requests": own.requests(slot)} for slot, facts in draining.items()],
+            "slots": {"total": own.config.max_steerings, "free": own.config.max_steerings - len(loaded) - len(draining)},
+            "steerings": [shown(adapter) | {"requests": own.requests(adapter.slot)} for adapter in loaded.values()],
+            "draining": [shown(adapter) | {"requests": own.requests(slot)} for slot, adapter in draining.items()],
             "engine": await self.engine_status(),
         }
 
@@ -235,26 +235,26 @@ class Steerings:
         return root, folder
 
     async def _empty_drained(self) -> None:
-        own = registry()
+        own = current_adapters()
         for slot in own.drained():
             await self._ask("trimtab_unload", slot)
             own.forget(slot)
 
-    async def _tell(self, facts: SlotFacts) -> None:
+    async def _tell(self, adapter: Adapter) -> None:
         try:
-            await self._ask("trimtab_load", facts.slot, facts.path, facts.digest)
+            await self._ask("trimtab_load", adapter.slot, adapter.path, adapter.digest)
         except Exception as cause:
             if type(cause) is not Exception:  # vLLM raises a bare one for what a worker has refused
                 raise
-            raise ModelError(f"{facts.name!r} was not loaded: {cause}") from cause
+            raise ModelError(f"{adapter.name!r} was not loaded: {cause}") from cause
 
     async def _ask(self, method: str, *arguments: object) -> Any:
         return (await self._engine.collective_rpc(method, args=arguments))[0]
 
 
-def shown(facts: SlotFacts) -> dict[str, object]:
+def shown(adapter: Adapter) -> dict[str, object]:
     """A steering as clients see it: without its path, which is no business of theirs."""
-    return {name: getattr(facts, name) for name in ("name", "slot", "digest", "strength", "scope", "gate", "neurons")}
+    return {name: getattr(adapter, name) for name in ("name", "slot", "digest", "strength", "scope", "gate", "neurons")}
 
 
 router = APIRouter(prefix="/v1/trimtab", tags=["trimtab"])
@@ -280,13 +280,13 @@ class Unload(BaseModel):
 @router.get("/status")
 async def status(request: Request) -> JSONResponse:
     """What is loaded, and what the engine has counted."""
-    return JSONResponse(await _steerings(request).status())
+    return JSONResponse(await _adapters(request).status())
 
 
 @router.get("/requests/{request_id}")
-async def scores(request: Request, request_id: str) -> JSONResponse:
+async def gate_outputs(request: Request, request_id: str) -> JSONResponse:
     """Score, decision and monitor of each answer to a request, by the ``id`` of that answer."""
-    answers = await _steerings(request).answers(request_id)
+    answers = await _adapters(request).answers(request_id)
     if not answers:
         return answer_error(
             f"no steered request {request_id!r} is remembered; the last 4,096 are, and unsteered ones never", HTTPStatus.NOT_FOUND
@@ -298,7 +298,7 @@ async def scores(request: Request, request_id: str) -> JSONResponse:
 async def load(request: Request, body: Load) -> JSONResponse:
     """Load one more steering while requests run."""
     try:
-        return JSONResponse(shown(await _steerings(request).load(body.name, body.path)))
+        return JSONResponse(shown(await _adapters(request).load(body.name, body.path)))
     except PermissionError as refusal:
         return answer_error(refusal, HTTPStatus.FORBIDDEN)
     except TrimtabError as refusal:
@@ -309,10 +309,10 @@ async def load(request: Request, body: Load) -> JSONResponse:
 async def unload(request: Request, body: Unload) -> JSONResponse:
     """Take no more requests for a steering; those that run end as they began."""
     try:
-        return JSONResponse(shown(await _steerings(request).unload(body.name)))
+        return JSONResponse(shown(await _adapters(request).unload(body.name)))
     except TrimtabError as refusal:
         return answer_error(refusal, HTTPStatus.BAD_REQUEST)
 
 
-def _steerings(request: Request) -> Steerings:
+def _adapters(request: Request) -> ServedAdapters:
     return request.app.state.trimtab

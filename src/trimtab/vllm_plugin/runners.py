@@ -52,11 +52,11 @@ def _note_leavers(steering: EngineSteering, scheduled: Any) -> None:
 
 def _fill_v1(runner: Runner, steering: EngineSteering, count: NDArray[np.int32]) -> None:
     batch = runner.input_batch
-    places = [
+    req_indices = [
         steering.begin(request_id, _extra_args(runner.requests[request_id]), int(batch.num_prompt_tokens[i]))
         for i, request_id in enumerate(batch.req_ids)
     ]
-    steering.before_forward(places, batch.num_computed_tokens_cpu[: len(places)], count)
+    steering.before_forward(req_indices, batch.num_computed_tokens_cpu[: len(req_indices)], count)
 
 
 def _begin(steering: EngineSteering, new: Any) -> None:
@@ -65,9 +65,9 @@ def _begin(steering: EngineSteering, new: Any) -> None:
 
 def _fill_v2(steering: EngineSteering, batch: Any) -> None:
     states = steering.requests.states
-    places = [states[request_id].place if request_id in states else NOBODY for request_id in batch.req_ids]
-    count = np.asarray(batch.num_scheduled_tokens)[: len(places)]
-    steering.before_forward(places, np.asarray(batch.num_computed_tokens_np)[: len(places)], count)
+    req_indices = [states[request_id].req_index if request_id in states else NOBODY for request_id in batch.req_ids]
+    count = np.asarray(batch.num_scheduled_tokens)[: len(req_indices)]
+    steering.before_forward(req_indices, np.asarray(batch.num_computed_tokens_np)[: len(req_indices)], count)
 
 
 def _extra_args(request: Any) -> dict[str, object] | None:

@@ -12,7 +12,7 @@ from trimtab.errors import ModelError
 from trimtab.vllm_plugin.hooks import StepBuffers, to_device
 from trimtab.vllm_plugin.options import ResolvedOptions
 from trimtab.vllm_plugin.recording import RecordedSums, Recording
-from trimtab.vllm_plugin.requests import BUCKETS, NOBODY, HostColumns, RequestSlots, Scores
+from trimtab.vllm_plugin.requests import BUCKETS, NOBODY, GateOutputs, HostColumns, RequestStates
 from trimtab.vllm_plugin.tables import SlotTables
 
 
@@ -23,15 +23,15 @@ class StepPlan:
     Args:
         row: int64, slot of the steering.
         strength: float32, 0 outside the scope.
-        place: int64, of the token's request.
+        req_index: int64, of the token's request.
         target: int64, row of the recorded sums.
         monitored: bool, a generated token that is read and computed for the first time.
-        decide: int64 ``[4, prompt]`` of each gate to be read: last prompt token, place, row, and 1 where it decides.
+        decide: int64 ``[4, prompt]`` of each gate to be read: last prompt token, request, row, and 1 where it decides.
     """
 
     row: NDArray[np.int64]
     strength: NDArray[np.float32]
-    place: NDArray[np.int64]
+    req_index: NDArray[np.int64]
     target: NDArray[np.int64]
     monitored: NDArray[np.bool_]
     decide: NDArray[np.int64]
@@ -42,7 +42,7 @@ class StepPlan:
 
 def plan_step(
     host: HostColumns,
-    places: NDArray[np.int64],
+    req_indices: NDArray[np.int64],
     start: NDArray[np.int64],
     count: NDArray[np.int64],
     nowhere: int = 0,
@@ -51,46 +51,46 @@ def plan_step(
     """Lay the requests out as the batch does, and note in ``host`` what is computed now.
 
     Args:
-        host: of all places.
-        places: of the requests in the order of the batch, ``[request]``.
+        host: columns of all requests.
+        req_indices: the requests in the order of the batch, ``[request]``.
         start: position of each one's first token in this step, ``[request]``.
         count: its tokens in this step, ``[request]``.
         nowhere: the row of the recorded sums that is of no request.
         buckets: of :data:`BUCKETS` that are recorded.
     """
     offset = np.cumsum(count) - count
-    owner = np.repeat(np.arange(len(places)), count)
+    owner = np.repeat(np.arange(len(req_indices)), count)
     position = np.arange(len(owner)) + (start - offset)[owner]
-    place = places[owner]
-    new = position >= host.seen[place]
-    after_last = np.sign(position - host.last[place])  # -1 in the prompt, 0 at its last token, 1 when generated
-    monitored = host.watched[place] & new & (after_last > 0)
-    np.add.at(host.monitored, place[monitored], 1)
-    last = host.last[places]
-    deciding = host.pending[places] & (start <= last) & (last < start + count)
-    host.pending[places[deciding]] = False
-    gates = places[deciding]
+    req_index = req_indices[owner]
+    new = position >= host.seen[req_index]
+    after_last = np.sign(position - host.last[req_index])  # -1 in the prompt, 0 at its last token, 1 when generated
+    monitored = host.watched[req_index] & new & (after_last > 0)
+    np.add.at(host.monitored, req_index[monitored], 1)
+    last = host.last[req_indices]
+    deciding = host.pending[req_indices] & (start <= last) & (last < start + count)
+    host.pending[req_indices[deciding]] = False
+    gates = req_indices[deciding]
     decide = np.stack([(offset + last - start)[deciding], gates, host.row[gates], host.asked[gates].astype(np.int64)])
-    target = _targets(host, place, after_last + 1, new, nowhere, buckets)
-    host.seen[places] = np.maximum(host.seen[places], start + count)
+    target = _targets(host, req_index, after_last + 1, new, nowhere, buckets)
+    host.seen[req_indices] = np.maximum(host.seen[req_indices], start + count)
     host.seen[NOBODY] = 0
-    strength = np.where(position >= host.first[place], host.strength[place], np.float32(0.0))
-    return StepPlan(host.row[place], strength, place, target, monitored, decide)
+    strength = np.where(position >= host.first[req_index], host.strength[req_index], np.float32(0.0))
+    return StepPlan(host.row[req_index], strength, req_index, target, monitored, decide)
 
 
 def _targets(
     host: HostColumns,
-    place: NDArray[np.int64],
+    req_index: NDArray[np.int64],
     kind: NDArray[np.int64],
     new: NDArray[np.bool_],
     nowhere: int,
     buckets: Sequence[str],
 ) -> NDArray[np.int64]:
-    """Where each token's activations are added; counted by place and kind, an index into :data:`BUCKETS`."""
+    """Where each token's activations are added; counted by request and kind, an index into :data:`BUCKETS`."""
     column = np.array([buckets.index(name) if name in buckets else -1 for name in BUCKETS])[kind]
-    recorded = new & (host.record_row[place] >= 0) & (column >= 0)
-    np.add.at(host.counts, (place[recorded], kind[recorded]), 1)
-    return np.where(recorded, host.record_row[place] * len(buckets) + column, nowhere)
+    recorded = new & (host.record_row[req_index] >= 0) & (column >= 0)
+    np.add.at(host.counts, (req_index[recorded], kind[recorded]), 1)
+    return np.where(recorded, host.record_row[req_index] * len(buckets) + column, nowhere)
 
 
 class EngineSteering:
@@ -104,7 +104,7 @@ class EngineSteering:
     """
 
     def __init__(
-        self, tables: SlotTables, step: StepBuffers, requests: RequestSlots, recording: Recording | None, monitor: bool
+        self, tables: SlotTables, step: StepBuffers, requests: RequestStates, recording: Recording | None, monitor: bool
     ) -> None:
         """Around tables that are installed.
 
@@ -112,7 +112,7 @@ class EngineSteering:
             monitor: read the probe at generated tokens.
         """
         self.tables, self.step, self.requests, self.recording, self._monitor = tables, step, requests, recording, monitor
-        self.scores = Scores(requests, step.device)
+        self.gate_outputs = GateOutputs(requests, step.device)
         self.steered_requests = 0
         self.testing = False
         self.expected = torch.zeros(1, dtype=torch.int64, device=step.device)
@@ -122,7 +122,7 @@ class EngineSteering:
         self.idle()
 
     def begin(self, request_id: str, extra_args: dict[str, object] | None, prompt_length: int) -> int:
-        """The place of a request that is about to run, made when it is seen for the first time.
+        """The index of a request that is about to run, given out when it is seen for the first time.
 
         Raises:
             ModelError: its slot holds another steering than the one it was admitted for.
@@ -135,14 +135,14 @@ class EngineSteering:
             self._verify(request_id, options)
             reads = self.tables.gates.reads[options.slot]
             state = self.requests.begin(request_id, options, prompt_length, self._value(options), reads)
-            self.requests.host.watched[state.place] = self._monitor and reads
+            self.requests.host.watched[state.req_index] = self._monitor and reads
             self.steered_requests += options.steers
         if state.options.record and self.recording is not None:
             self.recording.enter(self.requests.host, request_id, state)
-        return state.place
+        return state.req_index
 
     def pause(self, request_id: str) -> None:
-        """A request was preempted; it keeps its place and its gate's decision."""
+        """A request was preempted; it keeps its index and its gate's decision."""
         state = self.requests.states.get(request_id)
         if state is not None and self.recording is not None:
             self.recording.leave(self.requests.host, request_id, state)
@@ -155,7 +155,7 @@ class EngineSteering:
         if self.recording is not None:
             self.recording.leave(self.requests.host, request_id, state)
         if state.options.steers:
-            self.scores.end(request_id, state)
+            self.gate_outputs.end(request_id, state)
         self.requests.end(request_id)
 
     def idle(self) -> None:
@@ -172,24 +172,29 @@ class EngineSteering:
         for table in self.tables.layers.values():
             table.fired.zero_()
 
-    def before_forward(self, places: Sequence[int], start: NDArray[np.integer], count: NDArray[np.integer]) -> None:
+    def before_forward(self, req_indices: Sequence[int], start: NDArray[np.integer], count: NDArray[np.integer]) -> None:
         """Fill the buffers for a batch.
 
         Args:
-            places: of the requests, in the order of the batch.
+            req_indices: the requests in the order of the batch.
             start: position of each one's first token.
             count: its tokens in this step.
         """
-        if not any(places):
+        if not any(req_indices):
             self.idle()
             return
         recording = self.recording
         nowhere, buckets = (0, ()) if recording is None else (recording.nowhere, recording.buckets)
         plan = plan_step(
-            self.requests.host, np.asarray(places, np.int64), start.astype(np.int64), count.astype(np.int64), nowhere, buckets
+            self.requests.host,
+            np.asarray(req_indices, np.int64),
+            start.astype(np.int64),
+            count.astype(np.int64),
+            nowhere,
+            buckets,
         )
         step, total = self.step, len(plan)
-        integers = to_device(np.stack([plan.row, plan.place, plan.target]), step.device)
+        integers = to_device(np.stack([plan.row, plan.req_index, plan.target]), step.device)
         weight = to_device(plan.strength, step.device) * self.requests.active[integers[1]]
         step.rows[:total].copy_(integers[0])
         step.weight[:total].copy_(weight)
@@ -202,7 +207,7 @@ class EngineSteering:
         torch.sum(weight != 0, 0, keepdim=True, out=step.steered)
         self.expected.add_(step.steered)
         self._used, self._plan = total, plan
-        self._tensors = {"row": integers[0], "place": integers[1]}
+        self._tensors = {"row": integers[0], "req_index": integers[1]}
 
     def after_forward(self) -> None:
         """Read the gates whose prompts have just ended, and the monitor."""
@@ -211,14 +216,14 @@ class EngineSteering:
             return
         gates, requests = self.tables.gates, self.requests
         if plan.decide.shape[1]:
-            token, place, row, asked = to_device(plan.decide, self.step.device)
+            token, req_index, row, asked = to_device(plan.decide, self.step.device)
             probability = gates.probability(self._summed(self.step.score[token]), row)
-            requests.probability[place] = probability
-            requests.active[place] = gates.decide(probability, row, requests.active[place], asked.bool())
+            requests.probability[req_index] = probability
+            requests.active[req_index] = gates.decide(probability, row, requests.active[req_index], asked.bool())
         if plan.monitored.any():
             mask = to_device(plan.monitored, self.step.device)
             probability = gates.probability(self._summed(self.step.score[: len(plan)]), self._tensors["row"])
-            requests.monitor.index_add_(0, self._tensors["place"], torch.where(mask, probability, 0.0))
+            requests.monitor.index_add_(0, self._tensors["req_index"], torch.where(mask, probability, 0.0))
 
     def moments(self, request_id: str) -> RecordedSums | None:
         """The recorded sums of a request, once."""
@@ -249,8 +254,8 @@ class EngineSteering:
         if held != options.digest:
             raise ModelError(
                 f"request {request_id} was admitted for steering {options.digest} in slot {options.slot}, which holds "
-                f"{held or 'nothing'}; the front and this worker disagree, so the engine stops rather than steer wrongly. "
-                "Fix: load and unload steerings through the registry only"
+                f"{held or 'nothing'}; the input processor and this worker disagree, so the engine stops. "
+                "Fix: load and unload steerings through trimtab.vllm_plugin.offline or the routes only"
             )
 
     def _value(self, options: ResolvedOptions) -> float | None:

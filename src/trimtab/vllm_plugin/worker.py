@@ -15,7 +15,7 @@ from trimtab.vllm_plugin.config import LIVE, PLUGIN, PluginConfig, check_version
 from trimtab.vllm_plugin.hooks import LayerTable, StepBuffers, down_projections
 from trimtab.vllm_plugin.recording import Recording
 from trimtab.vllm_plugin.refusals import check_engine, read_steering
-from trimtab.vllm_plugin.requests import RequestSlots
+from trimtab.vllm_plugin.requests import RequestStates
 from trimtab.vllm_plugin.runners import follow_v1, follow_v2
 from trimtab.vllm_plugin.step import EngineSteering
 from trimtab.vllm_plugin.tables import Rank, SlotTables, plan_room
@@ -53,7 +53,7 @@ def install(model: nn.Module, vllm_config: object, config: PluginConfig, device:
     for slot, (name, steering) in enumerate(steerings.items(), 1):
         tables.load(slot, steering, name)
     cast("dict[str, object]", vllm_config.additional_config)[LAYOUT] = f"{PLUGIN};{config.side};{config.monitor};{tables.layout}"  # type: ignore[attr-defined]
-    requests = RequestSlots(scheduler.max_num_seqs + 1, device)
+    requests = RequestStates(scheduler.max_num_seqs + 1, device)
     logger.info("trimtab: %d layers hooked, %d steerings loaded, side %s", len(tables.layers), len(steerings), config.side)
     return EngineSteering(tables, step, requests, recording, config.monitor)
 
@@ -148,7 +148,7 @@ def _shifted(table: LayerTable, row: int, run: Callable[[int], Tensor]) -> Tenso
 
 
 @dataclass(slots=True)
-class WorkerSide:
+class WorkerSteering:
     """An engine's steering with what was found at its start.
 
     Args:
@@ -171,12 +171,14 @@ class WorkerSide:
         """Put an artifact into a slot.
 
         Raises:
-            MismatchError: the artifact is not the one that the front has read.
+            MismatchError: the artifact is not the one that the input processor has read.
             ModelError: it does not fit the model or the tables.
         """
         steering = read_steering(path, path, self.config, self.hf_config)
         if steering.digest != digest:
-            raise MismatchError(f"{path} was read as {digest} by the front and as {steering.digest} here; load it again")
+            raise MismatchError(
+                f"{path} was read as {digest} by the input processor and as {steering.digest} here; load it again"
+            )
         self.steering.tables.load(slot, steering, path)
 
     def unload(self, slot: int) -> None:
@@ -200,7 +202,7 @@ class WorkerSide:
 
     def request(self, request_id: str) -> dict[str, object] | None:
         """What was read of a request."""
-        return self.steering.scores.find(request_id)
+        return self.steering.gate_outputs.find(request_id)
 
     def moments(self, request_id: str) -> dict[str, object] | None:
         """The recorded sums of a request, once."""
@@ -215,32 +217,32 @@ def follow_worker(worker: Any, config: PluginConfig) -> None:
     @wraps(load_model)
     def load_and_hook(*args: Any, **kwargs: Any) -> Any:
         result = load_model(*args, **kwargs)
-        worker.trimtab_side = _hook(worker, config)
+        worker.trimtab_steering = _hook(worker, config)
         return result
 
     @wraps(warm_up)
     def warm_up_and_test(*args: Any, **kwargs: Any) -> Any:
         result = warm_up(*args, **kwargs)
         if config.self_test:
-            _test(worker.model_runner, worker.trimtab_side)
-        logger.info("trimtab: %.2f s added to the start", worker.trimtab_side.seconds)
+            _test(worker.model_runner, worker.trimtab_steering)
+        logger.info("trimtab: %.2f s added to the start", worker.trimtab_steering.seconds)
         return result
 
     worker.load_model, worker.compile_or_warm_up_model = load_and_hook, warm_up_and_test
 
 
-def _hook(worker: Any, config: PluginConfig) -> WorkerSide:
+def _hook(worker: Any, config: PluginConfig) -> WorkerSteering:
     began = time.perf_counter()
     runner, vllm_config = worker.model_runner, worker.vllm_config
     steering = install(runner.get_model(), vllm_config, config, runner.device)
     second = bool(vllm_config.use_v2_model_runner)
     (follow_v2 if second else follow_v1)(runner, steering)
-    side = WorkerSide(steering, config, vllm_config.model_config.hf_text_config, "V2" if second else "V1")
+    side = WorkerSteering(steering, config, vllm_config.model_config.hf_text_config, "V2" if second else "V1")
     side.seconds = time.perf_counter() - began
     return side
 
 
-def _test(runner: Any, side: WorkerSide) -> None:
+def _test(runner: Any, side: WorkerSteering) -> None:
     began = time.perf_counter()
 
     def forward() -> Tensor:
@@ -250,27 +252,27 @@ def _test(runner: Any, side: WorkerSide) -> None:
     side.seconds += time.perf_counter() - began
 
 
-class TrimtabWorker:
-    """Named by ``worker_extension_cls``; ``trimtab_side`` is set when the worker has loaded its model."""
+class WorkerExtension:
+    """Named by ``worker_extension_cls``; ``trimtab_steering`` is set when the worker has loaded its model."""
 
-    trimtab_side: "WorkerSide"
+    trimtab_steering: "WorkerSteering"
 
     def trimtab_load(self, slot: int, path: str, digest: str) -> None:
-        """Put an artifact into a slot; the digest says which one the front has read."""
-        self.trimtab_side.load(slot, path, digest)
+        """Put an artifact into a slot; the digest says which one the input processor has read."""
+        self.trimtab_steering.load(slot, path, digest)
 
     def trimtab_unload(self, slot: int) -> None:
         """Empty a slot that no request holds."""
-        self.trimtab_side.unload(slot)
+        self.trimtab_steering.unload(slot)
 
     def trimtab_status(self) -> dict[str, object]:
         """Versions, layout, slots, counters and the self-test's result."""
-        return self.trimtab_side.status()
+        return self.trimtab_steering.status()
 
     def trimtab_request(self, request_id: str) -> dict[str, object] | None:
         """The gate's score and decision of a request, and its monitor; None for one that is not remembered."""
-        return self.trimtab_side.request(request_id)
+        return self.trimtab_steering.request(request_id)
 
     def trimtab_moments(self, request_id: str) -> dict[str, object] | None:
         """The recorded sums of a request, once; see :func:`trimtab.vllm_plugin.recording.read_wire`."""
-        return self.trimtab_side.moments(request_id)
+        return self.trimtab_steering.moments(request_id)

@@ -16,11 +16,11 @@ def test_an_engine_that_did_not_ask_has_no_configuration() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"slot": 3}, "slot: Extra inputs.*accepted fields: version, steerings"),
-        ({"slots": 0}, "slots: "),
+        ({"max_steering": 3}, "max_steering: Extra inputs.*accepted fields: version, steerings"),
+        ({"max_steerings": 0}, "max_steerings: "),
         ({"default": "a"}, "default 'a' is none of the steerings: none given"),
         ({"steerings": {"none": "p"}}, "no steering can be called 'none'"),
-        ({"steerings": {"a": "p", "b": "q"}, "slots": 1}, "2 steerings do not fit 1 slots; raise slots"),
+        ({"steerings": {"a": "p", "b": "q"}, "max_steerings": 1}, "2 steerings do not fit max_steerings 1; raise it"),
         ({"version": "0"}, "version '0' is of another plugin"),
         ({"record": {"moments": []}}, "record.moments: "),
         ([], "trimtab: "),
@@ -33,7 +33,7 @@ def test_a_configuration_that_cannot_be_used_is_named(given: object, message: st
 
 def test_the_arguments_carry_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "installed", lambda: "0.32.0")
-    config = PluginConfig(steerings={"a": "owner/name"}, slots=2)
+    config = PluginConfig(steerings={"a": "owner/name"}, max_steerings=2)
     arguments = engine_arguments(config)
     assert config_of(arguments["additional_config"]) == config
     assert "async_scheduling" not in arguments

@@ -134,13 +134,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
 
 def test_options_of_vllm_are_handed_on_in_order(started: list[tuple[object, ...]], tmp_path: Path) -> None:
-    ours = ["--steering", "a=x", "--default", "a", "--slots", "3", "--load-from", str(tmp_path)]
+    ours = ["--steering", "a=x", "--default", "a", "--max-steerings", "3", "--load-from", str(tmp_path)]
     result = run("org/model", "--port", "8001", "-dph", *ours, "--no-enable-prefix-caching", "--", "--api-key", "k", "--help")
     assert result.exit_code == 0, result.output
     model, config, options, load_from = started[0]
     assert (model, load_from) == ("org/model", tmp_path)
     assert options == ("--port", "8001", "-dph", "--no-enable-prefix-caching", "--api-key", "k", "--help")
-    assert (config.steerings, config.default, config.slots) == ({"a": "x"}, "a", 3)  # type: ignore[attr-defined]
+    assert (config.steerings, config.default, config.max_steerings) == ({"a": "x"}, "a", 3)  # type: ignore[attr-defined]
 
 
 def test_a_bundled_model_is_served_from_its_folder(started: list[tuple[object, ...]]) -> None:

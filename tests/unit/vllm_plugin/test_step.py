@@ -14,9 +14,9 @@ from trimtab.steering import PositionScope, Steering
 from trimtab.vllm_plugin.config import PluginConfig, RecordConfig
 from trimtab.vllm_plugin.options import UNSTEERED, ResolvedOptions
 from trimtab.vllm_plugin.recording import read_wire
-from trimtab.vllm_plugin.requests import BUCKETS, NOBODY, RING, RequestSlots
+from trimtab.vllm_plugin.requests import BUCKETS, NOBODY, RING, RequestStates
 from trimtab.vllm_plugin.step import EngineSteering, plan_step
-from trimtab.vllm_plugin.worker import WorkerSide
+from trimtab.vllm_plugin.worker import WorkerSteering
 
 SCOPES: tuple[PositionScope, ...] = ("generated", "last-and-generated", "all")
 CPU = torch.device("cpu")
@@ -45,17 +45,17 @@ requests = st.lists(
 def test_every_token_of_every_step_agrees_with_a_loop_over_positions(requests: list[tuple], seed: int) -> None:
     """Chunks of random sizes, some of them computed again after a preemption, in a shuffled batch."""
     rng = np.random.default_rng(seed)
-    slots = RequestSlots(2, CPU)
-    places = []
+    states = RequestStates(2, CPU)
+    req_indices = []
     for i, (slot, strength, scope, gate, prompt, _) in enumerate(requests):
         own = options(slot, strength, scope, gate)
         if not own.steers:
-            places.append(NOBODY)
+            req_indices.append(NOBODY)
             continue
-        state = slots.begin(f"r{i}", own, prompt, None if gate == 1 else 1.0, reads=True)
-        slots.host.watched[state.place] = True
-        slots.host.record_row[state.place] = i
-        places.append(state.place)
+        state = states.begin(f"r{i}", own, prompt, None if gate == 1 else 1.0, reads=True)
+        states.host.watched[state.req_index] = True
+        states.host.record_row[state.req_index] = i
+        req_indices.append(state.req_index)
     done, recorded, monitored, decided = [0] * len(requests), set(), set(), set()
     for _ in range(40):
         if all(done[i] >= request[5] for i, request in enumerate(requests)):
@@ -68,7 +68,7 @@ def test_every_token_of_every_step_agrees_with_a_loop_over_positions(requests: l
                 done[i] = 0
         start = np.array([done[i] for i in batch])
         count = np.array([int(rng.integers(1, requests[i][5] - done[i] + 1)) for i in batch])
-        plan = plan_step(slots.host, np.array([places[i] for i in batch]), start, count, nowhere=99, buckets=BUCKETS)
+        plan = plan_step(states.host, np.array([req_indices[i] for i in batch]), start, count, nowhere=99, buckets=BUCKETS)
         token, deciding = 0, []
         for i, first, n in zip(batch, start, count, strict=True):
             slot, strength, scope, gate, prompt, _ = requests[i]
@@ -76,13 +76,13 @@ def test_every_token_of_every_step_agrees_with_a_loop_over_positions(requests: l
                 in_scope = {"generated": position >= prompt, "last-and-generated": position >= prompt - 1, "all": True}[scope]
                 assert plan.row[token] == slot
                 assert plan.strength[token] == np.float32(strength if slot and gate and in_scope else 0.0)
-                assert plan.place[token] == places[i]
+                assert plan.req_index[token] == req_indices[i]
                 kind = 0 if position < prompt - 1 else 1 if position == prompt - 1 else 2
                 new = slot > 0 and (i, position) not in recorded
                 assert plan.target[token] == (i * 3 + kind if new else 99)
                 assert plan.monitored[token] == (new and position >= prompt)
                 if slot and position == prompt - 1 and i not in decided:
-                    deciding.append([token, places[i], slot, int(gate == 1)])
+                    deciding.append([token, req_indices[i], slot, int(gate == 1)])
                     decided.add(i)
                 if new:
                     recorded.add((i, position))
@@ -91,36 +91,36 @@ def test_every_token_of_every_step_agrees_with_a_loop_over_positions(requests: l
             done[i] = first + n
         assert len(plan) == token
         assert sorted(plan.decide.T.tolist()) == sorted(deciding)
-    for i, place in enumerate(places):
-        if place != NOBODY:
-            assert slots.host.counts[place].sum() == len([1 for j, _ in recorded if j == i])
-            assert slots.host.monitored[place] == len([1 for j, _ in monitored if j == i])
-    assert not slots.host.row[NOBODY]
-    assert slots.host.record_row[NOBODY] == -1
+    for i, req_index in enumerate(req_indices):
+        if req_index != NOBODY:
+            assert states.host.counts[req_index].sum() == len([1 for j, _ in recorded if j == i])
+            assert states.host.monitored[req_index] == len([1 for j, _ in monitored if j == i])
+    assert not states.host.row[NOBODY]
+    assert states.host.record_row[NOBODY] == -1
 
 
 def test_places_are_given_back_and_grow_when_they_run_out() -> None:
-    slots = RequestSlots(2, CPU)
+    states = RequestStates(2, CPU)
     own = options(1, 1.0, "generated", 1)
-    places = [slots.begin(str(i), own, 4, None, reads=True).place for i in range(5)]
-    assert len(set(places)) == 5
-    assert NOBODY not in places
-    slots.active[places[4]] = 0.5
-    assert slots.end("4") is not None
-    assert slots.end("4") is None
-    again = slots.begin("again", own, 4, None, reads=True)
-    assert again.place == places[4]
-    assert float(slots.active[again.place]) == 0.0
-    assert torch.isnan(slots.probability[again.place])
-    assert len(slots) == 5
+    req_indices = [states.begin(str(i), own, 4, None, reads=True).req_index for i in range(5)]
+    assert len(set(req_indices)) == 5
+    assert NOBODY not in req_indices
+    states.active[req_indices[4]] = 0.5
+    assert states.end("4") is not None
+    assert states.end("4") is None
+    again = states.begin("again", own, 4, None, reads=True)
+    assert again.req_index == req_indices[4]
+    assert float(states.active[again.req_index]) == 0.0
+    assert torch.isnan(states.probability[again.req_index])
+    assert len(states) == 5
 
 
 @pytest.mark.parametrize("buckets", [("response",), ("prompt", "last-prompt"), ("last-prompt",)])
 def test_only_the_kinds_of_tokens_that_are_needed_have_rows(buckets: tuple[str, ...]) -> None:
-    slots = RequestSlots(2, CPU)
-    state = slots.begin("r", options(1, 1.0, "all", 2), 3, 1.0, reads=False)
-    slots.host.record_row[state.place] = 1
-    plan = plan_step(slots.host, np.array([state.place]), np.array([0]), np.array([5]), nowhere=50, buckets=buckets)
+    states = RequestStates(2, CPU)
+    state = states.begin("r", options(1, 1.0, "all", 2), 3, 1.0, reads=False)
+    states.host.record_row[state.req_index] = 1
+    plan = plan_step(states.host, np.array([state.req_index]), np.array([0]), np.array([5]), nowhere=50, buckets=buckets)
     kinds = ("prompt", "prompt", "last-prompt", "response", "response")
     assert plan.target.tolist() == [len(buckets) + buckets.index(kind) if kind in buckets else 50 for kind in kinds]
 
@@ -136,9 +136,9 @@ def asked(made: EngineSteering, slot: int = 1, gate: int = 1, strength: float = 
 def step(made: EngineSteering, stack: Stack, batch: dict[str, tuple[int, torch.Tensor]]) -> torch.Tensor:
     """One forward of requests that were begun: each its first position and its tokens."""
     states = made.requests.states
-    places = [states[name].place if name in states else NOBODY for name in batch]
+    req_indices = [states[name].req_index if name in states else NOBODY for name in batch]
     start, count = (np.array(each) for each in zip(*((at, len(h)) for at, h in batch.values()), strict=True))
-    made.before_forward(places, start, count)
+    made.before_forward(req_indices, start, count)
     with torch.no_grad():
         output = stack(torch.cat([h for _, h in batch.values()]))
     made.after_forward()
@@ -169,7 +169,7 @@ def test_gates_decide_prompt_by_prompt_and_steer_from_the_first_generated_token(
         made.begin(f"r{i}", asked(made), n)
     step(made, stack, {"r0": (0, prompts[0]), "r1": (0, prompts[1][:2])})  # a whole prompt and a chunk
     step(made, stack, {"r2": (0, prompts[2]), "r1": (2, prompts[1][2:]), "r3": (0, prompts[3])})
-    found = [made.scores.find(f"r{i}") for i in range(4)]
+    found = [made.gate_outputs.find(f"r{i}") for i in range(4)]
     g = gate.value(last)
     assert 0 < (g > 0).sum() < 4
     np.testing.assert_allclose([each["p_fail"] for each in found], last, atol=1e-5)
@@ -192,7 +192,7 @@ def test_a_gate_that_the_caller_has_set_is_read_and_not_asked(code: int, value: 
     made = engine(stack, [steering(0, scope="generated", gate=gate)])
     made.begin("r", asked(made, gate=code), 4)
     step(made, stack, {"r": (0, prompt)})
-    found = made.scores.find("r")
+    found = made.gate_outputs.find("r")
     assert found["p_fail"] == pytest.approx(float(gate.probability(features(prompt, gate))[-1]), abs=1e-5)
     assert found["g"] == value
     assert made.status()["gate_read"] == 0
@@ -207,7 +207,7 @@ def test_gates_that_read_nothing() -> None:
         made.begin(f"r{slot}", asked(made, slot), 2)
     step(made, stack, {"r1": (2, embedded(1)), "r2": (2, embedded(1))})
     assert made.step.weight[:2].tolist() == [1.0, 0.0]
-    assert made.scores.find("r1")["p_fail"] is None
+    assert made.gate_outputs.find("r1")["p_fail"] is None
 
 
 def test_a_decision_outlives_a_preemption_and_is_not_made_twice() -> None:
@@ -218,7 +218,7 @@ def test_a_decision_outlives_a_preemption_and_is_not_made_twice() -> None:
     step(made, stack, {"r": (0, prompt)})
     made.pause("r")
     step(made, stack, {"other": (0, embedded(6))})
-    assert made.begin("r", asked(made), 4) == made.requests.states["r"].place
+    assert made.begin("r", asked(made), 4) == made.requests.states["r"].req_index
     step(made, stack, {"r": (0, torch.cat([prompt, embedded(2)]))})  # prompt and answer so far, again
     assert made.step.weight[:6].tolist() == [0.0] * 4 + [1.0] * 2
     assert made.status()["gate_read"] == 1
@@ -246,7 +246,7 @@ def test_the_monitor_reads_each_generated_token_once() -> None:
     step(made, stack, {"r": (0, h[:5])})
     made.pause("r")
     step(made, stack, {"r": (0, h)})
-    found = made.scores.find("r")
+    found = made.gate_outputs.find("r")
     assert found["monitored_tokens"] == 4
     assert found["monitor"] == pytest.approx(gate.probability(features(h, gate)[3:]).mean(), abs=1e-5)
 
@@ -266,24 +266,24 @@ def test_moments_are_sums_over_the_tokens_of_each_scope(count: int) -> None:
     for i in range(count):
         stack = Stack(i, count)
         made = engine(stack, [steering(0)], config, rank=(i, count))
-        place = made.begin("r-01234567", asked(made, gate=0, record=True), 5)
+        req_index = made.begin("r-01234567", asked(made, gate=0, record=True), 5)
         made.begin("s-01234567", asked(made, gate=2), 2)
 
-        def forward(made: EngineSteering, stack: Stack, start: int, stop: int, place: int, i: int) -> None:
-            made.before_forward([NOBODY, place], np.array([0, start]), np.array([2, stop - start]))
+        def forward(made: EngineSteering, stack: Stack, start: int, stop: int, req_index: int, i: int) -> None:
+            made.before_forward([NOBODY, req_index], np.array([0, start]), np.array([2, stop - start]))
             for layer, block in enumerate(stack.layers):
                 width = D_FF // count
                 own = a[layer][start:stop, i * width : (i + 1) * width]
                 block.mlp.down_proj(torch.cat([torch.full((2, width), 1e3), own]))
             made.after_forward()
 
-        forward(made, stack, 0, 6, place, i)
+        forward(made, stack, 0, 6, req_index, i)
         made.pause("r-01234567")
         made.begin("r-01234567", asked(made, gate=0, record=True), 5)
-        forward(made, stack, 0, 4, place, i)  # again
-        forward(made, stack, 4, 8, place, i)
+        forward(made, stack, 0, 4, req_index, i)  # again
+        forward(made, stack, 4, 8, req_index, i)
         made.end("r-01234567")
-        side = WorkerSide(made, config, None, "V1")
+        side = WorkerSteering(made, config, None, "V1")
         told.append(side.moments("r"))
         assert side.moments("r") is None
         assert side.moments("s") is None
@@ -326,7 +326,7 @@ def test_requests_that_ask_for_nothing_leave_nothing() -> None:
     with torch.no_grad():
         assert torch.equal(output, Stack()(embedded(3)))
     made.end("r")
-    assert made.scores.find("r") is None
+    assert made.gate_outputs.find("r") is None
     assert len(made.requests) == 0
 
 
@@ -335,8 +335,8 @@ def test_ended_requests_are_remembered_up_to_a_bound() -> None:
     for i in range(RING + 2):
         made.begin(f"r{i}-01234567", asked(made, strength=float(i)), 3)
         made.end(f"r{i}-01234567")
-    assert made.scores.find("r0") is None
-    assert made.scores.find("r1") is None
-    assert made.scores.find("r2")["strength"] == 2.0
-    assert made.scores.find(f"r{RING + 1}-01234567")["strength"] == RING + 1.0
-    assert made.scores.find("r2")["running"] is False
+    assert made.gate_outputs.find("r0") is None
+    assert made.gate_outputs.find("r1") is None
+    assert made.gate_outputs.find("r2")["strength"] == 2.0
+    assert made.gate_outputs.find(f"r{RING + 1}-01234567")["strength"] == RING + 1.0
+    assert made.gate_outputs.find("r2")["running"] is False
