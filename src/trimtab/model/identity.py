@@ -91,7 +91,7 @@ def _hash_bytes(tensors: Iterable[tuple[str, Tensor]]) -> str:
         if tensor.is_meta:
             raise _offloaded(name)
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().reshape(-1).cpu().view(torch.uint8).numpy())
+        digest.update(tensor.detach().reshape(-1).cpu().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
