@@ -222,6 +222,11 @@ def current_adapters() -> Adapters:
     return _current[-1]
 
 
+def published() -> bool:
+    """Whether an engine of this process runs with the plugin."""
+    return bool(_current)
+
+
 def publish(made: Adapters) -> None:
     """Make these the adapters of this process."""
     _current[:] = [made]

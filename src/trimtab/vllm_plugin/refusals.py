@@ -54,6 +54,18 @@ _SETTINGS = (
         "use --tensor-parallel-size instead of --pipeline-parallel-size",
     ),
     _Setting(
+        "parallel_config.data_parallel_size",
+        1,
+        "one engine only would know a steering that is loaded at run time",
+        "leave out --data-parallel-size and start one engine per replica",
+    ),
+    _Setting(
+        "parallel_config._api_process_count",
+        1,
+        "one API server only would know a steering that is loaded at run time",
+        "leave out --api-server-count and start one server per replica",
+    ),
+    _Setting(
         "parallel_config.prefill_context_parallel_size",
         1,
         "a prompt's tokens are spread over ranks",
