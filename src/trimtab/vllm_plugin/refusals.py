@@ -34,7 +34,7 @@ class EngineConfig(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """A setting of the engine under which tokens or layers do not stand where the hooks expect them."""
+    """A setting of the engine that moves tokens or layers away from where the hooks expect them."""
 
     path: str
     accepted: object
@@ -88,7 +88,7 @@ _SETTINGS = (
 
 
 def check_engine(vllm_config: EngineConfig, config: PluginConfig) -> None:
-    """Refuse settings under which a steering would not do what it says.
+    """Refuse settings of the engine under which a steering would not act as described.
 
     Raises:
         ConfigError: naming the setting, its value, the reason and the fix.
@@ -110,7 +110,7 @@ def check_engine(vllm_config: EngineConfig, config: PluginConfig) -> None:
 
 
 def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
-    """Refuse what cannot be computed inside an engine.
+    """Refuse a steering that an engine cannot compute.
 
     Raises:
         ModelError: a gate that reads more than the last prompt token, or an operator that the output side cannot express.
@@ -194,7 +194,7 @@ def check_weights(steering: Steering, model: str, tied: bool, name: str, force: 
 
 @lru_cache(maxsize=8)
 def checkpoint_fingerprint(model: str, tied: bool) -> str | None:
-    """As :func:`trimtab.model.identity.identify` finds it; None where the files hold other than plain weights."""
+    """Return the fingerprint as :func:`trimtab.model.identity.identify` does; None if the files hold other than plain weights."""
     files = sorted(_folder(model).glob("*.safetensors"))
     samples: list[tuple[str, list[int], bytes]] = []
     for file in files:
@@ -222,7 +222,7 @@ def _folder(model: str) -> Path:
 
 
 def read_steering(path: str, name: str, config: PluginConfig, hf_config: object) -> Steering:
-    """An artifact that fits this model and can be computed in an engine.
+    """Read an artifact, and check that it fits this model and that an engine can compute it.
 
     Raises:
         StoreError: no artifact there, or a damaged one.

@@ -27,7 +27,7 @@ _ONE = {
 
 
 def named_paths(arguments: Sequence[str]) -> dict[str, str]:
-    """Artifacts by name, from ``[NAME=]PATH``; without a name it is that of the folder.
+    """Parse ``[NAME=]PATH`` into artifacts by name; the name defaults to the folder's.
 
     Raises:
         InputError: two have the same name, or a name that a request could not write.
@@ -54,7 +54,7 @@ def named_paths(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def with_plugin(allowed: str) -> str:
-    """A value of ``VLLM_PLUGINS`` that also lets vLLM load this plugin.
+    """Add this plugin to a value of ``VLLM_PLUGINS``.
 
     Example:
         >>> with_plugin("lora_resolver")
@@ -64,7 +64,7 @@ def with_plugin(allowed: str) -> str:
 
 
 def check_single(arguments: Namespace, environment: Mapping[str, str]) -> None:
-    """One process answers HTTP and one engine runs behind it.
+    """Require one process that answers HTTP, and one engine behind it.
 
     A steering loaded at run time is known to the process that loaded it, and the scores to the engine that computed them: with
     several, a request could be refused by one and steered by another.
