@@ -68,10 +68,14 @@ def serving(
             yield made
         finally:
             process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:  # a server that is still starting swallows the signal
+                process.kill()
 
 
 def _wait(process: "subprocess.Popen[bytes]", made: Server) -> None:
-    until = time.monotonic() + 300
+    until = time.monotonic() + 600
     while time.monotonic() < until and process.poll() is None:
         try:
             if httpx.get(f"{made.url}/health").status_code == 200:
