@@ -16,7 +16,7 @@ pytest.importorskip("vllm")
 from live_engines import Figures, answer, prompts, sampling, tokens
 from live_rows import word
 from sentinels import QUESTIONS, WORDS
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.testbed.models import resolve
 from trimtab.vllm_plugin.offline import gate_outputs, load, status, unload
 from vllm_server import STOCK, Server, serving
@@ -70,7 +70,9 @@ def test_a_stock_server_has_the_routes_the_check_and_the_metrics(stock: Server) 
         assert http.get("/v1/trimtab/status").status_code == 401
 
 
-def test_a_stock_engine_steers_offline(steerings: dict[str, str], reasoner: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stock_engine_steers_offline(
+    steerings: dict[str, str], reasoner: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vllm import LLM
 
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -111,7 +113,7 @@ def graphs(cache: Path) -> set[str]:
 
 
 def test_a_graph_compiled_without_the_plugin_is_not_used_with_it(
-    steerings: dict[str, str], reasoner: OpenModel, tmp_path: Path, figures: Figures
+    steerings: dict[str, str], reasoner: LanguageModel, tmp_path: Path, figures: Figures
 ) -> None:
     asked, config = prompts(reasoner)[0], {"trimtab": {"steerings": {"six": steerings["six"]}, "self_test": False}}
     plain = compiled(tmp_path, {}, asked)
