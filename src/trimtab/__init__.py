@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trimtab.comparison import compare
     from trimtab.gate import ALWAYS, NEVER, Gate
     from trimtab.model import OpenModel, attach, examine, open_model
     from trimtab.neurons import ModelIdentity, NeuronSet
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "trimtab.comparison": ("compare",),
     "trimtab.gate": ("ALWAYS", "NEVER", "Gate"),
     "trimtab.model": ("OpenModel", "attach", "examine", "open_model"),
     "trimtab.neurons": ("ModelIdentity", "NeuronSet"),
@@ -43,6 +45,7 @@ __all__ = [
     "Trace",
     "Verdict",
     "attach",
+    "compare",
     "examine",
     "load_config",
     "open_model",

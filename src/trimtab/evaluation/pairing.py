@@ -8,25 +8,12 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import ChainKey, Outcome, by_problem
+from trimtab.stats import verdict
 from trimtab.stats.paired import compare
 from trimtab.stats.values import PairedComparison
+from trimtab.stats.verdict import UnscoredBounds
 
 Chains = Mapping[str, Mapping[ChainKey, Outcome]]
-
-
-class UnscoredBounds(NamedTuple):
-    """What the grader could not score, and what it could have changed.
-
-    Args:
-        base, arm: how many chains of each.
-        worst: the comparison with all of the base counted right and all of the arm wrong.
-        best: the other way round.
-    """
-
-    base: int
-    arm: int
-    worst: PairedComparison
-    best: PairedComparison
 
 
 class Correctness(NamedTuple):
@@ -49,11 +36,10 @@ def paired(base: Sequence[Outcome], arm: Sequence[Outcome]) -> PairedComparison:
 
 def unscored_bounds(base: Sequence[Outcome], arm: Sequence[Outcome]) -> UnscoredBounds | None:
     """How far unscored chains could move the comparison; None when all were scored."""
-    counts = [sum(outcome.unscored for outcome in side) for side in (base, arm)]
-    if not any(counts):
-        return None
-    worst, best = (compare(*correctness(base, arm, unscored_base=side, unscored_arm=not side)) for side in (True, False))
-    return UnscoredBounds(counts[0], counts[1], worst, best)
+    scored, right = correctness(base, arm), correctness(base, arm, unscored_base=True, unscored_arm=True)
+    return verdict.unscored_bounds(
+        scored.base, scored.arm, right.base & ~scored.base, right.arm & ~scored.arm, shared=scored.shared
+    )
 
 
 def matched(base: Sequence[Outcome], arm: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:

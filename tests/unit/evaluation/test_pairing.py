@@ -44,7 +44,7 @@ def test_bounds_of_unscored_chains() -> None:
     base, arm = outcomes("unsteered", "1100u00000"), outcomes("always", "11100u0u00")
     bounds = unscored_bounds(base, arm)
     assert bounds is not None
-    assert (bounds.base, bounds.arm) == (1, 2)
+    assert (bounds.base, bounds.condition) == (1, 2)
     assert (bounds.worst.base_accuracy, bounds.worst.accuracy) == (0.3, 0.3)
     assert (bounds.best.base_accuracy, bounds.best.accuracy) == (0.2, 0.5)
     assert (bounds.worst.fixed, bounds.worst.broken) == (1, 1)
