@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trimtab.comparison import compare
     from trimtab.gate import ALWAYS, NEVER, Gate
-    from trimtab.model import OpenModel, attach, examine, open_model
-    from trimtab.neurons import ModelIdentity, NeuronSet
+    from trimtab.model import LanguageModel, attach, check_model, open_model
+    from trimtab.neurons import ModelIdentity, Neurons
     from trimtab.pipeline import DEMO, RunConfig, load_config, run
     from trimtab.report.data import Report, read_report
     from trimtab.steering import Steering
@@ -21,8 +21,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "trimtab.comparison": ("compare",),
     "trimtab.gate": ("ALWAYS", "NEVER", "Gate"),
-    "trimtab.model": ("OpenModel", "attach", "examine", "open_model"),
-    "trimtab.neurons": ("ModelIdentity", "NeuronSet"),
+    "trimtab.model": ("LanguageModel", "attach", "check_model", "open_model"),
+    "trimtab.neurons": ("ModelIdentity", "Neurons"),
     "trimtab.report.data": ("Report", "read_report"),
     "trimtab.pipeline": ("DEMO", "RunConfig", "load_config", "run"),
     "trimtab.steering": ("Steering",),
@@ -35,9 +35,9 @@ __all__ = [
     "DEMO",
     "NEVER",
     "Gate",
+    "LanguageModel",
     "ModelIdentity",
-    "NeuronSet",
-    "OpenModel",
+    "Neurons",
     "Problem",
     "Report",
     "RunConfig",
@@ -45,8 +45,8 @@ __all__ = [
     "Trace",
     "Verdict",
     "attach",
+    "check_model",
     "compare",
-    "examine",
     "load_config",
     "open_model",
     "read_report",

@@ -69,8 +69,8 @@ def steering(seed: int, k: int = 5, gains: bool = True, scope: PositionScope = "
     """Random neurons of all layers."""
     rng = np.random.default_rng(seed)
     flat = rng.choice(LAYERS * D_FF, k, replace=False)
-    dgain, shift = (rng.normal(size=k).astype(np.float32) for _ in range(2))
-    return Steering(flat // D_FF, flat % D_FF, dgain * gains, shift, 1.0, scope, gate, IDENTITY)
+    gain, shift = (rng.normal(size=k).astype(np.float32) for _ in range(2))
+    return Steering(flat // D_FF, flat % D_FF, gain * gains, shift, 1.0, scope, gate, IDENTITY)
 
 
 def linear(seed: int, threshold: float = 0.5, proportional: bool = False) -> Gate:
@@ -111,9 +111,9 @@ def by_hand(stack: Stack, h: Tensor, chosen: list[Steering | None], weight: list
             a = block.neurons(state)
             changed = a.clone()
             if own is not None:
-                for at, index, dgain, shift in zip(own.layer, own.index, own.dgain, own.shift, strict=True):
+                for at, index, gain, shift in zip(own.layer, own.index, own.gain, own.shift, strict=True):
                     if at == layer:
-                        changed[index] = a[index] + factor * (float(dgain) * a[index] + float(shift))
+                        changed[index] = a[index] + factor * (float(gain) * a[index] + float(shift))
             state = state + changed @ block.mlp.down_proj.weight.T
         rows.append(state)
     return torch.stack(rows)

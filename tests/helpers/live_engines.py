@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sentinels import QUESTIONS, half_open, sentinel
 from trimtab.errors import TrimtabError
 from trimtab.gate import ALWAYS, AnyGate
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.attach import attach
 from trimtab.steering import Steering
 from trimtab.testbed.models import resolve
@@ -67,30 +67,30 @@ def _refusal(config: PluginConfig, engine: dict[str, Any]) -> str:
     return "it started"
 
 
-def prompts(opened: OpenModel) -> list[list[int]]:
+def prompts(model: LanguageModel) -> list[list[int]]:
     """The questions as tokens."""
-    return [opened.tokenizer(question)["input_ids"] for question in QUESTIONS[:6]]
+    return [model.tokenizer(question)["input_ids"] for question in QUESTIONS[:6]]
 
 
-def mild(opened: OpenModel, gate: AnyGate, seed: int = 0) -> Steering:
+def mild(model: LanguageModel, gate: AnyGate, seed: int = 0) -> Steering:
     """Gains and shifts on neurons of all layers that change every logit a little."""
     rng = np.random.default_rng(seed)
-    flat = rng.choice(opened.identity.n_neurons, 40, replace=False)
+    flat = rng.choice(model.identity.n_neurons, 40, replace=False)
     gains, shifts = (rng.normal(0, 0.5, 40).astype(np.float32) for _ in range(2))
-    return Steering(flat // opened.d_ff, flat % opened.d_ff, gains, shifts, 1.0, "generated", gate, opened.identity)
+    return Steering(flat // model.d_ff, flat % model.d_ff, gains, shifts, 1.0, "generated", gate, model.identity)
 
 
-def artifacts(opened: OpenModel, folder: Path) -> dict[str, str]:
+def artifacts(model: LanguageModel, folder: Path) -> dict[str, str]:
     """One folder for each steering of the tests: two mild ones, one of them gated, and two sentinels with their gated twin."""
-    gate = half_open(opened, prompts(opened))
+    gate = half_open(model, prompts(model))
     made = {
-        "mild": mild(opened, ALWAYS),
-        "other": mild(opened, ALWAYS, seed=1),
-        "mild-gated": mild(opened, gate, seed=2),
-        "six": sentinel(opened, "six"),
-        "sun": sentinel(opened, "sun"),
-        "ivy": sentinel(opened, "ivy"),
-        "gated": sentinel(opened, "minus", gate=gate),
+        "mild": mild(model, ALWAYS),
+        "other": mild(model, ALWAYS, seed=1),
+        "mild-gated": mild(model, gate, seed=2),
+        "six": sentinel(model, "six"),
+        "sun": sentinel(model, "sun"),
+        "ivy": sentinel(model, "ivy"),
+        "gated": sentinel(model, "minus", gate=gate),
     }
     return {name: str(steering.save_pretrained(folder / name)) for name, steering in made.items()}
 
@@ -131,16 +131,16 @@ def effect_here(llm: Any, prompt: list[int], output: Any, vocab: int) -> NDArray
 
 
 def effect_of_hooks(
-    opened: OpenModel, steering: Steering, prompt: list[int], own: list[int], **options: Any
+    model: LanguageModel, steering: Steering, prompt: list[int], own: list[int], **options: Any
 ) -> NDArray[np.float64]:
     """The same by transformers' hooks, with the answer scored in one forward."""
     ids = torch.tensor([prompt + own])
 
     def scored() -> torch.Tensor:
-        return opened.model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        return model.hf_model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
 
     with torch.no_grad():
         bare = scored()
-        known = {"layout": opened.layout, "identity": opened.identity, "prompt_lengths": [len(prompt)]}
-        with attach(opened.model, steering, **known | options):
+        known = {"layout": model.layout, "identity": model.identity, "prompt_lengths": [len(prompt)]}
+        with attach(model.hf_model, steering, **known | options):
             return (scored() - bare).double().numpy()

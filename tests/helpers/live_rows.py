@@ -6,7 +6,7 @@ import numpy as np
 
 from live_engines import answer, prompts, sampling, tokens
 from sentinels import WORDS
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.vllm_plugin.offline import gate_outputs
 
 LENGTH = 6
@@ -14,9 +14,9 @@ NAMED = {"six": "six", "sun": "sun", "gated": "minus"}
 """Steering to sentinel."""
 
 
-def word(opened: OpenModel, name: str, sign: float = 1.0) -> int:
+def word(model: LanguageModel, name: str, sign: float = 1.0) -> int:
     """The token that a sentinel repeats."""
-    found = opened.tokenizer.convert_tokens_to_ids(WORDS[NAMED.get(name, name)][0 if sign > 0 else 1])
+    found = model.tokenizer.convert_tokens_to_ids(WORDS[NAMED.get(name, name)][0 if sign > 0 else 1])
     assert isinstance(found, int)
     return found
 
@@ -32,18 +32,18 @@ def drawn(rng: np.random.Generator) -> dict[str, Any]:
     return asked | ({"scope": "all"} if rng.random() < 0.3 else {})
 
 
-def expected(opened: OpenModel, asked: dict[str, Any], plain: list[int], fires: bool) -> list[int]:
+def expected(model: LanguageModel, asked: dict[str, Any], plain: list[int], fires: bool) -> list[int]:
     """The answer of a request; its first token is of the prompt, which only scope ``all`` steers."""
     open_gate = {"auto": fires, "on": True, "off": False}[asked.get("gate", "auto")] if asked.get("steering") == "gated" else True
     if not asked or not open_gate:
         return plain
-    repeated = [word(opened, asked["steering"], asked["strength"])] * LENGTH
+    repeated = [word(model, asked["steering"], asked["strength"])] * LENGTH
     return repeated if asked.get("scope") == "all" else plain[:1] + repeated[1:]
 
 
-def mixes(llm: Any, opened: OpenModel, number: int, seed: int = 0) -> tuple[int, int]:
+def mixes(llm: Any, model: LanguageModel, number: int, seed: int = 0) -> tuple[int, int]:
     """Run random mixes; returns how many requests ran and how many were answered as another should have been."""
-    rng, asked = np.random.default_rng(seed), prompts(opened)
+    rng, asked = np.random.default_rng(seed), prompts(model)
     plain = [tokens(output) for output in answer(llm, asked, [sampling(LENGTH)] * len(asked))]
     read = gate_outputs(llm, [each.request_id for each in answer(llm, asked, [sampling(2, steering="gated")] * len(asked))])
     fires = [facts["fired"] for facts in read]
@@ -55,5 +55,5 @@ def mixes(llm: Any, opened: OpenModel, number: int, seed: int = 0) -> tuple[int,
         outputs = answer(llm, [asked[i] for i in chosen], [sampling(LENGTH, **request) for request in requests])
         for i, request, output in zip(chosen, requests, outputs, strict=True):
             total += 1
-            wrong += tokens(output) != expected(opened, request, plain[i], fires[i])
+            wrong += tokens(output) != expected(model, request, plain[i], fires[i])
     return total, wrong

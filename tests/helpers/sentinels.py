@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from trimtab.gate import ALWAYS, AnyGate, Gate
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import PositionScope, Steering
 
 QUESTIONS = (
@@ -24,25 +24,25 @@ WORDS = {"minus": ("-5", "9"), "six": ("6", "tue"), "sun": ("sun", "left"), "ivy
 _NEURONS, _SIZE, _FEATURES = 16, 2000.0, 8
 
 
-def sentinel(opened: OpenModel, name: str, scope: PositionScope = "generated", gate: AnyGate = ALWAYS) -> Steering:
+def sentinel(model: LanguageModel, name: str, scope: PositionScope = "generated", gate: AnyGate = ALWAYS) -> Steering:
     """Shifts on neurons of the last layer that drown the residual stream in the direction of one word.
 
     With ``d`` the word's unembedding before the final norm's scale: the least squares solution of ``W[:, :16] shift = d``, times
     a size beside which nothing else in the stream counts.
     """
-    ffn = opened.model.model.layers[-1].mlp.down_proj.weight.float()[:, :_NEURONS]
-    unembedding, scale = opened.model.lm_head.weight.float(), opened.model.model.norm.weight.float()
-    word = opened.tokenizer.convert_tokens_to_ids(WORDS[name][0])
+    ffn = model.hf_model.model.layers[-1].mlp.down_proj.weight.float()[:, :_NEURONS]
+    unembedding, scale = model.hf_model.lm_head.weight.float(), model.hf_model.model.norm.weight.float()
+    word = model.tokenizer.convert_tokens_to_ids(WORDS[name][0])
     direction = (unembedding[word] - unembedding.mean(0)) / scale
     shift = torch.linalg.lstsq(ffn, (direction / direction.norm())[:, None]).solution[:, 0] * _SIZE
     index = np.arange(_NEURONS, dtype=np.int64)
-    layer = np.full(_NEURONS, opened.n_layers - 1, np.int64)
-    return Steering(layer, index, np.zeros(_NEURONS, np.float32), shift.numpy(), 1.0, scope, gate, opened.identity)
+    layer = np.full(_NEURONS, model.n_layers - 1, np.int64)
+    return Steering(layer, index, np.zeros(_NEURONS, np.float32), shift.numpy(), 1.0, scope, gate, model.identity)
 
 
-def half_open(opened: OpenModel, prompts: list[list[int]]) -> Gate:
+def half_open(model: LanguageModel, prompts: list[list[int]]) -> Gate:
     """A gate on a few neurons of the first layer that fires on half of the prompts, by a wide margin on both sides."""
-    features = last_tokens(opened, prompts)
+    features = last_tokens(model, prompts)
     centred = features - features.mean(0)
     weight = np.linalg.svd(centred, full_matrices=False)[2][0].astype(np.float32)
     scores = np.sort(features @ weight)
@@ -52,10 +52,10 @@ def half_open(opened: OpenModel, prompts: list[list[int]]) -> Gate:
     return Gate("logistic", layer=np.zeros(_FEATURES, np.int64), index=index, weight=weight, bias=float(-middle * 4 / gap))
 
 
-def last_tokens(opened: OpenModel, prompts: list[list[int]]) -> np.ndarray:
+def last_tokens(model: LanguageModel, prompts: list[list[int]]) -> np.ndarray:
     """What :func:`half_open` reads of each prompt, float32 ``[prompt, feature]``."""
     seen: list[torch.Tensor] = []
-    with opened.model.model.layers[0].mlp.down_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
+    with model.hf_model.model.layers[0].mlp.down_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
         for prompt in prompts:
-            opened.model(torch.tensor([prompt]))
+            model.hf_model(torch.tensor([prompt]))
     return torch.stack([activation[0, -1, :_FEATURES].float() for activation in seen]).numpy()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from live_engines import MODEL, Figures, artifacts, start
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.vllm_plugin.config import PluginConfig, installed
 
 # this folder is found as a module vllm where there is none, so only the package's own record tells
@@ -28,13 +28,13 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 
 @pytest.fixture(scope="session")
-def reasoner() -> OpenModel:
+def reasoner() -> LanguageModel:
     """The bundled reasoner in transformers."""
     return open_model(MODEL, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")
-def steerings(reasoner: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def steerings(reasoner: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Folders of the tests' steerings by name."""
     return artifacts(reasoner, Path(tmp_path_factory.mktemp("steerings")))
 

@@ -57,7 +57,7 @@ def layer_probes(
 
     Args:
         features, failed: float32 ``[problem, layer, d_ff]`` and bool ``[problem]`` of the `find` split.
-        held_out_features, held_out_failed: the same of the `tune` split.
+        held_out_features, held_out_failed: the same of the `validation` split.
         n_features: neurons a probe may read, by F score.
         seed: of the folds.
 

@@ -30,6 +30,7 @@ MAY_DIFFER = (
     "tune",
     "task",
     "evaluation.random_sets",
+    "evaluation.baselines",
     "evaluation.rivals",
     "evaluation.sft",
     "evaluation.seed",

@@ -7,29 +7,30 @@ from trimtab.stats.values import PairedComparison, TestName, VerdictWord
 
 
 @dataclass(frozen=True, slots=True)
-class ArmSummary:
+class ConditionSummary:
     """One row: accuracy and paired gain over unsteered with their intervals, p, and the counts.
 
     Args:
-        arm: its name.
-        n, k: problems, and chains per problem.
-        accuracy, low, high: share correct, with several chains avg@k; see
+        condition: its name.
+        n, k: problems, and responses per problem.
+        accuracy, low, high: share correct, with several responses avg@k; see
             :class:`trimtab.stats.values.PairedComparison` for this and the next three lines.
         gain, gain_low, gain_high: over unsteered.
         p, test: two-sided, and which test gave it; of random sets the smallest one-sided p after Holm over the sets.
-        fixed, broken, pairs: pairs of chains, and how many there are; 0 where the arm has no seed and sample of the base.
-        p_holm: ``p`` after Holm over all arms of the table that are claims; None for the unsteered model and the controls.
-        minimum_detectable_gain: what these n problems find in 80 % of cases; None where they could find no gain of any size, and
+        fixed, broken, pairs: pairs of responses, and how many there are; 0 where the condition has no seed and sample of the
+        base. p_holm: ``p`` after Holm over all conditions of the table that are claims; None for the unsteered model and the
+        controls. minimum_detectable_gain: what these n problems find in 80 % of cases; None where they could find no gain of any
+        size, and
             for the unsteered model.
-        pass_at_k: share of problems with one correct chain or more among k; None with one chain.
+        pass_at_k: share of problems with one correct response or more among k; None with one response.
         unscored, truncated: chains.
         disagreements: chains on which the math grader's two checks disagree.
         tokens_per_answer: mean over chains; of a majority vote all the tokens that it cost.
-        firing_rate: of the gate; None where the arm reads none.
-        steps_right: share of chains with right steps; None where nobody checks steps.
+        firing_rate: of the gate; None where the condition reads none.
+        steps_right: share of responses with right steps; None where nobody checks steps.
     """
 
-    arm: str
+    condition: str
     n: int
     k: int
     accuracy: float
@@ -64,7 +65,7 @@ class GroupRow:
         comparison: of this group's problems alone.
         p_holm: its p after Holm over the groups of the table.
         minimum_detectable_gain: of this group's n; None where no gain of any size could be shown.
-        base_unscored, unscored: chains of the base and of the arm.
+        base_unscored, unscored: chains of the base and of the condition.
     """
 
     group: str
@@ -96,5 +97,5 @@ class Average:
     name: Literal["micro", "macro"]
     groups: int
     base: Mean
-    arm: Mean
+    condition: Mean
     gain: Mean

@@ -11,10 +11,10 @@ from trimtab.stats.verdict import POWER, UnscoredBounds, verdict
 
 
 @dataclass(frozen=True, slots=True)
-class ArmVerdict:
-    """An arm judged against the base: word, sentence and what they stand on.
+class ConditionVerdict:
+    """A condition judged against the base: word, sentence and what they stand on.
 
-    ``smallest_gain`` is infinite where no gain could be shown; ``bounds`` is None where every chain was scored.
+    ``smallest_gain`` is infinite where no gain could be shown; ``bounds`` is None where every response was scored.
     """
 
     word: VerdictWord
@@ -25,27 +25,27 @@ class ArmVerdict:
 
     @property
     def ranges(self) -> dict[str, float] | None:
-        """Accuracies and gain with every unscored chain counted against the arm, and for it; None where there was none."""
+        """Accuracies and gain with every unscored chain counted against the condition, and for it; None where there was none."""
         if self.bounds is None:
             return None
         c, (_, _, worst, best) = self.comparison, self.bounds
         return {
             "base_low": c.base_accuracy,
             "base_high": worst.base_accuracy,
-            "arm_low": c.accuracy,
-            "arm_high": best.accuracy,
+            "condition_low": c.accuracy,
+            "condition_high": best.accuracy,
             "gain_low": worst.gain,
             "gain_high": best.gain,
         }
 
 
-def judge(base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float = 0.05) -> ArmVerdict:
-    """Compare two arms on the same problems and say what it means.
+def judge(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05) -> ConditionVerdict:
+    """Compare two conditions on the same problems and say what it means.
 
     Raises:
-        InputError: the arms hold other problems.
+        InputError: the conditions hold other problems.
         NotEnoughDataError: no problem.
     """
-    comparison, bounds = paired(base, arm), unscored_bounds(base, arm)
+    comparison, bounds = paired(base, condition), unscored_bounds(base, condition)
     word, sentence = verdict(comparison, bounds, alpha)
-    return ArmVerdict(word, sentence, comparison, smallest_gain(comparison, POWER, alpha), bounds)
+    return ConditionVerdict(word, sentence, comparison, smallest_gain(comparison, POWER, alpha), bounds)

@@ -157,7 +157,7 @@ def _figure(redrawn: Redrawn, names: Sequence[str], nulls: Mapping[str, Null]) -
         title="False-discovery estimate by number of neurons",
         n=redrawn.n_problems,
         of="contrast problems",
-        split=Split.FIND,
+        split=Split.TRAIN,
         detail=f"{redrawn.bench.settings.stability.permutations} permutations within problems, 95 % intervals over them",
         reading="The share of a set of K that permuted labels would have found as well: at 1 the set says nothing.",
         x_label="number of neurons K",

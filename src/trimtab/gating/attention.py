@@ -62,7 +62,7 @@ def fit_attention(
     from a network that never saw it; Platt scaling of these calibrates the gate. Features are chosen anew in each training. The
     same seed gives the same gate on one machine.
 
-    The threshold is a placeholder of 0.5: choose it on the `tune` split with :func:`trimtab.gating.threshold.youden`.
+    The threshold is a placeholder of 0.5: choose it on the `validation` split with :func:`trimtab.gating.threshold.youden`.
 
     Args:
         means: float32 ``[problem, layer, d_ff]``, mean activations over the prompt's tokens, in memory or on disk.

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.errors import EngineError, InputError, ModelError, TrimtabError
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.sampling.generate import Generation, Request, end_tokens
 from trimtab.sampling.generator import RecordedGenerations
@@ -189,7 +189,7 @@ class VllmEngine:
 
     def generate(
         self,
-        opened: OpenModel,
+        model: LanguageModel,
         requests: Sequence[Request],
         settings: SamplingSettings,
         steering: Steering | None = None,
@@ -202,20 +202,20 @@ class VllmEngine:
             ModelError: vLLM is not installed, cannot run or steer this model, or gave NaN logits.
         """
         chosen = attached(steering, gate)
-        self._start(opened, needs_of(_model(opened), chosen))
+        self._start(model, needs_of(_model(model), chosen))
         self._hold(chosen)
         options = RequestOptions(steering=self._loaded)
         reads = chosen is not None and chosen.gate.reads
         found: list[Generation] = []
         for some in _slices(requests, RING if reads else len(requests)):
-            answers = self._answer(opened, some, settings, options)
+            answers = self._answer(model, some, settings, options)
             p_fail = self._probabilities(answers) if reads else [None] * len(answers)
-            found += _generations(opened, some, answers, p_fail)
+            found += _generations(model, some, answers, p_fail)
         return found
 
     def generate_recorded(
         self,
-        opened: OpenModel,
+        model: LanguageModel,
         requests: Sequence[Request],
         settings: SamplingSettings,
         scopes: Sequence[TokenScope],
@@ -232,10 +232,10 @@ class VllmEngine:
             raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
         names = cast("tuple[Moment, ...]", tuple(moments))
         record = RecordConfig(moments=names, scopes=tuple(scopes))
-        self._start(opened, Needs(_model(opened), record=record))
+        self._start(model, Needs(_model(model), record=record))
         self._hold(None)
-        answers = self._answer(opened, requests, settings, RequestOptions(record=True))
-        generations = _generations(opened, requests, answers, [None] * len(answers))
+        answers = self._answer(model, requests, settings, RequestOptions(record=True))
+        generations = _generations(model, requests, answers, [None] * len(answers))
         recorded = fetch_moments(self._llm, [answer.request_id for answer in answers])
         return RecordedGenerations(generations, cast("dict[TokenScope, Moments]", recorded))
 
@@ -246,7 +246,7 @@ class VllmEngine:
         gc.collect()  # the engine's objects refer to each other
 
     def _answer(
-        self, opened: OpenModel, requests: Sequence[Request], settings: SamplingSettings, options: RequestOptions
+        self, model: LanguageModel, requests: Sequence[Request], settings: SamplingSettings, options: RequestOptions
     ) -> list[Any]:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
@@ -257,7 +257,7 @@ class VllmEngine:
                 f"a prompt with {settings.max_new_tokens} new tokens comes to {longest} tokens, and this engine takes {room}; "
                 "lower sampling.max_new_tokens, or raise vllm.max_length where the model allows it"
             )
-        ends, sampled = list(end_tokens(opened)), settings.temperature > 0.0
+        ends, sampled = list(end_tokens(model)), settings.temperature > 0.0
         parameters = [
             SamplingParams(
                 temperature=settings.temperature,
@@ -277,7 +277,7 @@ class VllmEngine:
         except RuntimeError as cause:
             if "NaN" not in str(cause):
                 raise
-            raise ModelError(f"{opened.identity.name} gave NaN logits in vLLM; try dtype float32") from cause
+            raise ModelError(f"{model.identity.name} gave NaN logits in vLLM; try dtype float32") from cause
 
     def _probabilities(self, answers: Sequence[Any]) -> list[float]:
         """p(fail) of each answer, as the engine's gate has read it."""
@@ -303,7 +303,7 @@ class VllmEngine:
             load(self._llm, name, folder)
             self._loaded = name
 
-    def _start(self, opened: OpenModel, needs: Needs) -> None:
+    def _start(self, model: LanguageModel, needs: Needs) -> None:
         if self._started is not None and self._started.covers(needs):
             return
         if self._expected not in (None, self.facts):
@@ -317,12 +317,12 @@ class VllmEngine:
             stack.enter_context(vllm_environment())
             self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="trimtab-")))
             with starting_vllm():
-                self._llm = self._open(opened, needs)
+                self._llm = self._open(model, needs)
             stack.callback(self._llm.llm_engine.engine_core.shutdown)
             self._running = stack.pop_all()
         self._started = needs
 
-    def _open(self, opened: OpenModel, needs: Needs) -> Any:
+    def _open(self, model: LanguageModel, needs: Needs) -> Any:
         room = PluginConfig(
             max_steerings=2,
             neurons_per_layer=needs.neurons,
@@ -330,14 +330,14 @@ class VllmEngine:
             record=needs.record,
             self_test=True,
         )
-        longest = self.options.max_length or opened.model.config.get_text_config().max_position_embeddings
-        on_device = _on_cpu(longest) if opened.device.type == "cpu" else {"gpu_memory_utilization": self.options.gpu_memory}
+        longest = self.options.max_length or model.hf_model.config.get_text_config().max_position_embeddings
+        on_device = _on_cpu(longest) if model.device.type == "cpu" else {"gpu_memory_utilization": self.options.gpu_memory}
         try:
             return open_llm(
-                str(opened.model.name_or_path),
+                str(model.hf_model.name_or_path),
                 room,
-                revision=opened.identity.revision,
-                dtype=str(opened.model.dtype).removeprefix("torch."),
+                revision=model.identity.revision,
+                dtype=str(model.hf_model.dtype).removeprefix("torch."),
                 max_model_len=longest,
                 enforce_eager=self.options.enforce_eager,
                 tensor_parallel_size=self.options.tensor_parallel_size,
@@ -352,7 +352,7 @@ class VllmEngine:
         except (ImportError, OSError, ValueError, RuntimeError) as cause:
             reason = " ".join(str(cause).split())[:600]
             raise EngineError(
-                f"vLLM cannot run {opened.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers"
+                f"vLLM cannot run {model.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers"
             ) from cause
 
 
@@ -368,8 +368,8 @@ def _on_cpu(longest: int) -> dict[str, object]:
     return arguments
 
 
-def _model(opened: OpenModel) -> str:
-    return f"{opened.identity.fingerprint} {opened.model.dtype}"
+def _model(model: LanguageModel) -> str:
+    return f"{model.identity.fingerprint} {model.hf_model.dtype}"
 
 
 def _slices(requests: Sequence[Request], most: int) -> list[Sequence[Request]]:
@@ -377,9 +377,9 @@ def _slices(requests: Sequence[Request], most: int) -> list[Sequence[Request]]:
 
 
 def _generations(
-    opened: OpenModel, requests: Sequence[Request], answers: Sequence[Any], p_fail: Sequence[float | None]
+    model: LanguageModel, requests: Sequence[Request], answers: Sequence[Any], p_fail: Sequence[float | None]
 ) -> list[Generation]:
-    ends, found = set(end_tokens(opened)), []
+    ends, found = set(end_tokens(model)), []
     for request, answer, probability in zip(requests, answers, p_fail, strict=True):
         ids = tuple(answer.outputs[0].token_ids)
         found.append(Generation(request.id, ids, "stop" if ids[-1] in ends else "length", probability))

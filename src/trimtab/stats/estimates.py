@@ -45,39 +45,41 @@ def newcombe_paired(both_right: int, fixed: int, broken: int, both_wrong: int, l
     """
     check_counts(both_right, fixed, broken, both_wrong)
     n = both_right + fixed + broken + both_wrong
-    arm, base = both_right + fixed, both_right + broken
-    arm_interval, base_interval = wilson(arm, n, level), wilson(base, n, level)
+    condition, base = both_right + fixed, both_right + broken
+    condition_interval, base_interval = wilson(condition, n, level), wilson(base, n, level)
     phi = _corrected_phi(both_right, fixed, broken, both_wrong)
-    return square_and_add((fixed - broken) / n, arm / n, arm_interval, base / n, base_interval, phi)
+    return square_and_add((fixed - broken) / n, condition / n, condition_interval, base / n, base_interval, phi)
 
 
 def square_and_add(
-    gain: float, arm: float, arm_interval: Interval, base: float, base_interval: Interval, phi: float = 0.0
+    gain: float, condition: float, condition_interval: Interval, base: float, base_interval: Interval, phi: float = 0.0
 ) -> Interval:
-    """Interval of ``gain = arm - base`` from the interval of each: the distances to their ends, squared and added.
+    """Interval of ``gain = condition - base`` from the interval of each: the distances to their ends, squared and added.
 
-    ``low = gain - sqrt(d^2 - 2 phi d e + e^2)`` with ``d`` the way down of the arm and ``e`` the way up of the base; ``high``
-    the other way round (Newcombe 1998; Zou and Donner 2008). ``phi`` 0 leaves out what pairing gains: wider than need be.
+    ``low = gain - sqrt(d^2 - 2 phi d e + e^2)`` with ``d`` the way down of the condition and ``e`` the way up of the base;
+    ``high`` the other way round (Newcombe 1998; Zou and Donner 2008). ``phi`` 0 leaves out what pairing gains: wider than need
+    be.
     """
 
-    def distance(arm_side: float, base_side: float) -> float:
+    def distance(condition_side: float, base_side: float) -> float:
         # zero at most up to rounding when phi = 1 and both sides are equal
-        return max(0.0, arm_side**2 - 2 * phi * arm_side * base_side + base_side**2) ** 0.5
+        return max(0.0, condition_side**2 - 2 * phi * condition_side * base_side + base_side**2) ** 0.5
 
-    low = gain - distance(arm - arm_interval.low, base_interval.high - base)
-    high = gain + distance(arm_interval.high - arm, base - base_interval.low)
+    low = gain - distance(condition - condition_interval.low, base_interval.high - base)
+    high = gain + distance(condition_interval.high - condition, base - base_interval.low)
     return Interval(max(-1.0, low), min(1.0, high))
 
 
 def bootstrap_mean(values: ArrayLike, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0) -> Interval:
-    """Percentile interval of the mean over problems of ``values``, for example of each problem's difference between two arms.
+    """Percentile interval of the mean over problems of ``values``, for example of each problem's difference between two
+    conditions.
 
-    Problems are drawn with replacement, each with all its chains: the chains of a problem are alike, so drawing them one by one
-    would claim more than n problems can show. Percentile intervals are narrow for few problems: below about 30 read them as too
-    optimistic.
+    Problems are drawn with replacement, each with all its responses: the responses of a problem are alike, so drawing them one
+    by one would claim more than n problems can show. Percentile intervals are narrow for few problems: below about 30 read them
+    as too optimistic.
 
     Args:
-        values: ``[problem]``: a share of correct chains, or the difference of two.
+        values: ``[problem]``: a share of correct responses, or the difference of two.
         resamples: how many.
         level: coverage.
         seed: of the draws.

@@ -54,8 +54,8 @@ def permutation_detectable_gain(n: int, standard_error: float, power: float = 0.
     """The smallest true gain that the sign-flip test over problems finds with the given power, by normal approximation.
 
     ``(z_(1 - alpha/2) + z_power) * standard_error``: the test rejects about where the mean difference is ``z_(1 - alpha/2)``
-    standard errors from 0. Good from some 30 problems whose chains differ. Where no problem differs from another the standard
-    error is 0 and says nothing: there it is McNemar's gain with no discordance, as if all chains of a problem agreed.
+    standard errors from 0. Good from some 30 problems whose responses differ. Where no problem differs from another the standard
+    error is 0 and says nothing: there it is McNemar's gain with no discordance, as if all responses of a problem agreed.
 
     Args:
         n: problems.

@@ -28,14 +28,15 @@ def mcnemar_one_sided(fixed: int, broken: int) -> float:
 
 
 def sign_flip_p(differences: ArrayLike, *, one_sided: bool = False, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Permutation test of paired differences over problems: were the arms' names exchangeable within each problem?
+    """Permutation test of paired differences over problems: were the conditions' names exchangeable within each problem?
 
     Under that hypothesis each problem's difference has either sign with probability 1/2. Exact, over all signs, when the problems
     whose difference is not 0 are so few that ``2^m <= resamples``; else from random signs, where p is never below
     ``1 / (resamples + 1)`` one-sided and twice that two-sided. With differences of -1, 0 and 1 it is exact McNemar.
 
     Args:
-        differences: ``[problem]``, arm minus base. Give whole numbers (counts of chains) where there are such: sums of them tie
+        differences: ``[problem]``, condition minus base. Give whole numbers (counts of responses) where there are such: sums of
+        them tie
             exactly.
         one_sided: against a gain only.
         resamples: of the signs.

@@ -79,8 +79,8 @@ class PluginConfig(BaseModel):
         neurons_per_layer: room in each layer for neurons of steerings that are loaded later, beside those loaded at the start.
             With 0, a later steering can use only layers and neurons that one of the first uses.
         features_per_layer: the same for what gates read.
-        side: where a steering acts: on the down projection's ``input``, exact for every operator; or on its ``output``, for
-            additive operators only, which also works where the down projection is quantised or wrapped by LoRA.
+        side: where a steering acts: on the down projection's ``input``, exact for every intervention; or on its ``output``, for
+            additive interventions only, which also works where the down projection is quantised or wrapped by LoRA.
         record: sum up moments of activations for requests with ``record=1``; offline only.
         monitor: also read the gate's probe at each generated token.
         self_test: check at the start that every hook steers, and that an unsteered request is not changed.

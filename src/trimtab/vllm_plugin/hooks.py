@@ -85,7 +85,7 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 def accumulate(activation: Tensor, target: Tensor, sums: Tensor, moments: list[int]) -> None:
     """``sums[m, target[t]] += f_m(activation[t])``.
 
-    An operator of its own, since a graph that writes to a slice of a buffer may copy all of it.
+    An intervention of its own, since a graph that writes to a slice of a buffer may copy all of it.
 
     Args:
         activation: ``[token, d_ff]``.
@@ -101,13 +101,13 @@ def accumulate(activation: Tensor, target: Tensor, sums: Tensor, moments: list[i
 class LayerTable(nn.Module):
     """Steered neurons, gate features and recorded sums of one layer on one rank.
 
-    ``x' = x + weight * (dgain[row] * x + shift[row])`` at ``index``, the change computed in float32 and added in x's dtype; row 0
+    ``x' = x + weight * (gain[row] * x + shift[row])`` at ``index``, the change computed in float32 and added in x's dtype; row 0
     is all zeros. A free column has index 0 and zeros in every row, so its part of the sum is nothing: that is why the change is
     added and not written. ``output_shift`` is ``[row, d_model]`` of the output side, which has no other entries.
     """
 
     index: Tensor
-    dgain: Tensor
+    gain: Tensor
     shift: Tensor
     feature_index: Tensor
     feature_weight: Tensor
@@ -146,7 +146,7 @@ class LayerTable(nn.Module):
         self.moments = [MOMENTS.index(name) for name in moments]
         own = {
             "index": torch.zeros(neurons, dtype=torch.int64, device=device),
-            "dgain": torch.zeros(n_rows, neurons, device=device),
+            "gain": torch.zeros(n_rows, neurons, device=device),
             "shift": torch.zeros(n_rows, neurons, device=device),
             "feature_index": torch.zeros(features, dtype=torch.int64, device=device),
             "feature_weight": torch.zeros(n_rows, features, device=device),
@@ -176,7 +176,7 @@ class LayerTable(nn.Module):
             return activation
         self.fired.add_(self.steered)
         chosen = activation.index_select(1, self.index).float()
-        change = self.dgain.index_select(0, rows) * chosen + self.shift.index_select(0, rows)
+        change = self.gain.index_select(0, rows) * chosen + self.shift.index_select(0, rows)
         change = self.weight[:tokens].unsqueeze(1) * change
         return activation.index_add(1, self.index, change.to(activation.dtype))
 

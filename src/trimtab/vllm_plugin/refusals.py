@@ -101,7 +101,7 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
     """Refuse what cannot be computed inside an engine.
 
     Raises:
-        ModelError: a gate that reads more than the last prompt token, or an operator that the output side cannot express.
+        ModelError: a gate that reads more than the last prompt token, or an intervention that the output side cannot express.
     """
     gate = steering.gate
     if gate.reads and not (isinstance(gate, Gate) and gate.pooling == "last"):
@@ -112,10 +112,10 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
         )
     if not len(steering):
         raise ModelError(f"steering {name!r} has no neurons; select at least one")
-    if config.side == "output" and steering.dgain.any():
+    if config.side == "output" and steering.gain.any():
         raise ModelError(
-            f"steering {name!r} multiplies activations (dgain), which cannot be added to a down projection's output. "
-            "Fix: side 'input', or the operator 'steer'"
+            f"steering {name!r} multiplies activations (gain), which cannot be added to a down projection's output. "
+            "Fix: side 'input', or the intervention 'steer'"
         )
 
 
@@ -181,14 +181,14 @@ def check_weights(steering: Steering, model: str, tied: bool, name: str, force: 
 
 
 @lru_cache(maxsize=8)
-def checkpoint_fingerprint(model: str, tied: bool) -> str | None:
+def checkpoint_fingerprint(hf_model: str, tied: bool) -> str | None:
     """As :func:`trimtab.model.identity.identify` finds it; None where the files hold other than plain weights."""
-    files = sorted(_folder(model).glob("*.safetensors"))
+    files = sorted(_folder(hf_model).glob("*.safetensors"))
     samples: list[tuple[str, list[int], bytes]] = []
     for file in files:
-        with file.open("rb") as opened:
-            (size,) = struct.unpack("<Q", opened.read(8))
-            header = json.loads(opened.read(size))
+        with file.open("rb") as model:
+            (size,) = struct.unpack("<Q", model.read(8))
+            header = json.loads(model.read(size))
         for name, entry in header.items():
             if name == "__metadata__" or (tied and name == _TIED):
                 continue

@@ -69,10 +69,10 @@ def allowed_plugins(environment: Mapping[str, str]) -> str:
     if "VLLM_PLUGINS" in environment:
         return ",".join(dict.fromkeys([*filter(None, environment["VLLM_PLUGINS"].split(",")), ENTRY_POINT]))
     named = dict.fromkeys([*(entry.name for group in _GROUPS for entry in entry_points(group=group)), ENTRY_POINT])
-    opened = sorted({entry.name for entry in entry_points(group=_ENDPOINTS)} & named.keys() - {ENTRY_POINT})
-    if opened:
+    model = sorted({entry.name for entry in entry_points(group=_ENDPOINTS)} & named.keys() - {ENTRY_POINT})
+    if model:
         raise ConfigError(
-            f"VLLM_PLUGINS is not set, and naming every installed plugin would open the routes of {', '.join(opened)}, which "
+            f"VLLM_PLUGINS is not set, and naming every installed plugin would open the routes of {', '.join(model)}, which "
             f"vLLM keeps closed; say which to load: VLLM_PLUGINS={','.join(named)}"
         )
     return ",".join(named)

@@ -199,12 +199,12 @@ class _Part:
 
     Args:
         neurons: their columns of the activation; on the output side those of all ranks, which sum up together what they write.
-        dgain, shift: of these neurons.
+        gain, shift: of these neurons.
         features, weight: what its gate reads.
     """
 
     neurons: NDArray[np.int64]
-    dgain: NDArray[np.float32]
+    gain: NDArray[np.float32]
     shift: NDArray[np.float32]
     features: NDArray[np.int64]
     weight: NDArray[np.float32]
@@ -275,7 +275,7 @@ class SlotTables:
     def layout(self) -> str:
         """Shapes that a compiled graph is made for."""
         return ";".join(
-            f"{layer}:" + "".join(str(list(tensor.shape)) for tensor in (t.dgain, t.feature_weight, t.output_shift, t.sums))
+            f"{layer}:" + "".join(str(list(tensor.shape)) for tensor in (t.gain, t.feature_weight, t.output_shift, t.sums))
             for layer, t in self.layers.items()
         )
 
@@ -293,7 +293,7 @@ class SlotTables:
             part = parts[layer]
             if not self._output:
                 columns = self._take(table.index, self._neurons[layer], part.neurons, slot)
-                table.dgain[slot, columns] = _on(table.dgain, part.dgain)
+                table.gain[slot, columns] = _on(table.gain, part.gain)
                 table.shift[slot, columns] = _on(table.shift, part.shift)
             elif len(part.neurons):
                 table.output_shift[slot] = written_by(self.down[layer], part.neurons, part.shift, self.rank, self._dtype)
@@ -305,7 +305,7 @@ class SlotTables:
     def unload(self, slot: int) -> None:
         """Empty a slot."""
         for layer, table in self.layers.items():
-            for tensor in (table.dgain, table.shift, table.feature_weight, table.output_shift):
+            for tensor in (table.gain, table.shift, table.feature_weight, table.output_shift):
                 tensor[slot] = 0.0
             self._neurons[layer].give_back(slot)
             self._features[layer].give_back(slot)
@@ -319,9 +319,9 @@ class SlotTables:
             neurons = steering.index[place]
         gate = steering.gate
         if not isinstance(gate, Gate) or not gate.reads:
-            return _Part(neurons, steering.dgain[place], steering.shift[place], np.zeros(0, np.int64), np.zeros(0, np.float32))
+            return _Part(neurons, steering.gain[place], steering.shift[place], np.zeros(0, np.int64), np.zeros(0, np.float32))
         read, features = self.rank.own(layer, gate.layer, gate.index)
-        return _Part(neurons, steering.dgain[place], steering.shift[place], features, gate.weight[read])
+        return _Part(neurons, steering.gain[place], steering.shift[place], features, gate.weight[read])
 
     def _check_room(self, layer: int, part: _Part, slot: int, name: str) -> None:
         if self._output:

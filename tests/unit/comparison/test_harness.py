@@ -73,8 +73,8 @@ def test_several_filters_need_a_name(folders) -> None:
 def test_two_evaluations_in_one_folder_or_file_are_refused(folders, tmp_path) -> None:
     copy = copy_of(folders[0], tmp_path)
     (file,) = copy.rglob("samples_*.jsonl")
+    shutil.copy(file, copy / "samples_tiny_2020-01-01T00-00-00.000000.jsonl")
     with pytest.raises(InputError, match="several evaluations of tiny; give the results_"):
-        shutil.copy(file, copy / "samples_tiny_2020-01-01T00-00-00.000000.jsonl")
         compare(copy, folders[1], filter_name="strict")
     file.write_text(file.read_text() * 2)
     with pytest.raises(InputError, match=r"220 documents twice: 0, 1, 2, 3, 4 and 215 more"):
@@ -138,5 +138,5 @@ def test_a_score_between_right_and_wrong_is_refused(folders, tmp_path) -> None:
 def test_averages_alone_are_refused(folders, tmp_path) -> None:
     summary = next(folders[0].rglob("results_*.json"))
     alone = shutil.copy(summary, tmp_path / summary.name)
-    with pytest.raises(InputError, match="averages alone.*evaluate again with --log_samples"):
+    with pytest.raises(InputError, match=r"averages alone.*evaluate again with --log_samples"):
         compare(alone, folders[1])

@@ -14,7 +14,7 @@ BETTER = outcomes("better", "1111111100")
 WORSE = outcomes("worse", "1000010000")
 
 
-def test_a_row_is_the_paired_comparison_of_its_arm() -> None:
+def test_a_row_is_the_paired_comparison_of_its_condition() -> None:
     row, other = compare_rows(BASE, {"better": BETTER, "worse": WORSE})
     expected = paired(BASE, BETTER)
     assert row.comparisons == (expected,)

@@ -1,4 +1,4 @@
-"""The text-only rival gets a fair chance: words, phrases, signs and lengths."""
+"""The text-only baseline gets a fair chance: words, phrases, signs and lengths."""
 
 import numpy as np
 import pytest

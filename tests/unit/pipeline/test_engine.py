@@ -58,7 +58,7 @@ def test_the_command_line_names_an_engine_and_its_keys() -> None:
 
 
 def test_what_does_not_go_with_vllm() -> None:
-    section = {"evaluation": {"rivals": ["sft-lora"]}}
+    section = {"evaluation": {"baselines": ["sft-lora"]}}
     with pytest.raises(ConfigError, match="sft-lora is a fine-tune in memory"):
         parse_config({"engine": "vllm", **section}, "x")
     parse_config(section, "x")
@@ -77,7 +77,7 @@ def test_an_engine_sent_to_another_process_is_started_anew_in_the_same_version(
         for version, message in there.items():
             monkeypatch.setattr("trimtab.vllm_plugin.config.installed", lambda version=version: version)
             with pytest.raises(EngineError, match=message):
-                sent[0].generate(line.opened, [Request("a", (1, 2))], SamplingSettings())
+                sent[0].generate(line.model, [Request("a", (1, 2))], SamplingSettings())
 
 
 @pytest.mark.skipif(installed() is not None, reason="vLLM is installed")

@@ -120,12 +120,12 @@ def test_wilson_is_that_of_statsmodels(successes, n):
 
 
 def test_square_and_add_by_hand():
-    # the arm reaches 3 down and 4 up, the base 1 down and 4 up, all in hundredths: sqrt(9 + 16) and sqrt(16 + 1)
-    arm, base = Interval(0.47, 0.54), Interval(0.39, 0.44)
-    low, high = square_and_add(0.1, 0.5, arm, 0.4, base)
+    # the condition reaches 3 down and 4 up, the base 1 down and 4 up, all in hundredths: sqrt(9 + 16) and sqrt(16 + 1)
+    condition, base = Interval(0.47, 0.54), Interval(0.39, 0.44)
+    low, high = square_and_add(0.1, 0.5, condition, 0.4, base)
     assert (low, high) == pytest.approx((0.05, 0.1 + 0.01 * math.sqrt(17)))
     # whole correlation: only the difference of the two ways is left
-    assert square_and_add(0.1, 0.5, arm, 0.4, base, 1.0) == pytest.approx((0.1 - 0.01, 0.1 + 0.03))
+    assert square_and_add(0.1, 0.5, condition, 0.4, base, 1.0) == pytest.approx((0.1 - 0.01, 0.1 + 0.03))
     assert square_and_add(1.0, 1.0, Interval(0.2, 1.0), 0.0, Interval(0.0, 0.8)).high == 1.0
 
 

@@ -77,7 +77,7 @@ def test_only_linear_gates_on_the_last_token_run_in_an_engine() -> None:
 
 
 def test_gains_cannot_be_written_on_the_output_side() -> None:
-    with pytest.raises(ModelError, match=r"multiplies activations .dgain.*Fix: side 'input', or the operator 'steer'"):
+    with pytest.raises(ModelError, match=r"multiplies activations .gain.*Fix: side 'input', or the intervention 'steer'"):
         check_steering(steering(0), "s", PluginConfig(side="output"))
     check_steering(steering(0, gains=False), "s", PluginConfig(side="output"))
 

@@ -39,7 +39,7 @@ class Statement(NamedTuple):
 def final_answer(text: str) -> str | None:
     r"""The answer of a response: the last ``\boxed{}``, else what follows ``####``, else the text after ``</think>``.
 
-    Returns None when the chain never closed its thinking or nothing follows it.
+    Returns None when the response never closed its thinking or nothing follows it.
 
     Example:
         >>> final_answer("a 5 -9 gives 6 . </think> 6")

@@ -207,7 +207,7 @@ class TestObjects:
             with pytest.raises(AttributeError):
                 getattr(thing, name)
         with pytest.raises(TypeError):
-            thing(1)  # type: ignore[operator]
+            thing(1)  # type: ignore[intervention]
         with pytest.raises(TypeError):
             len(thing)  # type: ignore[arg-type]
         assert np.asarray(thing).dtype == object

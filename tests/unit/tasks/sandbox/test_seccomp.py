@@ -7,7 +7,7 @@ import pytest
 from trimtab.tasks.sandbox.inside.seccomp import build_filter
 
 ALLOW, EPERM, ENOSYS = 0x7FFF_0000, 0x0005_0001, 0x0005_0026
-X86, ARM = (0xC000_003E, "x86_64"), (0xC000_00B7, "aarch64")
+X86, CONDITION = (0xC000_003E, "x86_64"), (0xC000_00B7, "aarch64")
 PID = 4321
 
 
@@ -73,7 +73,7 @@ OPENAT = (257, 56)
 O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_CLOEXEC = 0, 1, 2, 0o100, 0o1000, 0o2000000
 
 
-@pytest.mark.parametrize(("column", "machine"), [(0, X86), (1, ARM)])
+@pytest.mark.parametrize(("column", "machine"), [(0, X86), (1, CONDITION)])
 class TestFilter:
     def test_computing_is_allowed(self, column: int, machine: tuple[int, str]) -> None:
         program = build_filter(machine[1], PID)
@@ -122,13 +122,13 @@ class TestFilter:
     def test_a_file_that_is_opened_to_be_read_is_not_emptied(self, column: int, machine: tuple[int, str]) -> None:
         shared = build_filter(machine[1], PID, files_by_path=False)
 
-        def opened(flags: int) -> int:
+        def model(flags: int) -> int:
             return run(shared, machine[0], OPENAT[column], 2**32 - 100, 0x1000, flags)
 
         neither = 3
-        assert [opened(mode | O_CLOEXEC) for mode in (O_RDONLY, O_WRONLY, O_RDWR, neither)] == [ALLOW] * 4
-        assert [opened(mode | O_CREAT | O_TRUNC) for mode in (O_WRONLY, O_RDWR)] == [ALLOW] * 2
-        assert [opened(mode | O_TRUNC) for mode in (O_RDONLY, neither)] == [EPERM] * 2
+        assert [model(mode | O_CLOEXEC) for mode in (O_RDONLY, O_WRONLY, O_RDWR, neither)] == [ALLOW] * 4
+        assert [model(mode | O_CREAT | O_TRUNC) for mode in (O_WRONLY, O_RDWR)] == [ALLOW] * 2
+        assert [model(mode | O_TRUNC) for mode in (O_RDONLY, neither)] == [EPERM] * 2
         assert run(build_filter(machine[1], PID), machine[0], OPENAT[column], 0, 0, O_RDONLY | O_TRUNC) == ALLOW
 
     def test_calls_that_are_newer_than_the_list_are_unknown(self, column: int, machine: tuple[int, str]) -> None:
