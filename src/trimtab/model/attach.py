@@ -151,7 +151,7 @@ class Attachment:
         self._first_of_generate = False
         self._model_calls = self._forwards = 0
         self._outer_ids: Tensor | None = None
-        self._only_scored = True
+        self._only_scored, self._reached = True, False
         self._thread: int | None = None
         self._thread_in_forward: int | None = None
         self._reading_prompt = False
@@ -199,7 +199,7 @@ class Attachment:
             return
         if outlived:
             raise ModelError(OUTLIVED)
-        if self._model_calls and not self._forwards:
+        if self._model_calls and not self._reached:
             raise ModelError(
                 f"the model ran {self._model_calls} times, but not through {type(self._layout.base).__name__}, where it is "
                 "steered; trimtab doctor shows whether this architecture can be steered"
@@ -257,6 +257,7 @@ class Attachment:
         self._outer_ids = ids if isinstance(ids, Tensor) else None
 
     def _before_forward(self, base: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        self._reached = True
         self._fired.clear()
         if self._reading_prompt:
             return
