@@ -19,7 +19,8 @@ from trimtab.evaluation.names import (
 )
 from trimtab.evaluation.rows import ConditionSummary
 from trimtab.report.data import FlipKind, FlipTable, Report
-from trimtab.results import Cell, Unit
+from trimtab.findings import Cell, Unit
+from trimtab.results import Unit as OldUnit
 from trimtab.stats.values import PairedComparison
 
 MINUS = "\u2212"
@@ -132,11 +133,11 @@ def significant(number: float) -> str:
     return f"{number:#.3g}".rstrip(".").replace("-", MINUS)
 
 
-def cell(value: Cell, unit: Unit) -> str:
+def cell(value: Cell, unit: Unit | OldUnit) -> str:
     """A cell of a table in its unit; a dash where there is no value.
 
     Example:
-        >>> cell(0.198, "points"), cell(0.66, "percent"), cell(None, "p")
+        >>> cell(0.198, "points"), cell(0.66, "share"), cell(None, "count")
         ('+19.8', '66.0 %', '–')
     """
     if value is None:
@@ -169,10 +170,11 @@ def tight(sentence: str) -> str:
     return re.sub(r"(?<=\b[pn]) (?=[<=])|(?<=[<=]) (?=\d)|(?<=\d) (?=%)", "\u00a0", sentence)
 
 
-_UNITS: dict[Unit, Callable[[float], str]] = {
+_UNITS: dict[Unit | OldUnit, Callable[[float], str]] = {
     "text": str,
     "count": count,
     "percent": percent,
+    "share": percent,
     "points": points,
     "p": p_value,
     "number": significant,
