@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from trimtab.evaluation.names import BreakdownBy, VerdictWord
-from trimtab.stats.values import PairedComparison, TestName
+from trimtab.evaluation.names import BreakdownBy
+from trimtab.stats.values import PairedComparison, TestName, VerdictWord
 
 
 @dataclass(frozen=True, slots=True)

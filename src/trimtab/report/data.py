@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator
 
 from trimtab.errors import InputError
-from trimtab.evaluation.names import VerdictWord
 from trimtab.evaluation.rows import Breakdown, ConditionSummary, ThresholdPoint, TunePoint
 from trimtab.findings import Findings
 from trimtab.neurons import ModelIdentity
-from trimtab.stats.values import GateAssessment
+from trimtab.stats.values import GateAssessment, VerdictWord
 from trimtab.store import AnyPath, Record, read_record
 
 FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
