@@ -6,9 +6,12 @@ from trimtab.cli.main import EXPERIMENT_HELP
 from trimtab.cli.options import RunPath
 from trimtab.cli.output import Output
 from trimtab.experiments import ExperimentName
+from trimtab.findings import Findings
 from trimtab.pipeline.experimenting import run_experiment_on
-from trimtab.results import Result
 from trimtab.store import AnyPath
+
+LONGEST = 40
+"""Longer tables are left to the page and the CSV."""
 
 
 def _command(name: ExperimentName) -> click.Command:
@@ -24,15 +27,17 @@ def _command(name: ExperimentName) -> click.Command:
     return command
 
 
-def show(result: Result, run: AnyPath, output: Output) -> None:
-    """Print the tables and the findings, and say where the figures are."""
+def show(findings: Findings, run: AnyPath, output: Output) -> None:
+    """Print the tables and the sentences, and say where the figures are."""
     if output.as_json:
-        output.data(result.model_dump(mode="json"), "")
+        output.data(findings.to_json(), "")
         return
     from trimtab.report import terminal_table
 
-    output.tables([terminal_table(table) for table in result.tables], "\n".join(result.findings))
-    output.note(f"figures, tables and data: {run / 'experiments' / result.name}")
+    output.tables(
+        [terminal_table(frame) for frame in findings.frames if len(frame.rows) <= LONGEST], "\n".join(findings.sentences)
+    )
+    output.note(f"figures, tables and data: {run / 'experiments' / findings.name}")
 
 
 ablate_command = _command("ablate")

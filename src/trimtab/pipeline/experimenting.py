@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from trimtab.evaluation.names import ALWAYS, GATED, UNSTEERED
 from trimtab.experiments import EXPERIMENT_NAMES, EXPERIMENTS, ExperimentName, Workbench, answer_key
+from trimtab.findings import Cell, Findings, Frame
 from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.line import SAMPLED, Line, prompts_name
 from trimtab.progress import Progress, silent
-from trimtab.report import RESULT, read_result, write_result
-from trimtab.results import Result
+from trimtab.report import FINDINGS, read_findings, write_findings
+from trimtab.results import Bars, Curves, Dots, Figure, Matrix, Point, Result, Table
 from trimtab.store import AnyPath, Parts, RunDirectory, record_opening
 from trimtab.traces import Split
 
@@ -23,17 +24,17 @@ def run_experiments(line: Line) -> None:
             line.note_seconds(f"experiment {name}", time.perf_counter() - start)
 
 
-def run_experiment(line: Line, name: ExperimentName) -> Result:
-    """One experiment: its result as JSON, its tables as CSV, its figures as one page and as pictures."""
+def run_experiment(line: Line, name: ExperimentName) -> Findings:
+    """One experiment: its findings as JSON, its frames as CSV, its figures on one page."""
     experiment = EXPERIMENTS[name]
     if Split.TEST in experiment.reads:
         n = len(line.problems(Split.TEST))
         record_opening(line.directory.ledger, name, f"{n} problems", line.directory.digest)
     bench = workbench(line)
     bench = replace(bench, problems={split: bench.problems[split] for split in Split if split in experiment.reads})
-    result = experiment.run(bench)
-    write_result(result, line.directory.experiment(name))
-    return result
+    findings = _findings(experiment.run(bench))
+    write_findings(findings, line.directory.experiment(name))
+    return findings
 
 
 def run_experiment_on(
@@ -43,7 +44,7 @@ def run_experiment_on(
     force: bool = False,
     other_models: tuple[str, ...] = (),
     progress: Progress = silent,
-) -> Result:
+) -> Findings:
     """An experiment on a run directory whose steering is found; a result that is there is read again unless ``force``.
 
     Args:
@@ -51,7 +52,7 @@ def run_experiment_on(
     """
     with RunDirectory.open(path, write=True) as directory:
         if _result(directory, name).exists() and not force and not other_models:
-            return read_result(_result(directory, name))
+            return read_findings(_result(directory, name))
         config = parse_config(dict(directory.config), str(path / "run.toml"))
         if other_models:
             settings = config.experiment.model_copy(update={"other_models": other_models})
@@ -60,14 +61,14 @@ def run_experiment_on(
             return run_experiment(line, name)
 
 
-def experiment_results(line: Line) -> list[Result]:
+def experiment_results(line: Line) -> list[Findings]:
     """What every finished experiment of the run came to, in the order of their names in the documentation."""
     paths = [_result(line.directory, name) for name in EXPERIMENT_NAMES]
-    return [read_result(path) for path in paths if path.exists()]
+    return [read_findings(path) for path in paths if path.exists()]
 
 
 def _result(directory: RunDirectory, name: str) -> AnyPath:
-    return directory.experiment(name) / RESULT
+    return directory.experiment(name) / FINDINGS
 
 
 def workbench(line: Line) -> Workbench:
@@ -115,3 +116,55 @@ def _known(line: Line) -> dict:
     outcomes, steering = line.outcomes(), line.steering()
     keys = {UNSTEERED: answer_key(None, "on"), ALWAYS: answer_key(steering, "on"), GATED: answer_key(steering, "auto")}
     return {(Split.TEST, key): outcomes[condition] for condition, key in keys.items() if condition in outcomes}
+
+
+def _findings(result: Result) -> Findings:
+    """What experiments return until they return findings."""
+    frames = [_table_frame(table) for table in result.tables] + [_figure_frame(figure) for figure in result.figures]
+    return Findings(result.name, result.title, result.question, result.findings, result.split, tuple(frames))
+
+
+def _table_frame(table: Table) -> Frame:
+    names = ["label", *(f"{c.name.removesuffix(f' {c.bound}')}_{c.bound}" if c.bound else c.name for c in table.columns[1:])]
+    rows = [dict(zip(names, row, strict=True)) for row in table.rows]
+    return Frame(f"{table.name}-table", table.title, [{**row, "label": str(row["label"])} for row in rows], note=table.note)
+
+
+def _figure_frame(figure: Figure) -> Frame:
+    def cells(point: Point, label: str, series: str = "", **own: Cell) -> dict[str, Cell]:
+        end = {"value": point.value, "low": point.low, "high": point.high, "unit": unit, "n": figure.n}
+        return {"label": label, **end, "series": series, **own}
+
+    unit: Cell = "share" if figure.unit == "percent" else figure.unit
+    rows: list[dict[str, Cell]] = []
+    labels: dict[str, str] = {}
+    match figure:
+        case Dots():
+            labels, plot = {"x_label": figure.x_label}, "dots"
+            for dot in figure.dots:
+                rows += [cells(dot, dot.label, dot.group)]
+                rows += [cells(Point(value=other), dot.label, "one random set") for other in dot.others]
+        case Curves():
+            labels, plot = {"x_label": figure.x_label, "y_label": figure.y_label}, "curves"
+            rows = [cells(point, curve.label, curve.label, x=point.x) for curve in figure.curves for point in curve.points]
+        case Bars():
+            labels, plot = {"x_label": figure.x_label, "y_label": figure.y_label}, "bars"
+            rows = [cells(bar, series.label, series.label, x=bar.x) for series in figure.series for bar in series.bars]
+        case Matrix():
+            labels, plot = {"x_label": figure.column_label, "y_label": figure.row_label}, "matrix"
+            for name, line in zip(figure.rows, figure.cells, strict=True):
+                known = [(column, cell) for column, cell in zip(figure.columns, line, strict=True) if cell is not None]
+                rows += [cells(cell, f"{name}, {column}", row=name, column=column) for column, cell in known]
+    return Frame(
+        figure.name,
+        figure.title,
+        rows,
+        plot=plot,  # type: ignore[arg-type]
+        x_label=labels["x_label"],
+        y_label=labels.get("y_label", ""),
+        reference=getattr(figure, "reference", None),
+        mark=getattr(figure, "mark", None),
+        log_x=getattr(figure, "log_x", False),
+        note=figure.detail,
+        reading=figure.reading,
+    )

@@ -3,7 +3,6 @@
 import importlib.metadata
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from trimtab import __version__
 from trimtab.evaluation.breakdown import break_down
@@ -18,7 +17,6 @@ from trimtab.pipeline.line import SAMPLED, Line
 from trimtab.pipeline.reporting_gate import gate_report
 from trimtab.pipeline.reporting_method import artifact_neurons, criteria_report, found_neurons, tune_report
 from trimtab.report import (
-    BreakdownReport,
     Example,
     FlipsReport,
     Report,
@@ -28,7 +26,7 @@ from trimtab.report import (
     write_report,
 )
 from trimtab.stats.verdict import finite
-from trimtab.store import ModelRecord, openings, read_json, write_table
+from trimtab.store import openings, read_json, write_table
 from trimtab.tasks.sandbox import describe_best
 from trimtab.tasks.settings import TESTBED
 from trimtab.testbed.sources import FailureSource, failure_sources
@@ -58,7 +56,7 @@ def build_report(line: Line) -> Report:
         verdict=_verdict(line, judge(base, condition, alpha), judged_condition(gate)),
         claims=_caveats(line, base, condition, alpha),
         conditions=tuple(rows.values()),
-        breakdowns=tuple(BreakdownReport.model_validate(asdict(table)) for table in break_down(base, condition, alpha)),
+        breakdowns=break_down(base, condition, alpha),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
         gate=gate_report(line, gate, outcomes),
         neurons=found_neurons(line) if found else artifact_neurons(line),
@@ -134,7 +132,7 @@ def _run(line: Line, found: bool) -> RunReport:
     if found:
         samples |= {"sampled traces": len(line.grades(SAMPLED)), "contrast traces": len(line.contrast())}
     return RunReport(
-        model=ModelRecord.model_validate(asdict(line.model.identity)),
+        model=line.model.identity,
         task=line.config.task.source,
         config_digest=line.directory.digest,
         samples=samples,

@@ -1,16 +1,15 @@
 """The method's part of a report: which neurons, and how criterion, intervention, K and strength were chosen."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import product
 
 import numpy as np
 
 from trimtab.evaluation.names import ADARAS, ALWAYS
-from trimtab.evaluation.rows import ConditionSummary
-from trimtab.evaluation.tune import TunePoint, best_point
+from trimtab.evaluation.rows import ConditionSummary, TunePoint
+from trimtab.evaluation.tune import best_point
 from trimtab.pipeline.line import Line
-from trimtab.report import CriterionRow, DoseRow, NeuronRow, NeuronsReport, TuneReport, TuneRow
+from trimtab.report import CriterionRow, DoseRow, NeuronRow, NeuronsReport, TuneReport
 from trimtab.store import read_json
 
 # what the paper's own method is made of
@@ -66,7 +65,7 @@ def tune_report(line: Line) -> TuneReport:
     """The grid, its best point, and that point's dose and response."""
     points = line.tune_points()
     best = best_point(points)
-    return TuneReport(points=tuple(_point(point) for point in points), chosen=_point(best), dose=_dose(points, best))
+    return TuneReport(points=tuple(points), chosen=best, dose=_dose(points, best))
 
 
 def criteria_report(line: Line, rows: Mapping[str, ConditionSummary]) -> tuple[CriterionRow, ...]:
@@ -78,12 +77,8 @@ def criteria_report(line: Line, rows: Mapping[str, ConditionSummary]) -> tuple[C
     table = []
     for criterion, intervention in product(line.config.ranking.criteria, line.config.tune.interventions):
         best = best_point(points, criterion, intervention)
-        table.append(CriterionRow(best=_point(best), test=rows.get(conditions.get(best, ""))))
+        table.append(CriterionRow(best=best, test=rows.get(conditions.get(best, ""))))
     return tuple(table)
-
-
-def _point(point: TunePoint) -> TuneRow:
-    return TuneRow.model_validate(asdict(point))
 
 
 def _dose(points: Sequence[TunePoint], best: TunePoint) -> tuple[DoseRow, ...]:

@@ -19,7 +19,7 @@ from trimtab.pipeline.line import SAMPLED, Line, greedy_name, prompts_name
 from trimtab.pipeline.reporting import write_run_report
 from trimtab.ranking import NEEDS, column_norms, rank, recorded_class_moments
 from trimtab.recording import INDEX, StreamedParts, choose_traces, prompts_job, record_job
-from trimtab.report import RESULT
+from trimtab.report import FINDINGS
 from trimtab.sampling import import_traces, read_labels, sample_job
 from trimtab.store import (
     Parts,
@@ -232,7 +232,7 @@ def is_done(line: Line, stage: Stage) -> bool:
         "gate": [directory.gate] if line.config.gate.fitted else [],
         "tune": [directory.tune, directory.steering / CONFIG],
         "evaluate": [directory.outcomes],
-        "experiments": [directory.experiment(name) / RESULT for name in line.config.experiments],
+        "experiments": [directory.experiment(name) / FINDINGS for name in line.config.experiments],
         "report": [directory.report],
     }
     return all(path.exists() for path in files[stage])

@@ -82,7 +82,7 @@ def _evaluate(line: Line) -> dict[str, object]:
 
 
 def _experiments(line: Line) -> dict[str, object]:
-    return {result.name: " ".join(result.findings[:1]) for result in experiment_results(line)}
+    return {result.name: " ".join(result.sentences[:1]) for result in experiment_results(line)}
 
 
 def _report(line: Line) -> dict[str, object]:

@@ -13,13 +13,13 @@ from trimtab.report.wording import (
     condition_name,
     count,
     flip_counts,
-    judged_condition,
     ordered_groups,
     percent,
     points,
     points_interval,
 )
 from trimtab.stats.estimates import wilson
+from trimtab.stats.values import GateAssessment
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -36,7 +36,7 @@ def report_frames(report: Report) -> list[Frame]:
     split = report.verdict.split
     frames = [
         accuracy_frame(report.conditions, report.random_gains, report.verdict.condition),
-        gain_frame(report.conditions, report.random_gains, report.verdict.condition),
+        *([gain_frame(report.conditions, report.random_gains, report.verdict.condition)] if len(report.conditions) > 1 else []),
     ]
     flips = report.flips
     groups = {"failure source": flips.by_source or {}, "domain": flips.by_domain, "difficulty": flips.by_difficulty}
@@ -81,8 +81,8 @@ def accuracy_frame(rows: Sequence[ConditionSummary], random_gains: Gains, judged
         x_label="accuracy",
         reference=base,
         note=f"{accuracy_intervals(rows)}.",
-        reading="Each dot is a condition on the same problems, the bar its interval, the dotted line the unsteered model. Whether a "
-        "condition differs from it is read from the paired gain, not from the overlap of two bars.",
+        reading="Each dot is a condition on the same problems, the bar its interval, the dotted line the unsteered model. "
+        "Whether a condition differs from it is read from the paired gain, not from the overlap of two bars.",
     )
 
 
@@ -92,7 +92,9 @@ def gain_frame(rows: Sequence[ConditionSummary], random_gains: Gains, judged: st
     for row in rows:
         base = row.condition == UNSTEERED
         mark = {"label": condition_name(rows, random_gains, row.condition), "n": row.n, "unit": "points"}
-        interval = {} if base else {"value": row.gain, "low": row.gain_low, "high": row.gain_high, "p": row.p, "p_holm": row.p_holm}
+        interval = (
+            {} if base else {"value": row.gain, "low": row.gain_low, "high": row.gain_high, "p": row.p, "p_holm": row.p_holm}
+        )
         empty: dict[str, Cell] = {"value": None, "low": None, "high": None, "p": None, "p_holm": None}
         cells.append({**mark, **empty, **interval, "series": row.condition, "chosen": row.condition == judged})
         gains = random_gains.get(row.condition, ())
@@ -143,16 +145,17 @@ def flip_frame(what: str, table: FlipTable) -> Frame:
 
 def roc_frame(gate: GateReport) -> Frame:
     """ROC of the gate and, where there is one, of the text-only baseline."""
-    curves = [("gate", gate.assessment.roc, gate.assessment.auroc)]
-    if gate.assessment.text_auroc is not None:
-        curves.append(("wording only", gate.text_roc, gate.assessment.text_auroc))
+    assessed = gate.assessment
+    curves = [("gate", assessed.roc, assessed.auroc)]
+    if assessed.text_auroc is not None:
+        curves.append(("wording only", gate.text_roc, assessed.text_auroc))
     return Frame(
         "roc",
         "Gate: ROC",
         [
             {
                 "label": name,
-                "n": gate.assessment.n,
+                "n": assessed.n,
                 "value": area.value,
                 "low": area.low,
                 "high": area.high,
@@ -167,29 +170,37 @@ def roc_frame(gate: GateReport) -> Frame:
         plot="roc",
         x_label="false alarms (share of solved problems)",
         y_label="failures caught",
-        note=f"{count(gate.assessment.n_failed)} of {count(gate.assessment.n)} problems failed unsteered; DeLong's 95 % intervals.",
-        reading=f"The further a curve lies above the diagonal the better; {_against_wording(gate)}.",
+        note=f"{count(assessed.n_failed)} of {count(assessed.n)} problems failed unsteered; DeLong's 95 % intervals.",
+        reading=f"The further a curve lies above the diagonal the better; {_against_wording(assessed)}.",
     )
 
 
-def _against_wording(gate: GateReport) -> str:
-    difference = gate.assessment.difference
+def _against_wording(assessed: GateAssessment) -> str:
+    difference = assessed.difference
     if difference is None:
         return "no text-only baseline was fitted, so it is open whether this gate knows more than the wording"
-    ahead = "knows more than the wording" if gate.assessment.beats_text else "is not shown to know more than the wording"
+    ahead = "knows more than the wording" if assessed.beats_text else "is not shown to know more than the wording"
     return f"this gate {ahead}: AUROC difference {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def calibration_frame(gate: GateReport) -> Frame:
     """Observed failures over predicted p(fail), in bins of equal counts."""
+    assessed = gate.assessment
     cells: list[dict[str, Cell]] = []
-    for row in gate.assessment.calibration:
+    for row in assessed.calibration:
         ends = wilson(round(row.observed * row.n), row.n)
         interval = {"value": row.observed, "low": ends.low, "high": ends.high}
         cells.append({"label": "gate", "n": row.n, **interval, "unit": "share", "series": "gate", "x": row.predicted})
-    ideal = {"label": "perfect calibration", "n": None, "low": None, "high": None, "unit": "share", "series": "perfect calibration"}
+    ideal = {
+        "label": "perfect calibration",
+        "n": None,
+        "low": None,
+        "high": None,
+        "unit": "share",
+        "series": "perfect calibration",
+    }
     cells += [{**ideal, "value": x, "x": x} for x in (0.0, 1.0)]
-    beside = "" if gate.assessment.text_brier is None else f", wording only {gate.assessment.text_brier:.3f}"
+    beside = "" if assessed.text_brier is None else f", wording only {assessed.text_brier:.3f}"
     return Frame(
         "calibration",
         "Gate: calibration",
@@ -199,8 +210,8 @@ def calibration_frame(gate: GateReport) -> Frame:
         y_label="share that failed",
         mark=gate.threshold,
         note=f"{WILSON} The gate fires from the marked p(fail) on.",
-        reading=f"Dots on the dotted line mean that a p(fail) can be taken at its word; Brier score {gate.assessment.brier:.3f}{beside} (0 is "
-        "perfect).",
+        reading=f"Dots on the dotted line mean that a p(fail) can be taken at its word; Brier score "
+        f"{assessed.brier:.3f}{beside} (0 is perfect).",
     )
 
 
@@ -233,9 +244,9 @@ def threshold_frame(gate: GateReport) -> Frame:
         reference=0.0,
         mark=here.steered,
         note=f"Pointwise 95 % paired intervals; the marked threshold is the gate's, and {seen}.",
-        reading=f"From no problem steered on the left to all on the right ({points(rows[0].gain)} points). At the gate's threshold "
-        f"{percent(here.steered)} are, for {points(here.gain)} points {points_interval(here.low, here.high)}; the best point of "
-        "this curve would be too good, because it would be chosen for it.",
+        reading=f"From no problem steered on the left to all on the right ({points(rows[0].gain)} points). At the gate's "
+        f"threshold {percent(here.steered)} are, for {points(here.gain)} points {points_interval(here.low, here.high)}; the best "
+        "point of this curve would be too good, because it would be chosen for it.",
     )
 
 
@@ -284,8 +295,8 @@ def tune_frame(tune: TuneReport) -> Frame:
         x_label="strength",
         reference=tune.chosen.unsteered,
         note=f"White is the unsteered accuracy, {percent(tune.chosen.unsteered)}.",
-        reading="The framed point was taken to the test split. Neighbours that do as well speak for an effect, a lone peak for luck; "
-        "its accuracy here is too high either way, because it was chosen for it.",
+        reading="The framed point was taken to the test split. Neighbours that do as well speak for an effect, a lone peak for "
+        "luck; its accuracy here is too high either way, because it was chosen for it.",
     )
 
 
@@ -295,7 +306,9 @@ def dose_frame(tune: TuneReport, unsteered: float | None) -> Frame:
     for row in sorted(tune.dose, key=lambda row: row.strength):
         ends = wilson(round(row.accuracy * row.n), row.n)
         interval = {"value": row.accuracy, "low": ends.low, "high": ends.high}
-        cells.append({"label": "always on", "n": row.n, **interval, "unit": "share", "series": "always", "x": f"{row.strength:g}"})
+        cells.append(
+            {"label": "always on", "n": row.n, **interval, "unit": "share", "series": "always", "x": f"{row.strength:g}"}
+        )
     return Frame(
         "dose",
         "Dose and response",
@@ -305,7 +318,7 @@ def dose_frame(tune: TuneReport, unsteered: float | None) -> Frame:
         y_label="accuracy",
         reference=unsteered,
         note=f"Always on; {WILSON}",
-        reading="An effect of the found direction rises with strength, falls when it is too strong, and turns round with the sign.",
+        reading="An effect of the found direction rises with strength, falls when that is too high, and turns with the sign.",
     )
 
 
@@ -346,7 +359,8 @@ def neurons_figure(neurons: "Neurons") -> "go.Figure":
         counts[layer] += 1
     first = zip(neurons.layer.tolist(), neurons.index.tolist(), neurons.mean_difference.tolist(), strict=True)
     cells = [
-        {"label": f"layer {layer}, {index}", "value": difference, "unit": "number"} for layer, index, difference in list(first)[:20]
+        {"label": f"layer {layer}, {index}", "value": difference, "unit": "number"}
+        for layer, index, difference in list(first)[:20]
     ]
     best = Frame("best", f"Best {len(cells)}", cells, plot="dots", x_label="correct mean - incorrect mean", reference=0.0)
     return together([layer_frame(counts, neurons.criterion), best], f"{count(len(neurons))} neurons")

@@ -28,7 +28,12 @@ DARK = {INK: "#e6edf3", GREY: "#9198a1", FAINT: "#6e7681", GRID: "#2d333b", PAPE
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 LONGEST_LABEL = 40
 _BASELINES = (PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
-_CONDITIONS = {UNSTEERED: INK, ALWAYS: SKY, GATED: BLUE, NEGATIVE: VERMILLION, **dict.fromkeys(_BASELINES, GREEN)}
+_OWN = {
+    **{UNSTEERED: INK, ALWAYS: SKY, GATED: BLUE, NEGATIVE: VERMILLION},
+    **dict.fromkeys(_BASELINES, GREEN),
+    **{"fixed": GREEN, "broken": VERMILLION, "still wrong": FAINT},
+}
+"""Series that have the same colour in every figure."""
 
 
 def colours(series: Iterable[str]) -> dict[str, str]:
@@ -41,7 +46,7 @@ def colours(series: Iterable[str]) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for name in series:
         taken = sum(colour in SERIES for colour in chosen.values())
-        own = GREY if "random" in name.lower() else _CONDITIONS.get(name.lower())
+        own = GREY if "random" in name.lower() else _OWN.get(name.lower())
         chosen.setdefault(name, own or SERIES[taken % len(SERIES)])
     return chosen
 
@@ -77,11 +82,18 @@ def dress(figure: go.Figure, title: str, subtitle: str, height: int, legend: boo
         font={"family": FONT, "size": 12, "color": INK},
         paper_bgcolor=PAPER,
         plot_bgcolor=PAPER,
-        margin={"l": 12, "r": 28, "t": 84, "b": 76 if legend else 16},
+        margin={"l": 12, "r": 28, "t": 84, "b": 84 if legend else 24},
         hoverlabel={"font": {"family": FONT}},
         showlegend=legend,
         legend={"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0.01, "yanchor": "bottom"},
     )
-    quiet = {"gridcolor": GRID, "linecolor": FAINT, "zeroline": False, "automargin": True, "tickcolor": FAINT}
+    quiet = {
+        "gridcolor": GRID,
+        "linecolor": FAINT,
+        "zeroline": False,
+        "automargin": True,
+        "tickcolor": FAINT,
+        "title": {"font": {"size": 12}},
+    }
     figure.update_xaxes(quiet)
     figure.update_yaxes(quiet)

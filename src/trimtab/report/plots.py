@@ -6,6 +6,7 @@ interval beside one that has it are small rings, such as single random sets. A c
 no measurement and is drawn dotted. An axis whose label begins with "share" is in per cent.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -51,8 +52,11 @@ def together(frames: Sequence[Frame], title: str, split: str = "") -> go.Figure:
     titles = [label(frame.title) for frame in frames] if len(frames) > 1 else None
     figure = make_subplots(1, len(frames), subplot_titles=titles, horizontal_spacing=0.14)
     heights = [_DRAWN[frame.plot](_Place(figure, i + 1), frame) for i, frame in enumerate(frames) if frame.plot]
-    legend = any(trace.showlegend is not False for trace in figure.data)
-    dress(figure, title, _subtitle(frames, split), max(heights) + 60 * legend, legend)
+    legend, several = any(trace["showlegend"] for trace in figure.data), len(frames) > 1
+    dress(figure, title, _subtitle(frames, split), max(heights) + 60 * legend + 26 * several, legend)
+    if several:
+        figure.update_annotations({"font": {"size": 13}, "yshift": 4}, selector={"yref": "paper"})
+        figure.update_layout(margin={"t": 110})
     return figure
 
 
@@ -161,7 +165,7 @@ def curves(place: _Place, frame: Frame) -> int:
     if frame.log_x and not named:
         x_axis["tickvals"] = _log_ticks([float(row["x"]) for row in frame.rows])  # type: ignore[arg-type]
     place.axes({**x_axis, "ticksuffix": " %" if percent else ""}, {"title": _titled(frame.y_label, unit), **_scale(frame, 0.08)})
-    return 420
+    return 440
 
 
 def matrix(place: _Place, frame: Frame) -> int:
@@ -184,7 +188,9 @@ def matrix(place: _Place, frame: Frame) -> int:
             y=[label(name) for name in down],
             text=[["" if row is None or row["value"] is None else cell(row["value"], unit) for row in line] for line in table],
             texttemplate="%{text}",
-            hovertext=[["" if row is None else _hover(f"{row['row']}, {row['column']}", row, unit) for row in line] for line in table],
+            hovertext=[
+                ["" if row is None else _hover(f"{row['row']}, {row['column']}", row, unit) for row in line] for line in table
+            ],
             hoverinfo="text",
             showscale=False,
             xgap=2,
@@ -260,7 +266,9 @@ def roc(place: _Place, frame: Frame) -> int:
             )
         )
     axis = {"ticksuffix": " %", "range": [-2, 102]}
-    place.axes({"title": frame.x_label or "false positive rate", **axis}, {"title": frame.y_label or "true positive rate", **axis})
+    place.axes(
+        {"title": frame.x_label or "false positive rate", **axis}, {"title": frame.y_label or "true positive rate", **axis}
+    )
     return 440
 
 
@@ -294,7 +302,9 @@ def _unit(frame: Frame) -> Unit:
     """The one unit of the values. A plot has one axis for them."""
     units = list(dict.fromkeys(row["unit"] or "number" for row in _measured(frame)))
     if len(units) > 1:
-        raise InputError(f"frame {frame.name!r} holds values in {', '.join(map(str, units))}, and a plot has one axis; draw it in parts")
+        raise InputError(
+            f"frame {frame.name!r} holds values in {', '.join(map(str, units))}, and a plot has one axis; draw it in parts"
+        )
     return units[0]  # type: ignore[return-value]  # Frame has checked it
 
 
@@ -427,7 +437,33 @@ def _subtitle(frames: Sequence[Frame], split: str) -> str:
     """n, the split, what the rings are, and the sentences of the notes that say which intervals are drawn."""
     numbers = sorted({int(row["n"]) for frame in frames for row in _measured(frame) if row["n"] is not None})  # type: ignore[arg-type]
     span = f"n = {count(numbers[0])}" + (f" to {count(numbers[-1])}" if len(numbers) > 1 else "") if numbers else ""
-    rings = {_series(row) for frame in frames if frame.plot == "dots" for row in _measured(frame) if _is_ring(row, _measured(frame))}
+    rings = {
+        _series(row) for frame in frames if frame.plot == "dots" for row in _measured(frame) if _is_ring(row, _measured(frame))
+    }
     parts = [span, f"{split} split" if split else "", *(f"rings: {name or 'single sets'}" for name in sorted(rings))]
     sentences = dict.fromkeys(s for frame in frames for s in re.split(r"(?<=[.;]) ", frame.note) if "interval" in s.lower())
-    return "; ".join(part for part in (", ".join(parts[:2]).strip(", "), *parts[2:], *(s.strip(" .;") for s in sentences)) if part)
+    return "; ".join(
+        part for part in (", ".join(parts[:2]).strip(", "), *parts[2:], *(s.strip(" .;") for s in sentences)) if part
+    )
+
+
+def svg(figure: go.Figure, name: str) -> bytes:
+    """A figure as an SVG file, the same bytes every time on one machine; needs kaleido and a Chrome or Chromium.
+
+    Args:
+        name: of the file. The identifiers within, which plotly draws at random, are made from it, so one page can hold several.
+    """
+    import kaleido
+
+    figure = go.Figure(figure)
+    for i, trace in enumerate(figure.data):
+        trace["uid"] = f"{i}"  # else random, too
+    size = {"format": "svg", "width": 900, "height": figure.layout.height}
+    # without mathjax=False the page that draws would load it from the network
+    text = kaleido.calc_fig_sync(figure, opts=size, kopts={"mathjax": False}).decode()
+    found = re.search(r'<defs id="defs-([0-9a-f]{6})"', text)
+    if found is None:
+        raise InputError("this version of plotly names the parts of an SVG in another way; install what constraints.txt pins")
+    # never a colour, which may be the same six digits
+    own = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return re.sub(rf"(?<!#){found[1]}", own, text).encode()
