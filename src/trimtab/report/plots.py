@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -52,7 +52,8 @@ def together(frames: Sequence[Frame], title: str, split: str = "") -> go.Figure:
     titles = [label(frame.title) for frame in frames] if len(frames) > 1 else None
     figure = make_subplots(1, len(frames), subplot_titles=titles, horizontal_spacing=0.14)
     heights = [_DRAWN[frame.plot](_Place(figure, i + 1), frame) for i, frame in enumerate(frames) if frame.plot]
-    legend, several = any(trace.showlegend for trace in figure.select_traces()), len(frames) > 1
+    traces: Any = figure.data
+    legend, several = any(trace.showlegend for trace in traces), len(frames) > 1
     dress(figure, title, _subtitle(frames, split), max(heights) + 60 * legend + 26 * several, legend)
     if several:
         figure.update_annotations({"font": {"size": 13}, "yshift": 4}, selector={"yref": "paper"})
@@ -456,7 +457,8 @@ def svg(figure: go.Figure, name: str) -> bytes:
     import kaleido
 
     figure = go.Figure(figure)
-    for i, trace in enumerate(figure.select_traces()):
+    traces: Any = figure.data
+    for i, trace in enumerate(traces):
         trace.uid = str(i)  # else random, too
     size = {"format": "svg", "width": 900, "height": figure.layout.height}
     # without mathjax=False the page that draws would load it from the network
