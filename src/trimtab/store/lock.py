@@ -13,6 +13,19 @@ from trimtab.store.remote import AnyPath
 LOCK_FILE = ".lock"
 
 
+class HeldElsewhere(StoreError):
+    """Another process works on the folder.
+
+    Args:
+        message: what the user reads.
+        owner: the id of that process, as far as it is known.
+    """
+
+    def __init__(self, message: str, owner: str) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
 def locked(path: AnyPath) -> IO[str] | Lease:
     """Lock a run directory; closing what is returned, or the end of the process, releases the lock.
 
@@ -30,8 +43,8 @@ def locked(path: AnyPath) -> IO[str] | Lease:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             lock.close()
-            raise StoreError(
-                f"another process (id {owner}) works on {path}; wait until it ends, stop it, or choose another folder"
+            raise HeldElsewhere(
+                f"another process (id {owner}) works on {path}; wait until it ends, stop it, or choose another folder", owner
             ) from cause
         except OSError:
             lock.close()
