@@ -7,12 +7,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trimtab.findings import Findings, Frame
     from trimtab.gate import ALWAYS, NEVER, Gate
     from trimtab.model import LanguageModel, attach, check_model, open_model
     from trimtab.neurons import ModelIdentity, Neurons
-    from trimtab.pipeline import DEMO, RunConfig, load_config, run
     from trimtab.report.data import Report, read_report
     from trimtab.steering import Steering
+    from trimtab.study import DEMO, Evaluation, Settings, Study, load_settings, run
     from trimtab.traces import Problem, Trace, Verdict
 
 __version__ = "0.1.0"
@@ -22,8 +23,9 @@ _HOMES = {
     "trimtab.model": ("LanguageModel", "attach", "check_model", "open_model"),
     "trimtab.neurons": ("ModelIdentity", "Neurons"),
     "trimtab.report.data": ("Report", "read_report"),
-    "trimtab.pipeline": ("DEMO", "RunConfig", "load_config", "run"),
     "trimtab.steering": ("Steering",),
+    "trimtab.study": ("DEMO", "Evaluation", "Settings", "Study", "load_settings", "run"),
+    "trimtab.findings": ("Findings", "Frame"),
     "trimtab.traces": ("Problem", "Trace", "Verdict"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -31,6 +33,9 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ALWAYS",
     "DEMO",
+    "Evaluation",
+    "Findings",
+    "Frame",
     "NEVER",
     "Gate",
     "LanguageModel",
@@ -38,13 +43,14 @@ __all__ = [
     "Neurons",
     "Problem",
     "Report",
-    "RunConfig",
+    "Settings",
     "Steering",
+    "Study",
     "Trace",
     "Verdict",
     "attach",
     "check_model",
-    "load_config",
+    "load_settings",
     "open_model",
     "read_report",
     "run",

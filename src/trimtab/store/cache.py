@@ -15,9 +15,19 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from trimtab.errors import ConfigError, InputError, StoreError
-from trimtab.store.atomic import digest_of, plain, read_json, read_text, remove_leftovers, unreadable, write_json, write_text, writing
-from trimtab.store.lease import Lease
-from trimtab.store.lock import LOCK_FILE, HeldElsewhere, locked
+from trimtab.store.atomic import (
+    digest_of,
+    plain,
+    read_json,
+    read_text,
+    remove_leftovers,
+    unreadable,
+    write_json,
+    write_text,
+    writing,
+)
+from trimtab.store.lease import HeldElsewhereError, Lease
+from trimtab.store.lock import LOCK_FILE, locked
 from trimtab.store.remote import AnyPath, as_os_errors, remove
 from trimtab.store.toml_writer import to_toml
 
@@ -89,7 +99,7 @@ class Entry:
         while not self.done:
             try:
                 return locked(self.folder)
-            except HeldElsewhere as held:
+            except HeldElsewhereError as held:
                 if not told:
                     logger.warning("process %s computes %s; waiting for it", held.owner, self.name)
                     told = True
@@ -220,7 +230,7 @@ def refuse_foreign(root: AnyPath, files: Sequence[str]) -> None:
     visible = {name for name in names if not name.startswith(".")}
     if visible and not visible & {STUDIES, LEDGER_FILE, *files}:
         raise ConfigError(
-            f"{root} is not empty and is no run directory (it holds {', '.join(sorted(visible)[:5])}); nothing there was touched: "
+            f"{root} is not empty and is no run directory (it holds {', '.join(sorted(visible)[:5])}); nothing was touched: "
             "choose a new or an empty folder"
         )
 

@@ -5,25 +5,11 @@ import os
 from pathlib import Path
 from typing import IO
 
-from trimtab.errors import StoreError
 from trimtab.store.atomic import writing
-from trimtab.store.lease import Lease
+from trimtab.store.lease import HeldElsewhereError, Lease
 from trimtab.store.remote import AnyPath
 
 LOCK_FILE = ".lock"
-
-
-class HeldElsewhere(StoreError):
-    """Another process works on the folder.
-
-    Args:
-        message: what the user reads.
-        owner: the id of that process, as far as it is known.
-    """
-
-    def __init__(self, message: str, owner: str) -> None:
-        super().__init__(message)
-        self.owner = owner
 
 
 def locked(path: AnyPath) -> IO[str] | Lease:
@@ -43,7 +29,7 @@ def locked(path: AnyPath) -> IO[str] | Lease:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             lock.close()
-            raise HeldElsewhere(
+            raise HeldElsewhereError(
                 f"another process (id {owner}) works on {path}; wait until it ends, stop it, or choose another folder", owner
             ) from cause
         except OSError:

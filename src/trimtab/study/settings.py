@@ -1,8 +1,11 @@
-"""The configuration of a run: one frozen model per section of ``run.toml``, unknown keys refused, each default in one place."""
+"""The settings of a study: one frozen model per section of ``run.toml``, unknown keys refused, each default in one place."""
 
+import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Literal, Self, get_args
+from difflib import get_close_matches
+from typing import Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,8 +19,7 @@ from trimtab.moments import MOMENTS, TokenScope
 from trimtab.ranking import CRITERIA, NEEDS
 from trimtab.recording import RecordingSettings
 from trimtab.sampling import SamplingSettings, VllmOptions
-from trimtab.steering import Steering
-from trimtab.store import AnyPath
+from trimtab.store import AnyPath, any_path
 from trimtab.tasks import Prompt
 from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.contrast import ContrastSettings
@@ -26,6 +28,9 @@ from trimtab.tasks.loading import TaskSettings
 Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "experiments", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 EngineName = Literal["transformers", "vllm"]
+KEYS = "keys"
+"""The table of ``run.toml`` that says which key each stage came to; no setting."""
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -75,16 +80,8 @@ class RankingSettings(Section):
     k: int = Field(default=50, ge=1)
 
 
-class ArtifactSettings(Section):
-    """A steering made before, in place of finding one. ``digest`` is what it was when the run began; a changed one is refused."""
-
-    source: str = ""
-    digest: str = ""
-    force_model: bool = False
-
-
-class RunConfig(Section):
-    """A whole run. ``experiments`` names what to run after the evaluation, or is ``"all"``.
+class Settings(Section):
+    """A whole study. ``experiments`` names what to run after the evaluation, or is ``"all"``.
 
     ``executor`` says who computes, not what: the run directory does not keep it, so a run may be resumed with another. ``engine``
     is what generates in ``sample``, ``tune`` and ``evaluate``, and rounds in its own way; all that reads activations outside of
@@ -102,24 +99,22 @@ class RunConfig(Section):
     gate: GateSettings = GateSettings()
     tune: TuneSettings = TuneSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    artifact: ArtifactSettings = ArtifactSettings()
     experiments: tuple[ExperimentName, ...] = ()
     experiment: ExperimentSettings = ExperimentSettings()
     executor: ExecutorSettings = ExecutorSettings()
     engine: EngineName = "transformers"
     vllm: VllmOptions = VllmOptions()
+    repeat: int = Field(default=0, ge=0, description="Another number samples and answers everything anew.")
 
     def stored(self) -> dict[str, object]:
-        """What a run directory keeps of it, as JSON values; the engine is left out where nothing is said of it."""
-        # runs that were begun when there was one engine are resumed as they were
-        unsaid = {name for name in ("engine", "vllm") if getattr(self, name) == type(self).model_fields[name].default}
-        return self.model_dump(mode="json", exclude={"executor", *unsaid})
+        """What ``run.toml`` keeps of it, as JSON values: all but who computes."""
+        return self.model_dump(mode="json", exclude={"executor"})
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages of this run: with an artifact there is nothing to find."""
-        if self.artifact.source:
-            return ("problems", "evaluate", "report")
+        """The stages of a whole run, in order."""
+        if self.traces.path:
+            return STAGES[: STAGES.index("rank") + 1]
         return tuple(stage for stage in STAGES if stage != "experiments" or self.experiments)
 
     @field_validator("experiments", mode="before")
@@ -130,12 +125,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Self:
         """Refuse what a later stage could not use: by then the traces are sampled, and another configuration is another run."""
-        if (self.artifact.source or self.traces.path) and self.experiments:
-            raise ValueError("experiments need a run that finds its own neurons; leave them out")
-        if self.artifact.source and "sft-lora" in self.evaluation.baselines:
-            raise ValueError(
-                "sft-lora learns from the traces of the train split, which a run on an artifact has not; leave it out"
-            )
+        if self.traces.path and self.experiments:
+            raise ValueError("experiments need a run that samples its own traces; leave them out")
         if self.engine == "vllm" and "sft-lora" in self.evaluation.baselines:
             raise ValueError("sft-lora is a fine-tune in memory, which engine 'vllm' cannot open; leave one of them out")
         unknown = set(self.ranking.criteria) - set(CRITERIA)
@@ -169,62 +160,108 @@ class RunConfig(Section):
         return self
 
 
-def load_config(path: AnyPath | None) -> RunConfig:
-    """Read ``run.toml``; None gives the testbed's demo.
+def load_settings(path: str | os.PathLike[str] | AnyPath) -> Settings:
+    """Read ``run.toml``, or any TOML file with some of its sections.
 
     Raises:
         ConfigError: unreadable TOML, an unknown key or a bad value, each named.
     """
-    if path is None:
-        return DEMO
+    file = any_path(path)
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise ConfigError(f"cannot read {file}: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
-    return parse_config(data, str(path))
+        raise ConfigError(f"{file} is not TOML: {error}") from error
+    return parse_settings({key: value for key, value in data.items() if key != KEYS}, str(file))
 
 
-def with_executor(config: RunConfig, choice: str | None) -> RunConfig:
-    """The configuration with the executor that the command line chose, if it did; see :func:`trimtab.execution.with_choice`."""
-    return config if choice is None else config.model_copy(update={"executor": with_choice(config.executor, choice)})
+def parse_settings(data: Mapping[str, object], where: str) -> Settings:
+    """Validate settings and name every key that is wrong; what a benchmark declares fills in what is not said.
+
+    Args:
+        data: sections, as a TOML file holds them.
+        where: where they come from, for messages.
+
+    Raises:
+        ConfigError: an unknown key, with the known one that is closest, or a bad value.
+    """
+    return checked(Settings, _with_declared(data), where)
 
 
-def with_engine(config: RunConfig, choice: str | None) -> RunConfig:
-    """The configuration with the engine that the command line chose, if it did: a name, and keys of [vllm] after commas.
+def checked(kind: type[Model], data: Mapping[str, object], where: str) -> Model:
+    """A pydantic model of some data; the one place where pydantic's errors become ours.
+
+    Raises:
+        ConfigError: every key or value that is not accepted, on a line of its own.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        lines = [_explained(kind, issue["type"], issue["loc"], issue["msg"], issue["input"]) for issue in error.errors()]
+        raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(lines)) from error
+
+
+def changed(section: Model, changes: Mapping[str, object], where: str) -> Model:
+    """A section with some of its values replaced and all of them checked again.
+
+    Raises:
+        ConfigError: as :func:`checked`.
+
+    Example:
+        >>> changed(SamplingSettings(), {"temprature": 1.0}, "sampling")
+        Traceback (most recent call last):
+        trimtab.errors.ConfigError: sampling has keys or values that are not accepted:
+          temprature: unknown; did you mean temperature?
+    """
+    return checked(type(section), {**section.model_dump(), **changes}, where) if changes else section
+
+
+def _explained(kind: type[BaseModel], problem: str, location: tuple[int | str, ...], message: str, given: object) -> str:
+    place = ".".join(str(part) for part in location)
+    if problem == "extra_forbidden":
+        known = sorted(_fields_at(kind, location[:-1]))
+        close = get_close_matches(str(location[-1]), known, n=1)
+        return f"  {place}: unknown; did you mean {close[0]}?" if close else f"  {place}: unknown; accepted: {', '.join(known)}"
+    return f"  {place}: {message} (got {given!r})" if location else f"  {message}"
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The names that a section, or a section of a section, has."""
+    for part in location:
+        field = kind.model_fields.get(str(part))
+        inner = field and field.annotation
+        if not isinstance(inner, type) or not issubclass(inner, BaseModel):
+            return []
+        kind = inner
+    return list(kind.model_fields)
+
+
+def with_executor(settings: Settings, choice: str | None) -> Settings:
+    """The settings with the executor that the command line chose, if it did; see :func:`trimtab.execution.with_choice`."""
+    return settings if choice is None else settings.model_copy(update={"executor": with_choice(settings.executor, choice)})
+
+
+def with_engine(settings: Settings, choice: str | None) -> Settings:
+    """The settings with the engine that the command line chose, if it did: a name, and keys of [vllm] after commas.
 
     Raises:
         ConfigError: an unknown engine or key, a bad value, or an engine that does not go with the rest.
 
     Example:
-        >>> with_engine(RunConfig(), "vllm,enforce_eager=true").vllm.enforce_eager
+        >>> with_engine(Settings(), "vllm,enforce_eager=true").vllm.enforce_eager
         True
     """
     if choice is None:
-        return config
+        return settings
     name, *pairs = choice.split(",")
     keys = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
-    sections = config.model_dump(mode="json")
-    return parse_config({**sections, "engine": name, "vllm": {**sections["vllm"], **keys}}, f"--engine {choice}")
+    sections = settings.model_dump(mode="json")
+    return parse_settings({**sections, "engine": name, "vllm": {**sections["vllm"], **keys}}, f"--engine {choice}")
 
 
-def parse_config(data: dict[str, object], where: str) -> RunConfig:
-    """Validate a configuration and name every key that is wrong; what a benchmark declares fills in what is not said."""
-    try:
-        return RunConfig.model_validate(_with_declared(data))
-    except ValidationError as error:
-        lines = [
-            f"  {'.'.join(str(part) for part in issue['loc'])}: {issue['msg']} (got {issue['input']!r})"
-            if issue["loc"]
-            else f"  {issue['msg']}"
-            for issue in error.errors()
-        ]
-        raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(lines)) from error
-
-
-def _with_declared(data: dict[str, object]) -> dict[str, object]:
-    """The prompt and the sampling of the benchmark, where the configuration does not say otherwise."""
+def _with_declared(data: Mapping[str, object]) -> Mapping[str, object]:
+    """The prompt and the sampling of the benchmark, where the settings do not say otherwise."""
     task, sampling = data.get("task"), data.get("sampling", {})
     benchmark = BENCHMARKS.get(str(task.get("source"))) if isinstance(task, dict) else None
     if benchmark is None or not isinstance(sampling, dict):
@@ -232,34 +269,27 @@ def _with_declared(data: dict[str, object]) -> dict[str, object]:
     return {"prompt": benchmark.prompt, **data, "sampling": {**asdict(benchmark.decoding), **sampling}}
 
 
-def artifact_run(
-    *,
-    task: dict[str, object],
-    model: dict[str, object],
-    steering: str,
-    force_model: bool,
-    evaluation: dict[str, object],
-    max_new_tokens: int | None,
-) -> RunConfig:
-    """The configuration of an evaluation of an artifact, from sections as a file would hold them.
+def check_until(settings: Settings, until: Stage) -> Stage:
+    """Imported traces carry no verdict of the model itself, so a run on them ends with the ranking. Without experiments in the
+    settings there is no such stage.
 
     Raises:
-        ConfigError: a bad value, named.
-        StoreError: the artifact cannot be read.
+        ConfigError: a stage was asked for that the study has not.
     """
-    found = Steering.from_pretrained(steering)
-    sampling: dict[str, object] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
-    sections: dict[str, object] = {
-        "task": task,
-        "model": model,
-        "artifact": {"source": steering, "digest": found.digest, "force_model": force_model},
-        "evaluation": evaluation,
-        "sampling": sampling,
-    }
-    return parse_config(sections, "the command line")
+    if settings.traces.path and STAGES.index(until) > STAGES.index("rank"):
+        raise ConfigError(
+            "a run on imported traces ends with `rank`: gate, tune and evaluate need problems that this model answers itself; "
+            "use --until rank, then evaluate the neurons on a task"
+        )
+    if until == "experiments" and not settings.experiments:
+        raise ConfigError(
+            'the settings name no experiments; set `experiments = "all"` or a list of names, or run one of them on the finished '
+            "run, such as `trimtab experiment ablate RUN`"
+        )
+    return until
 
 
-DEMO = RunConfig(
+DEMO = Settings(
     task=TaskSettings(source="testbed", train=500, validation=400, test=1000),
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=104, batch_tokens=72_000),
     tune=TuneSettings(interventions=("add", "ablate-and-add"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=120),

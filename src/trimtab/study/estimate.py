@@ -6,9 +6,9 @@ from math import prod
 from pathlib import Path
 
 from trimtab.model import LanguageModel
-from trimtab.pipeline.config import RunConfig, Stage
-from trimtab.pipeline.line import open_configured
 from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
+from trimtab.study.settings import Settings, Stage
+from trimtab.study.study import open_configured
 from trimtab.tasks import load_problems
 from trimtab.tasks.files import read_rows
 from trimtab.traces import Problem, Split
@@ -18,7 +18,7 @@ BYTES_PER_MOMENT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Cost:
     """Upper bounds: every response is taken to run to ``max_new_tokens``. Baselines are not counted.
 
     Args:
@@ -54,12 +54,12 @@ class Estimate:
         return "\n".join(lines)
 
 
-def estimate(config: RunConfig, until: Stage) -> Estimate:
+def estimate(config: Settings, until: Stage) -> Cost:
     """Count tokens, bytes and time of a run without writing anything."""
     model = open_configured(config.model)
     if config.traces.path:
         n_traces = sum(1 for _ in read_rows(Path(config.traces.path)))
-        return Estimate({}, _disk(config, model, n_traces, 0), _weights(model), None, None)
+        return Cost({}, _disk(config, model, n_traces, 0), _weights(model), None, None)
     problems = load_problems(config.task)
     counts = {split: sum(p.split is split for p in problems) for split in Split}
     limit, conditions = config.sampling.max_new_tokens, 5 + 2 * config.evaluation.random_sets
@@ -75,7 +75,7 @@ def estimate(config: RunConfig, until: Stage) -> Estimate:
         "evaluate": counts[config.evaluation.split] * conditions * chains * limit if until in ("evaluate", "report") else 0,
     }
     speed = _speed(model, problems, config.sampling)
-    return Estimate(
+    return Cost(
         tokens=tokens,
         disk_bytes=_disk(config, model, counts[Split.TRAIN] * config.sampling.n, greedy),
         memory_bytes=_weights(model) + _cache(model, config.sampling.batch_tokens),
@@ -84,7 +84,7 @@ def estimate(config: RunConfig, until: Stage) -> Estimate:
     )
 
 
-def _disk(config: RunConfig, model: LanguageModel, n_traces: int, n_prompts: int) -> int:
+def _disk(config: Settings, model: LanguageModel, n_traces: int, n_prompts: int) -> int:
     per_trace = len(config.recording.scopes) * len(config.recording.moments)
     per_prompt = len(config.gate.recorded)
     return (n_traces * per_trace + n_prompts * per_prompt) * model.identity.n_neurons * BYTES_PER_MOMENT
