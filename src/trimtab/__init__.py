@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trimtab.comparison import compare
     from trimtab.findings import Findings, Frame
     from trimtab.gate import ALWAYS, NEVER, Gate
     from trimtab.model import LanguageModel, attach, check_model, open_model
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "trimtab.comparison": ("compare",),
     "trimtab.gate": ("ALWAYS", "NEVER", "Gate"),
     "trimtab.model": ("LanguageModel", "attach", "check_model", "open_model"),
     "trimtab.neurons": ("ModelIdentity", "Neurons"),
@@ -50,6 +52,7 @@ __all__ = [
     "Verdict",
     "attach",
     "check_model",
+    "compare",
     "load_settings",
     "open_model",
     "read_report",

@@ -17,7 +17,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "stage": ("trimtab.cli.run", "stage_command", "Bring one stage of a run up to date."),
         "experiment": ("trimtab.cli.run", "experiment_command", "Answer one question about what a run found."),
         "evaluate": ("trimtab.cli.evaluate", "evaluate_command", "Evaluate a steering on any task, controls included."),
-        "compare": ("trimtab.cli.compare", "compare", "Compare one condition of two runs, problem by problem."),
+        "compare": ("trimtab.cli.compare", "compare", "A paired verdict on two result files, whichever tool wrote them."),
     },
     "Steer and deploy": {
         "generate": ("trimtab.cli.generate", "generate", "Generate with a steering, side by side with the bare model."),

@@ -16,7 +16,7 @@ from trimtab.evaluation.names import ADARAS, ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome, first_chains
 from trimtab.evaluation.pairing import matched
 from trimtab.evaluation.rows import ConditionSummary
-from trimtab.evaluation.summary import correct, finite, flips, random_gains
+from trimtab.evaluation.summary import correct, flips, random_gains
 from trimtab.evaluation.threshold_curve import ThresholdPoint, threshold_curve
 from trimtab.evaluation.tune import TunePoint, best_point
 from trimtab.evaluation.verdict import ConditionVerdict, judge
@@ -40,6 +40,7 @@ from trimtab.report import (
     UnscoredBounds,
     VerdictReport,
 )
+from trimtab.stats.verdict import finite
 from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.store import ModelRecord
 from trimtab.study import find
