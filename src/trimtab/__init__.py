@@ -35,10 +35,10 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ALWAYS",
     "DEMO",
+    "NEVER",
     "Evaluation",
     "Findings",
     "Frame",
-    "NEVER",
     "Gate",
     "LanguageModel",
     "ModelIdentity",

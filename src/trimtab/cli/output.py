@@ -104,7 +104,11 @@ def _lines(label: str, total: int, done: int = 0) -> Iterator[Advance]:
         elapsed = time.monotonic() - start
         left = f", {(total - done - seen) * elapsed / seen:,.0f} s left" if 0 < seen < total - done else ""
         rate = f", {tokens_seen / elapsed:,.0f} tokens/s" if tokens_seen and elapsed else ""
-        print(f"{label}: {done + seen:,} of {total:,} ({(done + seen) / max(total, 1):.0%}){rate}{left}", file=sys.stderr, flush=True)
+        print(
+            f"{label}: {done + seen:,} of {total:,} ({(done + seen) / max(total, 1):.0%}){rate}{left}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def keep_saying() -> None:
         while not ended.wait(LINE_SECONDS):

@@ -53,17 +53,14 @@ def run_command(
 @executor_option
 @engine_option
 @output_options
-def stage_command(
-    name: Stage, run: "AnyPath", executor: str | None, engine: str | None, as_json: bool, quiet: bool
-) -> None:
+def stage_command(name: Stage, run: "AnyPath", executor: str | None, engine: str | None, as_json: bool, quiet: bool) -> None:
     """Bring one stage of RUN up to date, with whatever it needs, under the settings of RUN/run.toml."""
     from trimtab.study import RUN_FILE, run_stage
 
     output = Output(as_json, quiet)
     settings = with_engine(with_executor(load_settings(run / RUN_FILE), executor), engine)
     with study_of(settings, run, output) as study:
-        found: dict[str, object] = {}
-        run_stage(study, name, lambda stage, seconds, summary: found.update(summary))
+        found = run_stage(study, name)
         output.data(found, "\n".join(f"{key}: {value}" for key, value in found.items()))
 
 

@@ -14,7 +14,7 @@ from trimtab.experiments.stability import stability
 from trimtab.experiments.sweep import sweep
 from trimtab.experiments.transfer import transfer
 from trimtab.experiments.transfer_model import transfer_model
-from trimtab.experiments.workbench import Workbench, answer_key
+from trimtab.experiments.workbench import Workbench
 from trimtab.results import Result
 from trimtab.traces import Split
 
@@ -49,5 +49,4 @@ __all__ = [
     "ExperimentName",
     "ExperimentSettings",
     "Workbench",
-    "answer_key",
 ]

@@ -5,12 +5,10 @@ from pathlib import Path
 
 from trimtab.analysis.perplexity import compare_perplexity, perplexity, text_traces
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.runner import evaluate_condition
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe
 from trimtab.experiments.section import Section
-from trimtab.experiments.workbench import GateSetting, Workbench, answer_key
+from trimtab.experiments.workbench import GateSetting, Workbench
 from trimtab.results import Cell, Column, Table, bounded
 from trimtab.steering import Steering
 from trimtab.store import read_text
@@ -92,24 +90,9 @@ def _other_task(bench: Workbench, task: TaskSettings, attached: Attached) -> Sec
     """Accuracy on the test problems of a task on which nothing was found."""
     problems = [problem for problem in load_task(task)[0] if problem.split is Split.TEST]
     prompt = BENCHMARKS[task.source].prompt if task.source in BENCHMARKS else bench.prompt
-    folder = bench.folder / f"other-{''.join(c if c.isalnum() else '-' for c in task.source)}"
 
     def run(steering: Steering | None, gate: GateSetting, label: str) -> list[Outcome]:
-        key = answer_key(steering, gate)
-        condition = Condition(key, steering, gate)
-        settings = bench.sampling
-        return evaluate_condition(
-            bench.model,
-            condition,
-            problems,
-            settings,
-            bench.grader,
-            folder / key,
-            prompt=prompt,
-            generator=bench.generator,
-            progress=bench.progress,
-            label=label,
-        )
+        return bench.answers_to(problems, prompt, steering, gate, label)
 
     base = run(None, "on", task.source)
     rows: list[Row] = compare_rows(base, {label: run(*how, task.source) for label, how in attached.items()})

@@ -72,7 +72,7 @@ def carry(bench: Workbench, other: LanguageModel) -> Carried:
         pooled=pooled,
         by_index=rebind(bench.steering, other.identity) if match.is_fine_tune else None,
         matched=matched,
-        own=neurons_of(bench.on(other, bench.folder), moments, bench.criterion, bench.k),
+        own=neurons_of(bench.on(other), moments, bench.criterion, bench.k),
         same_direction=float((np.sign(predicted) == np.sign(correct_mean - incorrect_mean)).mean()),
     )
 

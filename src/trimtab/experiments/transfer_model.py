@@ -51,7 +51,7 @@ def transfer_model(bench: Workbench) -> Result:
 
 def _model(bench: Workbench, name: str) -> _Model:
     other = open_model(name, dtype=str(bench.model.hf_model.dtype).removeprefix("torch."), device=str(bench.model.device))
-    there = bench.on(other, bench.folder / f"model-{other.identity.fingerprint}")
+    there = bench.on(other)
     carried = carry(bench, other)
     base = there.answers(Split.TEST, None, label=f"{name}, unsteered")
     steerings = _steerings(there, carried)

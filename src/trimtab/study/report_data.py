@@ -40,11 +40,12 @@ from trimtab.report import (
     UnscoredBounds,
     VerdictReport,
 )
-from trimtab.stats.verdict import finite
 from trimtab.stats.auroc import auroc, delong_interval
+from trimtab.stats.verdict import finite
 from trimtab.store import ModelRecord
 from trimtab.study import find
 from trimtab.study.values import Evaluation, Tuning
+from trimtab.tasks.sandbox import describe_best
 from trimtab.tasks.settings import TESTBED
 from trimtab.testbed.sources import FailureSource, failure_sources
 from trimtab.traces import AnswerKind, Problem, Split

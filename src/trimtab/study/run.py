@@ -51,14 +51,15 @@ def run_stage(
     study: Study,
     stage: Stage,
     on_stage: OnStage = lambda stage, seconds, summary: None,  # noqa: ARG005
-) -> None:
-    """One stage, and whatever it needs that is not in the cache."""
+) -> dict[str, object]:
+    """One stage, and whatever it needs that is not in the cache; returns what it came to in a few figures."""
     check_until(study.settings, stage)
     study.save()  # first, so that a run which is killed in its first stage can be gone on with from its folder
     start = time.perf_counter()
     summary = _STAGES[stage](study)
     study.save()
     on_stage(stage, time.perf_counter() - start, summary)
+    return summary
 
 
 def _problems(study: Study) -> dict[str, object]:

@@ -25,7 +25,7 @@ from trimtab.execution import LOCAL, Executor, Job
 from trimtab.experiments import EXPERIMENTS, ExperimentName, Workbench
 from trimtab.findings import Findings
 from trimtab.gate import AnyGate
-from trimtab.model import LanguageModel, checkpoint_dtype, open_model, weights_digest
+from trimtab.model import LanguageModel, checkpoint_dtype, open_model
 from trimtab.neurons import Neurons
 from trimtab.progress import Progress, silent
 from trimtab.ranking import DEFAULT_STATISTICS, ClassMoments, Statistic
@@ -491,7 +491,11 @@ class Study:
     def model_key(self, model: LanguageModel | None = None) -> str:
         """What keys call the model: its fingerprint, or for one given in memory a digest of all its weights as they are now."""
         used = model or self.model
-        return used.identity.fingerprint if used is not self._given else weights_digest(used.hf_model)
+        if used is not self._given:
+            return used.identity.fingerprint
+        from trimtab.model.identity import weights_digest
+
+        return weights_digest(used.hf_model)
 
     def engine_facts(self) -> dict[str, object]:
         """What generates, as far as it decides the last bits: engine and versions, dtype, kind of device."""

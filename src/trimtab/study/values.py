@@ -290,6 +290,6 @@ def _chain(title: str, problem: Problem, text: str) -> str:
     return f"{title}\nquestion: {problem.question}\n{text}\ngold: {problem.answer}"
 
 
-def _with_table(text: str, table: "pandas.DataFrame", columns: Sequence[str] | None = None) -> str:
+def _with_table(text: str, table: "pandas.DataFrame", columns: Sequence[str] = ()) -> str:
     lines = "<br>".join(html.escape(line) for line in text.splitlines())
-    return f"<p>{lines}</p>{table.to_html(index=False, escape=True, max_rows=40, columns=columns)}"
+    return f"<p>{lines}</p>{table.to_html(index=False, escape=True, max_rows=40, columns=list(columns) or None)}"
