@@ -87,7 +87,7 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
         criteria=_criteria(study, tuning, evaluation.rows) if tuning else (),
         flips=_flips(study, evaluation, base, judged),
         run=_run(study, evaluation, tuning),
-        experiments=tuple(finished_experiments(study)),
+        experiments=tuple(finished_experiments(study)),  # type: ignore[arg-type]
         examples=_examples(evaluation, base, judged),
     )
 
