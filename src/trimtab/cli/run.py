@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trimtab.cli.options import RunPath, engine_option, executor_option, output_options
+from trimtab.cli.options import RunPath, engine_option, executor_option, output_options, sandbox_option
 from trimtab.cli.output import Output
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName
 from trimtab.study.settings import STAGES, Settings, Stage, check_until, load_settings, with_engine, with_executor
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @click.option("--out", type=RunPath(), required=True, help="The run directory: a folder or a URL.")
 @executor_option
 @engine_option
+@sandbox_option
 @click.option("--until", type=click.Choice(STAGES), default="report", show_default=True, help="The last stage.")
 @click.option("--dry-run", is_flag=True, help="Print tokens, disk, memory and time, and write nothing.")
-@output_options
+@output_options, sandbox_option
 def run_command(
     config: "AnyPath",
     out: "AnyPath",
@@ -52,7 +53,8 @@ def run_command(
 @click.argument("run", type=RunPath(exists=True))
 @executor_option
 @engine_option
-@output_options
+@sandbox_option
+@output_options, sandbox_option
 def stage_command(name: Stage, run: "AnyPath", executor: str | None, engine: str | None, as_json: bool, quiet: bool) -> None:
     """Bring one stage of RUN up to date, with whatever it needs, under the settings of RUN/run.toml."""
     from trimtab.study import RUN_FILE, run_stage
@@ -69,7 +71,7 @@ def stage_command(name: Stage, run: "AnyPath", executor: str | None, engine: str
 @click.argument("run", type=RunPath(exists=True))
 @click.option("--onto", "other_models", multiple=True, help="transfer-model: a model to carry the neurons to; may be repeated.")
 @executor_option
-@output_options
+@output_options, sandbox_option
 def experiment_command(
     name: ExperimentName, run: "AnyPath", other_models: tuple[str, ...], executor: str | None, as_json: bool, quiet: bool
 ) -> None:

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import Line, RunConfig, run
+from trimtab.pipeline.config import parse_config
 
 from steering_samples import CoinGrader
 from tiny_testbed import save_tiny_testbed
-from trimtab.pipeline import Line, RunConfig, run
-from trimtab.pipeline.config import parse_config
 
 
 @pytest.fixture(scope="session")

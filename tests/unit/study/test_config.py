@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import DEMO, STAGES, RunConfig, check_until, load_config
+from trimtab.pipeline.config import parse_config
 
 from trimtab.errors import ConfigError
 from trimtab.experiments import EXPERIMENT_NAMES
-from trimtab.pipeline import DEMO, STAGES, RunConfig, check_until, load_config
-from trimtab.pipeline.config import parse_config
 from trimtab.store import to_toml
 from trimtab.tasks.benchmarks import BENCHMARKS
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-
-from trimtab.errors import ConfigError, EngineError, ModelError
 from trimtab.pipeline import Line, RunConfig, run, run_one, with_engine
 from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.experimenting import workbench
+
+from trimtab.errors import ConfigError, EngineError, ModelError
 from trimtab.sampling import TRANSFORMERS, Request, SamplingSettings, TransformersGenerator, VllmEngine, VllmOptions, vllm_engine
 from trimtab.store import Parts, RunDirectory
 from trimtab.vllm_plugin.config import installed

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from trimtab.pipeline.config import RunConfig, parse_config
 from trimtab.pipeline.estimate import estimate
 

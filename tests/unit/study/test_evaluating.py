@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import Line, RunConfig, run
+from trimtab.pipeline.config import artifact_run, parse_config
 
 from tiny_testbed import save_tiny_testbed, some_problems
 from trimtab.errors import ConfigError, InputError, MismatchError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.pipeline import Line, RunConfig, run
-from trimtab.pipeline.config import artifact_run, parse_config
 from trimtab.report import read_report
 from trimtab.steering import Steering
 from trimtab.store import RunDirectory, openings, read_table

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trimtab.pipeline import Line, RunConfig, run
+from trimtab.pipeline.config import parse_config
+from trimtab.pipeline.reporting import build_report
+from trimtab.pipeline.summaries import stage_summary
 
 from trimtab.errors import ConfigError
 from trimtab.evaluation.names import GATED
 from trimtab.gate import ALWAYS, AttentionGate, Gate
 from trimtab.gating import attention, columns
-from trimtab.pipeline import Line, RunConfig, run
-from trimtab.pipeline.config import parse_config
-from trimtab.pipeline.reporting import build_report
-from trimtab.pipeline.summaries import stage_summary
 from trimtab.recording import Recording
 from trimtab.store import RunDirectory
 from trimtab.traces import Split

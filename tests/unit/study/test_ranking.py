@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-
-from trimtab.model.weights import down_weights
 from trimtab.pipeline import Line, RunConfig
 from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.stages import rank_neurons, record
+
+from trimtab.model.weights import down_weights
 from trimtab.ranking import CRITERIA, class_moments, labelled
 from trimtab.store import RunDirectory, load_neurons
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import RunConfig, run, run_one
+from trimtab.pipeline.config import load_config
+from trimtab.pipeline.summaries import stage_summary
 from upath import UPath
 
 from remote_stores import Killed, Kills, stored
 from trimtab.errors import StoreError
-from trimtab.pipeline import RunConfig, run, run_one
-from trimtab.pipeline.config import load_config
-from trimtab.pipeline.summaries import stage_summary
 from trimtab.report import read_report
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, any_path, openings

@@ -5,13 +5,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import Line, RunConfig
+from trimtab.pipeline.demo_json import demo_json
+from trimtab.pipeline.reporting import build_report
 
 from trimtab.evaluation.breakdown import break_down
 from trimtab.evaluation.names import GATED, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.pipeline import Line, RunConfig
-from trimtab.pipeline.demo_json import demo_json
-from trimtab.pipeline.reporting import build_report
 from trimtab.steering import Steering
 from trimtab.store import RunDirectory
 from trimtab.traces import Verdict

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from tiny_testbed import tree_bytes
-from trimtab.errors import ConfigError
 from trimtab.pipeline import STAGES, Line, RunConfig, run, run_one
 from trimtab.pipeline import stages as module
 from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.line import SAMPLED
 from trimtab.pipeline.stages import is_done
+
+from tiny_testbed import tree_bytes
+from trimtab.errors import ConfigError
 from trimtab.recording import INDEX
 from trimtab.store import Parts, RunDirectory, read_arrow
 

@@ -6,10 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from tiny_testbed import tree_bytes
-from trimtab.errors import ConfigError, StoreError
-from trimtab.evaluation.names import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.pipeline import STAGES, Line, RunConfig, evaluating, run, run_one
 from trimtab.pipeline import whole as module
 from trimtab.pipeline.config import parse_config
@@ -17,6 +13,10 @@ from trimtab.pipeline.demo_json import demo_json
 from trimtab.pipeline.estimate import estimate
 from trimtab.pipeline.stages import is_done
 from trimtab.pipeline.summaries import stage_summary
+
+from tiny_testbed import tree_bytes
+from trimtab.errors import ConfigError, StoreError
+from trimtab.evaluation.names import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.recording import record as recording
 from trimtab.report import read_report
 from trimtab.steering import Steering
