@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @sandbox_option
 @click.option("--until", type=click.Choice(STAGES), default="report", show_default=True, help="The last stage.")
 @click.option("--dry-run", is_flag=True, help="Print tokens, disk, memory and time, and write nothing.")
-@output_options, sandbox_option
+@output_options
 def run_command(
     config: "AnyPath",
     out: "AnyPath",
@@ -54,7 +54,7 @@ def run_command(
 @executor_option
 @engine_option
 @sandbox_option
-@output_options, sandbox_option
+@output_options
 def stage_command(name: Stage, run: "AnyPath", executor: str | None, engine: str | None, as_json: bool, quiet: bool) -> None:
     """Bring one stage of RUN up to date, with whatever it needs, under the settings of RUN/run.toml."""
     from trimtab.study import RUN_FILE, run_stage
@@ -71,7 +71,7 @@ def stage_command(name: Stage, run: "AnyPath", executor: str | None, engine: str
 @click.argument("run", type=RunPath(exists=True))
 @click.option("--onto", "other_models", multiple=True, help="transfer-model: a model to carry the neurons to; may be repeated.")
 @executor_option
-@output_options, sandbox_option
+@output_options
 def experiment_command(
     name: ExperimentName, run: "AnyPath", other_models: tuple[str, ...], executor: str | None, as_json: bool, quiet: bool
 ) -> None:
