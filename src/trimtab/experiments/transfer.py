@@ -1,191 +1,305 @@
-"""``transfer``: do neurons and gate of some problems help on others? From domain to domain, from hard to easy and back."""
+"""``transfer-model``: carry the neurons to another model, by index to a fine-tune and by correlation to any."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from trimtab.analysis.overlap import set_overlaps
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.analysis.batches import batches, with_response
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired
-from trimtab.experiments.comparisons import gain_dots, gain_words
-from trimtab.experiments.crossing import (
-    ALPHA,
-    Crossing,
-    Excess,
-    cross_together,
-    crossing_matrix,
-    crossing_table,
-    describe_excess,
-    excess,
-)
-from trimtab.experiments.grouping import EASY, HARD, Grouping, by_difficulty, by_domain
-from trimtab.experiments.sources import Source, find_source, gated_answers
-from trimtab.experiments.transfer_tables import (
-    EVERYTHING,
-    FOUND,
-    TESTED,
-    crossing_dots,
-    overlap_found,
-    overlap_matrix,
-    overlap_table,
-    sources_table,
-)
-from trimtab.experiments.workbench import Workbench
-from trimtab.results import Figure, Result, Table
-from trimtab.traces import Split
-
-ALWAYS, GATED = "always", "gated"
-_HOW = {ALWAYS: "always steered", GATED: "behind the gate of the domain that gave them"}
+from trimtab.experiments.comparisons import Row, best_strength, compare_rows, comparison_table, describe, gain_dots
+from trimtab.experiments.groups import neurons_of
+from trimtab.experiments.matching import BATCH_TOKENS, SAME_NEURON, Addresses, Match, TextPair, match_neurons
+from trimtab.experiments.workbench import STATISTICS, Workbench
+from trimtab.model import LanguageModel, down_weights, open_model, rebind
+from trimtab.moments import MOMENTS
+from trimtab.neurons import Neurons
+from trimtab.ranking import ClassMoments, LabelledMoments, class_moments, column_norms, random_like
+from trimtab.recording import record_batch
+from trimtab.results import Column, Dot, Dots, Figure, Result, Table
+from trimtab.stats.auroc import auroc, delong_interval
+from trimtab.steering import Steering
+from trimtab.tasks import render_prompt
+from trimtab.traces import Split, Trace
 
 
-class _Section(NamedTuple):
-    """Tables, figures and findings of one grouping."""
-
-    tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    findings: tuple[str, ...] = ()
-
-
-class _Tried(NamedTuple):
-    """The sources of a grouping and what they came to on the test split.
+@dataclass(frozen=True, slots=True, eq=False)
+class Carried:
+    """A set of one model on another.
 
     Args:
-        conditions: by ``always`` and ``gated``, the answers by source, with those of the run's own steering last.
-        crossings: by the same.
+        match: how the partners were chosen, and how good they are.
+        pooled: whether the match is of means per text, because the tokenizers differ; else token by token.
+        by_index: the steering at the same addresses, with its gate; None unless the other model is a fine-tune.
+        matched: the partners, with the class means that they have in the other model.
+        own: the other model's best neurons by the run's criterion, from the same responses; None where it can select none.
+        same_direction: share of partners whose difference between the classes has the sign that the match predicts.
     """
 
-    sources: tuple[Source, ...]
-    conditions: Mapping[str, Mapping[str, list[Outcome]]]
-    crossings: Mapping[str, Crossing]
+    match: Match
+    pooled: bool
+    by_index: Steering | None
+    matched: Neurons
+    own: Neurons | None
+    same_direction: float
 
 
-def transfer(bench: Workbench) -> Result:
-    """Find on one group of the find problems, choose the strength on its tune problems, test on every group of the test problems.
+def carry(bench: Workbench, other: LanguageModel) -> Carried:
+    """Match the found neurons on the contrast's chains and measure the partners' class means on them.
 
-    One evaluation of the whole test split per source serves a whole row of the matrix.
+    The chains are the first model's, teacher-forced in the other one. The partners' own class means, rather than the first
+    model's scaled by the ratio of the standard deviations, bring scale, offset and sign, and every intervention can read them.
     """
-    base = bench.answers(Split.TEST, None, label="unsteered")
-    sections = [_domains(bench, base), _difficulty(bench, base)]
+    pairs = shared_texts(bench, other)
+    pooled = other.tokenizer_fingerprint != bench.model.tokenizer_fingerprint
+    found = Addresses(bench.steering.layer, bench.steering.index)
+    match = match_neurons(bench.model, other, found, pairs, bench.scope, pooled=pooled, seed=bench.settings.seed)
+    moments = moments_on(bench, other, [pair.target for pair in pairs])
+    partners = match.neurons
+    correct_mean, incorrect_mean = (
+        side[partners.layer, partners.index] for side in (moments.correct_mean, moments.incorrect_mean)
+    )
+    matched = Neurons(
+        layer=partners.layer,
+        index=partners.index,
+        score=match.correlation,
+        correct_mean=correct_mean.astype(np.float32),
+        incorrect_mean=incorrect_mean.astype(np.float32),
+        criterion=f"{bench.criterion}, matched",
+        model=other.identity,
+    )
+    predicted = match.sign * bench.class_moments.mean_difference[found.layer, found.index]
+    return Carried(
+        match=match,
+        pooled=pooled,
+        by_index=rebind(bench.steering, other.identity) if match.is_fine_tune else None,
+        matched=matched,
+        own=neurons_of(bench.on(other, bench.folder), moments, bench.criterion, bench.k),
+        same_direction=float((np.sign(predicted) == np.sign(correct_mean - incorrect_mean)).mean()),
+    )
+
+
+def shared_texts(bench: Workbench, other: LanguageModel) -> list[TextPair]:
+    """The contrast's chains as both models read them: the same ids, or tokenised again where the tokenizers differ.
+
+    Raises:
+        NotEnoughDataError: no response has two tokens.
+    """
+    wanted = {row.trace_id for row in bench.contrast}
+    traces = [trace for trace in bench.traces if trace.id in wanted]
+    if other.tokenizer_fingerprint == bench.model.tokenizer_fingerprint:
+        return [TextPair(trace, trace) for trace in traces]
+    questions = {problem.id: problem.question for problem in bench.split(Split.TRAIN)}
+    again = with_response([_retokenised(trace, questions[trace.problem_id], bench, other) for trace in traces]).traces
+    by_id = {trace.id: trace for trace in traces}
+    return [TextPair(by_id[trace.id], trace) for trace in again]
+
+
+def moments_on(bench: Workbench, other: LanguageModel, traces: Sequence[Trace]) -> ClassMoments:
+    """Class moments of the contrast's chains in another model, from one pass over them; nothing is written."""
+    rows = {row.trace_id: row for row in bench.contrast}
+
+    def parts() -> Iterator[LabelledMoments]:
+        for batch in batches(other, traces, BATCH_TOKENS):
+            moments = record_batch(other, batch, (bench.scope,), MOMENTS)[bench.scope]
+            labels = [rows[trace.id] for trace in batch]
+            yield moments, [row.problem_id for row in labels], [row.correct for row in labels]
+
+    counts = Counter(rows[trace.id].problem_id for trace in traces)
+    moments = class_moments(parts(), counts, STATISTICS)
+    return replace(moments, column_norm=column_norms(down_weights(other, range(other.n_layers))))
+
+
+def _retokenised(trace: Trace, question: str, bench: Workbench, other: LanguageModel) -> Trace:
+    prompt_ids = render_prompt(other.tokenizer, question, bench.prompt)
+    return replace(trace, prompt_ids=prompt_ids, response_ids=tuple(other.tokenizer.encode(trace.text, add_special_tokens=False)))
+
+
+ALIKE = 0.5
+"""Above this correlation on held-out texts a partner counts as doing the same."""
+
+
+def match_table(carried: Mapping[str, Carried]) -> Table:
+    """One row a model."""
+    columns = (
+        Column(name="model"),
+        Column(name="neurons", unit="count"),
+        Column(name="observations"),
+        Column(name="matched on", unit="count"),
+        Column(name="held out", unit="count"),
+        Column(name="correlation", unit="number"),
+        Column(name=f"above {ALIKE:g}", unit="percent"),
+        Column(name="shuffled texts", unit="number"),
+        Column(name="random partners", unit="number"),
+        Column(name="same index", unit="number"),
+        Column(name="partners at the same index", unit="count"),
+        Column(name="same direction", unit="percent"),
+    )
+    rows = []
+    for name, one in carried.items():
+        match = one.match
+        above = float((match.correlation > ALIKE).mean())
+        medians = (median(match.shuffled), median(match.chance), None if match.same_index is None else median(match.same_index))
+        observed = "texts" if one.pooled else "tokens"
+        counts = (len(match.correlation), observed, match.n_chosen_on, match.n_held_out)
+        rows.append((name, *counts, median(match.correlation), above, *medians, match.at_same_index, one.same_direction))
+    note = (
+        "Medians over neurons of correlations on held-out problems; the shuffled one is of the best partner on the texts that "
+        "chose it. Same direction: partners whose difference between correct and incorrect responses has the predicted sign."
+    )
+    return Table(name="match", title="The neurons found again", columns=columns, rows=tuple(rows), note=note)
+
+
+def match_dots(carried: Mapping[str, Carried]) -> Dots:
+    """Median and quartiles of the correlations, beside what chance reaches."""
+    dots = []
+    for name, one in carried.items():
+        kinds = {
+            "same index": one.match.same_index,
+            "matched": one.match.correlation,
+            "shuffled texts": one.match.shuffled,
+            "random partners": one.match.chance,
+        }
+        dots += [_dot(f"{name}, {kind}", name, values) for kind, values in kinds.items() if values is not None]
+    first = next(iter(carried.values()))
+    return Dots(
+        name="match",
+        title="How well neurons are found again in another model",
+        n=len(first.match.correlation),
+        of="neurons",
+        split=Split.TRAIN,
+        detail="median and quartiles over neurons, on held-out problems",
+        reading=(
+            "Near 1 the partner does the same. Shuffled texts (the best partner, on the texts that chose it) and random partners "
+            "are what chance reaches."
+        ),
+        x_label="correlation of activations",
+        unit="number",
+        dots=tuple(dots),
+        reference=0.0,
+    )
+
+
+def match_words(carried: Carried) -> str:
+    """One or two sentences about the match."""
+    match = carried.match
+    words = (
+        f"the partners correlate {median(match.correlation):.2f} in the median on held-out chains (random ones "
+        f"{median(match.chance):.2f}, the best of shuffled texts {median(match.shuffled):.2f}), and {carried.same_direction:.0%} "
+        "differ between correct and incorrect responses in the direction that this predicts."
+    )
+    if match.same_index is None:
+        return f"{words} Its sizes differ, so nothing is carried by index."
+    verdict = f"below {SAME_NEURON:g} it is no fine-tune, so nothing is carried by index."
+    if match.is_fine_tune:
+        verdict = "it is a fine-tune, to which the set is carried by index too."
+    return (
+        f"{words} The neurons at the same index correlate {median(match.same_index):.2f}, and {match.at_same_index} of "
+        f"{len(match.correlation)} partners are these: {verdict}"
+    )
+
+
+def median(values: NDArray[np.float64]) -> float:
+    """The median."""
+    return float(np.median(values))
+
+
+def _dot(label: str, group: str, values: NDArray[np.float64]) -> Dot:
+    low, high = np.quantile(values, [0.25, 0.75]).tolist()
+    return Dot(label=label, group=group, value=median(values), low=low, high=high)
+
+
+BY_INDEX, GATED = "by index", "by index, carried gate"
+MATCHED, OWN, RANDOM = "matched by correlation", "its own, found on the same responses", "random neurons"
+
+
+class _Model(NamedTuple):
+    """What carrying to one model came to."""
+
+    carried: Carried
+    table: Table
+    figure: Figure
+    finding: str
+
+
+def transfer_model(bench: Workbench) -> Result:
+    """Carry the found neurons to every other model of the settings; strengths are chosen on the validation split with that model.
+
+    The gate is carried to a fine-tune only, whose neurons are where the gate reads them; elsewhere every problem is steered.
+    """
+    models = [_model(bench, name) for name in bench.settings.other_models]
+    carried = {name: model.carried for name, model in zip(bench.settings.other_models, models, strict=True)}
+    none = "No other model was named, so nothing was carried: set experiment.other_models, or give --to MODEL."
     return Result(
-        name="transfer",
-        title="Transfer between domains and difficulties",
-        question="Do neurons and gate that some problems gave help on other problems?",
-        findings=tuple(finding for section in sections for finding in section.findings),
+        name="transfer-model",
+        title="Transfer to other models",
+        question=f"Do the neurons of {bench.model.identity.name} help another model?",
+        findings=tuple(model.finding for model in models) or (none,),
         split=Split.TEST,
-        tables=tuple(table for section in sections for table in section.tables),
-        figures=tuple(figure for section in sections for figure in section.figures),
+        tables=(*((match_table(carried),) if models else ()), *(model.table for model in models)),
+        figures=(*((match_dots(carried),) if models else ()), *(model.figure for model in models)),
     )
 
 
-def _domains(bench: Workbench, base: Sequence[Outcome]) -> _Section:
-    grouping = by_domain(bench)
-    tried = _try(bench, base, grouping)
-    if tried is None:
-        return _Section(findings=("There are no two domains large enough to find neurons on, so none can transfer.",))
-    overlaps = set_overlaps({source.name: source.neurons for source in tried.sources})
-    matrices = [
-        crossing_matrix(
-            f"domains-{how}",
-            f"Gain of the neurons of one domain on another, {_HOW[how]}",
-            crossing,
-            FOUND,
-            TESTED,
-            "gain in points over the unsteered model",
-            "A row is a set of neurons, a column the problems that it was tried on; the diagonal is a set's own domain.",
-        )
-        for how, crossing in tried.crossings.items()
-    ]
-    left_out = f"Too small, or beyond the number of domains asked for: {', '.join(grouping.left_out)}."
-    return _Section(
-        tables=(
-            sources_table("domains-found", "What each domain gives", bench, grouping, tried.sources),
-            _gains_table("domains-gains", "From domain to domain", tried),
-            overlap_table("domains-overlap", overlaps),
-        ),
-        figures=(*matrices, overlap_matrix("domains-overlap", overlaps, grouping)),
-        findings=(
-            *_gains_found(base, grouping, tried),
-            overlap_found(overlaps),
-            *([left_out] if grouping.left_out else []),
-        ),
+def _model(bench: Workbench, name: str) -> _Model:
+    other = open_model(name, dtype=str(bench.model.hf_model.dtype).removeprefix("torch."), device=str(bench.model.device))
+    there = bench.on(other, bench.folder / f"model-{other.identity.fingerprint}")
+    carried = carry(bench, other)
+    base = there.answers(Split.TEST, None, label=f"{name}, unsteered")
+    steerings = _steerings(there, carried)
+    conditions = {label: there.answers(Split.TEST, steering, label=f"{name}, {label}") for label, steering in steerings.items()}
+    gate = ""
+    if carried.by_index is not None and carried.by_index.gate.reads:
+        conditions[GATED] = there.answers(Split.TEST, steerings[BY_INDEX], "auto", label=f"{name}, {GATED}")
+        gate = _gate_words(base, conditions[GATED])
+    primary = steerings[BY_INDEX if BY_INDEX in steerings else MATCHED]
+    seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
+    random = [there.answers(Split.TEST, random_like(primary, seed), label=f"{name}, {RANDOM}") for seed in seeds]
+    rows = compare_rows(base, {**conditions, RANDOM: random})
+    slug, title = _slug(name), f"Neurons of {bench.model.identity.name} on {name}"
+    strengths = ", ".join(f"{label} {steering.strength:g}" for label, steering in steerings.items())
+    note = (
+        f"Always steered, but for the carried gate. Strengths, chosen on the validation split with {name}: {strengths}. "
+        "p is corrected by Holm."
+    )
+    return _Model(
+        carried,
+        comparison_table(slug, title, base, rows, note),
+        gain_dots(slug, title, rows, Split.TEST, "Random sets have the size, the layers and the strength of the carried one."),
+        f"{name}: {match_words(carried)} {_gains(rows)}{gate}",
     )
 
 
-def _difficulty(bench: Workbench, base: Sequence[Outcome]) -> _Section:
-    grouping = by_difficulty(bench)
-    tried = _try(bench, base, grouping)
-    if tried is None:
-        return _Section(findings=("The contrast has no hard and easy problems, or too few, so neither can transfer.",))
-    reading = "Published (arXiv 2601.19847): neurons of hard tasks carry over to others."
-    dots = gain_dots("difficulty", "From easy and hard problems to both", crossing_dots(tried.crossings), Split.TEST, reading)
-    crossing = tried.crossings[ALWAYS]
-    sizes = ", ".join(f"{cell.comparisons[0].n} {name}" for name, cell in zip(crossing.columns, crossing.cells[0], strict=True))
-    return _Section(
-        tables=(
-            sources_table("difficulty-found", "What the easier and the harder half give", bench, grouping, tried.sources),
-            _gains_table("difficulty-gains", "From hard to easy problems and back", tried),
-        ),
-        figures=(dots.model_copy(update={"n": crossing.n, "detail": f"{sizes}; {dots.detail}"}),),
-        findings=(
-            *_difficulty_found(grouping, tried),
-            overlap_found(set_overlaps({source.name: source.neurons for source in tried.sources})),
-        ),
-    )
+def _steerings(there: Workbench, carried: Carried) -> dict[str, Steering]:
+    """Each set at the strength that is best for it on the other model's validation split; partners that are the same neurons
+    once."""
+    sets: dict[str, Steering] = {}
+    if carried.by_index is not None:
+        sets[BY_INDEX] = carried.by_index
+    if carried.by_index is None or carried.match.at_same_index != len(carried.matched):
+        sets[MATCHED] = there.always(carried.matched)
+    if carried.own is not None:
+        sets[OWN] = there.always(carried.own)
+    return {label: best_strength(there, steering, label=f"{label}, strength") for label, steering in sets.items()}
 
 
-def _try(bench: Workbench, base: Sequence[Outcome], grouping: Grouping) -> _Tried | None:
-    """Find and test every source; None for fewer than two."""
-    found = [find_source(bench, grouping, name) for name in grouping.names]
-    sources = tuple(source for source in found if source is not None)
-    if len(sources) < 2:
-        return None
-    always = {s.name: bench.answers(Split.TEST, s.steering, label=f"{s.name}, always") for s in sources}
-    conditions = {ALWAYS: always | {EVERYTHING: bench.answers(Split.TEST, bench.steering, label="always")}}
-    if bench.steering.gate.reads:
-        gated = {s.name: gated_answers(bench, s.steering, base, always[s.name]) for s in sources}
-        conditions[GATED] = gated | {EVERYTHING: bench.answers(Split.TEST, bench.steering, "auto", label="gated")}
-    return _Tried(
-        sources, conditions, dict(zip(conditions, cross_together(base, list(conditions.values()), grouping), strict=True))
-    )
+def _gains(rows: Sequence[Row]) -> str:
+    return "Gains: " + "; ".join(f"{row.label} {describe(row)}" for row in rows) + "."
 
 
-def _gains_table(name: str, title: str, tried: _Tried) -> Table:
-    gated = (
-        "Behind a gate, neurons and gate come from the same problems. " if GATED in tried.conditions else "The run has no gate. "
-    )
-    note = f"The last rows are the run's own steering. {gated}p is corrected by Holm over all gains of the table."
-    return crossing_table(name, title, tried.crossings, FOUND, TESTED, note)
+def _gate_words(base: Sequence[Outcome], gated: Sequence[Outcome]) -> str:
+    """How well the carried gate predicts the failures of the other model."""
+    failed = [not outcome.correct for outcome in base]
+    p_fail = [outcome.p_fail or 0.0 for outcome in gated]
+    if min(sum(failed), len(failed) - sum(failed)) < 2:
+        return ""
+    low, high = delong_interval(failed, p_fail, 0.95)
+    return f" The carried gate predicts its failures with AUROC {auroc(failed, p_fail):.3f} [{low:.3f}, {high:.3f}]."
 
 
-def _gains_found(base: Sequence[Outcome], grouping: Grouping, tried: _Tried) -> list[str]:
-    findings = []
-    for how, crossing in tried.crossings.items():
-        away = [cell for row, column, cell in crossing if row not in (column, EVERYTHING)]
-        gains = [100 * cell.gain for cell in away]
-        sure = [cell.gain > 0 for cell in away if cell.p_holm is not None and cell.p_holm < ALPHA]
-        found = excess(base, tried.conditions[how], grouping)
-        findings.append(
-            f"{how.capitalize()}, neurons of one domain on another: gains from {min(gains):+.1f} to {max(gains):+.1f} points; of "
-            f"{len(away)} pairs {sum(sure)} gain and {len(sure) - sum(sure)} lose (p < {ALPHA} after Holm). "
-            f"On average {describe_excess(found)}: {_verdict(found)}."
-        )
-    return findings
-
-
-def _verdict(found: Excess) -> str:
-    if not found.differs:
-        by_names = " (names given at random reach as much)" if not found.low <= 0 <= found.high else ""
-        return f"no evidence that a domain's own neurons are better for it than those of others{by_names}"
-    more = "more" if found.value > 0 else "less"
-    return f"a domain's own neurons, at the strength chosen on it, help it {more} than those of others"
-
-
-def _difficulty_found(grouping: Grouping, tried: _Tried) -> list[str]:
-    findings = []
-    for how, crossing in tried.crossings.items():
-        parts = [f"{row} to {column} {gain_words(c.comparisons[0])}" for row, column, c in crossing if row != EVERYTHING]
-        findings.append(f"{how.capitalize()}: {'; '.join(parts)}.")
-    conditions = tried.conditions[ALWAYS]
-    for name in grouping.names:
-        easy, hard = ([o for o in conditions[source] if grouping.of[o.problem_id] == name] for source in (EASY, HARD))
-        findings.append(f"On {name} problems, neurons of hard instead of easy ones, always: {gain_words(paired(easy, hard))}.")
-    return findings
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,135 +1,184 @@
-"""From one group of problems to another: groups, sources, gates, and a whole experiment on two domains."""
+"""Neurons on another model: correlations by sums, the match, and a fine-tune that gets the set by index."""
 
+import copy
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 
-from trimtab.evaluation.pairing import paired
+from tiny_testbed import open_tiny_testbed
+from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.experiments import Workbench
-from trimtab.experiments.grouping import EASY, HARD, MIN_PROBLEMS, Grouping, by_difficulty, by_domain
-from trimtab.experiments.sources import MIN_TUNE, find_source, fit_gate, gated_answers
-from trimtab.experiments.transfer import transfer
-from trimtab.experiments.transfer_tables import EVERYTHING
-from trimtab.gate import Gate
-from trimtab.ranking import rank
-from trimtab.traces import Problem, Split
+from trimtab.experiments.matching import (
+    Addresses,
+    Correlations,
+    CrossMoments,
+    TextPair,
+    assign,
+    correlate,
+    halves,
+    judged,
+    match_neurons,
+)
+from trimtab.experiments.transfer import BY_INDEX, GATED, OWN, RANDOM, carry, shared_texts, transfer_model
+from trimtab.model import LanguageModel
+from trimtab.model.adapters import find_ffn
+from trimtab.model.identity import identify
+from trimtab.recording import batch_features
+from trimtab.traces import Split, Trace
 
-LEFT = {"calendar", "cups", "dial"}
-
-
-@pytest.fixture
-def halved(bench: Workbench) -> Workbench:
-    """The bench with two domains, so that each is large enough."""
-
-    def merged(problem: Problem) -> Problem:
-        return replace(problem, domain="left" if problem.domain in LEFT else "right")
-
-    problems = {split: [merged(p) for p in problems] for split, problems in bench.problems.items()}
-    return replace(bench, problems={**problems, Split.TEST: problems[Split.TEST][:24]})
-
-
-def test_domains_with_the_most_contrasted_problems_come_first(halved: Workbench) -> None:
-    grouping = by_domain(halved)
-    left = {p.id for p in halved.split(Split.TRAIN) if p.domain == "left"}
-    assert grouping.names == ("left", "right")
-    assert grouping.found_on["left"] == len({row.problem_id for row in halved.contrast} & left)
-    assert {p.domain for p in grouping.among(halved.split(Split.TEST), "right")} == {"right"}
+NEURONS = Addresses(np.array([1, 0, 1]), np.array([3, 17, 30]))
 
 
-def test_a_domain_that_is_too_small_is_left_out_and_named(halved: Workbench) -> None:
-    test = [p if i >= MIN_PROBLEMS - 1 else replace(p, domain="tiny") for i, p in enumerate(halved.split(Split.TEST))]
-    grouping = by_domain(replace(halved, problems={**halved.problems, Split.TEST: test}))
-    assert grouping.names == ("left", "right")
-    assert grouping.left_out == ("tiny",)
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[LanguageModel, LanguageModel]:
+    """Two random models of one shape."""
+    folder = tmp_path_factory.mktemp("models")
+    return open_tiny_testbed(folder / "one", 0), open_tiny_testbed(folder / "two", 1)
 
 
-def test_more_domains_than_asked_for_keep_the_largest(halved: Workbench) -> None:
-    moved = {row.problem_id for row in halved.contrast[-1:]}
-    find = [
-        replace(p, domain="third" if p.domain == "right" and p.id not in moved else p.domain) for p in halved.split(Split.TRAIN)
+def chains(n: int, seed: int = 0) -> list[Trace]:
+    """Random chains of several lengths, two a problem."""
+    rng = np.random.default_rng(seed)
+    return [
+        Trace(
+            f"{i // 2}/{i % 2}", str(i // 2), i % 2, tuple(rng.integers(5, 60, 4)), tuple(rng.integers(5, 60, 3 + i)), "", "stop"
+        )
+        for i in range(n)
     ]
-    test = [replace(p, domain="third" if i % 2 else p.domain) for i, p in enumerate(halved.split(Split.TEST))]
-    settings = halved.settings.model_copy(update={"domains": 2})
-    grouping = by_domain(replace(halved, problems={**halved.problems, Split.TRAIN: find, Split.TEST: test}, settings=settings))
-    assert set(grouping.names) == {"left", "third"}
-    assert "right" in grouping.left_out
 
 
-def test_difficulty_is_cut_where_it_halves_the_contrast(bench: Workbench) -> None:
-    grouping = by_difficulty(bench)
-    contrasted = {row.problem_id for row in bench.contrast}
-    levels = [p.difficulty for p in bench.split(Split.TRAIN) if p.id in contrasted]
-    hard = grouping.found_on[HARD]
-    assert grouping.names == (EASY, HARD)
-    assert hard + grouping.found_on[EASY] == len(levels)
-    assert abs(2 * hard - len(levels)) == min(abs(2 * sum(one >= cut for one in levels) - len(levels)) for cut in set(levels))
+def test_sums_give_the_correlation_of_all_rows_together() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 2)), rng.normal(size=(60, 4)) + 1000
+    y[:, 1] += 3 * x[:, 0]
+    y[:, 3] = 7.0
+    sums = CrossMoments(2, 4)
+    for start, stop in ((0, 7), (7, 8), (8, 60)):
+        sums.add(*(torch.tensor(side[start:stop], dtype=torch.float32) for side in (x, y)))
+    expected = np.corrcoef(x.T, y[:, :3].T)[:2, 2:]
+    assert sums.n == 60
+    np.testing.assert_allclose(sums.correlation()[:, :3], expected, atol=2e-4)
+    np.testing.assert_array_equal(sums.correlation()[:, 3], 0)  # never varies
 
 
-def test_a_source_reads_its_own_part_of_the_contrast(halved: Workbench) -> None:
-    grouping = by_domain(halved)
-    source = find_source(replace(halved, prompts={}), grouping, "left")
-    rows = [row for row in halved.contrast if grouping.of[row.problem_id] == "left"]
-    expected = rank(halved.moments_of(rows), halved.criterion, halved.k, halved.model.identity)
-    assert source is not None
-    assert np.array_equal(source.neurons.layer, expected.layer)
-    assert np.array_equal(source.neurons.index, expected.index)
-    np.testing.assert_array_equal(source.neurons.mean_difference, expected.mean_difference)
+@pytest.mark.parametrize("pooled", [False, True])
+def test_correlations_of_two_models_are_those_of_their_activations(
+    models: tuple[LanguageModel, LanguageModel], pooled: bool
+) -> None:
+    one, two = models
+    traces = chains(8)
+    found = correlate(one, two, [TextPair(t, t) for t in traces], NEURONS, "response", pooled=pooled, batch_tokens=40)
+    everywhere = np.arange(two.identity.n_neurons)
+
+    def rows(model: LanguageModel, layer: np.ndarray, index: np.ndarray) -> np.ndarray:
+        values = batch_features(model, traces, layer, index, "response")
+        return np.stack([v.mean(axis=0) for v in values]) if pooled else np.concatenate(values)
+
+    x, y = rows(one, NEURONS.layer, NEURONS.index), rows(two, everywhere // two.d_ff, everywhere % two.d_ff)
+    expected = np.corrcoef(x.T, y.T)[:3, 3:]
+    assert found.n == len(x)
+    np.testing.assert_allclose(found.paired, expected, atol=1e-4)
+    assert np.abs(found.paired - found.shuffled).max() > 0.05
 
 
-def test_too_few_tune_problems_fall_back_to_the_strength_and_the_gate_of_the_run(halved: Workbench) -> None:
-    grouping = by_domain(halved)
-    source = find_source(replace(halved, prompts={}), grouping, "left")
-    assert source is not None
-    assert len(grouping.among(halved.split(Split.VALIDATION), "left")) < MIN_TUNE
-    assert (source.tuned_on, source.own_gate) == (0, False)
-    assert source.steering.strength == halved.steering.strength
-    assert source.steering.gate is halved.steering.gate
+def test_a_model_is_its_own_match(models: tuple[LanguageModel, LanguageModel]) -> None:
+    one, _ = models
+    match = match_neurons(one, one, NEURONS, [TextPair(t, t) for t in chains(12)], "response")
+    assert np.array_equal(match.neurons.layer, NEURONS.layer)
+    assert np.array_equal(match.neurons.index, NEURONS.index)
+    np.testing.assert_allclose(match.correlation, 1, atol=1e-5)
+    assert match.is_fine_tune
+    assert match.at_same_index == 3
 
 
-def test_the_gate_of_all_problems_is_the_gate_of_the_run(bench: Workbench) -> None:
-    everything = Grouping({p.id: "all" for problems in bench.problems.values() for p in problems}, ("all",), {})
-    gate = fit_gate(bench, everything, "all")
-    run_gate = bench.steering.gate
-    assert gate is not None
-    assert isinstance(run_gate, Gate)
-    np.testing.assert_array_equal(gate.weight, run_gate.weight)
-    assert (gate.bias, gate.threshold) == (run_gate.bias, run_gate.threshold)
-    assert fit_gate(bench, Grouping({}, ("none",), {}), "none") is None
-    assert fit_gate(replace(bench, prompts={}), everything, "all") is None
+def test_another_model_of_the_same_shape_is_no_fine_tune(models: tuple[LanguageModel, LanguageModel]) -> None:
+    match = match_neurons(*models, NEURONS, [TextPair(t, t) for t in chains(12)], "response")
+    assert match.same_index is not None
+    assert not match.is_fine_tune
 
 
-def test_gated_answers_are_those_of_a_gated_run(bench: Workbench) -> None:
-    base = bench.answers(Split.TEST, None)
-    always = bench.answers(Split.TEST, bench.steering)
-    composed = gated_answers(bench, bench.steering, base, always)
-    run = bench.answers(Split.TEST, bench.steering, "auto")
-    assert [o.response for o in composed] == [o.response for o in run]
-    assert {o.fired for o in run} == {True, False}
+def test_one_text_is_too_little(models: tuple[LanguageModel, LanguageModel]) -> None:
+    with pytest.raises(NotEnoughDataError, match="three observations"):
+        correlate(*models, [TextPair(t, t) for t in chains(2)], NEURONS, "response", pooled=True)
 
 
-def test_every_gain_is_of_the_answers_to_one_domain(halved: Workbench) -> None:
-    result = transfer(halved)
-    table = next(table for table in result.tables if table.name == "domains-gains")
-    names = [column.name for column in table.columns]
-    cells = {(row[0], row[1]): dict(zip(names, row, strict=True)) for row in table.rows}
-    assert set(cells) == {(row, column) for row in ("left", "right", EVERYTHING) for column in ("left", "right")}
-    base = halved.answers(Split.TEST, None)
-    source = find_source(halved, by_domain(halved), "left")
-    assert source is not None
-    condition = halved.answers(Split.TEST, source.steering)
-    right = {p.id for p in halved.split(Split.TEST) if p.domain == "right"}
-    expected = paired(*([o for o in side if o.problem_id in right] for side in (base, condition)))
-    assert cells["left", "right"]["gain always"] == pytest.approx(expected.gain)
-    assert cells["left", "right"]["n"] == len(right)
-    assert {figure.name for figure in result.figures} == {"domains-always", "domains-gated", "domains-overlap", "difficulty"}
-    assert all(figure.n == len(halved.split(Split.TEST)) for figure in result.figures if figure.split is Split.TEST)
-    assert any("hard to easy" in finding for finding in result.findings)
+def test_partners_have_the_largest_sum_of_absolute_correlations() -> None:
+    correlation = np.random.default_rng(3).uniform(-1, 1, (3, 5))
+    best = max(permutations(range(5), 3), key=lambda columns: sum(abs(correlation[i, c]) for i, c in enumerate(columns)))
+    assert tuple(assign(correlation)) == best
+    with pytest.raises(InputError, match="carry fewer"):
+        assign(correlation.T)
 
 
-def test_one_domain_of_one_difficulty_cannot_transfer(bench: Workbench) -> None:
-    alike = {split: [replace(p, domain="one", difficulty=3) for p in some] for split, some in bench.problems.items()}
-    alike[Split.TEST] = alike[Split.TEST][:6]
-    result = transfer(replace(bench, problems=alike))
+def test_a_match_is_judged_by_correlations_that_did_not_choose_it() -> None:
+    chosen_on = Correlations(10, np.array([[0.1, -0.9, 0.2, 0.3], [0.8, 0.7, 0.0, 0.1]]), np.full((2, 4), 0.05))
+    held_out = Correlations(12, np.array([[0.0, -0.6, 0.1, 0.2], [-0.3, 0.9, 0.4, 0.5]]), np.zeros((2, 4)))
+    match = judged(chosen_on, held_out, d_ff=2, own=np.array([1, 2]))
+    assert (match.neurons.layer.tolist(), match.neurons.index.tolist()) == ([0, 0], [1, 0])
+    assert match.sign.tolist() == [-1, 1]
+    np.testing.assert_allclose(match.correlation, [0.6, -0.3])
+    np.testing.assert_allclose(match.same_index, [-0.6, 0.4])
+    np.testing.assert_allclose(match.shuffled, 0.05)
+    assert match.at_same_index == 1
+    assert (match.n_chosen_on, match.n_held_out) == (10, 12)
+
+
+def test_no_problem_is_in_both_halves() -> None:
+    first, second = halves([TextPair(t, t) for t in chains(10)])
+    sides = [{pair.source.problem_id for pair in side} for side in (first, second)]
+    assert not sides[0] & sides[1]
+    assert len(first) + len(second) == 10
+
+
+def test_other_tokenizers_read_the_text_again(bench: Workbench) -> None:
+    other = replace(bench.model, tokenizer=copy.deepcopy(bench.model.tokenizer))
+    other.tokenizer.add_tokens(["a-word-of-its-own"])
+    pairs, same = shared_texts(bench, other), shared_texts(bench, bench.model)
+    assert all(pair.source is pair.target for pair in same)
+    by_id = {pair.source.id: pair.source for pair in same}
+    assert all(pair.source is by_id[pair.target.id] for pair in pairs)
+    assert all(pair.target.prompt_ids == pair.source.prompt_ids for pair in pairs)  # this one differs in an unused word only
+    words = other.tokenizer.decode(list(pairs[0].target.response_ids))
+    assert words.split() == pairs[0].source.text.split()
+
+
+def test_a_turned_sign_is_found_and_steered_the_other_way(bench: Workbench) -> None:
+    model = copy.deepcopy(bench.model.hf_model)
+    with torch.no_grad():
+        for block in model.model.layers:  # the same function, each neuron with its sign turned
+            block.mlp.up_proj.weight.neg_()
+            block.mlp.down_proj.weight.neg_()
+    turned = replace(bench.model, model=model, layout=find_ffn(model), identity=identify(model, "turned", None))
+    carried = carry(bench, turned)
+    assert (carried.match.sign == -1).all()
+    assert carried.by_index is None
+    assert carried.same_direction == 1
+    found = bench.class_moments.mean_difference[bench.steering.layer, bench.steering.index]
+    np.testing.assert_allclose(carried.matched.mean_difference, -found, rtol=1e-3, atol=1e-4)
+
+
+def test_the_fine_tuned_reasoner_gets_the_set_by_index(bench: Workbench) -> None:
+    settings = bench.settings.model_copy(update={"other_models": ("testbed:tuned",)})
+    fewer = {split: problems[:16] for split, problems in bench.problems.items()} | {Split.TRAIN: bench.split(Split.TRAIN)}
+    result = transfer_model(replace(bench, settings=settings, problems=fewer))
+    match, gains = result.tables
+    assert gains.name == "testbed-tuned"
+    labels = [str(row[0]) for row in gains.rows]
+    assert labels[1:] == [BY_INDEX, OWN, GATED, RANDOM]  # the partners are the same neurons
+    assert all(row[1] == 16 for row in gains.rows)
+    names = [column.name for column in match.columns]
+    row = dict(zip(names, match.rows[0], strict=True))
+    assert row["neurons"] == bench.k
+    assert row["correlation"] > 0.9
+    assert row["correlation"] > row["random partners"]
+    assert "fine-tune" in result.findings[0]
+    assert [path.name[:6] for path in bench.folder.iterdir()] == ["model-"]  # its answers are kept apart
+
+
+def test_without_another_model_it_says_so(bench: Workbench) -> None:
+    result = transfer_model(bench)
     assert not result.tables
-    assert len(result.findings) == 2
+    assert "other_models" in result.findings[0]
