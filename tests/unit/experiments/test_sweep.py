@@ -51,8 +51,8 @@ def test_the_test_split_is_kept_from_it(swept: tuple[Workbench, Result], run_cop
     assert EXPERIMENTS["sweep"].reads == {Split.TRAIN, Split.VALIDATION}
     with pytest.raises(InputError, match="must not read the test split; it may read"):
         bench.answers(Split.TEST, None)
-    assert result.split == "tune"
-    assert {figure.split for figure in result.figures} == {"tune"}
+    assert result.split == "validation"
+    assert {figure.split for figure in result.figures} == {"validation"}
 
     ledger = run_copy / "ledger.jsonl"
     before = ledger.read_bytes() if ledger.exists() else b""
