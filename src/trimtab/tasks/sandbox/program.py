@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +22,7 @@ from trimtab.tasks.sandbox.command import HOME, PACKAGES, Plan, bwrap_command, c
 _INSIDE = "trimtab.tasks.sandbox.inside.main"
 _START_SECONDS = 30.0
 _END_SECONDS = 5.0
-_SHOWN = 2_000
+_SHOWN = 500
 
 logger = logging.getLogger(__name__)
 
@@ -92,13 +93,23 @@ class Program:
             SandboxError: it could not isolate itself, with what it said.
         """
         try:
-            ready, said = decode(Channel(self.channel.fileno()).receive(_START_SECONDS))  # type: ignore[misc]
+            ready, said = decode(Channel(self.channel.fileno()).receive(self._seconds_to_start()))  # type: ignore[misc]
         except (EOFError, TimeoutError, ChannelError, CodecError) as error:
             self.stop()
             raise SandboxError(f"the sandbox's process did not isolate itself: {self._complaint() or error}") from error
         if not ready:
             raise SandboxError(f"the sandbox's process did not isolate itself: {said}")
         return said
+
+    def _seconds_to_start(self) -> float:
+        """How long a first message is worth waiting for: bubblewrap may fail and leave a process that keeps the channel open."""
+        message = select.poll()
+        message.register(self.channel.fileno(), select.POLLIN)
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if message.poll(100):
+                break
+        return max(0.0, deadline - time.monotonic()) if message.poll(0) else 0.0
 
     def exit_code(self, seconds: float) -> int | None:
         """How the program ended by itself: its exit status, or 128 plus a signal. None when it still runs after ``seconds``."""
@@ -108,9 +119,11 @@ class Program:
             ended.register(self._process.stderr.fileno(), select.POLLIN)
             ended.poll(seconds * 1000)
         try:
-            return self._process.wait(max(0.0, deadline - time.monotonic()))
+            code = self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             return None
+        self._end_group()
+        return code
 
     def stop(self) -> None:
         """End the program and everything that it started, and delete its folder. May be called twice."""
@@ -119,10 +132,17 @@ class Program:
             self._process.stdin.close()  # the lifeline: the supervisor inside ends everything
         if self.exit_code(_END_SECONDS) is None:
             logger.warning("the sandbox's supervisor %d did not end; its process group is killed", self._process.pid)
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._end_group()
             self._process.wait()
-            _reap_group(self._process.pid)
         self._remove_folder()
+
+    def _end_group(self) -> None:
+        """End what a supervisor leaves that was killed or failed; where this process adopts orphans, they are its zombies."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-self._process.pid, 0)
 
     def __enter__(self) -> Self:
         return self
@@ -133,11 +153,12 @@ class Program:
             self._process.stderr.close()
 
     def _complaint(self) -> str:
-        """What the process said before the program could run; a program's own output never comes here."""
+        """The last that the process said before the program could run; a program's own output never comes here."""
         if self._process.stderr is None or self._process.stderr.closed:
             return ""
         with self._process.stderr as stream:
-            return stream.read(2**16).decode("utf-8", "replace").strip()[-_SHOWN:]
+            lines = stream.read(2**16).decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:_SHOWN] if lines else ""
 
     def _remove_folder(self) -> None:
         if self._folder is None or not self._folder.exists():
@@ -147,15 +168,6 @@ class Program:
         subprocess.run(["rm", "-rf", self._folder], check=False, stderr=subprocess.DEVNULL)
         if self._folder.exists():
             logger.warning("could not delete the program's folder %s", self._folder)
-
-
-def _reap_group(leader: int) -> None:
-    """Where this process is PID 1 or adopts orphans, the killed supervisor's children became its own."""
-    try:
-        while True:
-            os.waitpid(-leader, 0)
-    except ChildProcessError:
-        return
 
 
 def _prepare(folder: Path, packages: Sequence[Path]) -> str:
