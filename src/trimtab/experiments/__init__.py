@@ -12,7 +12,7 @@ from trimtab.experiments.monitor import monitor
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.experiments.stability import stability
 from trimtab.experiments.sweep import sweep
-from trimtab.experiments.transfer import transfer_model
+from trimtab.experiments.transfer_model import transfer_model
 from trimtab.experiments.workbench import Workbench, answer_key
 from trimtab.results import Result
 from trimtab.traces import Split

@@ -22,7 +22,7 @@ from trimtab.experiments.matching import (
     judged,
     match_neurons,
 )
-from trimtab.experiments.transfer import BY_INDEX, GATED, OWN, RANDOM, carry, shared_texts, transfer_model
+from trimtab.experiments.transfer_model import BY_INDEX, GATED, OWN, RANDOM, carry, shared_texts, transfer_model
 from trimtab.model import LanguageModel
 from trimtab.model.adapters import find_ffn
 from trimtab.model.identity import identify
