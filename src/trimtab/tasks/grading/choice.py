@@ -12,41 +12,55 @@ from trimtab.traces import Problem, Verdict
 AMBIGUOUS = Judgement(Verdict.INCORRECT, "no single answer found")
 LETTERS_WHEN_UNKNOWN = 10
 
-_WORD_FOR_ONE = r"(?:the )?(?:(?:correct |right |best |final )?(?:option|choice|letter|answer|alternative|item|statement|letter choice|answer choice)s?|\u9009\u9879)[ :]*"
+_WORD_FOR_ONE = (
+    r"(?:the )?(?:(?:correct |right |best |final )?(?:option|choice|letter|answer|alternative|item|statement|"
+    r"letter choice|answer choice)s?|\u9009\u9879)[ :]*"
+)
 _LETTER = r"[(\[{<]?(?P<letter>[A-Z])(?![A-Za-z0-9'\u2019_&])(?!\.[A-Z])[)\]}>]?"
 _FIRST = re.compile(rf"(?:(?i:{_WORD_FOR_ONE}))?(?P<open>[(\[{{<]?)(?P<letter>[A-Z])(?![A-Za-z0-9'\u2019_&])(?!\.[A-Z])[)\]}}>]?")
 _ALSO = re.compile(
-    rf"(?: ?(?:,|/|&|\+|\band\b|\bor\b|\bas well as\b|\bxor\b|\b(?:and|or) (?:possibly|maybe|perhaps|also)\b) ?| (?=[(\[][A-Z][)\]]))+(?i:{_WORD_FOR_ONE})?[(\[]?([A-Z])"
+    r"(?: ?(?:,|/|&|\+|\band\b|\bor\b|\bas well as\b|\bxor\b|\b(?:and|or) (?:possibly|maybe|perhaps|also)\b) ?|"
+    rf" (?=[(\[][A-Z][)\]]))+(?i:{_WORD_FOR_ONE})?[(\[]?([A-Z])"
     r"(?![A-Za-z0-9'\u2019_&]| (?!and\b|or\b|both\b|together\b|equally\b|are\b)[a-z])[)\]]?"
 )
 _BEFORE = re.compile(
-    r"(?i)(?:both |either |neither |none of |not (?:just |only )?|n['\u2019]t |anything but |all (?:of )?(?:but )?|(?:any|one) of |between )"
+    r"(?i)(?:both |either |neither |none of |not (?:just |only )?|n['\u2019]t |anything but |all (?:of )?(?:but )?|(?:any|"
+    r"one) of |between )"
 )
 _NOT = re.compile(r"(?i)(?:not (?!only|just)|never |n['\u2019]t |anything but )")
 _LOWER = re.compile(r"[(\[]?([a-z])[)\].]*(?=\s*(?:[.,;!)\n]|$))")
 _WORD_AFTER = re.compile(
-    r" (?!(?:because|since|as|is|are|was|which|for|due|given|and|or|but|not|rather|instead|over|with|based|according|here|it|that|this|by|so|in|"
+    r" (?!(?:because|since|as|is|are|was|which|for|due|given|and|or|but|not|rather|instead|over|with|based|according|here|it|"
+    r"that|this|by|so|in|"
     r"on|from|where|while|though|although|after|therefore|too|again|seems|fits|best|would|must|should|then)\b)[a-z]"
 )
 _DELIMITER = re.compile(r"[).:,\-\u2013\u2014\] ]*")
 _GOOD = (
-    r"(?:correct|right|best|true|answer|choice|option|solution|winner|match|fit|suitable|appropriate|accurate|valid|only (?:one|option|choice) left|one|"
+    r"(?:correct|right|best|true|answer|choice|option|solution|winner|match|fit|suitable|appropriate|accurate|valid|"
+    r"only (?:one|option|choice) left|one|"
     r"my (?:answer|choice|pick)|it)"
 )
 _BAD = (
-    r"(?:wrong|incorrect|false|out|eliminated|ruled out|excluded|invalid|impossible|discarded|rejected|untrue|a distractor|a trap|inaccurate|"
+    r"(?:wrong|incorrect|false|out|eliminated|ruled out|excluded|invalid|impossible|discarded|rejected|untrue|a distractor|"
+    r"a trap|inaccurate|"
     r"irrelevant|unlikely|implausible|tempting|close|plausible|bad)"
 )
-_IS = r"(?:is|are|was|['\u2019]s|must be|should be|has to be|would be|will be|seems(?: to be)?|looks(?: to be)?|appears(?: to be)?|remains|feels)"
+_IS = (
+    r"(?:is|are|was|['\u2019]s|must be|should be|has to be|would be|will be|seems(?: to be)?|looks(?: to be)?|"
+    r"appears(?: to be)?|remains|feels)"
+)
 _WORDS = (
-    r"(?: (?:clearly|definitely|the|our|my|indeed|therefore|likely|probably|most|only|also|thus|obviously|certainly|a|an|then|hence|in fact|all|both|"
+    r"(?: (?:clearly|definitely|the|our|my|indeed|therefore|likely|probably|most|only|also|thus|obviously|certainly|a|an|"
+    r"then|hence|in fact|all|both|"
     r"single|one|very|by far|of course|simply|just|actually|really))*"
 )
 _IS_GOOD = re.compile(
-    rf"(?i)(?: ?[:\u2014-])? ?(?:{_IS}{_WORDS} {_GOOD}\b|(?:fits|works|matches|makes)\b(?: the)?(?: \w+)?(?: best| most sense| well| perfectly)\b|it is\b|\u662f?(?:\u6b63\u786e|\u5bf9))"
+    rf"(?i)(?: ?[:\u2014-])? ?(?:{_IS}{_WORDS} {_GOOD}\b|(?:fits|works|matches|makes)\b(?: the)?(?: \w+)?(?: best|"
+    r" most sense| well| perfectly)\b|it is\b|\u662f?(?:\u6b63\u786e|\u5bf9))"
 )
 _IS_BAD = re.compile(
-    rf"(?i) ?(?:{_IS}{_WORDS} (?:not\b|{_BAD}\b)|(?:is|are|was|does|do|can|could|would)n['\u2019]t\b|(?:does|do|can|could|would) not\b|cannot\b|fails\b|contradicts\b)"
+    rf"(?i) ?(?:{_IS}{_WORDS} (?:not\b|{_BAD}\b)|(?:is|are|was|does|do|can|could|would)n['\u2019]t\b|(?:does|do|can|could|"
+    r"would) not\b|cannot\b|fails\b|contradicts\b)"
 )
 _NO_NOUN = re.compile(r"(?i)\s+(?:about|that|if|for|when|to)\b")
 _REJECTED = re.compile(r"(?i)\b(?:rule|ruled|ruling)(?: out)?|\b(?:eliminat|exclud|reject|discard|dismiss)\w*")
@@ -61,10 +75,10 @@ _SHORT_LINE = 120
 class ChoiceGrader:
     """Correct when the last claim that stands names the gold option, by its letter or by its whole text.
 
-    Letters go from A to the number of the problem's choices, to J where it has none. A hedge ("A or B") is incorrect, and so is a
-    response without a claim. An "A" or an "I" before a word is no letter. Letters that are rejected, that explain, that a question
-    or the opinion of others names, and claims that are corrected later, do not count. The gold answer is a letter, an option's
-    number from 0 where the problem has choices, or an option's text; with any other one the response is unscored.
+    Letters go from A to the number of the problem's choices, to J where it has none. A hedge ("A or B") is incorrect, as is a
+    response without a claim. An "A" or an "I" before a word is no letter. Letters that are rejected, that explain, or that a
+    question or the opinion of others names do not count, nor do claims that are corrected later. The gold answer is a letter,
+    an option's number from 0 where the problem has choices, or an option's text; with any other one the response is unscored.
     """
 
     def judge(self, answers: Sequence[tuple[Problem, str]]) -> list[Judgement]:
@@ -104,7 +118,7 @@ def claimed_letters(problem: Problem, response: str) -> frozenset[str]:
     """The letters that the last claim of a response names: none, one, or several when it hedges."""
     text, options = prepared(response), _Options(problem)
     claims = [*claims_of(text, options.read), *_predicates(text, options), *_lone_lines(text, options)]
-    return last_claim(text, iter(claims))
+    return last_claim(claims)
 
 
 def _letters_of(problem: Problem) -> str:
@@ -199,15 +213,16 @@ def _predicates(text: str, options: _Options) -> Iterator[Claim]:
         if read is None:
             continue
         end = match.start() + read.stop
-        if _REJECTED.search(text, max(0, match.start() - 30), match.start()) and not re.search(
-            r"[.;\n]", text[max(0, match.start() - 12) : match.start()]
-        ):
+        if (
+            _REJECTED.search(text, max(0, match.start() - 30), match.start())
+            and not re.search(r"[.;\n]", text[max(0, match.start() - 12) : match.start()])
+        ) or _IS_BAD.match(text, end):
             yield Claim(match.start(), read.named, rejects=True)
-        elif _IS_BAD.match(text, end):
-            yield Claim(match.start(), read.named, rejects=True)
-        elif (good := _IS_GOOD.match(text, end)) and not _NO_NOUN.match(text, good.end()):
-            if not is_question(text, end) and not said_by_others(text, match.start()):
-                yield Claim(match.start(), read.named)
+            continue
+        good = _IS_GOOD.match(text, end)
+        asserted = good is not None and not _NO_NOUN.match(text, good.end())
+        if asserted and not is_question(text, end) and not said_by_others(text, match.start()):
+            yield Claim(match.start(), read.named)
 
 
 def _joined_back(text: str, start: int) -> int | None:
@@ -224,7 +239,7 @@ def _lone_lines(text: str, options: _Options) -> Iterator[Claim]:
     lines = [*_LINE.finditer(text)]
     if not lines:
         return
-    places = {lines[0].start(): lines[0][0]} if len(lines) == 1 or _stands_apart(text, lines[0], options) else {}
+    places = {lines[0].start(): lines[0][0]} if len(lines) == 1 or _stands_apart(text, lines[0]) else {}
     last = lines[-1]
     if len(lines) == 1 or not _is_listed(lines[-2][0], last[0]):
         places[last.start()] = last[0]
@@ -236,7 +251,7 @@ def _lone_lines(text: str, options: _Options) -> Iterator[Claim]:
             yield Claim(start, found)
 
 
-def _stands_apart(text: str, line: re.Match[str], options: _Options) -> bool:
+def _stands_apart(text: str, line: re.Match[str]) -> bool:
     """A blank line follows, or the line is a letter and nothing else."""
     return text[line.end() : line.end() + 2] == "\n\n" or re.fullmatch(r"[(\[]?[A-Z][)\].]*", line[0].strip()) is not None
 
@@ -331,15 +346,21 @@ _BARE = (
 )
 _OPPOSITE = {"yes": "no", "no": "yes"}
 _ANY_WORD = "|".join(sorted(map(re.escape, MEANINGS), key=len, reverse=True))
-_SOFT = r"(?:(?:a|an|the|most|definitely|indeed|simply|clearly|probably|likely|certainly|absolutely|undoubtedly|surely|obviously|of course|actually|overall|resounding|firm|clear|definite|strong|emphatic|big|in fact|still|technically|also|then|therefore)\b,? ?)*"
+_SOFT = (
+    r"(?:(?:a|an|the|most|definitely|indeed|simply|clearly|probably|likely|certainly|absolutely|undoubtedly|surely|"
+    r"obviously|of course|actually|overall|resounding|firm|clear|definite|strong|emphatic|big|in fact|still|technically|"
+    r"also|then|therefore)\b,? ?)*"
+)
 _EMPHASIS = re.compile(
     r"(?i)\b(?:no|without (?:a |any )?|beyond (?:a |any )?(?:reasonable )?) ?(?:doubt|question)(?: about it| at all)?,?\b"
 )
 _WORD_HERE = re.compile(
-    rf"(?i)\(?{_SOFT}\(?(?P<word>{_ANY_WORD})(?![\w'\u2019-]|[\u4e00-\u9fff])(?! (?:one|longer|more|single|way|matter|doubt|such|idea|need|reason|evidence|know|clear|answer|definitive|to)\b)\)?"
+    rf"(?i)\(?{_SOFT}\(?(?P<word>{_ANY_WORD})(?![\w'\u2019-]|[\u4e00-\u9fff])(?! (?:one|longer|more|single|way|matter|doubt|"
+    r"such|idea|need|reason|evidence|know|clear|answer|definitive|to)\b)\)?"
 )
 _ALSO_WORD = re.compile(
-    rf"(?i)(?:\s*(?:,|/|\band\b|\bor\b|\bbut also\b|\band also\b|\bas well as\b))+\s*{_SOFT}(?P<word>{_ANY_WORD})(?![\w'\u2019-]| (?!and\b|or\b|depending\b|at\b|both\b)[a-z])"
+    r"(?i)(?:\s*(?:,|/|\band\b|\bor\b|\bbut also\b|\band also\b|"
+    rf"\bas well as\b))+\s*{_SOFT}(?P<word>{_ANY_WORD})(?![\w'\u2019-]| (?!and\b|or\b|depending\b|at\b|both\b)[a-z])"
 )
 _NOT_HERE = re.compile(r"(?i)(?:not|n['\u2019]t|never)\b ?(?:really |quite |at all |entirely |a |an )?")
 _EMPHATIC_NO = re.compile(
@@ -349,16 +370,22 @@ _EMPHATIC_YES = re.compile(
     r"(?i)(?:definitely|certainly|absolutely|of course|indeed|undoubtedly|affirmative)(?=\s*(?:[.,;:!]|$))"
 )
 _STATEMENT = re.compile(
-    r"(?i)\b(?:the|this|that|your|given|above|following|said|its)? ?(?:statement|claim|proposition|assertion|sentence|premise|hypothesis|conclusion|conjecture|belief|idea|theorem|"
+    r"(?i)\b(?:the|this|that|your|given|above|following|said|its)? ?(?:statement|claim|proposition|assertion|sentence|"
+    r"premise|hypothesis|conclusion|conjecture|belief|idea|theorem|"
     r"question's premise|it|this|that|which)\s*"
-    r"(?:(?:is|was|must be|should be|has to be|would be|seems|appears|turns out(?: to be)?|holds|evaluates to|['\u2019]s)\b|(?=(?:is|was|does)n['\u2019]t))"
-    rf"(?: (?:therefore|thus|hence|clearly|definitely|indeed|simply|actually|overall|also|in fact|certainly|obviously|logically|factually|to be|so|then))*"
-    rf"(?P<not> (?:not|never)\b| ?(?:is|was)n['\u2019]t\b)? (?P<word>true|false|correct|incorrect|right|wrong|untrue|accurate|inaccurate|valid|invalid)\b"
+    r"(?:(?:is|was|must be|should be|has to be|would be|seems|appears|turns out(?: to be)?|holds|evaluates to|['\u2019]s)\b|"
+    r"(?=(?:is|was|does)n['\u2019]t))"
+    r"(?: (?:therefore|thus|hence|clearly|definitely|indeed|simply|actually|overall|also|in fact|certainly|obviously|"
+    r"logically|factually|to be|so|then))*"
+    r"(?P<not> (?:not|never)\b| ?(?:is|was)n['\u2019]t\b)? (?P<word>true|false|correct|incorrect|right|wrong|untrue|accurate|"
+    r"inaccurate|valid|invalid)\b"
 )
 _TRUTH = {"accurate": "yes", "inaccurate": "no", "valid": "yes", "invalid": "no"}
 _SENTENCE_START = re.compile(
-    rf"(?i)(?:(?:so|thus|therefore|hence|in conclusion|overall|finally|in short|well|oh|ultimately|to conclude|in summary|conclusion|and so|then),?:? ?)*{_SOFT}\(?"
-    rf"(?P<word>{'|'.join(sorted(_BARE, key=len, reverse=True))})(?![\w'\u2019-])\)?(?=[ \t]*(?:[,.:;!\u2014)\n-]|$|\(|/|(?:and|or|because|since|as|but)\b))"
+    r"(?i)(?:(?:so|thus|therefore|hence|in conclusion|overall|finally|in short|well|oh|ultimately|to conclude|in summary|"
+    rf"conclusion|and so|then),?:? ?)*{_SOFT}\(?"
+    rf"(?P<word>{'|'.join(sorted(_BARE, key=len, reverse=True))})(?![\w'\u2019-])\)?(?=[ \t]*(?:[,.:;!\u2014)\n-]|$|\(|/|"
+    r"(?:and|or|because|since|as|but)\b))"
 )
 
 
@@ -392,7 +419,7 @@ def claimed_words(response: str) -> frozenset[str]:
     """What the last claim of a response says: ``yes``, ``no``, both when it hedges, or nothing."""
     text = _EMPHASIS.sub("", prepared(response)).lstrip(" :,;-")
     claims = [*claims_of(text, _read_word), *_truths(text), *_first_and_last(text)]
-    return last_claim(text, iter(claims))
+    return last_claim(claims)
 
 
 def _read_word(text: str) -> Read | None:

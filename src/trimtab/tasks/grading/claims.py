@@ -4,7 +4,7 @@ The last assertion counts. Sentences of another form, which explain or ask, coun
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -43,7 +43,8 @@ _TYPESET = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|bb)|mbox|operatorname|boxed|fbox|underline)\s*\{([^{}]*)\}"
 )
 _MARKS = re.compile(
-    r"\\(?:left|right|displaystyle|large|Large|bf|rm)(?![A-Za-z])|\\[()\[\],;:! ]|\\?\$|\*|`|~~|\\quad|(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])"
+    r"\\(?:left|right|displaystyle|large|Large|bf|rm)(?![A-Za-z])|\\[()\[\],;:! ]|\\?\$|\*|`|~~|\\quad|(?<![A-Za-z0-9])_+|"
+    r"_+(?![A-Za-z0-9])"
     r"|[\"\u201c\u201d\u2018\u201e\u201a\u00ab\u00bb\u2039\u203a\u300c\u300d\u300e\u300f\u201f]|(?<!\w)['\u2019]|['\u2019](?!\w)"
 )
 _HASHES = re.compile(r"(?m)^[ \t]*#{4,}[ \t]*(?=\S)")
@@ -54,18 +55,25 @@ _RULE = re.compile(r"(?m)^[ \t]*[-=\u2014_]{3,}[ \t]*$")
 _SUBJECT = (
     r"(?:(?:final|correct|right|best|true|only|proper|appropriate|suitable|chosen|selected|likely|my|closest|clear|valid|actual|"
     r"accurate|most \w+)\s+){1,3}"
-    r"(?:answer|option|choice|letter|pick|selection|guess|bet|fit|one|match|alternative|response|statement|solution|verdict|decision)"
+    r"(?:answer|option|choice|letter|pick|selection|guess|bet|fit|one|match|alternative|response|statement|solution|verdict|"
+    r"decision)"
 )
 _NOTION = r"(?:conclusion|verdict|decision|judge?ment|ruling|result)"
-_IS = r"(?:is|was|are|['\u2019]s|would be|should be|must be|has to be|have to be|will be|seems to be|appears to be|becomes|remains|ist|est|es|\u00e9|\u00e8|\u00e4r|jest|\u044d\u0442\u043e)"
+_IS = (
+    r"(?:is|was|are|['\u2019]s|would be|should be|must be|has to be|have to be|will be|seems to be|appears to be|becomes|"
+    r"remains|ist|est|es|\u00e9|\u00e8|\u00e4r|jest|\u044d\u0442\u043e)"
+)
 _SIGNS = (
-    r"(?:\s*(?:\u5e94\u8be5|\u5e94\u5f53|\u5e94)?(?:[\u662f\u4e3a\u70ba\u9009\u306f\uc740\ub294]\s?[:=]?|[:=~\u2192>\u21d2\u2014\u2013-]+)|\s*\n)"
+    r"(?:\s*(?:\u5e94\u8be5|\u5e94\u5f53|\u5e94)?(?:[\u662f\u4e3a\u70ba\u9009\u306f\uc740\ub294]\s?[:=]?|"
+    r"[:=~\u2192>\u21d2\u2014\u2013-]+)|\s*\n)"
 )
 _NOISE = (
-    r"(?:[\s:*=>,\u2192\u21d2-]|\b(?:that|rather(?! than)|instead(?! of)|indeed|therefore|then|thus|hence|so|clearly|definitely|certainly|simply|surely|probably|most likely|"
+    r"(?:[\s:*=>,\u2192\u21d2-]|\b(?:that|rather(?! than)|instead(?! of)|indeed|therefore|then|thus|hence|so|clearly|"
+    r"definitely|certainly|simply|surely|probably|most likely|"
     r"likely|obviously|undoubtedly|just|only|again|still|now|actually|really|in fact|indeed|of course|without (?:a |any )?doubt|"
     r"beyond (?:a |any )?doubt|no doubt|no question|i(?: would|['\u2019]d)? (?:think|believe|say|guess|suppose)|"
-    r"in my (?:opinion|view)|it (?:is|must be|should be|has to be)|it['\u2019]s|to be|as follows|given by|a (?:clear|definite|firm|resounding|simple|big)|"
+    r"in my (?:opinion|view)|it (?:is|must be|should be|has to be)|it['\u2019]s|to be|as follows|given by|a (?:clear|"
+    r"definite|firm|resounding|simple|big)|"
     r"(?:a )?solid|absolutely|totally|quite|very)\b,?)*"
 )
 _ANNOUNCED = re.compile(
@@ -73,44 +81,59 @@ _ANNOUNCED = re.compile(
     rf"(?:\s*\b{_IS}\b|{_SIGNS}|(?=\s*[(\[]))"
 )
 _CHOSEN = re.compile(
-    r"(?i)\b(?:i|we|let['\u2019]?s|let us|you should|one should)\s*(?:['\u2019](?:d|ll|m|re|ve)|would|will|shall|am|are|must|should|can|could|have to|"
+    r"(?i)\b(?:i|we|let['\u2019]?s|let us|you should|one should)\s*(?:['\u2019](?:d|ll|m|re|ve)|would|will|shall|am|are|must|"
+    r"should|can|could|have to|"
     r"do|to|finally|therefore|now|have|definitely|rather|safely|confidently|thus|hence|also|still|\s)*\s*"
-    r"(?:choose|chose|chosen|choosing|pick|picked|picking|select|selected|selecting|go(?:ing)? (?:with|for)|went (?:with|for)|opt(?:ing)? for|settle (?:on|for)|say|vote for|"
-    r"answer(?:ing)?(?: with)?|conclude|concluding|lean(?:ing)? towards?|mark|submit|stick(?:ing)? with|bet on|think|believe|vote|"
+    r"(?:choose|chose|chosen|choosing|pick|picked|picking|select|selected|selecting|go(?:ing)? (?:with|for)|went (?:with|"
+    r"for)|opt(?:ing)? for|settle (?:on|for)|say|vote for|"
+    r"answer(?:ing)?(?: with)?|conclude|concluding|lean(?:ing)? towards?|mark|submit|stick(?:ing)? with|bet on|think|believe|"
+    r"vote|"
     r"take|guess|call it|mean)(?: that| on| is)?(?=\W)"
 )
 _FOLLOWS = re.compile(
     r"(?i)(?:\b(?:so|hence|thus|therefore|consequently|accordingly|in conclusion|in summary|to conclude|overall|finally|ergo|"
-    r"(?:which|that|this)(?: only)? leaves(?: us)?(?: only)?(?: with)?|leaving(?: us)?(?: only)?(?: with)?|(?:we(?: are|['\u2019]re)? left|left) with|conclusion|verdict|result|"
-    r"in short|all in all|ultimately|it follows(?: that)?|we (?:get|have|find|arrive at|obtain)|final)\b|\u2234|\u21d2|=>|->|\u2192)[\s,:;-]*"
+    r"(?:which|that|this)(?: only)? leaves(?: us)?(?: only)?(?: with)?|leaving(?: us)?(?: only)?(?: with)?|(?:we(?: are|"
+    r"['\u2019]re)? left|left) with|conclusion|verdict|result|"
+    r"in short|all in all|ultimately|it follows(?: that)?|we (?:get|have|find|arrive at|obtain)|final)\b|\u2234|\u21d2|=>|->|"
+    r"\u2192)[\s,:;-]*"
 )
 _IT_IS = re.compile(
-    rf"(?i)\b(?:it|this|that)(?:\s*['\u2019]s|\s+(?:is|must be|should be|has to be|will be|would be|can only be|is clearly|is definitely))\b"
+    r"(?i)\b(?:it|this|that)(?:\s*['\u2019]s|\s+(?:is|must be|should be|has to be|will be|would be|can only be|is clearly|"
+    r"is definitely))\b"
 )
 _TURNS = re.compile(
-    r"(?i)(?:[,;.!?\n\u2014-]\s*(?:but(?! also)|no,?|nope,?|rather,?|instead,?|actually,?|correction[:,]?|i mean,?|make (?:that|it)|and not|it['\u2019]s)"
-    r"|\bnot [^.;,\n]{1,30}? but(?: rather)?|\bchange(?:d)? (?:it|my (?:answer|mind|choice))(?: [^.\n]{0,20}?)?\bto|\bswitch(?:ing)? to)\s+"
+    r"(?i)(?:[,;.!?\n\u2014-]\s*(?:but(?! also)|no,?|nope,?|rather,?|instead,?|actually,?|correction[:,]?|i mean,?|"
+    r"make (?:that|it)|and not|it['\u2019]s)"
+    r"|\bnot [^.;,\n]{1,30}? but(?: rather)?|\bchange(?:d)? (?:it|my (?:answer|mind|choice))(?: [^.\n]{0,20}?)?\bto|"
+    r"\bswitch(?:ing)? to)\s+"
 )
 _CJK = re.compile(
-    r"(?:\u6545|\u6240\u4ee5|\u56e0\u6b64|\u5e94\u8be5?|\u5e94\u5f53|\u6211)?(?:\u9009\u62e9|\u9009|\u9078)(?:\u9879)?(?:\u662f|\u4e3a|:)?\s*"
+    r"(?:\u6545|\u6240\u4ee5|\u56e0\u6b64|\u5e94\u8be5?|\u5e94\u5f53|\u6211)?(?:\u9009\u62e9|\u9009|"
+    r"\u9078)(?:\u9879)?(?:\u662f|\u4e3a|:)?\s*"
 )
 _OF_OTHERS = re.compile(
     r"(?i)\b(?:if|unless|suppose|supposing|assum\w+|whether|pretend|imagine|had|why|when)\b[^.;\n]{0,60}$"
     r"|\b(?:people|students|some|many|others?|they|you|one|someone|everyone|readers?|beginners)\b[^.;\n]{0,30}"
-    r"\b(?:think|thinks|say|says|guess|believe|believes|claim|claims|choose|pick|expect|argue|argues|assume|conclude)\b[^.,;\n]{0,40}$"
-    r"|\b(?:at first|initially|tempted|none of|neither|not sure (?:if|that|whether)|unclear|don['\u2019]t think|do not think|doubt that|not the case that|"
-    r"can(?:no|['\u2019])t (?:say|tell)|cannot (?:say|tell)|would be wrong to say|wrong to say|not say|isn['\u2019]t that|not that)\b[^.,;\n]{0,40}$"
+    r"\b(?:think|thinks|say|says|guess|believe|believes|claim|claims|choose|pick|expect|argue|argues|assume|"
+    r"conclude)\b[^.,;\n]{0,40}$"
+    r"|\b(?:at first|initially|tempted|none of|neither|not sure (?:if|that|whether)|unclear|don['\u2019]t think|do not think|"
+    r"doubt that|not the case that|"
+    r"can(?:no|['\u2019])t (?:say|tell)|cannot (?:say|tell)|would be wrong to say|wrong to say|not say|isn['\u2019]t that|"
+    r"not that)\b[^.,;\n]{0,40}$"
 )
 _TAKEN_BACK = re.compile(
     r"(?i)\bscratch that\b|\bnever ?mind\b|\bi (?:was|am) (?:wrong|mistaken)\b|\bi made (?:a|an) (?:mistake|error)\b"
-    r"|\b(?:that|this|it)(?:['\u2019]s| is| was)(?: not (?:right|correct)|n['\u2019]t (?:right|correct)| wrong| incorrect| a mistake)(?=\s*(?:[.!\n]|$))"
+    r"|\b(?:that|this|it)(?:['\u2019]s| is| was)(?: not (?:right|correct)|n['\u2019]t (?:right|correct)| wrong| incorrect|"
+    r" a mistake)(?=\s*(?:[.!\n]|$))"
     r"|\b(?:that|this) (?:can['\u2019]?t|cannot|can not) be (?:right|correct)\b"
 )
 _DOUBTFUL = re.compile(r"(?i)\b(?:could|might|may|can|cannot|not|never|neither|if)\b|n['\u2019]t\b")
 _TWO_BOXES = re.compile(r"\n(?=\s*,?\s*(?:and|or|,|/)?\s*\nAnswer: )\s*(?:,?\s*(?:and|or)|,|/)\s*\nAnswer: ")
 _CLAUSE_END = re.compile(
-    r"\s*(?:[.!,;\n)\]}|\u2014]|\s-\s|$|\((?!\?)|(?:because|since|as|due to|given|for|which|where|while|whereas|although|though|but|so|and not|not|rather than|instead of|"
-    r"over|with|based on|according to|is (?:the )?(?:only |most |best )?(?:correct|right|best|answer|true|final)|here|instead|after all|without|by elimination|in this case|indeed|for sure|then|overall|again|"
+    r"\s*(?:[.!,;\n)\]}|\u2014]|\s-\s|$|\((?!\?)|(?:because|since|as|due to|given|for|which|where|while|whereas|although|"
+    r"though|but|so|and not|not|rather than|instead of|"
+    r"over|with|based on|according to|is (?:the )?(?:only |most |best )?(?:correct|right|best|answer|true|final)|here|"
+    r"instead|after all|without|by elimination|in this case|indeed|for sure|then|overall|again|"
     r"it is|i (?:think|believe|guess)|in the end|too|only|alone)\b)",
     re.I,
 )
@@ -138,14 +161,14 @@ def prepared(response: str) -> str:
     return re.sub(r"[ \t]+", " ", re.sub(r"(?i)(\banswer\s*)\n{2,}", r"\1\n", text)).strip()
 
 
-def last_claim(text: str, claims: Iterator[Claim]) -> frozenset[str]:
+def last_claim(claims: Iterable[Claim]) -> frozenset[str]:
     """What stands after all claims in their order: the last assertion, unless it was rejected or taken back afterwards."""
     standing: frozenset[str] = frozenset()
     for claim in sorted(claims, key=lambda claim: claim.start):
-        if claim.rejects:
-            standing = frozenset() if standing & claim.named else standing
-        else:
+        if not claim.rejects:
             standing = claim.named
+        elif standing & claim.named:
+            standing = frozenset()
     return standing
 
 
