@@ -23,7 +23,7 @@ from trimtab.export.exporting import export_steering
 from trimtab.export.parts import ENGINE_NAMES, TargetName
 from trimtab.export.verify import verify_export
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.steering import Steering
 from trimtab.tasks import load_problems
 from trimtab.tasks.settings import TaskSettings
@@ -34,17 +34,17 @@ ADDITIVE: tuple[TargetName, ...] = ("gguf", "lm-eval", "adaras-csv", "json")
 IN_VLLM: tuple[TargetName, ...] = ("lora", "merged")
 
 
-def silencing(opened: OpenModel) -> Steering:
+def silencing(model: LanguageModel) -> Steering:
     """200 neurons of all layers but the first, by a fixed draw, silenced at every position."""
-    flat = np.random.default_rng(0).permutation(np.arange(opened.d_ff, opened.identity.n_neurons))[:NEURONS]
+    flat = np.random.default_rng(0).permutation(np.arange(model.d_ff, model.identity.n_neurons))[:NEURONS]
     gains, shifts = np.full(NEURONS, -1.0, np.float32), np.zeros(NEURONS, np.float32)
-    return Steering(flat // opened.d_ff, flat % opened.d_ff, gains, shifts, 1.0, "all", ALWAYS, opened.identity)
+    return Steering(flat // model.d_ff, flat % model.d_ff, gains, shifts, 1.0, "all", ALWAYS, model.identity)
 
 
-def shifting(opened: OpenModel) -> Steering:
+def shifting(model: LanguageModel) -> Steering:
     """The same neurons moved by random amounts."""
     shifts = np.random.default_rng(1).normal(0.0, 1.0, NEURONS).astype(np.float32)
-    return replace(silencing(opened), dgain=np.zeros(NEURONS, np.float32), shift=shifts)
+    return replace(silencing(model), gain=np.zeros(NEURONS, np.float32), shift=shifts)
 
 
 def _in_vllm(python: Path, problems: int) -> tuple[bool, str]:
@@ -65,20 +65,20 @@ def main() -> int:
     given = parser.parse_args()
     if given.vllm is not None and not given.vllm.exists():
         parser.error(f"there is no {given.vllm}; make test-export installs it")
-    problems = load_problems(TaskSettings(find=0, tune=given.problems, test=0))
+    problems = load_problems(TaskSettings(train=0, validation=given.problems, test=0))
     questions = [problem.question for problem in problems]
     figures, passed = [], True
     with tempfile.TemporaryDirectory() as scratch:
         for dtype in ("float32", "bfloat16"):
-            opened = open_model(MODEL, dtype=dtype)
+            model = open_model(MODEL, dtype=dtype)
             for target in (*MULTIPLICATIVE, *ADDITIVE) if given.engine == "own" else IN_VLLM:
                 if dtype == "bfloat16" and target == "gguf":
                     continue  # llama.cpp runs the float32 copy
-                steering = silencing(opened) if target in MULTIPLICATIVE else shifting(opened)
+                steering = silencing(model) if target in MULTIPLICATIVE else shifting(model)
                 folder = (given.keep or Path(scratch)) / dtype / target
                 export_steering(steering, target, folder, allow_pickle=True, force=True)
                 record = verify_export(
-                    folder, opened, steering, questions, max_new_tokens=128, engine=given.engine, allow_pickle=True
+                    folder, model, steering, questions, max_new_tokens=128, engine=given.engine, allow_pickle=True
                 )
                 seen = record.verification if given.engine == "own" else record.elsewhere[given.engine]
                 assert seen is not None

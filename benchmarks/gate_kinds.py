@@ -1,7 +1,7 @@
 """How well each kind of gate predicts failure on problems it was not fitted on: ``python benchmarks/gate_kinds.py RUN``.
 
-Fits every kind on the find split of a finished run and prints AUROC and Brier score on its tune split. The run is only read; what
-has to be recorded goes to a temporary folder.
+Fits every kind on the train split of a finished run and prints AUROC and Brier score on its validation split. The run is only
+read; what has to be recorded goes to a temporary folder.
 """
 
 import argparse
@@ -14,12 +14,12 @@ import numpy as np
 from trimtab.gate import AnyGate
 from trimtab.gating import fit_logistic
 from trimtab.gating.attention import fit_attention
-from trimtab.gating.discrimination import auroc, delong_interval
 from trimtab.gating.reading import predict, read_prompts
 from trimtab.gating.settings import GateSettings
 from trimtab.pipeline import Line
 from trimtab.pipeline.config import parse_config
 from trimtab.recording import Recording, record_prompts
+from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.store import RunDirectory
 from trimtab.traces import Split
 
@@ -39,11 +39,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with RunDirectory.open(arguments.run) as directory, tempfile.TemporaryDirectory() as folder:
         line = Line(parse_config(dict(directory.config), str(arguments.run)), directory)
-        for split in (Split.FIND, Split.TUNE):
+        for split in (Split.TRAIN, Split.VALIDATION):
             print(f"{split}: {len(line.failed(split))} problems, {line.failed(split).sum()} failed")
-        print("\n| gate | AUROC on tune [95 %] | Brier | AUROC, held out in find | features read | seconds to fit |")
+        print("\n| gate | AUROC on validation [95 %] | Brier | AUROC, held out in find | features read | seconds to fit |")
         print("|---|---|---|---|---|---|")
-        recording = record_prompts(line.opened, line.prompts(Split.FIND), Path(folder), scopes=("last-prompt", "prompt"))
+        recording = record_prompts(line.model, line.prompts(Split.TRAIN), Path(folder), scopes=("last-prompt", "prompt"))
         for settings in KINDS:
             start = time.perf_counter()
             gate = fit(line, settings, recording)
@@ -51,20 +51,20 @@ def main() -> None:
 
 
 def fit(line: Line, settings: GateSettings, recording: Recording) -> AnyGate:
-    """A gate of one kind, fitted on the find split."""
-    failed, prompts = line.failed(Split.FIND), line.prompts(Split.FIND)
+    """A gate of one kind, fitted on the train split."""
+    failed, prompts = line.failed(Split.TRAIN), line.prompts(Split.TRAIN)
     features = recording.means(settings.scope, list(prompts))
     if settings.kind == "attention":
         return fit_attention(
-            features, failed, lambda layer, index: read_prompts(line.opened, prompts, layer, index, settings.scope)
+            features, failed, lambda layer, index: read_prompts(line.model, prompts, layer, index, settings.scope)
         )
     return fit_logistic(features, failed, pooling=settings.pooling, penalty=settings.penalty)
 
 
 def row(line: Line, gate: AnyGate, settings: GateSettings, seconds: float) -> str:
-    """Its figures on the tune split."""
-    failed = line.failed(Split.TUNE)
-    p_fail = np.array(list(predict(line.opened, gate, line.prompts(Split.TUNE)).values()))
+    """Its figures on the validation split."""
+    failed = line.failed(Split.VALIDATION)
+    p_fail = np.array(list(predict(line.model, gate, line.prompts(Split.VALIDATION)).values()))
     low, high = delong_interval(failed, p_fail)
     name = gate.label if settings.kind == "attention" else f"{gate.label}, {settings.penalty.upper()}"
     area, brier = f"{auroc(failed, p_fail):.3f} [{low:.3f}, {high:.3f}]", ((p_fail - failed) ** 2).mean()

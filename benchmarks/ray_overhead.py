@@ -25,7 +25,7 @@ import torch
 from trimtab.execution import LOCAL, ExecutorSettings
 from trimtab.execution.ray_cluster import connected
 from trimtab.execution.ray_executor import RayExecutor
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.progress import Advance, silent
 from trimtab.sampling import SampleJob, SamplingSettings, sample_job
 from trimtab.store import Parts, Plan, make_plan
@@ -52,7 +52,7 @@ class EmptyJob:
     def missing(self) -> list[int]:
         return self.parts.missing()
 
-    def run(self, opened: OpenModel, parts: Iterable[int], advance: Advance) -> None:  # noqa: ARG002
+    def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:  # noqa: ARG002
         for part in parts:
             self.parts.write_table(part, [Name(name) for name in self.plan.parts[part]])
             advance(1, 0)
@@ -65,13 +65,13 @@ class Name:
     name: str
 
 
-def open_together(folder: Path, actors: int) -> OpenModel:
+def open_together(folder: Path, actors: int) -> LanguageModel:
     """Open the model and wait until as many have."""
-    opened = open_model(MODEL)
+    model = open_model(MODEL)
     (folder / f"ready-{time.time_ns()}").touch()
     while len(list(folder.glob("ready-*"))) < actors:
         time.sleep(0.01)
-    return opened
+    return model
 
 
 def ready_at(folder: Path) -> float:
@@ -79,17 +79,17 @@ def ready_at(folder: Path) -> float:
     return max(int(path.name.partition("-")[2]) for path in folder.glob("ready-*")) / 1e9
 
 
-def sampling(opened: OpenModel, folder: Path, n: int) -> SampleJob:
+def sampling(model: LanguageModel, folder: Path, n: int) -> SampleJob:
     """Problems to sample, in a folder of their own."""
-    problems = [Problem(f"p{i}", p.question, p.answer, Split.FIND) for i, p in enumerate(unique_problems(Split.FIND, n, 0))]
-    return sample_job(opened, problems, SAMPLING, folder)
+    problems = [Problem(f"p{i}", p.question, p.answer, Split.TRAIN) for i, p in enumerate(unique_problems(Split.TRAIN, n, 0))]
+    return sample_job(model, problems, SAMPLING, folder)
 
 
-def locally(opened: OpenModel, folder: Path, n: int) -> float:
+def locally(model: LanguageModel, folder: Path, n: int) -> float:
     """Seconds of this process."""
-    job = sampling(opened, folder, n)
+    job = sampling(model, folder, n)
     start = time.time()
-    LOCAL.run(opened, [job], silent)
+    LOCAL.run(model, [job], silent)
     return time.time() - start
 
 
@@ -102,16 +102,16 @@ def pool(folder: Path, actors: int) -> Iterator[RayExecutor]:
         yield executor
 
 
-def by_actors(opened: OpenModel, folder: Path, n: int, actors: int) -> tuple[float, float]:
+def by_actors(model: LanguageModel, folder: Path, n: int, actors: int) -> tuple[float, float]:
     """Seconds from the moment that the actors are ready, and seconds until then."""
     begun = time.time()
     with pool(folder, actors) as executor:
-        executor.run(opened, [sampling(opened, folder / "traces", n)], silent)
+        executor.run(model, [sampling(model, folder / "traces", n)], silent)
         ended = time.time()
     return ended - ready_at(folder), ready_at(folder) - begun
 
 
-def milliseconds_a_part(opened: OpenModel, folder: Path) -> dict[str, float]:
+def milliseconds_a_part(model: LanguageModel, folder: Path) -> dict[str, float]:
     """What a part costs that computes nothing: here, and through one actor."""
     jobs = {}
     for name in ("local", "ray"):
@@ -119,10 +119,10 @@ def milliseconds_a_part(opened: OpenModel, folder: Path) -> dict[str, float]:
         parts.ensure_plan(make_plan([f"{i:05d}" for i in range(EMPTY_PARTS)], [1] * EMPTY_PARTS, 1, {}))
         jobs[name] = EmptyJob(parts)
     start = time.time()
-    LOCAL.run(opened, [jobs["local"]], silent)
+    LOCAL.run(model, [jobs["local"]], silent)
     local = time.time() - start
     with pool(folder / "actors", 1) as executor:
-        executor.run(opened, [jobs["ray"]], silent)
+        executor.run(model, [jobs["ray"]], silent)
         ray = time.time() - ready_at(folder / "actors")
     return {name: round(1000 * seconds / EMPTY_PARTS, 2) for name, seconds in (("local", local), ("ray", ray))}
 
@@ -133,17 +133,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="at least so long in this process")
     seconds = parser.parse_args().seconds
     torch.set_num_threads(1)
-    opened = open_model(MODEL)
+    model = open_model(MODEL)
     with connected("local"), tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        locally(opened, root / "warm", 2 * ROWS_A_PART // SAMPLING.n)
+        locally(model, root / "warm", 2 * ROWS_A_PART // SAMPLING.n)
         probe = 8 * ROWS_A_PART // SAMPLING.n
-        n = max(probe, ceil(1.1 * seconds * probe / locally(opened, root / "probe", probe)))
-        local = locally(opened, root / "local", n)
+        n = max(probe, ceil(1.1 * seconds * probe / locally(model, root / "probe", probe)))
+        local = locally(model, root / "local", n)
         print(f"{n} problems here: {local:.1f} s", file=sys.stderr)
-        one, start_one = by_actors(opened, root / "one", n, 1)
+        one, start_one = by_actors(model, root / "one", n, 1)
         print(f"one actor: {one:.1f} s after {start_one:.1f} s", file=sys.stderr)
-        two, start_two = by_actors(opened, root / "two", n, 2)
+        two, start_two = by_actors(model, root / "two", n, 2)
         print(f"two actors: {two:.1f} s after {start_two:.1f} s", file=sys.stderr)
         figures = {
             "parts": len(Parts(root / "local").plan.parts),
@@ -153,7 +153,7 @@ def main() -> None:
             "overhead": round(one / local - 1, 4),
             "two_over_one": round(one / two, 3),
             "start_s": [round(start_one, 1), round(start_two, 1)],
-            "milliseconds_a_part": milliseconds_a_part(opened, root / "empty"),
+            "milliseconds_a_part": milliseconds_a_part(model, root / "empty"),
         }
     print(json.dumps(figures))
 

@@ -1,9 +1,9 @@
 """What makes a sceptic believe the demo's verdict: ``python benchmarks/safeguards.py --out runs/safeguards``.
 
 Runs the demo's line, unchanged, on every bundled model (three training seeds, the negative control, the fine-tuned one), then on
-the reasoner: the cheap rivals (a majority vote, fine-tuning on the same traces), 20 steerings ranked from labels shuffled within
-problems, the dose-response curve with negative strengths, and the most careful wordings as a ceiling. Prints one JSON object and
-writes it to OUT/safeguards.json.
+the reasoner: the cheap baselines (a majority vote, fine-tuning on the same traces), 20 steerings ranked from labels shuffled
+within problems, the dose-response curve with negative strengths, and the most careful wordings as a ceiling. Prints one JSON
+object and writes it to OUT/safeguards.json.
 """
 
 import json
@@ -14,13 +14,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from trimtab.evaluation.arms import Arm
+from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.names import ALWAYS, UNSTEERED
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.runner import evaluate_arm
+from trimtab.evaluation.runner import evaluate_condition
 from trimtab.evaluation.tune import best_point
-from trimtab.neurons import NeuronSet
-from trimtab.operators import OPERATORS
+from trimtab.interventions import INTERVENTIONS
+from trimtab.neurons import Neurons
 from trimtab.pipeline import DEMO, Line, RunConfig, run
 from trimtab.pipeline.config import ModelSettings
 from trimtab.pipeline.demo_json import demo_json
@@ -43,13 +43,13 @@ DOSES = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)
 
 
 def configured(name: str) -> RunConfig:
-    """The demo on one of the bundled models; on the reasoner with the cheap rivals beside it."""
-    rivals = ("majority", "sft-lora") if name == "reasoner" else ()
-    evaluation = DEMO.evaluation.model_copy(update={"rivals": rivals, "votes": 6})
+    """The demo on one of the bundled models; on the reasoner with the cheap baselines beside it."""
+    baselines = ("majority", "sft-lora") if name == "reasoner" else ()
+    evaluation = DEMO.evaluation.model_copy(update={"baselines": baselines, "votes": 6})
     return DEMO.model_copy(update={"model": ModelSettings(source=f"testbed:{name}"), "evaluation": evaluation})
 
 
-def shuffled_neurons(line: Line, criterion: str, k: int, seed: int) -> NeuronSet:
+def shuffled_neurons(line: Line, criterion: str, k: int, seed: int) -> Neurons:
     """The neurons that the same criterion finds when the labels are shuffled within each problem."""
     rng = random.Random(seed)
     by_problem: dict[str, list[tuple[str, bool]]] = {}
@@ -64,7 +64,7 @@ def shuffled_neurons(line: Line, criterion: str, k: int, seed: int) -> NeuronSet
         (moments, [labels[i][0] for i in ids], [labels[i][1] for i in ids])
         for ids, moments in line.recording(SAMPLED).stream(line.config.ranking.scope)
     )
-    return rank(class_moments(parts), criterion, k, line.opened.identity)
+    return rank(class_moments(parts), criterion, k, line.model.identity)
 
 
 def with_push_of(steering: Steering, reference: Steering) -> Steering:
@@ -73,32 +73,32 @@ def with_push_of(steering: Steering, reference: Steering) -> Steering:
     return replace(steering, shift=(steering.shift * scale).astype(np.float32))
 
 
-def arm_row(line: Line, name: str, steering: Steering, folder: Path) -> dict[str, object]:
-    """An always-on arm on the test split beside the unsteered outcomes of the run."""
+def condition_row(line: Line, name: str, steering: Steering, folder: Path) -> dict[str, object]:
+    """An always-on condition on the test split beside the unsteered outcomes of the run."""
     problems = line.problems(Split.TEST)
-    arm = evaluate_arm(
-        line.opened,
-        Arm(name, steering),
+    condition = evaluate_condition(
+        line.model,
+        Condition(name, steering),
         problems,
         line.config.sampling.greedy(),
         line.grader,
         folder / name,
         checker=line.checker,
     )
-    comparison = paired(line.outcomes()[UNSTEERED], arm)
+    comparison = paired(line.outcomes()[UNSTEERED], condition)
     return {
         "accuracy": comparison.accuracy,
         "gain": comparison.gain,
         "p": comparison.p,
         "fixed": comparison.fixed,
         "broken": comparison.broken,
-        "steps_right": float(np.mean([bool(o.steps_right) for o in arm])),
+        "steps_right": float(np.mean([bool(o.steps_right) for o in condition])),
     }
 
 
 def counted(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Arms that must not gain, with how many of them did."""
-    return {"runs": len(rows), "gains with p < 0.05": sum(r["gain"] > 0 and r["p"] < 0.05 for r in rows), "rows": rows}  # type: ignore[operator]
+    """Conditions that must not gain, with how many of them did."""
+    return {"runs": len(rows), "gains with p < 0.05": sum(r["gain"] > 0 and r["p"] < 0.05 for r in rows), "rows": rows}  # type: ignore[intervention]
 
 
 def ceiling(line: Line, folder: Path) -> dict[str, float]:
@@ -108,7 +108,7 @@ def ceiling(line: Line, folder: Path) -> dict[str, float]:
         instance = parse(problem.question).instance
         wording = most_careful(instance.domain)[i % 5]
         reworded.append(replace(problem, question=TestbedProblem(instance, wording).question))
-    traces = sample_traces(line.opened, reworded, line.config.sampling.greedy(), folder / "ceiling")
+    traces = sample_traces(line.model, reworded, line.config.sampling.greedy(), folder / "ceiling")
     reports = [check_steps(parse(p.question), t.text) for p, t in zip(reworded, traces, strict=True)]
     grades = grade_traces(traces, {p.id: p for p in reworded}, line.grader)
     plain = [r for p, r in zip(reworded, reports, strict=True) if r.source != "content"]
@@ -125,8 +125,8 @@ def wording_table(line: Line) -> dict[str, int]:
     def wordings(problems: list[Problem]) -> set[str]:
         return {str(parse(p.question).wording) for p in problems}
 
-    found, test = wordings(line.problems(Split.FIND)), wordings(line.problems(Split.TEST))
-    return {"find": len(found), "test": len(test), "unseen in find": len(test - found)}
+    found, test = wordings(line.problems(Split.TRAIN)), wordings(line.problems(Split.TEST))
+    return {"train": len(found), "test": len(test), "unseen in find": len(test - found)}
 
 
 def reasoner_checks(path: Path) -> dict[str, object]:
@@ -139,14 +139,14 @@ def reasoner_checks(path: Path) -> dict[str, object]:
         shuffled, scaled = [], []
         for seed in range(SHUFFLES):
             neurons = shuffled_neurons(line, best.criterion, best.k, seed)
-            steering = Steering.of(neurons, best.strength, found.scope, operator=OPERATORS[best.operator])
-            shuffled.append(arm_row(line, f"shuffled-{seed:02d}", steering, extra))
-            scaled.append(arm_row(line, f"shuffled-scaled-{seed:02d}", with_push_of(steering, found), extra))
+            steering = Steering.of(neurons, best.strength, found.scope, intervention=INTERVENTIONS[best.intervention])
+            shuffled.append(condition_row(line, f"shuffled-{seed:02d}", steering, extra))
+            scaled.append(condition_row(line, f"shuffled-scaled-{seed:02d}", with_push_of(steering, found), extra))
         doses = {
-            f"{dose * best.strength:g}": arm_row(line, f"dose-{dose:g}", found.with_strength(dose * best.strength), extra)
+            f"{dose * best.strength:g}": condition_row(line, f"dose-{dose:g}", found.with_strength(dose * best.strength), extra)
             for dose in DOSES
         }
-        rows = read_report(path / "report.json").arms
+        rows = read_report(path / "report.json").conditions
         steps = {
             name: float(np.mean([bool(o.steps_right) for o in line.outcomes()[name] if o.correct]))
             for name in (UNSTEERED, ALWAYS)
@@ -156,8 +156,9 @@ def reasoner_checks(path: Path) -> dict[str, object]:
             "shuffled labels, shift scaled to the found norm": counted(scaled),
             "dose response": doses,
             "ceiling": ceiling(line, extra),
-            "arms": {
-                row.arm: {"accuracy": row.accuracy, "gain": row.gain, "p": row.p, "tokens": row.tokens_per_answer} for row in rows
+            "conditions": {
+                row.condition: {"accuracy": row.accuracy, "gain": row.gain, "p": row.p, "tokens": row.tokens_per_answer}
+                for row in rows
             },
             "right steps among right answers": steps,
             "wordings": wording_table(line),

@@ -63,23 +63,23 @@ def shares(problems: list[Problem], right: list[bool], key: Callable[[Problem], 
 @click.option("--n", default=1200, show_default=True, help="Problems of the test split.")
 def main(n: int) -> None:
     """Answer the test split with every bundled model and write the card."""
-    problems = load_problems(TaskSettings(find=0, tune=0, test=n))
+    problems = load_problems(TaskSettings(train=0, validation=0, test=n))
     careful = [
         replace(p, question=TestbedProblem(i := parse(p.question).instance, most_careful(i.domain)[k % 5]).question)
         for k, p in enumerate(problems)
     ]
     summary, by_domain, by_steps, recipes = {}, {}, {}, {}
     for name in names():
-        opened = open_model(f"testbed:{name}")
+        model = open_model(f"testbed:{name}")
         with tempfile.TemporaryDirectory() as folder:
-            traces = sample_traces(opened, problems, GREEDY, Path(folder) / "test")
-            careful_traces = sample_traces(opened, careful, GREEDY, Path(folder) / "careful")
+            traces = sample_traces(model, problems, GREEDY, Path(folder) / "test")
+            careful_traces = sample_traces(model, careful, GREEDY, Path(folder) / "careful")
         right = [g.verdict == "correct" for g in grade_traces(traces, {p.id: p for p in problems}, ExactGrader())]
         answers = [(p.id, p.question, t.text, ok) for p, t, ok in zip(problems, traces, right, strict=True)]
         sources = Counter(row.source for row in failure_sources(answers))
         steps = reports_of(careful, careful_traces)
         summary[name] = {
-            "parameters": f"{sum(p.numel() for p in opened.model.parameters()):,}",
+            "parameters": f"{sum(p.numel() for p in model.hf_model.parameters()):,}",
             "accuracy": f"{sum(right) / n:.3f}",
             "step accuracy, most careful wordings": f"{sum(r.right for r in steps) / sum(r.written for r in steps):.3f}",
             **{f"failures by {source}": str(sources[source]) for source in ("manner", "content", "capacity")},

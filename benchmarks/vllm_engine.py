@@ -198,19 +198,19 @@ def verdict(path: Path, given: argparse.Namespace) -> dict[str, object]:
         VllmEngine(VllmOptions(enforce_eager=given.eager)) as engine,
     ):
         problems = {p.id: p for p in line.problems(Split.TEST)[: given.problems]}
-        settings, opened = line.config.sampling.greedy(), line.opened
-        requests = list(plan_requests(opened, list(problems.values()), settings, line.config.prompt)[0].values())
+        settings, model = line.config.sampling.greedy(), line.model
+        requests = list(plan_requests(model, list(problems.values()), settings, line.config.prompt)[0].values())
         for label, steering in (("unsteered", None), ("gated", line.steering())):
             answers, figures = {}, {}
             for name, generator in (("transformers", TRANSFORMERS), ("vllm", engine)):
                 began = time.perf_counter()
-                answers[name] = generator.generate(opened, requests, settings, steering, "auto")
+                answers[name] = generator.generate(model, requests, settings, steering, "auto")
                 seconds = time.perf_counter() - began
-                traces = [as_trace(opened, request, one) for request, one in zip(requests, answers[name], strict=True)]
+                traces = [as_trace(model, request, one) for request, one in zip(requests, answers[name], strict=True)]
                 right = sum(grade.verdict == "correct" for grade in grade_traces(traces, problems, line.grader))
                 figures[name] = right / len(requests)
                 print(f"{label:<10} {name:<13} {figures[name]:.4f} correct, {seconds:.1f} s", flush=True)
-            apart = partings(opened, requests, answers["transformers"], answers["vllm"], steering, "auto")
+            apart = partings(model, requests, answers["transformers"], answers["vllm"], steering, "auto")
             for one in apart:
                 print(f"  differs from token {one.step} on, top-2 gap {one.gap:.2e}: {one.id}")
             pairs = zip(answers["transformers"], answers["vllm"], strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.execution import Job
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.progress import Advance
 from trimtab.store import Parts, Plan, make_plan
 
@@ -36,7 +36,7 @@ class LineJob:
     def missing(self) -> list[int]:
         return self.parts.missing()
 
-    def run(self, opened: OpenModel, parts: Iterable[int], advance: Advance) -> None:
+    def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:
         for part in parts:
             if part in self.killing:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -72,10 +72,10 @@ class Slowed:
     def missing(self) -> list[int]:
         return self.job.missing()
 
-    def run(self, opened: OpenModel, parts: Iterable[int], advance: Advance) -> None:
+    def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:
         for part in parts:
             time.sleep(self.seconds)
-            self.job.run(opened, [part], advance)
+            self.job.run(model, [part], advance)
 
 
 def slowed(jobs: Sequence[Job], seconds: float) -> list[Job]:
@@ -83,22 +83,22 @@ def slowed(jobs: Sequence[Job], seconds: float) -> list[Job]:
     return [Slowed(job, seconds) for job in jobs]
 
 
-def open_and_sign(model: Path, folder: Path) -> OpenModel:
+def open_and_sign(hf_model: Path, folder: Path) -> LanguageModel:
     """Open a model and leave a file named after this process."""
-    opened = open_model(model)
+    model = open_model(hf_model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / str(os.getpid())).touch()
-    return opened
+    return model
 
 
-def open_never(message: str) -> OpenModel:
+def open_never(message: str) -> LanguageModel:
     """Fail as a model that cannot be opened does."""
     from trimtab.errors import ModelError
 
     raise ModelError(message)
 
 
-def open_with_full_disk(model: Path) -> OpenModel:
+def open_with_full_disk(model: Path) -> LanguageModel:
     """Open a model in a process that can write nothing any more."""
     import errno
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.gate import ALWAYS, Gate
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 
 PAGE = Path(__file__).parent.parent / "docs" / "deploy.md"
@@ -39,16 +39,16 @@ def arguments(command: str, steering: Path) -> list[str]:
     return [words.get(word, word) for word in shlex.split(command)]
 
 
-def save_steerings(opened: OpenModel, folder: Path) -> dict[str, Path]:
+def save_steerings(model: LanguageModel, folder: Path) -> dict[str, Path]:
     """Artifacts of 40 neurons of all layers but the first: ``gains``, ``shifts``, and ``whole`` with both, a scope and a gate."""
-    flat = np.random.default_rng(0).permutation(np.arange(opened.d_ff, opened.identity.n_neurons))[:NEURONS]
-    layer, index = flat // opened.d_ff, flat % opened.d_ff
+    flat = np.random.default_rng(0).permutation(np.arange(model.d_ff, model.identity.n_neurons))[:NEURONS]
+    layer, index = flat // model.d_ff, flat % model.d_ff
     gains, shifts, none = np.full(NEURONS, -1.0, np.float32), np.full(NEURONS, 2.0, np.float32), np.zeros(NEURONS, np.float32)
     gate = Gate("logistic", layer=layer[:2], index=index[:2], weight=np.ones(2, np.float32))
     made = {
-        "gains": Steering(layer, index, gains, none, 1.0, "all", ALWAYS, opened.identity),
-        "shifts": Steering(layer, index, none, shifts, 1.0, "all", ALWAYS, opened.identity),
-        "whole": Steering(layer, index, gains, shifts, 1.0, "generated", gate, opened.identity),
+        "gains": Steering(layer, index, gains, none, 1.0, "all", ALWAYS, model.identity),
+        "shifts": Steering(layer, index, none, shifts, 1.0, "all", ALWAYS, model.identity),
+        "whole": Steering(layer, index, gains, shifts, 1.0, "generated", gate, model.identity),
     }
     for name, steering in made.items():
         steering.save_pretrained(folder / name)

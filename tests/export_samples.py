@@ -8,19 +8,19 @@ import numpy as np
 
 from tiny_models import D_FF, N_LAYERS, VOCABULARY, word_tokenizer
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.steering import PositionScope, Steering
 
 QUESTIONS = ("w5 w17 w3 w88", "w41 w2 w9", "w60 w61 w62 w63 w64 w65")
 
 
-def open_tiny(folder: Path) -> OpenModel:
+def open_tiny(folder: Path) -> LanguageModel:
     """Open a tiny model with a tokenizer of whole words, whatever tokenizer its family has."""
     return replace(open_model(folder), tokenizer=word_tokenizer(VOCABULARY, eos_token="w1", pad_token="w0"))
 
 
 def steering_of(
-    opened: OpenModel,
+    model: LanguageModel,
     gains: Sequence[float] = (0.5, -1.0, 2.0, -0.5),
     shifts: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
     strength: float = 0.75,
@@ -28,9 +28,9 @@ def steering_of(
     first_layer: bool = True,
 ) -> Steering:
     """Four neurons over three layers, or over the last two."""
-    assert opened.identity.n_layers == N_LAYERS
-    assert opened.identity.d_ff == D_FF
+    assert model.identity.n_layers == N_LAYERS
+    assert model.identity.d_ff == D_FF
     layer = np.array([0, 1, 1, 2] if first_layer else [1, 1, 2, 2])
     index = np.array([5, 47, 0, 30])
-    dgain, shift = np.array(gains, np.float32), np.array(shifts, np.float32)
-    return Steering(layer, index, dgain, shift, strength, scope, ALWAYS, opened.identity)
+    gain, shift = np.array(gains, np.float32), np.array(shifts, np.float32)
+    return Steering(layer, index, gain, shift, strength, scope, ALWAYS, model.identity)

@@ -1,4 +1,4 @@
-"""Outcomes made by hand, a string per chain and a character per problem, and run directories that hold them."""
+"""Outcomes made by hand, a string per response and a character per problem, and run directories that hold them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from trimtab.traces import Problem, Split, Verdict
 
 CONFIG = {
     "model": {"source": "one"},
-    "task": {"source": "local:a.jsonl", "find": 10},
+    "task": {"source": "local:a.jsonl", "train": 10},
     "prompt": {"template": "{question}", "thinking": "on"},
     "sampling": {"max_new_tokens": 100, "temperature": 0.7},
     "evaluation": {"alpha": 0.05, "random_sets": 5, "seeds": [0]},
@@ -19,7 +19,7 @@ VERDICTS = {"1": Verdict.CORRECT, "u": Verdict.UNSCORED}
 
 
 def outcomes(
-    arm: str,
+    condition: str,
     *chains: str,
     domains: Sequence[str] = ("even", "odd"),
     difficulty: int = 2,
@@ -31,7 +31,7 @@ def outcomes(
     """Problems p0, p1, ... in turn of the domains; 1 correct, 0 incorrect, u unscored, t truncated. Chains are numbered."""
     return [
         Outcome(
-            arm=arm,
+            condition=condition,
             problem_id=f"p{start + i}",
             domain=domains[i % len(domains)],
             difficulty=difficulty,
@@ -57,6 +57,6 @@ def run_folder(path: Path, rows: list[Outcome], **sections: dict[str, object]) -
     config = {**CONFIG, **{name: {**CONFIG.get(name, {}), **values} for name, values in sections.items()}}
     problems = {row.problem_id: Problem(row.problem_id, f"question {row.problem_id}", "7", Split.TEST) for row in rows}
     with RunDirectory.create(path, config) as directory:
-        write_table(directory.problems, [*problems.values(), Problem("f", "of the find split", "1", Split.FIND)])
+        write_table(directory.problems, [*problems.values(), Problem("f", "of the train split", "1", Split.TRAIN)])
         write_table(directory.outcomes, rows)
     return path

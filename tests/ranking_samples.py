@@ -15,23 +15,25 @@ LAYERS, EXPERTS, D_EXPERT = 2, 3, 2
 D_FF = EXPERTS * D_EXPERT
 NEURONS = LAYERS * D_FF
 FIELDS = (
-    "good_mean",
-    "bad_mean",
-    "good_magnitude",
-    "bad_magnitude",
-    "good_rms",
-    "bad_rms",
-    "good_norm",
+    "correct_mean",
+    "incorrect_mean",
+    "correct_magnitude",
+    "incorrect_magnitude",
+    "correct_rms",
+    "incorrect_rms",
+    "correct_norm",
     "difference_mean",
     "difference_variance",
     "auroc",
 )
 
 
-def contrast(good, bad, **fields) -> ClassMoments:
+def contrast(correct_mean, incorrect_mean, **fields) -> ClassMoments:
     """Class moments with these class means, ``[d_ff]`` or ``[layer, d_ff]``."""
-    good, bad = (np.atleast_2d(np.asarray(side, np.float64)) for side in (good, bad))
-    moments = ClassMoments(good, bad, None, None, 10, 10, good - bad, np.ones_like(good), 5)
+    correct_mean, incorrect_mean = (np.atleast_2d(np.asarray(side, np.float64)) for side in (correct_mean, incorrect_mean))
+    moments = ClassMoments(
+        correct_mean, incorrect_mean, None, None, 10, 10, correct_mean - incorrect_mean, np.ones_like(correct_mean), 5
+    )
     arrays = {
         name: np.atleast_2d(np.asarray(value, np.float64)) if isinstance(value, list | np.ndarray) else value
         for name, value in fields.items()
@@ -71,7 +73,7 @@ def recording(seed: int, n: int = 24, problems: int = 4, mixture: bool = False) 
 
 def naive_class_moments(data: Labelled) -> dict[str, NDArray[np.float64]]:
     """Every field of :class:`ClassMoments` that comes from traces, neuron by neuron."""
-    found = {name: np.full((LAYERS, D_FF), nan) for name in (*FIELDS, "n_good", "n_bad", "n_problems")}
+    found = {name: np.full((LAYERS, D_FF), nan) for name in (*FIELDS, "n_correct", "n_incorrect", "n_problems")}
     for layer in range(LAYERS):
         for index in range(D_FF):
             for name, value in _neuron(data, layer, index).items():
@@ -91,23 +93,25 @@ def _neuron(data: Labelled, layer: int, index: int) -> dict[str, float]:
     per_token["rms"] = [sqrt(value) for value in per_token["rms"]]
     sides = {side: [i for i in range(len(problems)) if correct[i] is side and count[i]] for side in (True, False)}
     found = {
-        f"{'good' if side else 'bad'}_{name}": mean([values[i] for i in sides[side]])
+        f"{'correct_mean' if side else 'incorrect_mean'}_{name}": mean([values[i] for i in sides[side]])
         for side in (True, False)
         for name, values in per_token.items()
     }
     assert moments.square is not None
-    found["good_norm"] = sqrt(sum(float(moments.square[i, layer, index]) for i in sides[True]))
+    found["correct_norm"] = sqrt(sum(float(moments.square[i, layer, index]) for i in sides[True]))
     differences, shares = [], []
     for problem in sorted(set(problems)):
-        good, bad = ([per_token["mean"][i] for i in sides[side] if problems[i] == problem] for side in (True, False))
-        if good and bad:
-            differences.append(mean(good) - mean(bad))
-            shares.append(mean([1.0 if g > b else 0.5 if g == b else 0.0 for g in good for b in bad]))
+        correct_mean, incorrect_mean = (
+            [per_token["mean"][i] for i in sides[side] if problems[i] == problem] for side in (True, False)
+        )
+        if correct_mean and incorrect_mean:
+            differences.append(mean(correct_mean) - mean(incorrect_mean))
+            shares.append(mean([1.0 if g > b else 0.5 if g == b else 0.0 for g in correct_mean for b in incorrect_mean]))
     centre = mean(differences)
     return {
         **found,
-        "n_good": len(sides[True]),
-        "n_bad": len(sides[False]),
+        "n_correct": len(sides[True]),
+        "n_incorrect": len(sides[False]),
         "n_problems": len(differences),
         "difference_mean": centre,
         "difference_variance": sum((d - centre) ** 2 for d in differences) / (len(differences) - 1)

@@ -21,14 +21,14 @@ INDEX = np.array([5, 0, 47, 3, 11, 30])
 def steering_for(
     model: PreTrainedModel,
     *,
-    dgain: Sequence[float] = (0.0, 0.5, -1.0, 0.0, 2.0, 0.0),
+    gain: Sequence[float] = (0.0, 0.5, -1.0, 0.0, 2.0, 0.0),
     strength: float = 1.5,
     scope: PositionScope = "generated",
     gate: Gate = ALWAYS,
 ) -> Steering:
     """Six neurons over three layers, strong enough to turn greedy tokens."""
     shift = np.array([2.0, -3.0, 1.0, 4.0, -2.0, 3.0], np.float32)
-    return Steering(LAYERS, INDEX, np.array(dgain, np.float32), shift, strength, scope, gate, identify(model, "tiny", None))
+    return Steering(LAYERS, INDEX, np.array(gain, np.float32), shift, strength, scope, gate, identify(model, "tiny", None))
 
 
 def logistic_gate(threshold: float = 0.5, mode: str = "hard", bias: float = 0.0) -> Gate:
@@ -49,7 +49,7 @@ def naive_steering(model: PreTrainedModel, steering: Steering, coefficient: Sequ
                     for k in range(len(steering)):
                         if steering.layer[k] == layer and steered[row, position]:
                             a = before[row, position, steering.index[k]].item()
-                            change = coefficient[row] * (float(steering.dgain[k]) * a + float(steering.shift[k]))
+                            change = coefficient[row] * (float(steering.gain[k]) * a + float(steering.shift[k]))
                             after[row, position, steering.index[k]] = a + change
             return (after,)
 
@@ -63,7 +63,7 @@ def naive_steering(model: PreTrainedModel, steering: Steering, coefficient: Sequ
                 expert, within = divmod(int(steering.index[k]), expert_oracle.D_EXPERT)
                 if (steering.layer[k], expert) == (layer, visit.expert) and steered[row, position]:
                     a = visit.activation[within].item()
-                    after[within] = a + coefficient[row] * (float(steering.dgain[k]) * a + float(steering.shift[k]))
+                    after[within] = a + coefficient[row] * (float(steering.gain[k]) * a + float(steering.shift[k]))
             return after
 
         return lambda experts, args, _: expert_oracle.output(experts, args, edited)

@@ -1,4 +1,4 @@
-"""Neuron sets for the tiny testbed model, and a grader whose verdicts are arbitrary but depend on the chain alone."""
+"""Neuron sets for the tiny testbed model, and a grader whose verdicts are arbitrary but depend on the response alone."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,19 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from trimtab.gate import Gate
-from trimtab.neurons import ModelIdentity, NeuronSet
+from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.tasks import Judgement
 from trimtab.traces import Problem, Verdict
 
 
-def neuron_set(model: ModelIdentity, k: int = 6, criterion: str = "mean-difference", scale: float = 8.0) -> NeuronSet:
+def neuron_set(model: ModelIdentity, k: int = 6, criterion: str = "mean-difference", scale: float = 8.0) -> Neurons:
     """k neurons spread over the layers, with large differences of random sign."""
     rng = np.random.default_rng(len(criterion))
     flat = rng.permutation(model.n_neurons)[:k]
     good = rng.normal(0.0, scale, k).astype(np.float32)
-    return NeuronSet(
-        flat // model.d_ff, flat % model.d_ff, np.arange(k, 0, -1.0), good, np.zeros(k, np.float32), criterion, model
-    )
+    return Neurons(flat // model.d_ff, flat % model.d_ff, np.arange(k, 0, -1.0), good, np.zeros(k, np.float32), criterion, model)
 
 
 def logistic(threshold: float = 0.5) -> Gate:
@@ -27,10 +25,10 @@ def logistic(threshold: float = 0.5) -> Gate:
 
 
 class CoinGrader:
-    """About 60 % correct, by a hash of problem and chain; a truncated chain never gets here."""
+    """About 60 % correct, by a hash of problem and response; a truncated response never gets here."""
 
     def judge(self, answers: Sequence[tuple[Problem, str]]) -> list[Judgement]:
-        """Correct or not, the same for the same chain."""
+        """Correct or not, the same for the same response."""
         return [self._flip(problem, response) for problem, response in answers]
 
     @staticmethod

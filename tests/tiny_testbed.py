@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.sampling import SamplingSettings
 from trimtab.testbed.problems import unique_problems
 from trimtab.testbed.tokenizer import build_tokenizer
@@ -17,7 +17,7 @@ ENDING_WORDS = 20
 
 
 def save_tiny_testbed(folder: Path, seed: int = 0) -> Path:
-    """A random Qwen3 with the testbed's tokenizer; every chain ends soon, none is right."""
+    """A random Qwen3 with the testbed's tokenizer; every response ends soon, none is right."""
     tokenizer = build_tokenizer()
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -43,12 +43,12 @@ def save_tiny_testbed(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def open_tiny_testbed(folder: Path, seed: int = 0) -> OpenModel:
+def open_tiny_testbed(folder: Path, seed: int = 0) -> LanguageModel:
     """Save and open it."""
     return open_model(save_tiny_testbed(folder, seed))
 
 
-def some_problems(n: int, split: Split = Split.FIND, seed: int = 0) -> list[Problem]:
+def some_problems(n: int, split: Split = Split.TRAIN, seed: int = 0) -> list[Problem]:
     """Problems of the testbed."""
     return [
         Problem(f"{split}-{i}", p.question, p.answer, split, p.instance.domain, p.instance.steps)

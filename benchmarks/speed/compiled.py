@@ -27,28 +27,28 @@ def measure(sizes: Sizes, workshop: Path) -> dict[str, object]:
         ClickException: the compiled steered model gives other logits than the steered one that is not compiled.
     """
     folder = save_random_model(workshop / "compiled", LAYERS, sizes.width, sizes.d_ff)
-    opened, other = open_model(folder), open_model(folder)
+    model, other = open_model(folder), open_model(folder)
     rows, tokens = sizes.compiled
-    ids = torch.randint(3, opened.identity.vocab_size, (rows, tokens), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(3, model.identity.vocab_size, (rows, tokens), generator=torch.Generator().manual_seed(0))
 
     def scored(forward: Callable[..., Any]) -> Tensor:
         return forward(input_ids=ids, use_cache=False).logits
 
     with attach(
-        opened.model,
-        spread_steering(opened, K),
-        layout=opened.layout,
-        identity=opened.identity,
+        model.hf_model,
+        spread_steering(model, K),
+        layout=model.layout,
+        identity=model.identity,
         prompt_lengths=[tokens // 2] * rows,
     ):
-        expected = scored(opened.model)
-        steered, plain = (torch.compile(one.model, dynamic=False) for one in (opened, other))
+        expected = scored(model.hf_model)
+        steered, plain = (torch.compile(one.model, dynamic=False) for one in (model, other))
         difference = float((scored(steered) - expected).abs().max())
         effect = float((scored(plain) - expected).abs().max())
         if not difference < min(TOLERANCE, effect / 2):
             raise click.ClickException(f"compiled steering is off by {difference:.3g}, where it changes logits by {effect:.3g}")
         pairs = in_turn(lambda: timed(lambda: scored(steered)), lambda: timed(lambda: scored(plain)), sizes.pairs)
-        eager = in_turn(lambda: timed(lambda: scored(opened.model)), lambda: timed(lambda: scored(steered)), sizes.pairs)
+        eager = in_turn(lambda: timed(lambda: scored(model.hf_model)), lambda: timed(lambda: scored(steered)), sizes.pairs)
     return {
         "what": f"seconds of a compiled steered forward over those of a compiled unsteered one, {LAYERS} layers, K {K}",
         **pairs.to_json(),

@@ -10,15 +10,15 @@ from benchmarks.speed.sizes import Sizes
 from benchmarks.speed.timing import rounded
 from benchmarks.speed.workload import random_traces
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.sampling import Request, SamplingSettings, generate_batch
 from trimtab.steering import Steering
 
 PROMPT_TOKENS = 16
 
 
-def measure(opened: OpenModel, sizes: Sizes) -> dict[str, dict[str, object]]:
-    """Ratios by batch and K, on a model whose chains never end.
+def measure(model: LanguageModel, sizes: Sizes) -> dict[str, dict[str, object]]:
+    """Ratios by batch and K, on a model whose responses never end.
 
     Each decode step of a steered run is divided by the same step of the unsteered run beside it, and the ratio is the median over
     all steps of all repetitions: a pause of the machine spoils the steps it falls on and no others.
@@ -26,17 +26,17 @@ def measure(opened: OpenModel, sizes: Sizes) -> dict[str, dict[str, object]]:
     settings = SamplingSettings(n=1, temperature=1.0, max_new_tokens=sizes.steps + 1)
     found = {}
     for batch in sizes.batches:
-        requests = [Request(t.id, t.prompt_ids, i) for i, t in enumerate(random_traces(opened, [3 * PROMPT_TOKENS] * batch))]
-        steerings = {k: spread_steering(opened, k) for k in sizes.ks}
-        generate_batch(opened, requests, settings)
+        requests = [Request(t.id, t.prompt_ids, i) for i, t in enumerate(random_traces(model, [3 * PROMPT_TOKENS] * batch))]
+        steerings = {k: spread_steering(model, k) for k in sizes.ks}
+        generate_batch(model, requests, settings)
         ratios: dict[int, list[NDArray[np.float64]]] = {k: [] for k in sizes.ks}
         bare = []
         for _ in range(sizes.pairs):
-            unsteered = step_seconds(opened, lambda requests=requests: generate_batch(opened, requests, settings))
+            unsteered = step_seconds(model, lambda requests=requests: generate_batch(model, requests, settings))
             bare.append(np.median(unsteered[:, 0]))
             for k, steering in steerings.items():
                 steered = step_seconds(
-                    opened, lambda requests=requests, steering=steering: generate_batch(opened, requests, settings, steering)
+                    model, lambda requests=requests, steering=steering: generate_batch(model, requests, settings, steering)
                 )
                 ratios[k].append(steered / unsteered)
         for k, by_repetition in ratios.items():
@@ -51,27 +51,27 @@ def measure(opened: OpenModel, sizes: Sizes) -> dict[str, dict[str, object]]:
     return found
 
 
-def spread_steering(opened: OpenModel, k: int) -> Steering:
+def spread_steering(model: LanguageModel, k: int) -> Steering:
     """K neurons drawn from all layers, shifted by next to nothing: what is measured is the cost."""
     generator = np.random.default_rng(0)
-    chosen = np.sort(generator.choice(opened.n_layers * opened.d_ff, k, replace=False))
+    chosen = np.sort(generator.choice(model.n_layers * model.d_ff, k, replace=False))
     shift = (1e-4 * generator.standard_normal(k)).astype(np.float32)
     return Steering(
-        chosen // opened.d_ff,
-        chosen % opened.d_ff,
+        chosen // model.d_ff,
+        chosen % model.d_ff,
         np.zeros(k, np.float32),
         shift,
         1.0,
         "generated",
         ALWAYS,
-        opened.identity,
+        model.identity,
     )
 
 
-def step_seconds(opened: OpenModel, generate: Callable[[], object]) -> NDArray[np.float64]:
+def step_seconds(model: LanguageModel, generate: Callable[[], object]) -> NDArray[np.float64]:
     """Wall-clock and processor seconds of each decode step ``[step, clock]``, from one forward's start to the next one's."""
     starts: list[tuple[float, float]] = []
-    handle = opened.model.register_forward_pre_hook(lambda *_: starts.append((time.perf_counter(), time.process_time())))
+    handle = model.hf_model.register_forward_pre_hook(lambda *_: starts.append((time.perf_counter(), time.process_time())))
     try:
         generate()
     finally:

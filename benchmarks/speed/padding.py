@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.speed.sizes import Sizes
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.recording import RecordingSettings
 from trimtab.sampling import import_traces
 from trimtab.store import make_plan
@@ -17,17 +17,17 @@ PIECES = re.compile(r"\d|\w+|[^\w\s]")
 tokenizer makes a token of every byte, four times as many, and longer traces waste less."""
 
 
-def measure(opened: OpenModel, file: Path, sizes: Sizes) -> dict[str, dict[str, object]]:
+def measure(model: LanguageModel, file: Path, sizes: Sizes) -> dict[str, dict[str, object]]:
     """Of the batches that ``record`` plans for the traces of a file.
 
     Args:
-        opened: its tokenizer turns the text into tokens: bytes, for a random model.
+        model: its tokenizer turns the text into tokens: bytes, for a random model.
         file: JSON lines or Parquet as ``trimtab run`` accepts them.
         sizes: the budget of a batch, doubled up to that of the default setting.
     """
-    _, traces = import_traces(file, opened)
+    _, traces = import_traces(file, model)
     by_tokens = [(len(trace.prompt_ids), len(trace.response_ids) - 1) for trace in traces]
-    by_pieces = [(_pieces(str(opened.tokenizer.decode(list(trace.prompt_ids)))), _pieces(trace.text)) for trace in traces]
+    by_pieces = [(_pieces(str(model.tokenizer.decode(list(trace.prompt_ids)))), _pieces(trace.text)) for trace in traces]
     return {"bytes": _waste(traces, by_tokens, sizes), "words, digits and signs": _waste(traces, by_pieces, sizes)}
 
 

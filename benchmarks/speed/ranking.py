@@ -20,13 +20,13 @@ from benchmarks.speed.workers import ROOT
 from trimtab.gate import PromptScope
 from trimtab.gating import RecordedRows, columns
 from trimtab.gating.features import choose_by_folds
-from trimtab.neurons import ModelIdentity, NeuronSet
+from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.ranking import NEEDS, rank, recorded_class_moments
 from trimtab.recording import Recording
 from trimtab.store import Parts, Plan
 from trimtab.tasks.contrast import ContrastRow
 
-CRITERIA = ("mean-difference-polarity", "paired-t", "auroc")
+CRITERIA = ("adaras", "paired-t", "auroc")
 """Class means alone; the differences within each problem, which keep two sums of a problem to its last trace; the pairs within
 each problem, which keep every trace."""
 GATE, GATE_FEATURES, FOLDS = "gate", 4096, 5
@@ -96,7 +96,7 @@ def contrast_rows(traces: int) -> list[ContrastRow]:
     return [ContrastRow(f"{problem}/{sample}", problem, sample % 2 == 0) for problem, sample in names]
 
 
-def ranked(folder: Path, traces: int, criterion: str, sizes: Sizes) -> NeuronSet:
+def ranked(folder: Path, traces: int, criterion: str, sizes: Sizes) -> Neurons:
     """The 50 best neurons."""
     rows = contrast_rows(traces)
     identity = ModelIdentity("synthetic", None, "synthetic", "0" * 64, sizes.ranked_layers, 2, sizes.ranked_d_ff, 2)

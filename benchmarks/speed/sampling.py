@@ -1,11 +1,11 @@
-"""(c) ``sample --record`` over ``sample``: the same chains, with their moments summed up on the way."""
+"""(c) ``sample --record`` over ``sample``: the same responses, with their moments summed up on the way."""
 
 import tempfile
 from pathlib import Path
 
 from benchmarks.speed.sizes import Sizes
 from benchmarks.speed.timing import Spent, in_turn, timed
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.recording import RecordingSettings, StreamedParts
 from trimtab.sampling import SamplingSettings, sample_traces
 from trimtab.traces import Problem, Split
@@ -13,10 +13,10 @@ from trimtab.traces import Problem, Split
 ROWS = 32
 
 
-def measure(opened: OpenModel, sizes: Sizes) -> dict[str, object]:
+def measure(model: LanguageModel, sizes: Sizes) -> dict[str, object]:
     """Seconds with recording over seconds without, both with what they write to disk."""
     problems = [
-        Problem(f"p{i}", f"What is {i} times {i + 7}, and why?", "", Split.FIND) for i in range(max(1, sizes.sampled // 4))
+        Problem(f"p{i}", f"What is {i} times {i + 7}, and why?", "", Split.TRAIN) for i in range(max(1, sizes.sampled // 4))
     ]
     # a prompt of this template is about 90 bytes, which are its tokens
     settings = SamplingSettings(
@@ -25,8 +25,8 @@ def measure(opened: OpenModel, sizes: Sizes) -> dict[str, object]:
 
     def sample(record: bool) -> Spent:
         with tempfile.TemporaryDirectory() as folder:
-            moments = StreamedParts(opened, RecordingSettings(), Path(folder, "moments")) if record else None
-            return timed(lambda: sample_traces(opened, problems, settings, Path(folder, "traces"), moments=moments))
+            moments = StreamedParts(model, RecordingSettings(), Path(folder, "moments")) if record else None
+            return timed(lambda: sample_traces(model, problems, settings, Path(folder, "traces"), moments=moments))
 
     pairs = in_turn(lambda: sample(True), lambda: sample(False), sizes.pairs)
     return {"what": "seconds of sample --record over those of sample", "chains": 4 * len(problems), **pairs.to_json()}

@@ -6,7 +6,7 @@ from benchmarks.speed.sizes import Sizes
 from benchmarks.speed.timing import rounded
 from benchmarks.speed.workers import Worker
 from benchmarks.speed.workload import open_random_model, random_traces, save_job
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 LAYERS, WIDTH, D_FF = 2, 128, 384
 TOKENS = 256
@@ -20,14 +20,14 @@ def measure(sizes: Sizes, workshop: Path) -> dict[str, list[dict[str, object]]]:
     bare forward is what recording itself takes.
     """
     folder = workshop / "small"
-    opened = open_random_model(folder, LAYERS, WIDTH, D_FF)
-    by_length = [_row(folder, opened, workshop, [length], sizes) for length in sizes.lengths]
-    by_number = [_row(folder, opened, workshop, [TOKENS] * n, sizes) for n in sizes.counts]
+    model = open_random_model(folder, LAYERS, WIDTH, D_FF)
+    by_length = [_row(folder, model, workshop, [length], sizes) for length in sizes.lengths]
+    by_number = [_row(folder, model, workshop, [TOKENS] * n, sizes) for n in sizes.counts]
     return {"trace length": by_length, "number of traces": by_number}
 
 
-def _row(folder: Path, opened: OpenModel, workshop: Path, lengths: list[int], sizes: Sizes) -> dict[str, object]:
-    job = save_job(workshop / "scaling.json", random_traces(opened, lengths), sizes.batch_tokens)
+def _row(folder: Path, model: LanguageModel, workshop: Path, lengths: list[int], sizes: Sizes) -> dict[str, object]:
+    job = save_job(workshop / "scaling.json", random_traces(model, lengths), sizes.batch_tokens)
     row: dict[str, object] = {"what": "seconds and peak memory of one pass", "traces": len(lengths), "tokens": lengths[0]}
     for way in ("record", "bare"):
         with Worker(way, folder, job) as worker:

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from benchmarks.speed.sizes import Sizes
 from benchmarks.speed.timing import in_turn, timed
 from benchmarks.speed.workload import open_random_model
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 LAYERS = 2
 """Of the twelve: a layer is a layer, and the ratio is of the stack."""
@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 Forward = Callable[[], Tensor]
 
 
-def measure(bundled: OpenModel, sizes: Sizes, workshop: Path) -> dict[str, dict[str, dict[str, object]]]:
+def measure(bundled: LanguageModel, sizes: Sizes, workshop: Path) -> dict[str, dict[str, dict[str, object]]]:
     """Rows by model and lengths: seconds of the way that forwards less over those of the padded batch."""
     wide = open_random_model(workshop / "wide", LAYERS, sizes.width, sizes.d_ff)
     prefixes = [(bundled, "testbed", TESTBED_PROBLEMS, (TESTBED_TRACES, TESTBED_PROMPT, TESTBED_RESPONSE))]
@@ -36,19 +36,19 @@ def measure(bundled: OpenModel, sizes: Sizes, workshop: Path) -> dict[str, dict[
             "2 layers of 12x768": _packed(wide, sizes.packed, sizes),
         },
         "shared prefix": {
-            f"{name}, {problems} x {n} traces of {prompt} + {response}": _shared(opened, problems, n, prompt, response, sizes)
-            for opened, name, problems, (n, prompt, response) in prefixes
+            f"{name}, {problems} x {n} traces of {prompt} + {response}": _shared(model, problems, n, prompt, response, sizes)
+            for model, name, problems, (n, prompt, response) in prefixes
         },
     }
 
 
-def _packed(opened: OpenModel, lengths: Sequence[int], sizes: Sizes) -> dict[str, object]:
+def _packed(model: LanguageModel, lengths: Sequence[int], sizes: Sizes) -> dict[str, object]:
     """All rows in one, told apart by positions that begin again: transformers makes the block-diagonal mask of them."""
-    rows = [_ids(opened, 1, length, seed)[0] for seed, length in enumerate(lengths)]
+    rows = [_ids(model, 1, length, seed)[0] for seed, length in enumerate(lengths)]
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     packed, positions = torch.cat(rows)[None], torch.cat([torch.arange(length) for length in lengths])[None]
     real = torch.cat([torch.arange(length) + row * padded.shape[1] for row, length in enumerate(lengths)])
-    base = opened.layout.base
+    base = model.layout.base
     row = _compared(
         lambda: base(input_ids=packed, position_ids=positions, use_cache=False).last_hidden_state[0],
         lambda: base(input_ids=padded, use_cache=False).last_hidden_state.flatten(0, 1)[real],
@@ -57,14 +57,14 @@ def _packed(opened: OpenModel, lengths: Sequence[int], sizes: Sizes) -> dict[str
     return {"what": "seconds of one packed row over those of padded rows", "positions_saved": _share(real, padded), **row}
 
 
-def _shared(opened: OpenModel, problems: int, n: int, prompt: int, response: int, sizes: Sizes) -> dict[str, object]:
+def _shared(model: LanguageModel, problems: int, n: int, prompt: int, response: int, sizes: Sizes) -> dict[str, object]:
     """Each prompt once, its cache repeated for the traces of its problem; prompts of one length, so nothing has to be padded."""
-    questions, responses = _ids(opened, problems, prompt, 0), _ids(opened, problems * n, response, 1)
+    questions, responses = _ids(model, problems, prompt, 0), _ids(model, problems * n, response, 1)
     whole = torch.cat([questions.repeat_interleave(n, 0), responses], 1)
-    base = opened.layout.base
+    base = model.layout.base
 
     def shared() -> Tensor:
-        cache = DynamicCache(config=opened.model.config)
+        cache = DynamicCache(config=model.hf_model.config)
         base(input_ids=questions, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(n)
         return base(input_ids=responses, past_key_values=cache, use_cache=True).last_hidden_state
@@ -78,8 +78,8 @@ def _share(real: Tensor, padded: Tensor) -> float:
     return round(1 - len(real) / padded.numel(), 4)
 
 
-def _ids(opened: OpenModel, rows: int, length: int, seed: int) -> Tensor:
-    return torch.randint(3, opened.identity.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
+def _ids(model: LanguageModel, rows: int, length: int, seed: int) -> Tensor:
+    return torch.randint(3, model.identity.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.store import make_plan
 from trimtab.testbed.random_model import byte_tokenizer, random_qwen3
 from trimtab.traces import Trace
@@ -15,7 +15,8 @@ from trimtab.traces import Trace
 def save_random_model(folder: Path, layers: int, width: int, d_ff: int, *, endless: bool = False) -> Path:
     """A Qwen3 with random weights and a byte-level tokenizer.
 
-    ``endless`` names an end token that the model cannot draw, so that every chain runs to the limit and two runs do equal work.
+    ``endless`` names an end token that the model cannot draw, so that every response runs to the limit and two runs do equal
+    work.
     """
     tokenizer = byte_tokenizer()
     model = random_qwen3(tokenizer, layers, width, d_ff)
@@ -27,17 +28,17 @@ def save_random_model(folder: Path, layers: int, width: int, d_ff: int, *, endle
     return folder
 
 
-def open_random_model(folder: Path, layers: int, width: int, d_ff: int, *, endless: bool = False) -> OpenModel:
+def open_random_model(folder: Path, layers: int, width: int, d_ff: int, *, endless: bool = False) -> LanguageModel:
     """Saved into the folder and opened."""
     return open_model(save_random_model(folder, layers, width, d_ff, endless=endless))
 
 
-def random_traces(opened: OpenModel, lengths: Sequence[int]) -> list[Trace]:
+def random_traces(model: LanguageModel, lengths: Sequence[int]) -> list[Trace]:
     """Traces of random tokens, a third of each its prompt."""
     generator = torch.Generator().manual_seed(0)
     traces = []
     for number, length in enumerate(lengths):
-        ids = torch.randint(3, opened.identity.vocab_size, (length + 1,), generator=generator).tolist()
+        ids = torch.randint(3, model.identity.vocab_size, (length + 1,), generator=generator).tolist()
         traces.append(Trace(f"t{number}/0", f"t{number}", 0, tuple(ids[: length // 3]), tuple(ids[length // 3 :]), "", "stop"))
     return traces
 

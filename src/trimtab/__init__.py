@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trimtab.gate import ALWAYS, NEVER, Gate
-    from trimtab.model import OpenModel, attach, examine, open_model
-    from trimtab.neurons import ModelIdentity, NeuronSet
+    from trimtab.model import LanguageModel, attach, check_model, open_model
+    from trimtab.neurons import ModelIdentity, Neurons
     from trimtab.pipeline import DEMO, RunConfig, load_config, run
     from trimtab.report.data import Report, read_report
     from trimtab.steering import Steering
@@ -19,8 +19,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "trimtab.gate": ("ALWAYS", "NEVER", "Gate"),
-    "trimtab.model": ("OpenModel", "attach", "examine", "open_model"),
-    "trimtab.neurons": ("ModelIdentity", "NeuronSet"),
+    "trimtab.model": ("LanguageModel", "attach", "check_model", "open_model"),
+    "trimtab.neurons": ("ModelIdentity", "Neurons"),
     "trimtab.report.data": ("Report", "read_report"),
     "trimtab.pipeline": ("DEMO", "RunConfig", "load_config", "run"),
     "trimtab.steering": ("Steering",),
@@ -33,9 +33,9 @@ __all__ = [
     "DEMO",
     "NEVER",
     "Gate",
+    "LanguageModel",
     "ModelIdentity",
-    "NeuronSet",
-    "OpenModel",
+    "Neurons",
     "Problem",
     "Report",
     "RunConfig",
@@ -43,7 +43,7 @@ __all__ = [
     "Trace",
     "Verdict",
     "attach",
-    "examine",
+    "check_model",
     "load_config",
     "open_model",
     "read_report",

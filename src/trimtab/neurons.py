@@ -64,15 +64,15 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NeuronSet:
+class Neurons:
     """K ranked neurons, best first.
 
     Args:
         layer: int64 ``[neuron]``.
         index: int64 ``[neuron]``, coordinate within the layer's d_ff.
         score: float64 ``[neuron]``, what the criterion ranked by.
-        good: float32 ``[neuron]``, class mean over correct traces.
-        bad: float32 ``[neuron]``, class mean over incorrect traces.
+        correct_mean: float32 ``[neuron]``, class mean over correct traces.
+        incorrect_mean: float32 ``[neuron]``, class mean over incorrect traces.
         criterion: name of the criterion.
         model: the model whose activations were contrasted.
         facts: counts and settings that go into the file (contrast counts, scope, excluded neurons).
@@ -84,54 +84,54 @@ class NeuronSet:
     layer: NDArray[np.int64]
     index: NDArray[np.int64]
     score: NDArray[np.float64]
-    good: NDArray[np.float32]
-    bad: NDArray[np.float32]
+    correct_mean: NDArray[np.float32]
+    incorrect_mean: NDArray[np.float32]
     criterion: str
     model: ModelIdentity
     facts: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_addresses(self.layer, self.index, self.model)
-        lengths = {len(column) for column in (self.layer, self.index, self.score, self.good, self.bad)}
+        lengths = {len(column) for column in (self.layer, self.index, self.score, self.correct_mean, self.incorrect_mean)}
         if len(lengths) != 1:
-            raise InputError(f"columns of a NeuronSet differ in length: {sorted(lengths)}")
+            raise InputError(f"columns of a Neurons differ in length: {sorted(lengths)}")
 
     def __len__(self) -> int:
         return len(self.layer)
 
     @property
-    def delta(self) -> NDArray[np.float32]:
-        """``good - bad``, the direction from incorrect to correct reasoning."""
-        return self.good - self.bad
+    def mean_difference(self) -> NDArray[np.float32]:
+        """``correct_mean - incorrect_mean``, the direction from incorrect to correct reasoning."""
+        return self.correct_mean - self.incorrect_mean
 
     @property
     def share(self) -> float:
         """The set's share of all neurons of the model."""
         return len(self) / self.model.n_neurons
 
-    def top(self, k: int) -> "NeuronSet":
+    def top(self, k: int) -> "Neurons":
         """The k best neurons; raises InputError when there are fewer."""
         if not 0 < k <= len(self):
             raise InputError(f"asked for the top {k} of a set of {len(self)} neurons; k must lie between 1 and {len(self)}")
         return self.take(np.arange(k))
 
-    def take(self, rows: NDArray[np.int64]) -> "NeuronSet":
+    def take(self, rows: NDArray[np.int64]) -> "Neurons":
         """Some of the neurons, in the given order of their positions in the set."""
-        columns = (self.layer, self.index, self.score, self.good, self.bad)
-        return NeuronSet(*(column[rows] for column in columns), self.criterion, self.model, self.facts)  # type: ignore[arg-type]
+        columns = (self.layer, self.index, self.score, self.correct_mean, self.incorrect_mean)
+        return Neurons(*(column[rows] for column in columns), self.criterion, self.model, self.facts)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeuronList:
     """Neurons that somebody else selected, in their order: addresses and at most a difference each, without the class means.
 
-    Reading what the list does not hold raises, so an operator that needs it cannot steer by a number that nobody measured.
+    Reading what the list does not hold raises, so an intervention that needs it cannot steer by a number that nobody measured.
 
     Args:
         layer, index: int64 ``[neuron]``.
         criterion: what selected them, as far as that is known.
         model: the model that the list was made for.
-        weight: float32 ``[neuron]``, the difference ``good - bad``; None where the list holds addresses only.
+        weight: float32 ``[neuron]``, the difference ``correct_mean - incorrect_mean``; None where the list holds addresses only.
         facts: provenance.
 
     Raises:
@@ -139,7 +139,7 @@ class NeuronList:
 
     Example:
         >>> model = ModelIdentity("m", None, "qwen3", "f", n_layers=2, d_model=4, d_ff=8, vocab_size=9)
-        >>> NeuronList(np.array([0, 1]), np.array([3, 3]), "a friend's", model).good
+        >>> NeuronList(np.array([0, 1]), np.array([3, 3]), "a friend's", model).correct_mean
         Traceback (most recent call last):
         trimtab.errors.InputError: ...
     """
@@ -160,20 +160,20 @@ class NeuronList:
         return len(self.layer)
 
     @property
-    def delta(self) -> NDArray[np.float32]:
-        """``good - bad``, as the list gives it."""
+    def mean_difference(self) -> NDArray[np.float32]:
+        """``correct_mean - incorrect_mean``, as the list gives it."""
         if self.weight is None:
             raise self._lacks(
-                "no differences, so no constant can be made of it: use an operator with a factor, scale or suppress"
+                "no differences, so no constant can be made of it: use an intervention with a factor, scale or suppress"
             )
         return self.weight
 
     @property
-    def good(self) -> NDArray[np.float32]:
+    def correct_mean(self) -> NDArray[np.float32]:
         """Raises InputError: the class means are not known."""
         raise self._lacks("no class means: use steer, scale or suppress, or record and rank the model's own traces")
 
-    bad = good
+    incorrect_mean = correct_mean
 
     def top(self, k: int) -> "NeuronList":
         """The first k neurons; raises InputError when there are fewer."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.gate import ALWAYS, AnyGate
-from trimtab.neurons import ModelIdentity, NeuronList, NeuronSet, check_addresses
-from trimtab.operators import Operator, steer
+from trimtab.interventions import Intervention, add
+from trimtab.neurons import ModelIdentity, NeuronList, Neurons, check_addresses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,11 +26,11 @@ PositionScope = Literal["generated", "last-and-generated", "all"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steering:
-    """``a' = a + strength * g * (dgain * a + shift)`` on the neurons ``(layer, index)``, with g from the gate.
+    """``a' = a + strength * g * (gain * a + shift)`` on the neurons ``(layer, index)``, with g from the gate.
 
     Args:
         layer, index: int64 ``[neuron]``.
-        dgain, shift: float32 ``[neuron]`` at unit strength.
+        gain, shift: float32 ``[neuron]`` at unit strength.
         strength: default strength; 0 is bit-identical to the unsteered model.
         scope: ``generated`` (tokens that were generated), ``last-and-generated`` (also the last prompt token), ``all``.
         gate: when to steer. A gate other than always or never allows the scope ``generated`` only.
@@ -43,7 +43,7 @@ class Steering:
 
     layer: NDArray[np.int64]
     index: NDArray[np.int64]
-    dgain: NDArray[np.float32]
+    gain: NDArray[np.float32]
     shift: NDArray[np.float32]
     strength: float
     scope: PositionScope
@@ -52,13 +52,13 @@ class Steering:
     facts: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not len(self.layer) == len(self.index) == len(self.dgain) == len(self.shift):
-            raise InputError("a steering needs one layer, index, dgain and shift per neuron")
+        if not len(self.layer) == len(self.index) == len(self.gain) == len(self.shift):
+            raise InputError("a steering needs one layer, index, gain and shift per neuron")
         check_addresses(self.layer, self.index, self.model)
         if self.gate.reads:
             check_addresses(self.gate.layer, self.gate.index, self.model)
-        if not (np.isfinite(self.dgain).all() and np.isfinite(self.shift).all() and np.isfinite(self.strength)):
-            raise InputError("a steering needs finite dgain, shift and strength; NaN or infinity was given")
+        if not (np.isfinite(self.gain).all() and np.isfinite(self.shift).all() and np.isfinite(self.strength)):
+            raise InputError("a steering needs finite gain, shift and strength; NaN or infinity was given")
         if self.scope not in get_args(PositionScope):
             raise InputError(f"unknown scope {self.scope!r}; accepted: {', '.join(get_args(PositionScope))}")
         if self.gate.reads and self.scope != "generated":
@@ -74,7 +74,7 @@ class Steering:
     def digest(self) -> str:
         """A hash of all that decides what this steering does to a forward."""
         summary = hashlib.blake2b(digest_size=16)
-        for array in (self.layer, self.index, self.dgain, self.shift, *self.gate.arrays.values()):
+        for array in (self.layer, self.index, self.gain, self.shift, *self.gate.arrays.values()):
             summary.update(array.tobytes())
         summary.update(repr((float(self.strength), self.scope, *self.gate.settings, self.model.fingerprint)).encode())
         return summary.hexdigest()
@@ -82,20 +82,20 @@ class Steering:
     @classmethod
     def of(
         cls,
-        neurons: NeuronSet | NeuronList,
+        neurons: Neurons | NeuronList,
         strength: float,
         scope: PositionScope = "generated",
         gate: AnyGate = ALWAYS,
         facts: dict[str, object] | None = None,
-        operator: Operator = steer,
+        intervention: Intervention = add,
     ) -> "Steering":
-        """What an operator does to these neurons; by default AdaRAS's, a constant of ``good - bad`` each.
+        """What an intervention does to these neurons; by default AdaRAS's, a constant of ``correct_mean - incorrect_mean`` each.
 
         Raises:
-            InputError: the operator reads what a :class:`trimtab.neurons.NeuronList` does not hold.
+            InputError: the intervention reads what a :class:`trimtab.neurons.NeuronList` does not hold.
         """
-        dgain, shift = operator(neurons)  # type: ignore[arg-type]  # a list refuses what a set has and it has not
-        return cls(neurons.layer, neurons.index, dgain, shift, strength, scope, gate, neurons.model, facts or {})
+        gain, shift = intervention(neurons)  # type: ignore[arg-type]  # a list refuses what a set has and it has not
+        return cls(neurons.layer, neurons.index, gain, shift, strength, scope, gate, neurons.model, facts or {})
 
     def with_strength(self, strength: float) -> "Steering":
         """The same map at another strength."""

@@ -7,15 +7,15 @@ from trimtab.errors import InputError
 
 
 class Split(StrEnum):
-    """``find`` finds neurons and fits the gate, ``tune`` chooses settings, ``test`` is opened by ``evaluate`` only."""
+    """``train`` finds neurons and fits the gate, ``validation`` chooses settings, ``test`` is opened by ``evaluate`` only."""
 
-    FIND = "find"
-    TUNE = "tune"
+    TRAIN = "train"
+    VALIDATION = "validation"
     TEST = "test"
 
 
 class Verdict(StrEnum):
-    """``unscored`` means that the grader itself failed; no answer or a truncated chain is ``incorrect``."""
+    """``unscored`` means that the grader itself failed; no answer or a truncated response is ``incorrect``."""
 
     CORRECT = "correct"
     INCORRECT = "incorrect"
@@ -60,7 +60,7 @@ class Trace:
     """One chain of thought for one problem, as token ids and as text.
 
     ``prompt_ids`` are the forwarded tokens of the question (template included), ``response_ids`` the generated ones (end token
-    included when the chain ended). ``finish`` is ``stop`` or ``length``; imported text counts as ``stop`` unless it was cut.
+    included when the response ended). ``finish`` is ``stop`` or ``length``; imported text counts as ``stop`` unless it was cut.
     """
 
     id: str
@@ -78,7 +78,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """A verdict with the reason a person can read, and whether the chain's steps were right where that is known."""
+    """A verdict with the reason a person can read, and whether the response's steps were right where that is known."""
 
     trace_id: str
     problem_id: str

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tiny_testbed import save_tiny_testbed
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 
 ray = pytest.importorskip("ray")
 TESTS, SOURCE = Path(__file__).parents[1], Path(__file__).parents[2] / "src"
@@ -57,5 +57,5 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def opened(environment: None, model_folder: Path) -> OpenModel:
+def model(environment: None, model_folder: Path) -> LanguageModel:
     return open_model(model_folder)

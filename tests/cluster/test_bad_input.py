@@ -13,7 +13,7 @@ from tiny_testbed import open_tiny_testbed
 from trimtab.errors import ConfigError, ExecutionError
 from trimtab.execution import ExecutorSettings
 from trimtab.execution.ray_executor import RayExecutor
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.progress import silent
 
 ray = pytest.importorskip("ray")
@@ -50,64 +50,66 @@ print("kilobytes", max(seen))
 """
 
 
-def test_no_cluster_at_the_address(opened: OpenModel, tmp_path: Path) -> None:
+def test_no_cluster_at_the_address(model: LanguageModel, tmp_path: Path) -> None:
     job = line_job(tmp_path, 3)
     wrong = ExecutorSettings(kind="ray", address="127.0.0.1:1")
     with RayExecutor(wrong, partial(open_model, "nowhere")) as executor, pytest.raises(ExecutionError) as caught:
-        executor.run(opened, [job], silent)
+        executor.run(model, [job], silent)
     assert "cannot connect to a Ray cluster at 127.0.0.1:1" in str(caught.value)
     assert "RAY_ADDRESS" in str(caught.value)
 
 
-def test_the_address_of_the_environment_is_honoured(opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_of_the_environment_is_honoured(
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:2")
     with (
         RayExecutor(ExecutorSettings(kind="ray"), partial(open_model, "nowhere")) as executor,
         pytest.raises(ExecutionError, match=r"127\.0\.0\.1:2"),
     ):
-        executor.run(opened, [line_job(tmp_path, 3)], silent)
+        executor.run(model, [line_job(tmp_path, 3)], silent)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_more_actors_than_the_cluster_holds(opened: OpenModel, tmp_path: Path) -> None:
+def test_more_actors_than_the_cluster_holds(model: LanguageModel, tmp_path: Path) -> None:
     many = ExecutorSettings(kind="ray", actors=3, num_cpus=1.0)
     with RayExecutor(many, partial(open_model, "nowhere")) as executor, pytest.raises(ConfigError, match="do not fit"):
-        executor.run(opened, [line_job(tmp_path, 3)], silent)
+        executor.run(model, [line_job(tmp_path, 3)], silent)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_worker_with_another_model(opened: OpenModel, tmp_path: Path) -> None:
+def test_a_worker_with_another_model(model: LanguageModel, tmp_path: Path) -> None:
     other = open_tiny_testbed(tmp_path / "other", seed=1)
     job = line_job(tmp_path / "lines", 3)
     with RayExecutor(TWO, partial(open_model, tmp_path / "other")) as executor, pytest.raises(ExecutionError) as caught:
-        executor.run(opened, [job], silent)
-    expected = f"model fingerprint: here {opened.identity.fingerprint}, there {other.identity.fingerprint}"
+        executor.run(model, [job], silent)
+    expected = f"model fingerprint: here {model.identity.fingerprint}, there {other.identity.fingerprint}"
     assert expected in str(caught.value)
     assert len(job.missing()) == 3
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_full_disk_stops_the_run_and_keeps_what_was_written(opened: OpenModel, model_folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk_stops_the_run_and_keeps_what_was_written(model: LanguageModel, model_folder: Path, tmp_path: Path) -> None:
     job = line_job(tmp_path, 40)
-    job.run(opened, [0], lambda items, tokens: None)
+    job.run(model, [0], lambda items, tokens: None)
     with (
         RayExecutor(TWO, partial(open_with_full_disk, model_folder)) as executor,
         pytest.raises(ExecutionError, match=r"StoreError on .*No space left on device.*free space") as caught,
     ):
-        executor.run(opened, [job], silent)
+        executor.run(model, [job], silent)
     assert str(caught.value).count("StoreError") == 1
     assert len(job.missing()) == 39
     assert not list(tmp_path.glob(".*partial"))
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_part_that_kills_its_actor_is_given_up(opened: OpenModel, model_folder: Path, tmp_path: Path) -> None:
+def test_a_part_that_kills_its_actor_is_given_up(model: LanguageModel, model_folder: Path, tmp_path: Path) -> None:
     job = line_job(tmp_path, 4, killing=frozenset({3}))
     with (
         RayExecutor(TWO, partial(open_model, model_folder)) as executor,
         pytest.raises(ExecutionError, match="lines, part 3: its actor died 9 times"),
     ):
-        executor.run(opened, [job], silent)
+        executor.run(model, [job], silent)
     assert job.missing() == [3]
 
 

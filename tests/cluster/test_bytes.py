@@ -17,7 +17,7 @@ from steering_samples import CoinGrader
 from tiny_testbed import tree_bytes
 from trimtab.execution import LOCAL, ExecutorSettings
 from trimtab.execution.ray_executor import RayExecutor
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.pipeline import Line, run, with_executor
 from trimtab.pipeline.config import parse_config
 from trimtab.progress import silent
@@ -29,10 +29,10 @@ PART_S = 1.0
 
 
 @pytest.fixture(scope="module")
-def expected(opened: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def expected(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What this process writes."""
     folder = Path(tmp_path_factory.mktemp("local"))
-    do_all(opened, folder, LOCAL)
+    do_all(model, folder, LOCAL)
     return tree_bytes(folder)
 
 
@@ -43,21 +43,21 @@ def pool(actors: int, **changes: object) -> ExecutorSettings:
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(("actors", "batch_size"), [(1, 1), (2, 3), (4, 1)])
 def test_any_number_of_actors(
-    opened: OpenModel, model_folder: Path, tmp_path: Path, expected: dict[str, bytes], actors: int, batch_size: int
+    model: LanguageModel, model_folder: Path, tmp_path: Path, expected: dict[str, bytes], actors: int, batch_size: int
 ) -> None:
     with RayExecutor(pool(actors, batch_size=batch_size), partial(open_model, model_folder)) as executor:
-        do_all(opened, tmp_path, executor)
+        do_all(model, tmp_path, executor)
     assert tree_bytes(tmp_path) == expected
 
 
 @pytest.mark.usefixtures("cluster")
-def test_local_then_ray_then_local(opened: OpenModel, model_folder: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
-    jobs = first_jobs(opened, tmp_path)
-    jobs[0].run(opened, jobs[0].missing()[:2], lambda items, tokens: None)
+def test_local_then_ray_then_local(model: LanguageModel, model_folder: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
+    jobs = first_jobs(model, tmp_path)
+    jobs[0].run(model, jobs[0].missing()[:2], lambda items, tokens: None)
     with RayExecutor(pool(2), partial(open_model, model_folder)) as executor:
-        executor.run(opened, jobs[:2], silent)
+        executor.run(model, jobs[:2], silent)
     assert jobs[2].missing() == list(range(len(jobs[2].plan.parts)))
-    do_all(opened, tmp_path, LOCAL)
+    do_all(model, tmp_path, LOCAL)
     assert tree_bytes(tmp_path) == expected
 
 
@@ -86,20 +86,20 @@ def killing(signatures: Path) -> Iterator[list[int]]:
 
 @pytest.mark.usefixtures("cluster")
 def test_actors_that_are_killed_every_few_seconds(
-    opened: OpenModel, model_folder: Path, tmp_path: Path, expected: dict[str, bytes]
+    model: LanguageModel, model_folder: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     signatures = tmp_path / "processes"
     signatures.mkdir()
     signed = partial(open_and_sign, model_folder, signatures)
     with RayExecutor(pool(2), signed) as executor, killing(signatures) as killed:
-        executor.run(opened, slowed(first_jobs(opened, tmp_path / "run"), PART_S), silent)
+        executor.run(model, slowed(first_jobs(model, tmp_path / "run"), PART_S), silent)
     assert len(killed) >= 2
-    LOCAL.run(opened, record_jobs(opened, tmp_path / "run"), silent)
+    LOCAL.run(model, record_jobs(model, tmp_path / "run"), silent)
     assert tree_bytes(tmp_path / "run") == expected
 
 
 def test_a_node_that_goes_away_in_the_middle(
-    opened: OpenModel, model_folder: Path, tmp_path: Path, expected: dict[str, bytes]
+    model: LanguageModel, model_folder: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
@@ -121,16 +121,16 @@ def test_a_node_that_goes_away_in_the_middle(
     remover = threading.Thread(target=remove)
     try:
         with RayExecutor(pool(2, num_cpus=0.6, address=nodes.address), signed) as executor:
-            jobs = slowed(first_jobs(opened, tmp_path / "run"), PART_S)
+            jobs = slowed(first_jobs(model, tmp_path / "run"), PART_S)
             remover.start()
-            executor.run(opened, jobs, silent)
+            executor.run(model, jobs, silent)
             assert gone.is_set(), "the run was over before the node went away"
             assert sum(node["Alive"] for node in ray.nodes()) == 1
     finally:
         gone.set()
         remover.join()
         nodes.shutdown()
-    LOCAL.run(opened, record_jobs(opened, tmp_path / "run"), silent)
+    LOCAL.run(model, record_jobs(model, tmp_path / "run"), silent)
     assert tree_bytes(tmp_path / "run") == expected
 
 
@@ -142,7 +142,7 @@ def test_a_whole_run_has_the_same_neurons_gate_and_outcomes(
     config = parse_config(
         {
             "model": {"source": str(model_folder)},
-            "task": {"source": "testbed", "find": 48, "tune": 36, "test": 40},
+            "task": {"source": "testbed", "train": 48, "tune": 36, "test": 40},
             "sampling": {"n": 4, "temperature": 1.0, "max_new_tokens": 12, "batch_tokens": 2500},
             "recording": {"batch_tokens": 1500},
             "ranking": {"k": 10},

@@ -12,7 +12,7 @@ from tiny_testbed import tree_bytes
 from trimtab.errors import ExecutionError, StoreError
 from trimtab.execution import LOCAL, ExecutorSettings
 from trimtab.execution.ray_executor import RayExecutor
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.pipeline import RunConfig, run, run_one
 from trimtab.progress import silent
 from trimtab.store import RunDirectory
@@ -22,17 +22,17 @@ TWO = ExecutorSettings(kind="ray", actors=2, num_cpus=0.5)
 
 @pytest.mark.usefixtures("cluster")
 def test_a_run_begun_here_and_finished_by_two_actors_has_the_bytes_of_one_made_here(
-    opened: OpenModel, model_folder: Path, tmp_path: Path
+    model: LanguageModel, model_folder: Path, tmp_path: Path
 ) -> None:
     """And beside it, in the same pool: a part that raises is listed, and the others of its job are written."""
-    LOCAL.run(opened, first_jobs(opened, tmp_path / "local"), silent)
-    jobs = first_jobs(opened, tmp_path / "ray")
+    LOCAL.run(model, first_jobs(model, tmp_path / "local"), silent)
+    jobs = first_jobs(model, tmp_path / "ray")
     first = jobs[0].missing()[:2]
-    jobs[0].run(opened, first, lambda items, tokens: None)
+    jobs[0].run(model, first, lambda items, tokens: None)
     broken = line_job(tmp_path / "broken", 6, raising=frozenset({4}))
     signed = partial(open_and_sign, model_folder, tmp_path / "processes")
     with RayExecutor(TWO, signed) as executor, pytest.raises(ExecutionError) as caught:
-        executor.run(opened, [*jobs, broken], silent)
+        executor.run(model, [*jobs, broken], silent)
     assert "1 parts could not be computed, all others are written" in str(caught.value)
     assert "ValueError" in str(caught.value)
     assert broken.plan.parts[4][0] in str(caught.value)
@@ -43,14 +43,14 @@ def test_a_run_begun_here_and_finished_by_two_actors_has_the_bytes_of_one_made_h
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_actor_that_cannot_open_the_model_ends_the_run_with_its_message(opened: OpenModel, tmp_path: Path) -> None:
+def test_an_actor_that_cannot_open_the_model_ends_the_run_with_its_message(model: LanguageModel, tmp_path: Path) -> None:
     job = line_job(tmp_path, 20)
     before = set(threading.enumerate())
     with (
         RayExecutor(TWO, partial(open_never, "the checkpoint of 'x' is gone")) as executor,
         pytest.raises(ExecutionError) as caught,
     ):
-        executor.run(opened, [job], silent)
+        executor.run(model, [job], silent)
     assert str(caught.value).startswith("ModelError on ")
     assert "the checkpoint of 'x' is gone\nThe run was stopped; what was written is kept" in str(caught.value)
     assert len(job.missing()) == 20

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tiny_testbed import open_tiny_testbed, settings, some_problems, tree_bytes
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.recording import RecordingSettings, StreamedParts, record_traces
 from trimtab.sampling import sample_traces
 
@@ -27,17 +27,17 @@ from trimtab.model import open_model
 
 verb, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 opened = open_model(model)
-opened.model.model.register_forward_pre_hook(lambda *_: time.sleep(0.05))
+model.hf_model.model.register_forward_pre_hook(lambda *_: time.sleep(0.05))
 test_kill.work(verb, opened, folder)
 """
 
 
-def work(verb: str, opened: OpenModel, folder: Path) -> None:
+def work(verb: str, model: LanguageModel, folder: Path) -> None:
     """The verb into its folder below ``folder``; ``record`` needs the traces of ``sample``, ``streamed`` makes both."""
-    moments = StreamedParts(opened, RECORDING, folder / "streamed") if verb == "streamed" else None
-    traces = sample_traces(opened, PROBLEMS, SAMPLING, folder / "sample", moments=moments)
+    moments = StreamedParts(model, RECORDING, folder / "streamed") if verb == "streamed" else None
+    traces = sample_traces(model, PROBLEMS, SAMPLING, folder / "sample", moments=moments)
     if verb == "record":
-        record_traces(opened, [trace for trace in traces if len(trace.response_ids) > 1], RECORDING, folder / "record")
+        record_traces(model, [trace for trace in traces if len(trace.response_ids) > 1], RECORDING, folder / "record")
 
 
 @pytest.fixture
@@ -58,13 +58,13 @@ def _start(verb: str, model: Path, folder: Path) -> "subprocess.Popen[bytes]":
 @pytest.mark.parametrize("verb", ["sample", "record", "streamed"])
 @pytest.mark.usefixtures("one_thread")
 def test_kill_9_and_resume_end_with_the_same_bytes(tmp_path: Path, verb: str) -> None:
-    opened = open_tiny_testbed(tmp_path / "model")
-    work(verb, opened, tmp_path / "undisturbed")
+    model = open_tiny_testbed(tmp_path / "model")
+    work(verb, model, tmp_path / "undisturbed")
     expected = tree_bytes(tmp_path / "undisturbed")
     total = {name for name in expected if name.startswith(f"{verb}/part-")}
     resumed = tmp_path / "resumed"
     if verb == "record":
-        work("sample", opened, resumed)
+        work("sample", model, resumed)
     with _start(verb, tmp_path / "model", resumed) as child:
         deadline = time.monotonic() + 120
         while len(list((resumed / verb).glob("part-*"))) < 2:
@@ -76,5 +76,5 @@ def test_kill_9_and_resume_end_with_the_same_bytes(tmp_path: Path, verb: str) ->
     kept = {f"{verb}/{path.name}" for path in (resumed / verb).glob("part-*")}
     assert 2 <= len(kept) < len(total), "nothing was left to do"
     assert all((resumed / name).read_bytes() == expected[name] for name in kept)
-    work(verb, opened, resumed)
+    work(verb, model, resumed)
     assert tree_bytes(resumed) == expected

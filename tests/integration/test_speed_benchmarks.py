@@ -20,19 +20,19 @@ from benchmarks.speed.timing import Spent, in_turn
 from benchmarks.speed.ways.job import Job
 from benchmarks.speed.workload import open_random_model, random_traces, save_job, spread
 from docs import make_performance
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 SHAPE = (2, 128, 64)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(tmp_path_factory.mktemp("speed")) / "model"
 
 
 @pytest.fixture(scope="module")
-def opened(model: Path) -> OpenModel:
-    return open_random_model(model, *SHAPE)
+def model(folder: Path) -> LanguageModel:
+    return open_random_model(folder, *SHAPE)
 
 
 def test_pairs_take_turns_and_their_ratio_is_the_median() -> None:
@@ -52,15 +52,15 @@ def test_pairs_take_turns_and_their_ratio_is_the_median() -> None:
 
 
 @pytest.mark.parametrize("way", ["plain_hooks", "published", "published_without_loop"])
-def test_every_way_finds_the_same_means(model: Path, opened: OpenModel, tmp_path: Path, way: str) -> None:
-    traces = random_traces(opened, spread(4, 9, 30))
+def test_every_way_finds_the_same_means(folder: Path, model: LanguageModel, tmp_path: Path, way: str) -> None:
+    traces = random_traces(model, spread(4, 9, 30))
     job = Job.read(save_job(tmp_path / "job.json", traces, batch_tokens=40, loop_tokens=3))
     assert len(job.batches) > 1
     results, extrapolated = {}, {}
     for name in ("record", way):
         module = importlib.import_module(f"benchmarks.speed.ways.{name}")
         (tmp_path / name).mkdir()
-        extrapolated[name] = module.prepare(model, job)(tmp_path / name)
+        extrapolated[name] = module.prepare(folder, job)(tmp_path / name)
         results[name] = module.load(tmp_path / name, job)
     assert results["record"].shape == (2, 4, SHAPE[0], SHAPE[2])
     np.testing.assert_allclose(results[way], results["record"], rtol=1e-4, atol=1e-6)
@@ -84,7 +84,7 @@ def test_synthetic_moments_are_ranked(tmp_path: Path) -> None:
     for criterion in ranking.CRITERIA:
         neurons = ranking.ranked(tmp_path / "ranked", 40, criterion, QUICK)
         assert len(neurons) == 50
-        assert neurons.facts["n_good"] == neurons.facts["n_bad"] == 20
+        assert neurons.facts["n_correct"] == neurons.facts["n_incorrect"] == 20
     features = ranking.gate_features(tmp_path / "ranked", 40)
     assert features.shape[0] == 40
     assert min(ranking.GATE_FEATURES, QUICK.ranked_layers * QUICK.ranked_d_ff) <= features.shape[1]
@@ -128,19 +128,19 @@ def test_the_command_writes_the_file(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_gives_the_same_hidden_states(
-    opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharing, "TESTBED_PROBLEMS", 2)
     monkeypatch.setattr(sharing, "TESTBED_ROWS", (11, 9, 4))
-    found = sharing.measure(opened, QUICK, tmp_path)
+    found = sharing.measure(model, QUICK, tmp_path)
     shared = found["shared prefix"]["2 layers of 12x768, 1 x 2 traces of 8 + 20"]
     assert shared["positions_saved"] == round(8 / 56, 4)
     packed = found["packed rows"]["2 layers of 12x768"]
     assert packed["positions_saved"] == round(5 / 40, 4)
-    assert all(0 < row["largest_difference"] < sharing.TOLERANCE for way in found.values() for row in way.values())  # type: ignore[operator]
+    assert all(0 < row["largest_difference"] < sharing.TOLERANCE for way in found.values() for row in way.values())  # type: ignore[intervention]
 
 
-def test_padding_and_repeated_questions_are_counted(opened: OpenModel, tmp_path: Path) -> None:
+def test_padding_and_repeated_questions_are_counted(model: LanguageModel, tmp_path: Path) -> None:
     rows = [
         {"id": "p0", "question": "1 + 1?", "gold_answer": "2", "response": "It is 2."},
         {"id": "p0", "question": "1 + 1?", "gold_answer": "2", "response": "two"},
@@ -148,7 +148,7 @@ def test_padding_and_repeated_questions_are_counted(opened: OpenModel, tmp_path:
     ]
     file = tmp_path / "traces.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = padding.measure(opened, file, replace(QUICK, batch_tokens=1000))["words, digits and signs"]
+    found = padding.measure(model, file, replace(QUICK, batch_tokens=1000))["words, digits and signs"]
     template = padding._pieces("<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<think>\n")
     prompts, responses = (template + 4, template + 4, template + 1), (4, 1, 1)
     lengths = [sum(pair) for pair in zip(prompts, responses, strict=True)]
@@ -161,7 +161,7 @@ def test_padding_and_repeated_questions_are_counted(opened: OpenModel, tmp_path:
 @pytest.mark.slow
 def test_compiled_steering_is_that_of_eager(tmp_path: Path) -> None:
     row = compiled.measure(replace(QUICK, pairs=1), tmp_path)
-    assert row["largest_difference_to_eager"] < row["largest_effect"] / 100  # type: ignore[operator]
+    assert row["largest_difference_to_eager"] < row["largest_effect"] / 100  # type: ignore[intervention]
 
 
 def test_the_page_shows_what_was_measured_and_a_dash_for_what_was_not() -> None:

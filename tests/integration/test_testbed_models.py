@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
 from trimtab.tasks import ExactGrader, load_problems
 from trimtab.tasks.loading import TaskSettings
@@ -29,24 +29,24 @@ GREEDY = SamplingSettings(n=1, temperature=0.0, max_new_tokens=110, batch_tokens
 
 
 @cache
-def _open(name: str) -> OpenModel:
+def _open(name: str) -> LanguageModel:
     return open_model(resolve(f"testbed:{name}"))
 
 
 def _chains(name: str, problems: list[Problem]) -> list[str]:
     """Greedy chains in the order of the problems."""
-    opened = _open(name)
-    requests, plan = plan_requests(opened, problems, GREEDY)
+    model = _open(name)
+    requests, plan = plan_requests(model, problems, GREEDY)
     chains: dict[str, str] = {}
     for part in plan.parts:
-        for generation in generate_batch(opened, [requests[i] for i in part], GREEDY):
-            chains[generation.id] = opened.tokenizer.decode(generation.response_ids, skip_special_tokens=True)
+        for generation in generate_batch(model, [requests[i] for i in part], GREEDY):
+            chains[generation.id] = model.tokenizer.decode(generation.response_ids, skip_special_tokens=True)
     return [chains[f"{problem.id}/0"] for problem in problems]
 
 
 @cache
 def _accuracy(name: str) -> float:
-    problems = load_problems(TaskSettings(find=0, tune=0, test=N))
+    problems = load_problems(TaskSettings(train=0, validation=0, test=N))
     graded = ExactGrader().judge([*zip(problems, _chains(name, problems), strict=True)])
     return sum(judgement.verdict == "correct" for judgement in graded) / N
 
@@ -89,11 +89,11 @@ def test_format(name: str) -> None:
     assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
     with safe_open(folder / "model.safetensors", "pt") as tensors:
         assert {tensors.get_tensor(key).dtype for key in tensors.keys()} == {torch.bfloat16}  # noqa: SIM118
-    opened = _open(name)
-    assert opened.model.dtype == torch.float32
-    assert opened.model.config.model_type == "qwen3"
-    assert opened.model.config.head_dim in (32, 64, 128)
-    assert opened.tokenizer.convert_ids_to_tokens(list(range(len(opened.tokenizer)))) == vocabulary()
+    model = _open(name)
+    assert model.hf_model.dtype == torch.float32
+    assert model.hf_model.config.model_type == "qwen3"
+    assert model.hf_model.config.head_dim in (32, 64, 128)
+    assert model.tokenizer.convert_ids_to_tokens(list(range(len(model.tokenizer)))) == vocabulary()
     assert (folder / "recipe.json").exists()
 
 
@@ -119,7 +119,7 @@ def test_the_reasoner_really_reasons() -> None:
 
 def test_the_control_fails_by_length() -> None:
     """It learned from careful text of up to eight steps."""
-    problems = load_problems(TaskSettings(find=0, tune=0, test=2 * N))
+    problems = load_problems(TaskSettings(train=0, validation=0, test=2 * N))
     judged = ExactGrader().judge([*zip(problems, _chains("control", problems), strict=True)])
     right = {p.id: judgement.verdict == "correct" for p, judgement in zip(problems, judged, strict=True)}
     short, long = ([right[p.id] for p in problems if (p.difficulty <= 8) == side] for side in (True, False))

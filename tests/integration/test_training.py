@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trimtab.model import examine, open_model
+from trimtab.model import check_model, open_model
 from trimtab.sampling import Request, SamplingSettings, generate_batch
 from trimtab.tasks import render_prompt
 from trimtab.testbed.tokenizer import build_tokenizer
@@ -23,11 +23,11 @@ def test_a_few_steps_give_a_model_that_opens(tmp_path: Path) -> None:
     for name in ("reasoner", "tuned"):
         subprocess.run([*command, name, "--tokens", "20000", "--out", str(tmp_path)], check=True, env=environment, timeout=600)
     for name in ("reasoner", "tuned"):
-        opened = open_model(tmp_path / name)
-        assert examine(opened).ok
-        prompt = render_prompt(opened.tokenizer, "now dial 5 : a +1 b +2 as ever ?")
+        model = open_model(tmp_path / name)
+        assert check_model(model).ok
+        prompt = render_prompt(model.tokenizer, "now dial 5 : a +1 b +2 as ever ?")
         settings = SamplingSettings(n=1, temperature=0.0, max_new_tokens=8)
-        assert generate_batch(opened, [Request("p/0", prompt)], settings)[0].response_ids
+        assert generate_batch(model, [Request("p/0", prompt)], settings)[0].response_ids
         assert (tmp_path / name / "recipe.json").exists()
 
 

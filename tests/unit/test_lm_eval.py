@@ -22,7 +22,7 @@ from tiny_testbed import open_tiny_testbed, settings, some_problems
 from trimtab.errors import InputError, MismatchError, ModelError
 from trimtab.gate import ALWAYS, NEVER, Gate
 from trimtab.lm_eval import SteeredLM, main
-from trimtab.model import OpenModel, attach
+from trimtab.model import LanguageModel, attach
 from trimtab.sampling import Request, generate_batch
 from trimtab.steering import PositionScope, Steering
 from trimtab.tasks.prompts import CHAT, render_prompt
@@ -38,27 +38,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def opened(folder: Path) -> OpenModel:
+def model(folder: Path) -> LanguageModel:
     return open_tiny_testbed(folder)
 
 
 @pytest.fixture
-def words(opened: OpenModel) -> list[str]:
-    return opened.tokenizer.convert_ids_to_tokens(list(range(20, 80)))
+def words(model: LanguageModel) -> list[str]:
+    return model.tokenizer.convert_ids_to_tokens(list(range(20, 80)))
 
 
 def steered(
-    opened: OpenModel, folder: Path, *, strength: float = 1.0, scope: PositionScope = "generated", gate: Gate = ALWAYS
+    model: LanguageModel, folder: Path, *, strength: float = 1.0, scope: PositionScope = "generated", gate: Gate = ALWAYS
 ) -> Steering:
-    steering = Steering.of(neuron_set(opened.identity), strength, scope, gate)
+    steering = Steering.of(neuron_set(model.identity), strength, scope, gate)
     steering.save_pretrained(folder)
     return steering
 
 
-def halfway(opened: OpenModel, prompts: Sequence[Sequence[int]]) -> Gate:
+def halfway(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> Gate:
     """A gate that fires on half of these prompts, rounded up."""
     requests = [Request(str(i), tuple(prompt)) for i, prompt in enumerate(prompts)]
-    seen = generate_batch(opened, requests, settings(), Steering.of(neuron_set(opened.identity), 1.0, gate=logistic()))
+    seen = generate_batch(model, requests, settings(), Steering.of(neuron_set(model.identity), 1.0, gate=logistic()))
     probabilities = sorted(g.p_fail for g in seen if g.p_fail is not None)
     split = len(probabilities) // 2
     return logistic((probabilities[split - 1] + probabilities[split]) / 2)
@@ -76,15 +76,15 @@ def pairs(words: Sequence[str]) -> list[Instance]:
 
 
 @torch.no_grad()
-def stepwise(opened: OpenModel, steering: Steering, context: str, continuation: str, window: int = 256) -> tuple[float, bool]:
+def stepwise(model: LanguageModel, steering: Steering, context: str, continuation: str, window: int = 256) -> tuple[float, bool]:
     """The score of a continuation by generating it: a prefill of the context, then one token after the other."""
-    ids, more = (opened.tokenizer(text, add_special_tokens=False).input_ids for text in (context, continuation))
+    ids, more = (model.tokenizer(text, add_special_tokens=False).input_ids for text in (context, continuation))
     ids = ids[max(0, len(ids) + len(more) - window - 1) :]
     total, greedy, cache = 0.0, True, DynamicCache()
-    with attach(opened.model, steering, layout=opened.layout, identity=opened.identity):
+    with attach(model.hf_model, steering, layout=model.layout, identity=model.identity):
         fed = ids
         for token in more:
-            logits = opened.model(input_ids=torch.tensor([fed]), past_key_values=cache, use_cache=True).logits[0, -1]
+            logits = model.hf_model(input_ids=torch.tensor([fed]), past_key_values=cache, use_cache=True).logits[0, -1]
             total += logits.log_softmax(-1)[token].item()
             greedy &= int(logits.argmax()) == token
             fed = [token]
@@ -94,9 +94,16 @@ def stepwise(opened: OpenModel, steering: Steering, context: str, continuation: 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize(("strength", "override", "gate"), [(0.0, "auto", ALWAYS), (1.0, "off", ALWAYS), (1.0, "auto", NEVER)])
 def test_steering_nothing_is_hf_bit_for_bit(
-    opened: OpenModel, folder: Path, tmp_path: Path, words: list[str], batch_size: int, strength: float, override: str, gate: Gate
+    model: LanguageModel,
+    folder: Path,
+    tmp_path: Path,
+    words: list[str],
+    batch_size: int,
+    strength: float,
+    override: str,
+    gate: Gate,
 ) -> None:
-    steered(opened, tmp_path / "s", strength=strength, gate=gate)
+    steered(model, tmp_path / "s", strength=strength, gate=gate)
     plain = HFLM(str(folder), batch_size=batch_size, **ON_CPU)
     lm = SteeredLM(str(folder), str(tmp_path / "s"), override, batch_size=batch_size, **ON_CPU)
     assert lm.generate_until(chats(lm), disable_tqdm=True) == plain.generate_until(chats(plain), disable_tqdm=True)
@@ -106,13 +113,15 @@ def test_steering_nothing_is_hf_bit_for_bit(
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("gate", ["auto", "on"])
-def test_it_generates_what_trimtab_generates(opened: OpenModel, folder: Path, tmp_path: Path, gate: str, batch_size: int) -> None:
-    requests = [Request(str(i), render_prompt(opened.tokenizer, question, CHAT)) for i, question in enumerate(QUESTIONS)]
-    steering = steered(opened, tmp_path / "s", gate=halfway(opened, [request.prompt_ids for request in requests]))
-    expected = generate_batch(opened, requests, settings(), steering, gate)  # type: ignore[arg-type]
+def test_it_generates_what_trimtab_generates(
+    model: LanguageModel, folder: Path, tmp_path: Path, gate: str, batch_size: int
+) -> None:
+    requests = [Request(str(i), render_prompt(model.tokenizer, question, CHAT)) for i, question in enumerate(QUESTIONS)]
+    steering = steered(model, tmp_path / "s", gate=halfway(model, [request.prompt_ids for request in requests]))
+    expected = generate_batch(model, requests, settings(), steering, gate)  # type: ignore[arg-type]
     lm = SteeredLM(str(folder), str(tmp_path / "s"), gate, batch_size=batch_size, **ON_CPU)
     texts = lm.generate_until(chats(lm), disable_tqdm=True)
-    assert texts == [opened.tokenizer.decode(g.response_ids, skip_special_tokens=True) for g in expected]
+    assert texts == [model.tokenizer.decode(g.response_ids, skip_special_tokens=True) for g in expected]
     assert texts != HFLM(str(folder), batch_size=3, **ON_CPU).generate_until(chats(lm), disable_tqdm=True)
     facts = lm.get_model_info()["steering"]
     assert (facts["rows_generated"], facts["rows_steered"]) == (7, 4 if gate == "auto" else 7)
@@ -132,7 +141,7 @@ def test_it_generates_what_trimtab_generates(opened: OpenModel, folder: Path, tm
     ],
 )
 def test_a_continuation_scores_as_if_it_were_generated(
-    opened: OpenModel,
+    model: LanguageModel,
     folder: Path,
     tmp_path: Path,
     words: list[str],
@@ -140,43 +149,43 @@ def test_a_continuation_scores_as_if_it_were_generated(
     gated: bool,
     batch_size: int | str,
 ) -> None:
-    contexts = [opened.tokenizer(request.args[0], add_special_tokens=False).input_ids for request in pairs(words)]
-    gate = halfway(opened, contexts) if gated else ALWAYS
-    steering = steered(opened, tmp_path / "s", scope=scope, gate=gate)
+    contexts = [model.tokenizer(request.args[0], add_special_tokens=False).input_ids for request in pairs(words)]
+    gate = halfway(model, contexts) if gated else ALWAYS
+    steering = steered(model, tmp_path / "s", scope=scope, gate=gate)
     lm = SteeredLM(str(folder), str(tmp_path / "s"), batch_size=batch_size, max_batch_size=4, **ON_CPU)
     scores = lm.loglikelihood(pairs(words), disable_tqdm=True)
     plain = HFLM(str(folder), batch_size=4, **ON_CPU).loglikelihood(pairs(words), disable_tqdm=True)
-    expected = [stepwise(opened, steering, *request.args) for request in pairs(words)]
+    expected = [stepwise(model, steering, *request.args) for request in pairs(words)]
     np.testing.assert_allclose([score for score, _ in scores], [score for score, _ in expected], rtol=1e-5)
     assert [greedy for _, greedy in scores] == [greedy for _, greedy in expected]
     changed = [score != bare for score, bare in zip(scores, plain, strict=True)]
     assert sum(changed) == (2 if gated else 4)
 
 
-def test_the_greedy_continuation_is_known_for_one(opened: OpenModel, folder: Path, tmp_path: Path, words: list[str]) -> None:
-    steering = steered(opened, tmp_path / "s", scope="last-and-generated")
+def test_the_greedy_continuation_is_known_for_one(model: LanguageModel, folder: Path, tmp_path: Path, words: list[str]) -> None:
+    steering = steered(model, tmp_path / "s", scope="last-and-generated")
     context = " ".join(words[:4])
-    ids = tuple(opened.tokenizer(context, add_special_tokens=False).input_ids)
-    response = generate_batch(opened, [Request("x", ids)], settings(), steering)[0].response_ids
-    text = str(opened.tokenizer.decode(response[:3]))
+    ids = tuple(model.tokenizer(context, add_special_tokens=False).input_ids)
+    response = generate_batch(model, [Request("x", ids)], settings(), steering)[0].response_ids
+    text = str(model.tokenizer.decode(response[:3]))
     lm = SteeredLM(str(folder), str(tmp_path / "s"), **ON_CPU)
     [(_, greedy)] = lm.loglikelihood([Instance("loglikelihood", {}, (context, f" {text}"), 0)], disable_tqdm=True)
     assert greedy
 
 
-def test_a_context_beyond_the_window_loses_its_left(opened: OpenModel, folder: Path, tmp_path: Path, words: list[str]) -> None:
-    steering = steered(opened, tmp_path / "s")
+def test_a_context_beyond_the_window_loses_its_left(model: LanguageModel, folder: Path, tmp_path: Path, words: list[str]) -> None:
+    steering = steered(model, tmp_path / "s")
     lm = SteeredLM(str(folder), str(tmp_path / "s"), batch_size=4, max_length=5, **ON_CPU)
     scores = lm.loglikelihood(pairs(words), disable_tqdm=True)
-    expected = [stepwise(opened, steering, *request.args, window=5) for request in pairs(words)]
+    expected = [stepwise(model, steering, *request.args, window=5) for request in pairs(words)]
     np.testing.assert_allclose([score for score, _ in scores], [score for score, _ in expected], rtol=1e-5)
-    assert expected[2] != stepwise(opened, steering, *pairs(words)[2].args)
+    assert expected[2] != stepwise(model, steering, *pairs(words)[2].args)
 
 
 def test_single_tokens_are_out_of_reach_and_said_to_be(
-    opened: OpenModel, folder: Path, tmp_path: Path, words: list[str], caplog: pytest.LogCaptureFixture
+    model: LanguageModel, folder: Path, tmp_path: Path, words: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    steered(opened, tmp_path / "s")
+    steered(model, tmp_path / "s")
     requests = [Instance("loglikelihood", {}, (words[i], f" {words[i + 1]}"), i) for i in range(4)]
     lm = SteeredLM(str(folder), str(tmp_path / "s"), batch_size=4, **ON_CPU)
     with caplog.at_level(logging.WARNING, logger="trimtab"):
@@ -185,13 +194,15 @@ def test_single_tokens_are_out_of_reach_and_said_to_be(
     assert [record.message.partition(":")[0] for record in caplog.records] == ["4 of 4 continuations are one token long"]
 
 
-def test_whole_texts_are_scored_under_scope_all_only(opened: OpenModel, folder: Path, tmp_path: Path, words: list[str]) -> None:
+def test_whole_texts_are_scored_under_scope_all_only(
+    model: LanguageModel, folder: Path, tmp_path: Path, words: list[str]
+) -> None:
     text = " ".join(words[:9])
     requests = [Instance("loglikelihood_rolling", {}, (text,), 0)]
-    everywhere = steered(opened, tmp_path / "all", scope="all")
+    everywhere = steered(model, tmp_path / "all", scope="all")
     [score] = SteeredLM(str(folder), str(tmp_path / "all"), **ON_CPU).loglikelihood_rolling(requests, disable_tqdm=True)
-    assert score == pytest.approx(stepwise(opened, everywhere, str(opened.tokenizer.eos_token), f" {text}")[0], rel=1e-5)
-    steered(opened, tmp_path / "s")
+    assert score == pytest.approx(stepwise(model, everywhere, str(model.tokenizer.eos_token), f" {text}")[0], rel=1e-5)
+    steered(model, tmp_path / "s")
     with pytest.raises(InputError, match="scores a whole text, and scope 'generated' begins after a prompt"):
         SteeredLM(str(folder), str(tmp_path / "s"), **ON_CPU).loglikelihood_rolling(requests, disable_tqdm=True)
     [plain] = HFLM(str(folder), **ON_CPU).loglikelihood_rolling(requests, disable_tqdm=True)
@@ -199,7 +210,7 @@ def test_whole_texts_are_scored_under_scope_all_only(opened: OpenModel, folder: 
     assert off == plain != score
 
 
-def test_what_does_not_fit_is_refused_before_any_request(opened: OpenModel, folder: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_before_any_request(model: LanguageModel, folder: Path, tmp_path: Path) -> None:
     other = open_tiny_testbed(tmp_path / "other", seed=1)
     steered(other, tmp_path / "s")
     with pytest.raises(MismatchError, match="fingerprint: expected"):
@@ -211,8 +222,8 @@ def test_what_does_not_fit_is_refused_before_any_request(opened: OpenModel, fold
 
 
 @pytest.mark.parametrize(("given", "meant"), [(True, "on"), (False, "off")])
-def test_yaml_spells_on_and_off_its_own_way(opened: OpenModel, folder: Path, tmp_path: Path, given: bool, meant: str) -> None:
-    steered(opened, tmp_path / "s", gate=logistic())
+def test_yaml_spells_on_and_off_its_own_way(model: LanguageModel, folder: Path, tmp_path: Path, given: bool, meant: str) -> None:
+    steered(model, tmp_path / "s", gate=logistic())
     lm = SteeredLM(str(folder), str(tmp_path / "s"), given, strength=0.5, **ON_CPU)
     facts = lm.get_model_info()["steering"]
     assert (facts["gate"], facts["strength"]) == (meant, 0.5)
@@ -258,23 +269,23 @@ def _run(model: str, arguments: dict[str, object], task: TaskManager) -> dict[st
     return results
 
 
-def test_a_local_task_runs_by_name(opened: OpenModel, folder: Path, tmp_path: Path, task: TaskManager) -> None:
-    steering = steered(opened, tmp_path / "s")
-    model = {"pretrained": str(folder), "dtype": "float32"}
-    plain = _run("hf", model, task)
+def test_a_local_task_runs_by_name(model: LanguageModel, folder: Path, tmp_path: Path, task: TaskManager) -> None:
+    steering = steered(model, tmp_path / "s")
+    hf_model = {"pretrained": str(folder), "dtype": "float32"}
+    plain = _run("hf", hf_model, task)
     answers = {}
     for strength in (0.0, 1.0):
-        results = _run("trimtab", {**model, "steering": str(tmp_path / "s"), "strength": strength}, task)
+        results = _run("trimtab", {**hf_model, "steering": str(tmp_path / "s"), "strength": strength}, task)
         answers[strength] = [sample["resps"] for sample in results["samples"]["tiny_local"]]  # type: ignore[index]
         assert results["config"]["steering"]["strength"] == strength  # type: ignore[index]
     assert answers[0.0] == [sample["resps"] for sample in plain["samples"]["tiny_local"]]  # type: ignore[index]
-    requests = [Request(str(i), render_prompt(opened.tokenizer, q, CHAT)) for i, q in enumerate(QUESTIONS[:4])]
-    expected = generate_batch(opened, requests, settings(), steering)
-    assert answers[1.0] == [[[opened.tokenizer.decode(g.response_ids, skip_special_tokens=True)]] for g in expected]
+    requests = [Request(str(i), render_prompt(model.tokenizer, q, CHAT)) for i, q in enumerate(QUESTIONS[:4])]
+    expected = generate_batch(model, requests, settings(), steering)
+    assert answers[1.0] == [[[model.tokenizer.decode(g.response_ids, skip_special_tokens=True)]] for g in expected]
 
 
 def test_the_command_line_reports_a_wrong_steering_in_one_message(
-    opened: OpenModel, folder: Path, tmp_path: Path, task: TaskManager, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, folder: Path, tmp_path: Path, task: TaskManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the thousands of tasks that come with the harness take seconds to index; the command line sets an environment variable
     monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))

@@ -1,11 +1,11 @@
-"""A list without class means: what it lacks is refused, by every operator that reads it, also by one of the user's own."""
+"""A list without class means: what it lacks is refused, by every intervention that reads it, also by one of the user's own."""
 
 import numpy as np
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.neurons import ModelIdentity, NeuronList, NeuronSet
-from trimtab.operators import OPERATORS, Edit
+from trimtab.interventions import INTERVENTIONS, Edit
+from trimtab.neurons import ModelIdentity, NeuronList, Neurons
 from trimtab.steering import Steering
 
 MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=2, d_model=4, d_ff=8, vocab_size=7)
@@ -17,28 +17,33 @@ BARE = NeuronList(LISTED.layer, LISTED.index, "imported-test", MODEL)
 def test_what_needs_no_class_means_works() -> None:
     assert Steering.of(LISTED, 1.0).shift.tolist() == [0.5, -2.0, 0.0]
     for neurons in (LISTED, BARE):
-        assert Steering.of(neurons, 1.0, operator=OPERATORS["suppress"]).dgain.tolist() == [-1.0] * 3
-        assert not Steering.of(neurons, 1.0, operator=OPERATORS["scale"]).shift.any()
+        assert Steering.of(neurons, 1.0, intervention=INTERVENTIONS["ablate"]).gain.tolist() == [-1.0] * 3
+        assert not Steering.of(neurons, 1.0, intervention=INTERVENTIONS["scale"]).shift.any()
 
 
-@pytest.mark.parametrize("name", ["blend", "softplus-add", "suppress-and-steer"])
+@pytest.mark.parametrize("name", ["interpolate", "softplus-add", "ablate-and-add"])
 def test_what_needs_class_means_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"\(imported-test\) holds no class means: use steer, scale or suppress"):
-        Steering.of(LISTED, 1.0, operator=OPERATORS[name])
+        Steering.of(LISTED, 1.0, intervention=INTERVENTIONS[name])
 
 
-def test_a_users_own_operator_meets_the_same_refusal() -> None:
-    def cautious(neurons: NeuronSet) -> Edit:
+def test_a_users_own_intervention_meets_the_same_refusal() -> None:
+    def cautious(neurons: Neurons) -> Edit:
         # a comparison would swallow NaN; there is nothing to compare
-        return Edit(np.where(np.abs(neurons.bad) > 1, -1, 0).astype(np.float32), neurons.delta)
+        return Edit(np.where(np.abs(neurons.incorrect_mean) > 1, -1, 0).astype(np.float32), neurons.mean_difference)
 
     with pytest.raises(InputError, match="holds no class means"):
-        Steering.of(LISTED, 1.0, operator=cautious)
+        Steering.of(LISTED, 1.0, intervention=cautious)
 
 
 def test_the_first_k() -> None:
     top = LISTED.top(2)
-    assert (top.layer.tolist(), top.index.tolist(), top.delta.tolist(), top.facts) == ([1, 0], [3, 3], [0.5, -2.0], {"n": 3})
+    assert (top.layer.tolist(), top.index.tolist(), top.mean_difference.tolist(), top.facts) == (
+        [1, 0],
+        [3, 3],
+        [0.5, -2.0],
+        {"n": 3},
+    )
     assert BARE.top(1).weight is None
     for k in (0, 4):
         with pytest.raises(InputError, match=f"the first {k} of a list of 3"):

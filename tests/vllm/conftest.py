@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from live_engines import MODEL, Figures, artifacts, start
-from trimtab.model import OpenModel, open_model
-from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.versions import installed
+from trimtab.model import LanguageModel, open_model
+from trimtab.vllm_plugin.config import PluginConfig, installed
 
 # this folder is found as a module vllm where there is none, so only the package's own record tells
 collect_ignore_glob = [] if installed() else ["*"]
@@ -29,13 +28,13 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 
 @pytest.fixture(scope="session")
-def reasoner() -> OpenModel:
+def reasoner() -> LanguageModel:
     """The bundled reasoner in transformers."""
     return open_model(MODEL, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")
-def steerings(reasoner: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def steerings(reasoner: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Folders of the tests' steerings by name."""
     return artifacts(reasoner, Path(tmp_path_factory.mktemp("steerings")))
 
@@ -44,7 +43,7 @@ def steerings(reasoner: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> 
 def eager(steerings: dict[str, str]) -> Any:
     """An engine without compilation, with room for more steerings; prompts are read in chunks."""
     given = {name: path for name, path in steerings.items() if name not in ("ivy", "other")}
-    return start(PluginConfig(steerings=given, slots=7, monitor=True), max_num_batched_tokens=32)
+    return start(PluginConfig(steerings=given, max_steerings=7, monitor=True), max_num_batched_tokens=32)
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ import torch
 
 from live_engines import Figures, answer, effect_here, effect_of_hooks, prompts, sampling, table, tokens
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.attach import attach
 from trimtab.steering import Steering
-from trimtab.vllm_plugin.offline import scores, status
+from trimtab.vllm_plugin.offline import gate_outputs, status
 
 MIX: list[dict[str, Any]] = [
     {},
@@ -25,7 +25,7 @@ MIX: list[dict[str, Any]] = [
 ]
 
 
-def test_each_request_of_a_mix_equals_its_own_single_run(eager: Any, reasoner: OpenModel) -> None:
+def test_each_request_of_a_mix_equals_its_own_single_run(eager: Any, reasoner: LanguageModel) -> None:
     asked, vocab = prompts(reasoner), reasoner.identity.vocab_size
     batch = [asked[i % len(asked)] for i in range(len(MIX))]
     params = [sampling(16, vocab, **xargs) for xargs in MIX]
@@ -39,13 +39,13 @@ def test_each_request_of_a_mix_equals_its_own_single_run(eager: Any, reasoner: O
 
 @pytest.mark.parametrize("xargs", [xargs for xargs in MIX if xargs.get("gate") != "off" and xargs])
 def test_an_effect_is_that_of_the_hooks(
-    eager: Any, reasoner: OpenModel, steerings: dict[str, str], xargs: dict[str, Any], figures: Figures
+    eager: Any, reasoner: LanguageModel, steerings: dict[str, str], xargs: dict[str, Any], figures: Figures
 ) -> None:
     steering = Steering.from_pretrained(steerings[xargs["steering"]])
     options = {"strength": xargs.get("strength"), "gate": xargs.get("gate", "auto")}
     if "scope" in xargs:
         steering = Steering(
-            steering.layer, steering.index, steering.dgain, steering.shift, 1.0, xargs["scope"], ALWAYS, steering.model
+            steering.layer, steering.index, steering.gain, steering.shift, 1.0, xargs["scope"], ALWAYS, steering.model
         )
     ratios = []
     for prompt in prompts(reasoner):
@@ -62,10 +62,12 @@ def test_an_effect_is_that_of_the_hooks(
     assert len(ratios) == (3 if xargs == {"steering": "mild-gated"} else 6)
 
 
-def test_a_gate_decides_as_in_transformers(eager: Any, reasoner: OpenModel, steerings: dict[str, str]) -> None:
+def test_a_gate_decides_as_in_transformers(eager: Any, reasoner: LanguageModel, steerings: dict[str, str]) -> None:
     asked = prompts(reasoner)
     steering = Steering.from_pretrained(steerings["mild-gated"])
-    read = scores(eager, [each.request_id for each in answer(eager, asked, [sampling(4, steering="mild-gated")] * len(asked))])
+    read = gate_outputs(
+        eager, [each.request_id for each in answer(eager, asked, [sampling(4, steering="mild-gated")] * len(asked))]
+    )
     expected = []
     for prompt in asked:
         with torch.no_grad(), attach(reasoner.model, steering, layout=reasoner.layout, identity=reasoner.identity) as attached:
@@ -78,21 +80,23 @@ def test_a_gate_decides_as_in_transformers(eager: Any, reasoner: OpenModel, stee
     assert [facts["g"] for facts in read] == [float(p >= 0.5) for p in expected]
 
 
-def test_an_open_or_closed_gate_is_read_all_the_same(eager: Any, reasoner: OpenModel) -> None:
+def test_an_open_or_closed_gate_is_read_all_the_same(eager: Any, reasoner: LanguageModel) -> None:
     prompt = prompts(reasoner)[0]
     modes = ("auto", "on", "off")
     outputs = answer(eager, [prompt] * 3, [sampling(4, steering="mild-gated", gate=mode) for mode in modes])
-    auto, on, off = scores(eager, [output.request_id for output in outputs])
+    auto, on, off = gate_outputs(eager, [output.request_id for output in outputs])
     assert auto["p_fail"] == pytest.approx(on["p_fail"], abs=1e-6)
     assert auto["p_fail"] == pytest.approx(off["p_fail"], abs=1e-6)
     assert (on["g"], off["g"]) == (1.0, 0.0)
 
 
-def test_the_monitor_is_the_mean_probe_of_generated_tokens(eager: Any, reasoner: OpenModel, steerings: dict[str, str]) -> None:
+def test_the_monitor_is_the_mean_probe_of_generated_tokens(
+    eager: Any, reasoner: LanguageModel, steerings: dict[str, str]
+) -> None:
     gate = Steering.from_pretrained(steerings["mild-gated"]).gate
     prompt = prompts(reasoner)[1]
     (output,) = answer(eager, [prompt], [sampling(9, steering="mild-gated", gate="off")])
-    (facts,) = scores(eager, [output.request_id])
+    (facts,) = gate_outputs(eager, [output.request_id])
     seen: list[torch.Tensor] = []
     handle = reasoner.layout.down[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with handle, torch.no_grad():
@@ -102,7 +106,7 @@ def test_the_monitor_is_the_mean_probe_of_generated_tokens(eager: Any, reasoner:
     assert facts["monitor"] == pytest.approx(gate.probability(features).mean(), abs=1e-5)
 
 
-def test_every_layer_counts_the_tokens_that_were_steered(eager: Any, reasoner: OpenModel) -> None:
+def test_every_layer_counts_the_tokens_that_were_steered(eager: Any, reasoner: LanguageModel) -> None:
     before = status(eager)
     answer(eager, prompts(reasoner)[:2], [sampling(6, steering="six", scope="all"), sampling(6)])
     after = status(eager)

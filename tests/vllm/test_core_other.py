@@ -11,21 +11,21 @@ import pytest
 
 from live_engines import answer, effect_here, effect_of_hooks, mild, prompts, refusals, sampling, start, tokens
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.offline import registry_of, scores, status
+from trimtab.vllm_plugin.offline import adapters_of, gate_outputs, status
 
 
 @pytest.fixture(scope="module")
-def additive(reasoner: OpenModel) -> Steering:
+def additive(reasoner: LanguageModel) -> Steering:
     """A steering without gains."""
     own = mild(reasoner, ALWAYS, seed=4)
-    return Steering(own.layer, own.index, np.zeros_like(own.dgain), own.shift * 4, 1.0, "generated", ALWAYS, own.model)
+    return Steering(own.layer, own.index, np.zeros_like(own.gain), own.shift * 4, 1.0, "generated", ALWAYS, own.model)
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["plain", "lora"])
-def test_the_output_side_has_the_hooks_effect(reasoner: OpenModel, additive: Steering, tmp_path: Path, lora: bool) -> None:
+def test_the_output_side_has_the_hooks_effect(reasoner: LanguageModel, additive: Steering, tmp_path: Path, lora: bool) -> None:
     config = PluginConfig(steerings={"s": str(additive.save_pretrained(tmp_path / "s"))}, side="output")
     llm = start(config, enable_lora=lora)
     prompt, vocab = prompts(reasoner)[0], reasoner.identity.vocab_size
@@ -37,10 +37,10 @@ def test_the_output_side_has_the_hooks_effect(reasoner: OpenModel, additive: Ste
     assert status(llm)["self_test"] == {"layers": (0, 1, 2, 3), "identical": True, "counted": True}
 
 
-def test_samples_of_one_request_hold_its_slot_until_the_last_has_ended(eager: Any, reasoner: OpenModel) -> None:
+def test_samples_of_one_request_hold_its_slot_until_the_last_has_ended(eager: Any, reasoner: LanguageModel) -> None:
     from vllm import SamplingParams
 
-    own = registry_of(eager)
+    own = adapters_of(eager)
     slot = own.loaded()["six"].slot
     params = SamplingParams(n=3, temperature=1.0, max_tokens=5, ignore_eos=True, extra_args={"steering": "six"})
     engine = eager.llm_engine
@@ -52,12 +52,12 @@ def test_samples_of_one_request_hold_its_slot_until_the_last_has_ended(eager: An
         engine.step()
     gc.collect()
     assert own.requests(slot) == 0
-    assert scores(eager, ["0_many", "1_many", "2_many", "3_many"])[3] is None
-    assert all(scores(eager, ["0_many", "1_many", "2_many"]))
+    assert gate_outputs(eager, ["0_many", "1_many", "2_many", "3_many"])[3] is None
+    assert all(gate_outputs(eager, ["0_many", "1_many", "2_many"]))
 
 
-def test_an_aborted_request_gives_its_slot_back(eager: Any, reasoner: OpenModel) -> None:
-    own, engine = registry_of(eager), eager.llm_engine
+def test_an_aborted_request_gives_its_slot_back(eager: Any, reasoner: LanguageModel) -> None:
+    own, engine = adapters_of(eager), eager.llm_engine
     slot = own.loaded()["sun"].slot
     internal = engine.add_request("gone", {"prompt_token_ids": prompts(reasoner)[0]}, sampling(50, steering="sun"))
     for _ in range(4):
@@ -67,10 +67,10 @@ def test_an_aborted_request_gives_its_slot_back(eager: Any, reasoner: OpenModel)
     gc.collect()
     assert own.requests(slot) == 0
     answer(eager, prompts(reasoner)[:1], [sampling(2, steering="sun")])
-    assert scores(eager, ["gone"])[0]["running"] is False
+    assert gate_outputs(eager, ["gone"])[0]["running"] is False
 
 
-def test_an_engine_that_did_not_ask_has_nothing_of_the_plugin(eager: Any, reasoner: OpenModel) -> None:
+def test_an_engine_that_did_not_ask_has_nothing_of_the_plugin(eager: Any, reasoner: LanguageModel) -> None:
     llm = start(None)
     engine = llm.llm_engine
     runner = engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
@@ -84,7 +84,7 @@ def test_an_engine_that_did_not_ask_has_nothing_of_the_plugin(eager: Any, reason
 
 
 def test_the_key_of_compiled_graphs_knows_the_tables(eager: Any) -> None:
-    from trimtab.vllm_plugin.install import LAYOUT
+    from trimtab.vllm_plugin.worker import LAYOUT
 
     vllm_config = eager.llm_engine.vllm_config
     with_layout = vllm_config.compute_hash()
@@ -97,7 +97,7 @@ def test_the_key_of_compiled_graphs_knows_the_tables(eager: Any) -> None:
 
 
 def test_what_does_not_fit_does_not_start(
-    reasoner: OpenModel, additive: Steering, tmp_path: Path, steerings: dict[str, str]
+    reasoner: LanguageModel, additive: Steering, tmp_path: Path, steerings: dict[str, str]
 ) -> None:
     path = str(additive.save_pretrained(tmp_path / "s"))
     other = replace(additive, model=replace(additive.model, fingerprint="0" * 32)).save_pretrained(tmp_path / "other")
@@ -113,7 +113,7 @@ def test_what_does_not_fit_does_not_start(
     )
     expected = [
         r"ModelError: .*wrapped by LoRA.*Fix: side 'output'",
-        r"ModelError: .*multiplies activations \(dgain\)",
+        r"ModelError: .*multiplies activations \(gain\)",
         r"ConfigError: .*speculative_config",
         r"MismatchError: .*made for .* with fingerprint 0000.*force_model",
     ]

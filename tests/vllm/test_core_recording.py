@@ -8,7 +8,7 @@ import pytest
 
 from live_engines import answer, prompts, sampling, start, tokens
 from trimtab.errors import InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments
 from trimtab.recording import record_batch
 from trimtab.traces import Trace
@@ -27,7 +27,7 @@ def recording(request: pytest.FixtureRequest, steerings: dict[str, str]) -> Any:
     return start(config, enforce_eager=request.param, num_gpu_blocks_override=9, max_model_len=192, max_num_batched_tokens=48)
 
 
-def test_moments_are_those_of_a_recording_afterwards(recording: Any, reasoner: OpenModel) -> None:
+def test_moments_are_those_of_a_recording_afterwards(recording: Any, reasoner: LanguageModel) -> None:
     asked = prompts(reasoner)
     scheduler = recording.llm_engine.engine_core.engine_core.scheduler
     preempted: list[str] = []
@@ -44,7 +44,7 @@ def test_moments_are_those_of_a_recording_afterwards(recording: Any, reasoner: O
     compare(recording, reasoner, asked, again)
 
 
-def compare(llm: Any, opened: OpenModel, asked: Sequence[list[int]], outputs: Sequence[Any]) -> None:
+def compare(llm: Any, model: LanguageModel, asked: Sequence[list[int]], outputs: Sequence[Any]) -> None:
     """Every sum within the tolerance, every count exact."""
     ids = [output.request_id for output in outputs]
     found: dict[str, Moments] = moments(llm, ids)
@@ -52,7 +52,7 @@ def compare(llm: Any, opened: OpenModel, asked: Sequence[list[int]], outputs: Se
         Trace(f"t{i}", f"t{i}", 0, tuple(p), tuple(tokens(o)), "", "stop")
         for i, (p, o) in enumerate(zip(asked, outputs, strict=True))
     ]
-    expected = record_batch(opened, traces, SCOPES, MOMENTS)
+    expected = record_batch(model, traces, SCOPES, MOMENTS)
     for scope in SCOPES:
         np.testing.assert_array_equal(found[scope].count, expected[scope].count)
         for name in MOMENTS:
@@ -63,7 +63,7 @@ def compare(llm: Any, opened: OpenModel, asked: Sequence[list[int]], outputs: Se
         moments(llm, ids[:1])
 
 
-def test_only_requests_that_ask_are_recorded(recording: Any, reasoner: OpenModel) -> None:
+def test_only_requests_that_ask_are_recorded(recording: Any, reasoner: LanguageModel) -> None:
     asked = prompts(reasoner)[:2]
     first, second = answer(recording, asked, [sampling(4), sampling(4, steering="six", record=1)])
     with pytest.raises(InputError, match="record=1"):

@@ -7,12 +7,12 @@ import pytest
 
 from live_engines import Figures, answer, prompts, sampling, start, tokens
 from live_rows import mixes, word
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.offline import load, registry_of, status, unload
+from trimtab.vllm_plugin.offline import adapters_of, load, status, unload
 
 
-def test_two_hundred_random_mixes_in_the_compiled_engine(compiled: Any, reasoner: OpenModel, figures: Figures) -> None:
+def test_two_hundred_random_mixes_in_the_compiled_engine(compiled: Any, reasoner: LanguageModel, figures: Figures) -> None:
     total, wrong = mixes(compiled, reasoner, 200)
     figures(f"{wrong} wrong rows among {total} requests in 200 mixes (compiled)")
     assert total > 1000
@@ -27,7 +27,7 @@ def cramped(steerings: dict[str, str]) -> Any:
     return start(PluginConfig(steerings=given), num_gpu_blocks_override=9, max_model_len=192)
 
 
-def test_preempted_requests_go_on_as_they_were(cramped: Any, reasoner: OpenModel, figures: Figures) -> None:
+def test_preempted_requests_go_on_as_they_were(cramped: Any, reasoner: LanguageModel, figures: Figures) -> None:
     asked = prompts(reasoner)
     requests: list[dict[str, Any]] = [
         {"steering": "six"},
@@ -58,8 +58,8 @@ def test_preempted_requests_go_on_as_they_were(cramped: Any, reasoner: OpenModel
     figures(f"{len(preempted)} preemptions, same answers")
 
 
-def test_steerings_come_and_go_while_requests_run(eager: Any, reasoner: OpenModel, steerings: dict[str, str]) -> None:
-    engine, own = eager.llm_engine, registry_of(eager)
+def test_steerings_come_and_go_while_requests_run(eager: Any, reasoner: LanguageModel, steerings: dict[str, str]) -> None:
+    engine, own = eager.llm_engine, adapters_of(eager)
     asked = prompts(reasoner)
     load(eager, "ivy", steerings["ivy"])
     slot = own.loaded()["ivy"].slot
@@ -93,7 +93,7 @@ def test_steerings_come_and_go_while_requests_run(eager: Any, reasoner: OpenMode
 
 
 def test_a_request_never_sees_a_steering_that_was_loaded_into_its_slot_later(
-    eager: Any, reasoner: OpenModel, steerings: dict[str, str]
+    eager: Any, reasoner: LanguageModel, steerings: dict[str, str]
 ) -> None:
     prompt = prompts(reasoner)[:1]
     seen = []
@@ -107,7 +107,7 @@ def test_a_request_never_sees_a_steering_that_was_loaded_into_its_slot_later(
 
 @pytest.mark.parametrize("asked", [{"steering": "six"}, {"steering": "gated", "gate": "auto"}, {"steering": "mild"}])
 def test_a_second_turn_reads_the_first_answer_as_a_fresh_engine_would(
-    eager: Any, reasoner: OpenModel, asked: dict[str, Any]
+    eager: Any, reasoner: LanguageModel, asked: dict[str, Any]
 ) -> None:
     vocab = reasoner.identity.vocab_size
     prompt = prompts(reasoner)[2]
@@ -126,7 +126,7 @@ def test_a_second_turn_reads_the_first_answer_as_a_fresh_engine_would(
     assert again.num_cached_tokens >= 64  # the prompt itself is served from the cache
 
 
-def test_unsteered_requests_share_their_cache_with_no_steered_one(eager: Any, reasoner: OpenModel) -> None:
+def test_unsteered_requests_share_their_cache_with_no_steered_one(eager: Any, reasoner: LanguageModel) -> None:
     prompt = (prompts(reasoner)[1] * 3)[:100]
     eager.reset_prefix_cache()
     hits = [

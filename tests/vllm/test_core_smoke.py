@@ -11,11 +11,11 @@ from vllm.exceptions import VLLMValidationError
 
 from live_engines import Figures, answer, prompts, sampling
 from live_rows import mixes
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.vllm_plugin.offline import status
 
 
-def test_a_few_random_mixes(eager: Any, reasoner: OpenModel, figures: Figures) -> None:
+def test_a_few_random_mixes(eager: Any, reasoner: LanguageModel, figures: Figures) -> None:
     total, wrong = mixes(eager, reasoner, 10, seed=1)
     figures(f"{wrong} wrong rows among {total} requests in 10 mixes (eager)")
     assert wrong == 0
@@ -43,12 +43,14 @@ def test_the_engine_says_what_it_does(eager: Any, figures: Figures) -> None:
         ({"record": 1}, "started without `record`"),
     ],
 )
-def test_a_bad_request_is_refused_and_harms_no_other(eager: Any, reasoner: OpenModel, xargs: dict[str, Any], named: str) -> None:
+def test_a_bad_request_is_refused_and_harms_no_other(
+    eager: Any, reasoner: LanguageModel, xargs: dict[str, Any], named: str
+) -> None:
     with pytest.raises(VLLMValidationError, match=re.escape(named)):
         answer(eager, prompts(reasoner)[:1], [sampling(2, **xargs)])
     assert answer(eager, prompts(reasoner)[:1], [sampling(2, steering="six")])[0].finished
 
 
-def test_a_caller_cannot_choose_a_salt_of_ours(eager: Any, reasoner: OpenModel) -> None:
+def test_a_caller_cannot_choose_a_salt_of_ours(eager: Any, reasoner: LanguageModel) -> None:
     with pytest.raises(VLLMValidationError, match="cache_salt 'trimtab:abc' cannot be used"):
         eager.generate([{"prompt_token_ids": prompts(reasoner)[0], "cache_salt": "trimtab:abc"}], sampling(2), use_tqdm=False)

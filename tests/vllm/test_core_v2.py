@@ -17,9 +17,9 @@ from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 from vllm.v1.worker.gpu.model_states.interface import ModelState
 
 from layered_stack import D_MODEL, Stack, engine, linear, steering
-from trimtab.vllm_plugin.engine import EngineSteering
 from trimtab.vllm_plugin.options import ResolvedOptions
-from trimtab.vllm_plugin.v2 import follow_v2
+from trimtab.vllm_plugin.runners import follow_v2
+from trimtab.vllm_plugin.step import EngineSteering
 from vllm import SamplingParams
 
 
@@ -114,7 +114,7 @@ def test_a_gate_decides_in_the_prompts_step_and_steers_the_next(parts: tuple[Sta
     runner.model_state.add_request(0, new("r", 4, entries(made)))
     runner.model_state.add_request(1, new("plain", 3, {}))
     step(stack, runner, ["r", "plain"], [0, 0], [4, 3])
-    assert made.scores.find("r")["g"] == 1.0
+    assert made.gate_outputs.find("r")["g"] == 1.0
     assert not made.step.weight[:7].any()
     steered = step(stack, runner, ["plain", "r"], [3, 4], [1, 1])
     assert made.step.weight[:2].tolist() == [0.0, 1.0]
@@ -137,7 +137,7 @@ def test_a_preempted_request_comes_back_with_its_decision(parts: tuple[Stack, En
     assert made.status()["gate_read"] == 1
     runner.finish_requests(leavers({"r"}, set()))
     assert len(made.requests) == 0
-    assert made.scores.find("r")["running"] is False
+    assert made.gate_outputs.find("r")["running"] is False
 
 
 def test_dummy_tokens_are_never_steered(parts: tuple[Stack, EngineSteering, Runner]) -> None:
@@ -159,7 +159,7 @@ def test_a_request_that_ends_in_the_middle_of_its_prompt_leaves_no_place(parts: 
         step(stack, runner, [f"r{turn}"], [0], [3])
         runner.finish_requests(leavers({f"r{turn}"}, set()))
     assert len(made.requests) == 0
-    assert len(made.requests.active) == 4  # its places never had to grow
+    assert len(made.requests.active) == 4  # its req_indices never had to grow
 
 
 def test_the_hooks_hold_on_every_kind_of_runner_object(parts: tuple[Stack, EngineSteering, Runner]) -> None:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from deploy_page import MODEL, arguments, fitting, save_steerings, shell_commands, table_commands
 from tiny_testbed import some_problems
 from trimtab.cli.main import trimtab
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.sampling import TRANSFORMERS, Request, SamplingSettings
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt
@@ -30,7 +30,7 @@ TOKENS = 24
 
 
 @pytest.fixture(scope="module")
-def exported(reasoner: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(reasoner: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``lora`` and ``merged``, beside the steerings."""
     folder = Path(tmp_path_factory.mktemp("deploy"))
     steerings = save_steerings(reasoner, folder)
@@ -52,10 +52,10 @@ def test_verify(exported: Path, monkeypatch: pytest.MonkeyPatch, command: str) -
 
 
 @pytest.mark.parametrize("command", SERVE)
-def test_serve(exported: Path, reasoner: OpenModel, command: str) -> None:
+def test_serve(exported: Path, reasoner: LanguageModel, command: str) -> None:
     """The adapter, the merged checkpoint and the base answer as the hooks do, side by side where one server has both."""
     steering = Steering.from_pretrained(exported / "gains")
-    prompt = render_prompt(reasoner.tokenizer, some_problems(1, Split.TUNE)[0].question)
+    prompt = render_prompt(reasoner.tokenizer, some_problems(1, Split.VALIDATION)[0].question)
     settings, request = SamplingSettings(n=1, temperature=0.0, max_new_tokens=TOKENS), Request("a", prompt)
     expected = {
         name: TRANSFORMERS.generate(reasoner, [request], settings, attached, "on")[0].response_ids

@@ -10,7 +10,7 @@ from sentinels import half_open
 from tiny_testbed import some_problems
 from trimtab.errors import InputError
 from trimtab.gate import Gate
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.recording import record_batch
 from trimtab.sampling import TRANSFORMERS, Request, SamplingSettings, VllmEngine, VllmOptions
 from trimtab.sampling.agreement import Parting, partings
@@ -24,8 +24,8 @@ SCOPES, MOMENTS = ("response", "all", "prompt", "last-prompt"), ("sum", "magnitu
 
 
 @pytest.fixture(scope="module")
-def requests(reasoner: OpenModel) -> list[Request]:
-    problems = some_problems(32, Split.TUNE)
+def requests(reasoner: LanguageModel) -> list[Request]:
+    problems = some_problems(32, Split.VALIDATION)
     return [Request(f"{p.id}/0", render_prompt(reasoner.tokenizer, p.question), seed) for seed, p in enumerate(problems)]
 
 
@@ -35,17 +35,17 @@ def engine() -> Iterator[VllmEngine]:
         yield running
 
 
-def scattered(opened: OpenModel, seed: int = 0, k: int = 40, layers: tuple[int, ...] = (1, 2, 3)) -> Steering:
+def scattered(model: LanguageModel, seed: int = 0, k: int = 40, layers: tuple[int, ...] = (1, 2, 3)) -> Steering:
     """Neurons by a fixed draw, scaled and shifted enough to change most chains and few enough to leave them chains."""
     rng = np.random.default_rng(seed)
-    flat = rng.permutation(np.concatenate([np.arange(opened.d_ff) + layer * opened.d_ff for layer in layers]))[:k]
+    flat = rng.permutation(np.concatenate([np.arange(model.d_ff) + layer * model.d_ff for layer in layers]))[:k]
     gain, shift = rng.normal(0.0, 0.5, k).astype(np.float32), rng.normal(0.0, 8.0, k).astype(np.float32)
     none = Gate("always")
-    return Steering(flat // opened.d_ff, flat % opened.d_ff, gain, shift, 1.0, "generated", none, opened.identity)
+    return Steering(flat // model.d_ff, flat % model.d_ff, gain, shift, 1.0, "generated", none, model.identity)
 
 
 @pytest.fixture(scope="module")
-def gated(reasoner: OpenModel, requests: list[Request]) -> Steering:
+def gated(reasoner: LanguageModel, requests: list[Request]) -> Steering:
     """Behind a gate that fires on half of the prompts."""
     return scattered(reasoner).with_gate(half_open(reasoner, [list(request.prompt_ids) for request in requests]))
 
@@ -58,7 +58,7 @@ def only_near_ties(found: list[Parting]) -> bool:
 
 @pytest.mark.parametrize("gate", [None, "on", "auto", "off"])
 def test_greedy_chains_up_to_near_ties(
-    engine: VllmEngine, reasoner: OpenModel, requests: list[Request], gated: Steering, gate
+    engine: VllmEngine, reasoner: LanguageModel, requests: list[Request], gated: Steering, gate
 ) -> None:
     attached = (gated, gate) if gate else (None, "auto")
     ours = engine.generate(reasoner, requests, GREEDY, *attached)
@@ -72,7 +72,7 @@ def test_greedy_chains_up_to_near_ties(
 
 
 def test_the_gate_sees_what_it_sees_in_transformers(
-    engine: VllmEngine, reasoner: OpenModel, requests: list[Request], gated: Steering, figures: Figures
+    engine: VllmEngine, reasoner: LanguageModel, requests: list[Request], gated: Steering, figures: Figures
 ) -> None:
     ours = engine.generate(reasoner, requests, GREEDY, gated, "auto")
     theirs = TRANSFORMERS.generate(reasoner, requests, GREEDY, gated, "auto")
@@ -90,7 +90,7 @@ def test_the_gate_sees_what_it_sees_in_transformers(
     assert sum(b.response_ids != s.response_ids for b, s in zip(bare, steered, strict=True)) > 10
 
 
-def test_steerings_come_and_go(engine: VllmEngine, reasoner: OpenModel, requests: list[Request]) -> None:
+def test_steerings_come_and_go(engine: VllmEngine, reasoner: LanguageModel, requests: list[Request]) -> None:
     """More of them than the engine has slots, then the first again."""
     some = requests[:8]
     firsts = []
@@ -104,7 +104,7 @@ def test_steerings_come_and_go(engine: VllmEngine, reasoner: OpenModel, requests
     assert len({str(first) for first in firsts}) == 5
 
 
-def test_length_and_end_are_as_in_the_loop(engine: VllmEngine, reasoner: OpenModel, requests: list[Request]) -> None:
+def test_length_and_end_are_as_in_the_loop(engine: VllmEngine, reasoner: LanguageModel, requests: list[Request]) -> None:
     short = GREEDY.model_copy(update={"max_new_tokens": 60})
     ours, theirs = (generator.generate(reasoner, requests, short) for generator in (engine, TRANSFORMERS))
     assert {g.finish for g in ours} == {"stop", "length"}
@@ -115,7 +115,7 @@ def test_length_and_end_are_as_in_the_loop(engine: VllmEngine, reasoner: OpenMod
         engine.generate(reasoner, requests[:1], GREEDY.model_copy(update={"max_new_tokens": 500}))
 
 
-def test_a_sampled_chain_depends_on_its_seed_alone(engine: VllmEngine, reasoner: OpenModel, requests: list[Request]) -> None:
+def test_a_sampled_chain_depends_on_its_seed_alone(engine: VllmEngine, reasoner: LanguageModel, requests: list[Request]) -> None:
     sampled = SamplingSettings(temperature=1.0, top_p=0.95, max_new_tokens=40)
     some = [Request(f"{i}/0", request.prompt_ids, i) for i, request in enumerate(requests[:6] * 2)]
     together = engine.generate(reasoner, some, sampled)
@@ -126,7 +126,7 @@ def test_a_sampled_chain_depends_on_its_seed_alone(engine: VllmEngine, reasoner:
 
 
 def test_a_steering_that_needs_more_room_starts_the_engine_again(
-    engine: VllmEngine, reasoner: OpenModel, requests: list[Request]
+    engine: VllmEngine, reasoner: LanguageModel, requests: list[Request]
 ) -> None:
     wide = scattered(reasoner, 9, k=90, layers=(2,)).with_strength(0.4)
     ours = engine.generate(reasoner, requests[:6], GREEDY, wide, "on")
@@ -135,7 +135,7 @@ def test_a_steering_that_needs_more_room_starts_the_engine_again(
 
 
 def test_recorded_moments_are_those_of_the_same_tokens(
-    engine: VllmEngine, reasoner: OpenModel, requests: list[Request], figures: Figures
+    engine: VllmEngine, reasoner: LanguageModel, requests: list[Request], figures: Figures
 ) -> None:
     sampled = SamplingSettings(temperature=1.0, max_new_tokens=96)
     some = [*requests, Request("again/0", requests[0].prompt_ids, 99)]
@@ -156,7 +156,7 @@ def test_recorded_moments_are_those_of_the_same_tokens(
 
 
 def test_a_response_of_one_token_has_no_response_moments(
-    engine: VllmEngine, reasoner: OpenModel, requests: list[Request]
+    engine: VllmEngine, reasoner: LanguageModel, requests: list[Request]
 ) -> None:
     one = GREEDY.model_copy(update={"max_new_tokens": 1})
     _, moments = engine.generate_recorded(reasoner, requests[:2], one, ("response", "last-prompt"), ("sum",))

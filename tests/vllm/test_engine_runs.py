@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from live_engines import Figures
 from trimtab.cli.main import trimtab
-from trimtab.evaluation.arms import standard_arms
+from trimtab.evaluation.conditions import standard_conditions
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.model import OpenModel, down_weights
+from trimtab.model import LanguageModel, down_weights
 from trimtab.pipeline import Line
 from trimtab.pipeline.config import parse_config
 from trimtab.recording import Recording, RecordingSettings, record_traces
@@ -28,7 +28,7 @@ SECTIONS = {
     "recording": {"moments": ["sum", "magnitude"]},
     "ranking": {"criteria": ["mean-difference"], "k": 20},
     "gate": {"features": 256},
-    "tune": {"operators": ["suppress-and-steer"], "k": [20], "strengths": [2.0], "problems": 24},
+    "tune": {"interventions": ["ablate-and-add"], "k": [20], "strengths": [2.0], "problems": 24},
 }
 
 
@@ -63,7 +63,9 @@ def tuned(sampled: Path) -> dict[str, Path]:
     return runs
 
 
-def test_the_store_of_a_sampled_recording_is_that_of_a_second_pass(sampled: Path, reasoner: OpenModel, tmp_path: Path) -> None:
+def test_the_store_of_a_sampled_recording_is_that_of_a_second_pass(
+    sampled: Path, reasoner: LanguageModel, tmp_path: Path
+) -> None:
     traces = read_traces(sampled / "traces" / "sampled")
     assert len(traces) == 240
     plan = Parts(sampled / "traces" / "sampled").plan
@@ -89,9 +91,9 @@ def test_both_engines_tune_to_the_same_steering(tuned: dict[str, Path]) -> None:
     assert ours == theirs
 
 
-def test_outcomes_differ_at_near_ties_only(tuned: dict[str, Path], reasoner: OpenModel, figures: Figures) -> None:
+def test_outcomes_differ_at_near_ties_only(tuned: dict[str, Path], reasoner: LanguageModel, figures: Figures) -> None:
     ours, theirs = (
-        {(o.arm, o.problem_id): o for o in read_table(tuned[name] / "outcomes.parquet", Outcome)}
+        {(o.condition, o.problem_id): o for o in read_table(tuned[name] / "outcomes.parquet", Outcome)}
         for name in ("vllm", "transformers")
     )
     assert ours.keys() == theirs.keys()
@@ -106,17 +108,17 @@ def test_outcomes_differ_at_near_ties_only(tuned: dict[str, Path], reasoner: Ope
         one, other = ours[key], theirs[key]
         assert (one.verdict, one.tokens, one.fired) == (other.verdict, other.tokens, other.fired)
         assert one.p_fail == pytest.approx(other.p_fail, abs=1e-4)
-    assert {o.fired for o in ours.values() if o.arm == "gated"} == {True, False}
+    assert {o.fired for o in ours.values() if o.condition == "gated"} == {True, False}
 
 
-def _gap(run: Path, reasoner: OpenModel, one: Outcome, other: Outcome) -> float:
+def _gap(run: Path, reasoner: LanguageModel, one: Outcome, other: Outcome) -> float:
     with RunDirectory.open(run) as directory, Line(parse_config(dict(directory.config), "run.toml"), directory) as line:
         steering, problems = line.steering(), {problem.id: problem for problem in line.problems()}
-        arms = standard_arms(steering, down_weights(reasoner, np.unique(steering.layer).tolist()), 5, 0)
-        arm = next(arm for arm in arms if arm.name == one.arm)
+        conditions = standard_conditions(steering, down_weights(reasoner, np.unique(steering.layer).tolist()), 5, 0)
+        condition = next(condition for condition in conditions if condition.name == one.condition)
         prompt = render_prompt(reasoner.tokenizer, problems[one.problem_id].question, line.config.prompt)
     answers = [[Generation("x", tuple(reasoner.tokenizer.encode(o.response)), "stop")] for o in (one, other)]
-    return partings(reasoner, [Request("x", prompt)], *answers, arm.steering, arm.gate)[0].gap
+    return partings(reasoner, [Request("x", prompt)], *answers, condition.steering, condition.gate)[0].gap
 
 
 def test_another_engine_does_not_go_on_with_the_parts_of_one(sampled: Path, tmp_path: Path) -> None:

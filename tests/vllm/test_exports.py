@@ -17,17 +17,17 @@ from trimtab.export.exporting import export_steering
 from trimtab.export.parts import TargetName
 from trimtab.export.verify import verify_export
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 from trimtab.traces import Split
 
 MODEL = "testbed:reasoner"
 N = 60
-QUESTIONS = [problem.question for problem in some_problems(6, Split.TUNE)]
+QUESTIONS = [problem.question for problem in some_problems(6, Split.VALIDATION)]
 
 
 @pytest.fixture(scope="module")
-def silenced(reasoner: OpenModel) -> Steering:
+def silenced(reasoner: LanguageModel) -> Steering:
     """Neurons of all layers but the first, silenced at every position."""
     flat = np.random.default_rng(0).permutation(np.arange(reasoner.d_ff, reasoner.identity.n_neurons))[:N]
     gains, none = np.full(N, -1.0, np.float32), np.zeros(N, np.float32)
@@ -36,7 +36,7 @@ def silenced(reasoner: OpenModel) -> Steering:
 
 @pytest.mark.parametrize("target", ["lora", "merged"])
 def test_vllm_does_what_the_hooks_do(
-    reasoner: OpenModel, silenced: Steering, tmp_path: Path, target: TargetName, figures: Figures
+    reasoner: LanguageModel, silenced: Steering, tmp_path: Path, target: TargetName, figures: Figures
 ) -> None:
     export_steering(silenced, target, tmp_path / target)
     record = verify_export(tmp_path / target, reasoner, silenced, QUESTIONS, max_new_tokens=48, engine="vllm")
@@ -53,7 +53,7 @@ def test_vllm_does_what_the_hooks_do(
 
 @pytest.mark.parametrize(("target", "file", "tensor"), [("lora", "adapter_model", "lora_B"), ("merged", "model", "down_proj")])
 def test_a_damaged_export_is_seen(
-    reasoner: OpenModel, silenced: Steering, tmp_path: Path, target: TargetName, file: str, tensor: str
+    reasoner: LanguageModel, silenced: Steering, tmp_path: Path, target: TargetName, file: str, tensor: str
 ) -> None:
     export_steering(silenced, target, tmp_path / target)
     damage(tmp_path / target / f"{file}.safetensors", lambda name: tensor in name and ".3." in name)

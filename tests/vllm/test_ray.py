@@ -19,7 +19,7 @@ SECTIONS = {
     "recording": {"moments": ["sum"]},
     "ranking": {"criteria": ["mean-difference"], "k": 20},
     "gate": {"features": 256},
-    "tune": {"operators": ["suppress-and-steer"], "k": [20], "strengths": [1.0, 2.0], "problems": 24},
+    "tune": {"interventions": ["ablate-and-add"], "k": [20], "strengths": [1.0, 2.0], "problems": 24},
 }
 RAY = ("--executor", "ray,address=local,actors=2,num_cpus=0.5")
 

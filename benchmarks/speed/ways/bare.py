@@ -10,14 +10,14 @@ from benchmarks.speed.ways.job import Job, Pass
 from trimtab.model import open_model
 
 
-def prepare(model: Path, job: Job) -> Pass:
+def prepare(hf_model: Path, job: Job) -> Pass:
     """The model opened; a pass forwards every batch."""
-    opened = open_model(model)
+    model = open_model(hf_model)
 
     @torch.inference_mode()
     def run(folder: Path) -> float:  # noqa: ARG001
         for batch in job.batches:
-            opened.layout.base(input_ids=job.padded(batch, 0), use_cache=False)
+            model.layout.base(input_ids=job.padded(batch, 0), use_cache=False)
         return 0.0
 
     return run

@@ -11,14 +11,14 @@ from trimtab.recording import Recording, RecordingSettings, record_traces
 from trimtab.traces import Trace
 
 
-def prepare(model: Path, job: Job) -> Pass:
+def prepare(hf_model: Path, job: Job) -> Pass:
     """The model opened; a pass records."""
-    opened = open_model(model)
+    model = open_model(hf_model)
     traces = [Trace(f"t{i}", f"t{i}", 0, t.prompt, t.response, "", "stop") for i, t in enumerate(job.traces)]
     settings = RecordingSettings(batch_tokens=job.batch_tokens)
 
     def run(folder: Path) -> float:
-        record_traces(opened, traces, settings, folder)
+        record_traces(model, traces, settings, folder)
         return 0.0
 
     return run

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.model import Attachment, OpenModel, attach
+from trimtab.model import Attachment, LanguageModel, attach
 from trimtab.model.attach import GateOverride
 from trimtab.recording.tokens import forwarded
 from trimtab.steering import Steering
@@ -36,14 +36,14 @@ def with_response(traces: Sequence[Trace]) -> Responses:
     return Responses(kept, len(traces) - len(kept))
 
 
-def batches(opened: OpenModel, traces: Sequence[Trace], batch_tokens: int) -> list[list[Trace]]:
+def batches(model: LanguageModel, traces: Sequence[Trace], batch_tokens: int) -> list[list[Trace]]:
     """Length-sorted batches of at most ``batch_tokens`` tokens, padding included.
 
     Raises:
         InputError: two traces of one id, or a trace longer than the model's context.
     """
     lengths = [len(forwarded(trace)) for trace in traces]
-    limit = getattr(opened.model.config.get_text_config(), "max_position_embeddings", None)  # not every architecture has one
+    limit = getattr(model.hf_model.config.get_text_config(), "max_position_embeddings", None)  # not every architecture has one
     if limit is not None and max(lengths, default=0) > limit:
         longest = traces[lengths.index(max(lengths))]
         raise InputError(f"trace {longest.id} has {max(lengths)} tokens, but the model's context is {limit}; give shorter traces")
@@ -61,7 +61,7 @@ def response_mask(traces: Sequence[Trace], width: int) -> Tensor:
 
 
 def steered_pass(
-    opened: OpenModel, batch: Sequence[Trace], steering: Steering, gate: GateOverride, strength: Tensor | None = None
+    model: LanguageModel, batch: Sequence[Trace], steering: Steering, gate: GateOverride, strength: Tensor | None = None
 ) -> Attachment:
     """An attachment for one teacher-forced pass of a batch, which steers where a generation would have been steered.
 
@@ -69,11 +69,11 @@ def steered_pass(
         strength: float32 ``[batch]``, each row's own; the steering's when None.
     """
     return attach(
-        opened.model,
+        model.hf_model,
         steering,
         strength=strength,
         gate=gate,
         prompt_lengths=[len(trace.prompt_ids) for trace in batch],
-        layout=opened.layout,
-        identity=opened.identity,
+        layout=model.layout,
+        identity=model.identity,
     )

@@ -3,21 +3,21 @@
 from torch import Tensor, nn
 
 from trimtab.errors import ModelError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 
-def decoder_blocks(opened: OpenModel) -> tuple[nn.Module, ...]:
+def decoder_blocks(model: LanguageModel) -> tuple[nn.Module, ...]:
     """One block per layer, in order: the list of modules of which each holds the neurons of its layer.
 
     Raises:
         ModelError: there is no such list.
     """
-    ffn = opened.layout.modules
-    for stack in opened.layout.base.modules():
+    ffn = model.layout.modules
+    for stack in model.layout.base.modules():
         if isinstance(stack, nn.ModuleList) and len(stack) == len(ffn) and all(map(_holds, stack, ffn)):
             return tuple(stack)
     raise ModelError(
-        f"cannot tell the decoder blocks of {opened.identity.name}: no list of {len(ffn)} modules holds one FFN each; "
+        f"cannot tell the decoder blocks of {model.identity.name}: no list of {len(ffn)} modules holds one FFN each; "
         "the residual stream of this architecture cannot be compared"
     )
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from trimtab.analysis.batches import BATCH_TOKENS, batches, response_mask, steered_pass, with_response
 from trimtab.analysis.blocks import decoder_blocks, residual
-from trimtab.analysis.intervals import mean_estimates
 from trimtab.analysis.readout import Readout, find_readout
 from trimtab.errors import InputError
-from trimtab.gating.assess import Estimate
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.attach import GateOverride
 from trimtab.recording.tokens import right_padded
+from trimtab.stats.estimates import mean_estimates
+from trimtab.stats.values import Estimate
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 
@@ -69,7 +69,7 @@ class Drift:
 
 @torch.inference_mode()
 def drift(
-    opened: OpenModel,
+    model: LanguageModel,
     traces: Sequence[Trace],
     steering: Steering,
     *,
@@ -93,10 +93,10 @@ def drift(
         ModelError: the model cannot be steered, or its blocks or logits are not understood.
     """
     kept, left_out = with_response(traces)
-    readout, blocks = find_readout(opened), decoder_blocks(opened)
+    readout, blocks = find_readout(model), decoder_blocks(model)
     values, problems = [], []
-    for batch in batches(opened, kept, max(1, batch_tokens // 2)):
-        values.append(_compare(opened, batch, steering, gate, blocks, readout))
+    for batch in batches(model, kept, max(1, batch_tokens // 2)):
+        values.append(_compare(model, batch, steering, gate, blocks, readout))
         problems += [trace.problem_id for trace in batch]
     rows = np.concatenate(values)
     if not np.isfinite(rows).all():
@@ -116,7 +116,7 @@ def drift(
 
 
 def _compare(
-    opened: OpenModel,
+    model: LanguageModel,
     batch: Sequence[Trace],
     steering: Steering,
     gate: GateOverride,
@@ -124,14 +124,14 @@ def _compare(
     readout: Readout,
 ) -> NDArray[np.float64]:
     """``[trace, 3 * layer + 3]``: three means a layer, and those of the next token."""
-    ids = right_padded(opened, batch)
-    mask = response_mask(batch, ids.shape[1]).to(opened.device)
+    ids = right_padded(model, batch)
+    mask = response_mask(batch, ids.shape[1]).to(model.device)
     pairs = _Pairs(mask, len(blocks))
     strength = torch.tensor([0.0, steering.strength]).repeat_interleave(len(batch))
-    with steered_pass(opened, [*batch, *batch], steering, gate, strength), ExitStack() as hooks:
+    with steered_pass(model, [*batch, *batch], steering, gate, strength), ExitStack() as hooks:
         for layer, block in enumerate(blocks):
             hooks.callback(block.register_forward_hook(pairs.hook(layer)).remove)
-        last = opened.layout.base(input_ids=ids.repeat(2, 1).to(opened.device), use_cache=False).last_hidden_state
+        last = model.layout.base(input_ids=ids.repeat(2, 1).to(model.device), use_cache=False).last_hidden_state
     return np.concatenate([pairs.collect(), _next_token(readout, last, mask)], axis=1)
 
 

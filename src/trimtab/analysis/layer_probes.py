@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.gating import fit_logistic
-from trimtab.gating.assess import LEVEL, Estimate
-from trimtab.gating.discrimination import auroc, check_cases, delong_interval
+from trimtab.stats.auroc import auroc, check_cases, delong_interval
+from trimtab.stats.values import Estimate
 
 N_FEATURES = 1024
 
@@ -57,7 +57,7 @@ def layer_probes(
 
     Args:
         features, failed: float32 ``[problem, layer, d_ff]`` and bool ``[problem]`` of the `find` split.
-        held_out_features, held_out_failed: the same of the `tune` split.
+        held_out_features, held_out_failed: the same of the `validation` split.
         n_features: neurons a probe may read, by F score.
         seed: of the folds.
 
@@ -76,7 +76,7 @@ def layer_probes(
     for layer in range(features.shape[1]):
         gate = fit_logistic(features[:, layer : layer + 1], failed, n_features=n_features, seed=seed)
         logit = held_out_features[:, layer, gate.index].astype(np.float64) @ gate.weight.astype(np.float64) + gate.bias
-        area = Estimate(auroc(held_out_failed, logit), *delong_interval(held_out_failed, logit, LEVEL))
+        area = Estimate(auroc(held_out_failed, logit), *delong_interval(held_out_failed, logit))
         probes.append(LayerProbe(layer, len(gate.index), float(gate.facts["held_out_auroc"]), area))  # type: ignore[arg-type]
     counts = (len(failed), int(failed.sum()), len(held_out_failed), int(held_out_failed.sum()))
     return LayerProbes(tuple(probes), *counts)

@@ -14,7 +14,7 @@ LEVEL = 0.95
 
 
 class Neurons(Protocol):
-    """Addresses in a model: a :class:`NeuronSet`, a :class:`NeuronList` or a :class:`Steering`."""
+    """Addresses in a model: a :class:`Neurons`, a :class:`NeuronList` or a :class:`Steering`."""
 
     @property
     def layer(self) -> NDArray[np.int64]: ...

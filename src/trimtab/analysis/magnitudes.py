@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.analysis.batches import BATCH_TOKENS, batches, steered_pass, with_response
-from trimtab.analysis.intervals import mean_estimates
 from trimtab.analysis.layers import in_words
-from trimtab.gating.assess import Estimate
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.attach import GateOverride
 from trimtab.model.hook_points import watch_neurons
 from trimtab.recording import batch_features
 from trimtab.recording.tokens import right_padded, span
+from trimtab.stats.estimates import mean_estimates
+from trimtab.stats.values import Estimate
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 
@@ -64,7 +64,7 @@ class Magnitudes:
 
 
 def magnitudes(
-    opened: OpenModel,
+    model: LanguageModel,
     unsteered: Sequence[Trace],
     steered: Sequence[Trace],
     steering: Steering,
@@ -85,8 +85,8 @@ def magnitudes(
         MismatchError: the steering was made for another model.
     """
     bare, edited = with_response(unsteered), with_response(steered)
-    plain, plain_problems = _unsteered(opened, bare.traces, steering, batch_tokens)
-    before, after, problems = _steered(opened, edited.traces, steering, gate, batch_tokens)
+    plain, plain_problems = _unsteered(model, bare.traces, steering, batch_tokens)
+    before, after, problems = _steered(model, edited.traces, steering, gate, batch_tokens)
     columns = zip(
         steering.layer.tolist(),
         steering.index.tolist(),
@@ -106,24 +106,24 @@ def magnitudes(
 
 
 def _unsteered(
-    opened: OpenModel, traces: Sequence[Trace], steering: Steering, batch_tokens: int
+    model: LanguageModel, traces: Sequence[Trace], steering: Steering, batch_tokens: int
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Mean magnitudes ``[trace, neuron]``, and the problem of each trace."""
     rows, problems = [], []
-    for batch in batches(opened, traces, batch_tokens):
-        rows += _means(batch_features(opened, batch, steering.layer, steering.index, "response"))
+    for batch in batches(model, traces, batch_tokens):
+        rows += _means(batch_features(model, batch, steering.layer, steering.index, "response"))
         problems += [trace.problem_id for trace in batch]
     return np.stack(rows), problems
 
 
 def _steered(
-    opened: OpenModel, traces: Sequence[Trace], steering: Steering, gate: GateOverride, batch_tokens: int
+    model: LanguageModel, traces: Sequence[Trace], steering: Steering, gate: GateOverride, batch_tokens: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """The same before and after the edit, from one forward."""
     before, after, problems = [], [], []
-    for batch in batches(opened, traces, batch_tokens):
-        activation, coefficient = _under_steering(opened, batch, steering, gate)
-        edited = _edited(activation, coefficient, steering, opened.layout.mixture)
+    for batch in batches(model, traces, batch_tokens):
+        activation, coefficient = _under_steering(model, batch, steering, gate)
+        edited = _edited(activation, coefficient, steering, model.layout.mixture)
         for values, means in ((activation, before), (edited, after)):
             means += _means([values[row, slice(*span(trace, "response"))].float().numpy() for row, trace in enumerate(batch)])
         problems += [trace.problem_id for trace in batch]
@@ -131,30 +131,32 @@ def _steered(
 
 
 @torch.inference_mode()
-def _under_steering(opened: OpenModel, batch: Sequence[Trace], steering: Steering, gate: GateOverride) -> tuple[Tensor, Tensor]:
+def _under_steering(
+    model: LanguageModel, batch: Sequence[Trace], steering: Steering, gate: GateOverride
+) -> tuple[Tensor, Tensor]:
     """Activations ``[batch, seq, neuron]`` as they come into the edit, in the model's dtype, and each row's strength times g."""
-    ids = right_padded(opened, batch)
-    seen = torch.empty(*ids.shape, len(steering), dtype=opened.model.dtype)
+    ids = right_padded(model, batch)
+    seen = torch.empty(*ids.shape, len(steering), dtype=model.hf_model.dtype)
     with ExitStack() as hooks:
         for layer in np.unique(steering.layer).tolist():
             here = np.flatnonzero(steering.layer == layer)
             look = partial(_copy, seen, torch.from_numpy(here))
             index = torch.from_numpy(steering.index[here])
             # before the attachment's, so that these hooks come first
-            hooks.callback(watch_neurons(opened.layout, layer, index, look).remove)
-        attachment = hooks.enter_context(steered_pass(opened, batch, steering, gate))
-        opened.layout.base(input_ids=ids.to(opened.device), use_cache=False)
+            hooks.callback(watch_neurons(model.layout, layer, index, look).remove)
+        attachment = hooks.enter_context(steered_pass(model, batch, steering, gate))
+        model.layout.base(input_ids=ids.to(model.device), use_cache=False)
         assert attachment.coefficient is not None
         return seen, attachment.coefficient.cpu()
 
 
 def _edited(activation: Tensor, coefficient: Tensor, steering: Steering, mixture: bool) -> Tensor:
-    """``a + coefficient * (dgain * a + shift)`` as the attachment makes it at response tokens, which every scope steers.
+    """``a + coefficient * (gain * a + shift)`` as the attachment makes it at response tokens, which every scope steers.
 
     With experts an activation of exactly 0 is of a token that is not routed to the neuron's expert, and nothing is added there.
     """
-    dgain, shift = torch.from_numpy(steering.dgain), torch.from_numpy(steering.shift)
-    change = (coefficient[:, None, None] * (dgain * activation.float() + shift)).to(activation.dtype)
+    gain, shift = torch.from_numpy(steering.gain), torch.from_numpy(steering.shift)
+    change = (coefficient[:, None, None] * (gain * activation.float() + shift)).to(activation.dtype)
     return activation + (change.masked_fill(activation == 0, 0.0) if mixture else change)
 
 

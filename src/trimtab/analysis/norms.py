@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trimtab.analysis.blocks import decoder_blocks, residual
 from trimtab.errors import ModelError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.probes import probe_tokens
 
 
@@ -53,7 +53,7 @@ class _Call(NamedTuple):
 
 
 @torch.inference_mode()
-def find_norms(opened: OpenModel) -> Norms:
+def find_norms(model: LanguageModel) -> Norms:
     """Find and measure the norms in one short forward.
 
     The final norm is the module that returns the decoder stack's output; a norm after the FFN (Gemma 2 and 3, OLMo 2) is one that
@@ -65,23 +65,23 @@ def find_norms(opened: OpenModel) -> Norms:
     calls: list[_Call] = []
     outputs: dict[int, Tensor] = {}
     streams: list[Tensor] = []
-    hooks = [decoder_blocks(opened)[-1].register_forward_hook(lambda block, given, output: streams.append(residual(output)))]  # noqa: ARG005
+    hooks = [decoder_blocks(model)[-1].register_forward_hook(lambda block, given, output: streams.append(residual(output)))]  # noqa: ARG005
     try:
-        for module in opened.layout.base.modules():
+        for module in model.layout.base.modules():
             if not any(module.children()):
-                hooks.append(module.register_forward_hook(_note(calls, opened.identity.d_model)))
-        for layer, module in enumerate(opened.layout.modules):
+                hooks.append(module.register_forward_hook(_note(calls, model.identity.d_model)))
+        for layer, module in enumerate(model.layout.modules):
             hooks.append(module.register_forward_hook(_keep(outputs, layer)))
-        tokens = probe_tokens(opened.model)
-        last = opened.layout.base(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).last_hidden_state
+        tokens = probe_tokens(model.hf_model)
+        last = model.layout.base(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).last_hidden_state
     finally:
         for hook in hooks:
             hook.remove()
-    width = opened.identity.d_model
+    width = model.identity.d_model
     final = next((call.module for call in reversed(calls) if torch.equal(call.returned, last)), None)
     if final is None and not torch.equal(streams[0], last):
         raise ModelError(
-            f"something between the last block and the head of {opened.identity.name} is no norm that is known here; the "
+            f"something between the last block and the head of {model.identity.name} is no norm that is known here; the "
             "vocabulary projection does not know this architecture"
         )
     after = {}

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.analysis.batches import BATCH_TOKENS, batches, steered_pass
-from trimtab.analysis.intervals import mean_estimates, ratio_estimates
 from trimtab.analysis.readout import Readout, find_readout
 from trimtab.errors import InputError, MismatchError
-from trimtab.gating.assess import Estimate
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.attach import GateOverride
 from trimtab.recording.tokens import right_padded
+from trimtab.stats.estimates import mean_estimates, ratio_estimates
+from trimtab.stats.values import Estimate
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 
@@ -125,7 +125,7 @@ class PerplexityEffect:
 
 @torch.inference_mode()
 def perplexity(
-    opened: OpenModel,
+    model: LanguageModel,
     traces: Sequence[Trace],
     steering: Steering | None = None,
     *,
@@ -150,12 +150,12 @@ def perplexity(
         ModelError: the model cannot be steered, or its logits are not understood.
     """
     _check(traces, scored)
-    readout = find_readout(opened)
+    readout = find_readout(model)
     nll: dict[str, float] = {}
-    for batch in batches(opened, traces, batch_tokens):
-        with nullcontext() if steering is None else steered_pass(opened, batch, steering, gate):
-            ids = right_padded(opened, batch).to(opened.device)
-            hidden = opened.layout.base(input_ids=ids, use_cache=False).last_hidden_state
+    for batch in batches(model, traces, batch_tokens):
+        with nullcontext() if steering is None else steered_pass(model, batch, steering, gate):
+            ids = right_padded(model, batch).to(model.device)
+            hidden = model.layout.base(input_ids=ids, use_cache=False).last_hidden_state
         nll |= zip([trace.id for trace in batch], _sums(readout, hidden, batch, scored), strict=True)
     broken = [name for name, value in nll.items() if not np.isfinite(value)]
     if broken:
@@ -188,7 +188,7 @@ def compare_perplexity(unsteered: Perplexity, steered: Perplexity, seed: int = 0
 
 
 def perplexity_effect(
-    opened: OpenModel,
+    model: LanguageModel,
     traces: Sequence[Trace],
     steering: Steering,
     *,
@@ -203,12 +203,12 @@ def perplexity_effect(
         gate: ``on`` steers every trace, ``auto`` those on whose prompt the gate fires.
         seed: of the bootstrap.
     """
-    unsteered = perplexity(opened, traces, scored=scored, batch_tokens=batch_tokens)
-    steered = perplexity(opened, traces, steering, scored=scored, gate=gate, batch_tokens=batch_tokens)
+    unsteered = perplexity(model, traces, scored=scored, batch_tokens=batch_tokens)
+    steered = perplexity(model, traces, steering, scored=scored, gate=gate, batch_tokens=batch_tokens)
     return PerplexityEffect(unsteered.summary(seed), steered.summary(seed), compare_perplexity(unsteered, steered, seed))
 
 
-def text_traces(opened: OpenModel, texts: Sequence[str], name: str = "text") -> list[Trace]:
+def text_traces(model: LanguageModel, texts: Sequence[str], name: str = "text") -> list[Trace]:
     """Plain texts as traces: the first token (a beginning-of-text token where the tokenizer adds one) stands for the prompt.
 
     Raises:
@@ -216,7 +216,7 @@ def text_traces(opened: OpenModel, texts: Sequence[str], name: str = "text") -> 
     """
     traces = []
     for number, text in enumerate(texts):
-        ids = tuple(opened.tokenizer.encode(text))
+        ids = tuple(model.tokenizer.encode(text))
         if len(ids) < 2:
             raise InputError(f"text {number} has {len(ids)} tokens, and a perplexity needs two or more: {text[:80]!r}")
         traces.append(Trace(f"{name}/{number}", f"{name}/{number}", 0, ids[:1], ids[1:], text, "stop"))

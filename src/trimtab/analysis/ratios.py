@@ -101,14 +101,14 @@ def class_ratios(moments: ClassMoments, parts: Iterable[LabelledMoments], seed: 
         InputError: magnitudes were not recorded.
         NotEnoughDataError: fewer than two correct traces.
     """
-    if moments.good_magnitude is None or moments.bad_magnitude is None:
+    if moments.correct_magnitude is None or moments.incorrect_magnitude is None:
         raise InputError("the recording has no magnitudes; record again with 'magnitude' among the moments")
-    halves = correct_halves(parts, moments.n_good, seed)
+    halves = correct_halves(parts, moments.n_correct, seed)
     return Ratios(
-        across=ratio_distribution(moments.good_magnitude, moments.bad_magnitude),
+        across=ratio_distribution(moments.correct_magnitude, moments.incorrect_magnitude),
         within=ratio_distribution(halves.first, halves.second),
-        n_correct=moments.n_good,
-        n_incorrect=moments.n_bad,
+        n_correct=moments.n_correct,
+        n_incorrect=moments.n_incorrect,
     )
 
 
@@ -160,7 +160,7 @@ def correct_halves(parts: Iterable[LabelledMoments], n_correct: int, seed: int =
 
     Args:
         parts: as for :func:`trimtab.ranking.class_moments`; read once.
-        n_correct: how many correct traces there are in all parts together (``ClassMoments.n_good``).
+        n_correct: how many correct traces there are in all parts together (``ClassMoments.n_correct``).
         seed: of the split.
 
     Raises:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.errors import ModelError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.probes import probe_logits, probe_tokens
 
 # bounds the logits of one chunk, in array elements
@@ -43,27 +43,27 @@ class Readout:
 
 
 @torch.inference_mode()
-def find_readout(opened: OpenModel) -> Readout:
+def find_readout(model: LanguageModel) -> Readout:
     """The readout of a model, shown to give the model's own logits on a short input.
 
     Raises:
         ModelError: no language-model head, or other logits than the model's.
     """
-    config = opened.model.config.get_text_config()
-    head = opened.model.get_output_embeddings()
+    config = model.hf_model.config.get_text_config()
+    head = model.hf_model.get_output_embeddings()
     if not isinstance(head, nn.Module):
-        raise ModelError(f"{opened.identity.name} has no language-model head; open it with AutoModelForCausalLM")
+        raise ModelError(f"{model.identity.name} has no language-model head; open it with AutoModelForCausalLM")
     # these are the names that transformers' configurations use, absent where a model has no such thing
     multiplied, divided = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
     scale = float(1.0 if multiplied is None else multiplied) / float(1.0 if divided is None else divided)
-    tokens = probe_tokens(opened.model)
-    expected = probe_logits(opened.model, tokens).float()
+    tokens = probe_tokens(model.hf_model)
+    expected = probe_logits(model.hf_model, tokens).float()
     readout = Readout(head, scale, getattr(config, "final_logit_softcapping", None), expected.shape[-1])
-    hidden = opened.layout.base(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).last_hidden_state
+    hidden = model.layout.base(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).last_hidden_state
     difference = float((readout.logits(hidden) - expected).abs().max())
-    if scale <= 0 or not difference <= (1e-4 if opened.model.dtype == torch.float32 else 2e-2) * float(expected.abs().max()):
+    if scale <= 0 or not difference <= (1e-4 if model.hf_model.dtype == torch.float32 else 2e-2) * float(expected.abs().max()):
         raise ModelError(
-            f"the logits of {opened.identity.name} are not its head on the last hidden state, scaled by {scale:g} and capped at "
+            f"the logits of {model.identity.name} are not its head on the last hidden state, scaled by {scale:g} and capped at "
             f"{readout.cap}: they differ by {difference:.3g}; add this architecture to trimtab.analysis.readout"
         )
     return readout

@@ -18,7 +18,7 @@ from trimtab.analysis.ratios import Ratios, class_ratios
 from trimtab.analysis.top_tokens import TopTokens, top_tokens
 from trimtab.analysis.vocabulary import VocabularyProjection, project_vocabulary
 from trimtab.errors import InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.progress import Progress, silent
 from trimtab.ranking import ClassMoments, LabelledMoments
 from trimtab.steering import Steering
@@ -68,7 +68,7 @@ class Analysis:
     """All pieces; None where what a piece needs was not given.
 
     Args:
-        split: of the traces behind drift, perplexity and magnitudes; the others are of `find`.
+        split: of the traces behind drift, perplexity and magnitudes; the others are of `train`.
     """
 
     split: str
@@ -89,7 +89,7 @@ class Analysis:
 
 
 def analyse(
-    opened: OpenModel,
+    model: LanguageModel,
     steering: Steering,
     moments: ClassMoments,
     parts: Iterable[LabelledMoments],
@@ -98,8 +98,8 @@ def analyse(
     *,
     split: str,
     steered: Sequence[Trace] = (),
-    find: PromptLabels | None = None,
-    tune: PromptLabels | None = None,
+    train: PromptLabels | None = None,
+    validation: PromptLabels | None = None,
     sets: Mapping[str, Neurons] | None = None,
     settings: AnalysisSettings | None = None,
     progress: Progress = silent,
@@ -116,7 +116,7 @@ def analyse(
         unsteered, steered: traces of one split, generated without the steering and with it behind its gate; without steered ones
             there are no magnitudes.
         split: of these two.
-        find, tune: last prompt tokens and failures to fit and to assess the probes on; without them there are none.
+        train, validation: last prompt tokens and failures to fit and to assess the probes on; without them there are none.
         sets: other sets of the same model to compare with one another, by name.
 
     Raises:
@@ -139,31 +139,34 @@ def analyse(
             ratios=step(class_ratios(moments, parts, seed)),
             top_overlap=step(top_overlap(steering, _magnitude(moments))),
             overlaps=set_overlaps(sets) if sets and len(sets) > 1 else (),
-            vocabulary=step(project_vocabulary(opened, layer, index, top=settings.top)),
+            vocabulary=step(project_vocabulary(model, layer, index, top=settings.top)),
             top_tokens=step(
-                top_tokens(opened, contrast, layer, index, top=settings.top, context=settings.context, batch_tokens=tokens)
+                top_tokens(model, contrast, layer, index, top=settings.top, context=settings.context, batch_tokens=tokens)
             ),
-            drift=step(drift(opened, unsteered, steering, batch_tokens=tokens, seed=seed)),
-            perplexity=step(perplexity_effect(opened, unsteered, steering, batch_tokens=tokens, seed=seed)),
-            magnitudes=step(
-                magnitudes(opened, unsteered, steered, steering, batch_tokens=tokens, seed=seed) if steered else None
-            ),
-            probes=step(_probes(find, tune, settings)),
+            drift=step(drift(model, unsteered, steering, batch_tokens=tokens, seed=seed)),
+            perplexity=step(perplexity_effect(model, unsteered, steering, batch_tokens=tokens, seed=seed)),
+            magnitudes=step(magnitudes(model, unsteered, steered, steering, batch_tokens=tokens, seed=seed) if steered else None),
+            probes=step(_probes(train, validation, settings)),
         )
 
 
-def _probes(find: PromptLabels | None, tune: PromptLabels | None, settings: AnalysisSettings) -> LayerProbes | None:
-    if find is None or tune is None:
+def _probes(train: PromptLabels | None, validation: PromptLabels | None, settings: AnalysisSettings) -> LayerProbes | None:
+    if train is None or validation is None:
         return None
     return layer_probes(
-        find.features, find.failed, tune.features, tune.failed, n_features=settings.probe_features, seed=settings.seed
+        train.features,
+        train.failed,
+        validation.features,
+        validation.failed,
+        n_features=settings.probe_features,
+        seed=settings.seed,
     )
 
 
 def _magnitude(moments: ClassMoments) -> NDArray[np.float64]:
-    if moments.good_magnitude is None:
+    if moments.correct_magnitude is None:
         raise InputError("the recording has no magnitudes; record again with 'magnitude' among the moments")
-    return moments.good_magnitude
+    return moments.correct_magnitude
 
 
 def _some(traces: Sequence[Trace], settings: AnalysisSettings) -> list[Trace]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trimtab.analysis.batches import BATCH_TOKENS, batches, with_response
 from trimtab.analysis.layers import in_words
 from trimtab.errors import InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.recording import batch_features
 from trimtab.recording.tokens import span
 from trimtab.traces import Trace
@@ -70,7 +70,7 @@ class TopTokens:
 
 
 def top_tokens(
-    opened: OpenModel,
+    model: LanguageModel,
     traces: Sequence[Trace],
     layer: NDArray[np.int64],
     index: NDArray[np.int64],
@@ -97,8 +97,8 @@ def top_tokens(
     kept, left_out = with_response(traces)
     number = {trace.id: i for i, trace in enumerate(kept)}
     best = {sign: [_Best(top) for _ in layer] for sign in (1.0, -1.0)}
-    for batch in batches(opened, kept, batch_tokens):
-        rows = batch_features(opened, batch, layer, index, "response")
+    for batch in batches(model, kept, batch_tokens):
+        rows = batch_features(model, batch, layer, index, "response")
         values = np.concatenate(rows)
         trace = np.repeat([number[t.id] for t in batch], [len(row) for row in rows])
         position = np.concatenate([np.arange(*span(t, "response")) for t in batch])
@@ -109,10 +109,10 @@ def top_tokens(
     neurons = []
     for column, at in enumerate(zip(layer.tolist(), index.tolist(), strict=True)):
         sides = (
-            tuple(_hit(opened, kept[i], position, sign * value, context) for value, i, position in columns[column].rows())
+            tuple(_hit(model, kept[i], position, sign * value, context) for value, i, position in columns[column].rows())
             for sign, columns in best.items()
         )
-        neurons.append(NeuronTokens(*at, in_words(opened.identity, *at), *sides))
+        neurons.append(NeuronTokens(*at, in_words(model.identity, *at), *sides))
     return TopTokens(tuple(neurons), len(kept), n_tokens, left_out)
 
 
@@ -142,11 +142,11 @@ class _Best:
         return list(zip(self._value.tolist(), self._trace.tolist(), self._position.tolist(), strict=True))
 
 
-def _hit(opened: OpenModel, trace: Trace, position: int, value: float, context: int) -> TokenHit:
+def _hit(model: LanguageModel, trace: Trace, position: int, value: float, context: int) -> TokenHit:
     ids = (*trace.prompt_ids, *trace.response_ids)
     pieces = (
         ids[max(0, position - context) : position],
         ids[position : position + 1],
         ids[position + 1 : position + 1 + context],
     )
-    return TokenHit(trace.id, position, value, *(str(opened.tokenizer.decode(list(piece))) for piece in pieces))
+    return TokenHit(trace.id, position, value, *(str(model.tokenizer.decode(list(piece))) for piece in pieces))

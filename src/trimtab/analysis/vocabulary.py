@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from trimtab.analysis.layers import in_words
 from trimtab.analysis.norms import NormMap, find_norms
 from trimtab.errors import InputError, ModelError
-from trimtab.model import OpenModel, down_weights
+from trimtab.model import LanguageModel, down_weights
 from trimtab.neurons import check_addresses
 
 TOP = 10
@@ -81,7 +81,7 @@ class VocabularyProjection:
 
 
 def project_vocabulary(
-    opened: OpenModel, layer: NDArray[np.int64], index: NDArray[np.int64], *, top: int = TOP
+    model: LanguageModel, layer: NDArray[np.int64], index: NDArray[np.int64], *, top: int = TOP
 ) -> VocabularyProjection:
     """The tokens that each neuron promotes and demotes most.
 
@@ -93,14 +93,14 @@ def project_vocabulary(
         InputError: an address outside the model, or a top that is not positive.
         ModelError: quantised weights, or an architecture whose norms are not understood.
     """
-    check_addresses(layer, index, opened.identity)
+    check_addresses(layer, index, model.identity)
     if top < 1 or not len(layer):
         raise InputError(f"a projection needs one neuron and one token or more, got {len(layer)} neurons and top {top}")
-    norms = find_norms(opened)
-    directions = _written(opened, layer, index, norms.after_ffn)
+    norms = find_norms(model)
+    directions = _written(model, layer, index, norms.after_ffn)
     if norms.final is not None:
         directions = norms.final.apply(directions)
-    logits = _unembed(opened, directions)
+    logits = _unembed(model, directions)
     spread = logits.std(axis=1, keepdims=True)
     z = np.divide(logits - logits.mean(axis=1, keepdims=True), spread, out=np.zeros_like(logits), where=spread > 0)
     neurons = []
@@ -108,43 +108,43 @@ def project_vocabulary(
         order = np.argsort(-logits[row], kind="stable")
         sides = (order[:top], order[::-1][:top])
         promoted, demoted = (
-            tuple(TokenPush(i, _text(opened.tokenizer, i), float(logits[row, i]), float(z[row, i])) for i in side.tolist())
+            tuple(TokenPush(i, _text(model.tokenizer, i), float(logits[row, i]), float(z[row, i])) for i in side.tolist())
             for side in sides
         )
         at = int(layer[row]), int(index[row])
-        neurons.append(NeuronVocabulary(*at, in_words(opened.identity, *at), promoted, demoted))
+        neurons.append(NeuronVocabulary(*at, in_words(model.identity, *at), promoted, demoted))
     return VocabularyProjection(
         tuple(neurons),
         logits.shape[1],
         None if norms.final is None else "layer" if norms.final.centred else "rms",
         any(one in norms.after_ffn for one in np.unique(layer).tolist()),
-        getattr(opened.model.config.get_text_config(), "final_logit_softcapping", None),  # absent where there is none
+        getattr(model.hf_model.config.get_text_config(), "final_logit_softcapping", None),  # absent where there is none
     )
 
 
 def _written(
-    opened: OpenModel, layer: NDArray[np.int64], index: NDArray[np.int64], after_ffn: dict[int, NormMap]
+    model: LanguageModel, layer: NDArray[np.int64], index: NDArray[np.int64], after_ffn: dict[int, NormMap]
 ) -> NDArray[np.float64]:
     """What a unit of each neuron adds to the residual stream, up to a positive factor, ``[neuron, d_model]``."""
-    directions = np.empty((len(layer), opened.identity.d_model))
+    directions = np.empty((len(layer), model.identity.d_model))
     for one in np.unique(layer).tolist():
         here = np.flatnonzero(layer == one)
-        columns = down_weights(opened, [one])[one][:, index[here]].T.astype(np.float64)
+        columns = down_weights(model, [one])[one][:, index[here]].T.astype(np.float64)
         directions[here] = after_ffn[one].apply(columns) if one in after_ffn else columns
     return directions
 
 
 @torch.inference_mode()
-def _unembed(opened: OpenModel, directions: NDArray[np.float64]) -> NDArray[np.float64]:
+def _unembed(model: LanguageModel, directions: NDArray[np.float64]) -> NDArray[np.float64]:
     """``[neuron, token]`` of ``[neuron, d_model]``, over the tokens of the tokenizer."""
-    head = opened.model.get_output_embeddings()
+    head = model.hf_model.get_output_embeddings()
     weight = head.weight if type(head) is nn.Linear else None
-    if weight is None or weight.shape[1] != opened.identity.d_model or weight.is_meta:
+    if weight is None or weight.shape[1] != model.identity.d_model or weight.is_meta:
         raise ModelError(
-            f"the unembedding of {opened.identity.name} is a {type(head).__name__} that cannot be read as a matrix "
-            f"[vocab, {opened.identity.d_model}]; open the model without quantisation, on one device"
+            f"the unembedding of {model.identity.name} is a {type(head).__name__} that cannot be read as a matrix "
+            f"[vocab, {model.identity.d_model}]; open the model without quantisation, on one device"
         )
-    known = min(len(opened.tokenizer), weight.shape[0])
+    known = min(len(model.tokenizer), weight.shape[0])
     written = torch.from_numpy(directions).float().to(weight.device)
     logits = [(weight[start : min(start + ROWS, known)].float() @ written.T).cpu() for start in range(0, known, ROWS)]
     return torch.cat(logits).T.double().numpy()

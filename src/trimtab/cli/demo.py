@@ -29,7 +29,7 @@ from trimtab.store import AnyPath
 @click.option("--dry-run", is_flag=True, help="Print tokens, disk, memory and time, and write nothing.")
 @output_options
 def demo(out: AnyPath, model: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool) -> None:
-    """Run the whole line on the bundled reasoner: about two minutes on two cores, no download.
+    """Run the whole pipeline on the bundled reasoner: about two minutes on two cores, no download.
 
     With --json one object with the verdict's figures is printed on stdout.
     """

@@ -13,17 +13,17 @@ from trimtab.cli.output import Output
 @model_options
 @output_options
 def doctor(
-    model: str, dtype: str, device: str, revision: str | None, trust_remote_code: bool, as_json: bool, quiet: bool
+    hf_model: str, dtype: str, device: str, revision: str | None, trust_remote_code: bool, as_json: bool, quiet: bool
 ) -> None:
     """Open MODEL (a hub id, a folder or testbed:NAME) and prove each hook point.
 
     For every layer: the hook fires with the right shape, changing the activation changes the logits, and removing the hook
     restores them bit for bit.
     """
-    from trimtab.model import examine, open_model
+    from trimtab.model import check_model, open_model
 
-    opened = open_model(model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    diagnosis = examine(opened)
+    model = open_model(hf_model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    diagnosis = check_model(model)
     Output(as_json, quiet).data({**asdict(diagnosis), "ok": diagnosis.ok}, diagnosis.summary())
     if not diagnosis.ok:
         raise SystemExit(1)

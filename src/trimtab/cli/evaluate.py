@@ -34,14 +34,16 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
 @click.option("--task", help="Evaluate an artifact on this task: testbed, a benchmark, or local:PATH.")
 @task_options
-@click.option("--split", type=click.Choice(["find", "tune", "test"]), default="test", show_default=True)
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--model", default="testbed:reasoner", show_default=True, help="A hub id, a folder, or testbed:NAME.")
 @click.option("--steering", help="The artifact: a folder or a hub repository.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="At most so many problems.")
 @click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="Chains per problem and seed.")
 @click.option("--seeds", default="0", show_default=True, callback=_seeds, help="Seeds, with commas between.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Default: the benchmark's, or 1024.")
-@click.option("--rival", "rivals", multiple=True, type=click.Choice(["prompt-only", "majority"]), help="Cheap things beside it.")
+@click.option(
+    "--baseline", "baselines", multiple=True, type=click.Choice(["prompt-only", "majority"]), help="Cheap things beside it."
+)
 @chain_options
 @click.option("--resume", is_flag=True, help="Go on with the evaluation that is in the folder.")
 @click.option("--force", is_flag=True, help="Delete the evaluation that is in the folder and start again.")
@@ -64,7 +66,7 @@ def evaluate_command(
     seeds: tuple[int, ...],
     temperature: float,
     max_new_tokens: int | None,
-    rivals: tuple[str, ...],
+    baselines: tuple[str, ...],
     force_model: bool,
     resume: bool,
     force: bool,
@@ -78,7 +80,7 @@ def evaluate_command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Open the test split: every arm on the same problems.
+    """Open the test split: every condition on the same problems.
 
     RUN is a run directory. With --task it is a new one, in which the artifact of --steering is evaluated on that task with the
     same controls and the same verdict.
@@ -90,7 +92,7 @@ def evaluate_command(
         if steering is None:
             raise click.UsageError("--task evaluates an artifact; name it with --steering")
         settings = artifact_run(
-            task={"source": task, "data": data, "answer": answer, "find": 0, "tune": 0, "test": 0, split: limit},
+            task={"source": task, "data": data, "answer": answer, "train": 0, "validation": 0, "test": 0, split: limit},
             model={
                 "source": model,
                 "dtype": dtype,
@@ -100,7 +102,7 @@ def evaluate_command(
             },
             steering=steering,
             force_model=force_model,
-            evaluation={"split": split, "n": n, "seeds": seeds, "temperature": temperature, "rivals": rivals},
+            evaluation={"split": split, "n": n, "seeds": seeds, "temperature": temperature, "baselines": baselines},
             max_new_tokens=max_new_tokens,
         )
         run_line(

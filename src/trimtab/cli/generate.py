@@ -10,7 +10,7 @@ from trimtab.cli.output import Output
 @click.argument("model")
 @click.argument("prompt")
 @click.option("--steering", required=True, help="Artifact: a folder or a hub repository.")
-@click.option("--side-by-side", is_flag=True, help="Show the unsteered chain too.")
+@click.option("--side-by-side", is_flag=True, help="Show the unsteered response too.")
 @click.option("--strength", type=float, help="Another strength than the artifact's.")
 @click.option(
     "--gate", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="Ask the gate, or force it."
@@ -21,7 +21,7 @@ from trimtab.cli.output import Output
 @model_options
 @output_options
 def generate(
-    model: str,
+    hf_model: str,
     prompt: str,
     steering: str,
     side_by_side: bool,
@@ -44,24 +44,24 @@ def generate(
     from trimtab.steering import Steering
     from trimtab.tasks import render_prompt
 
-    opened = open_model(model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    model = open_model(hf_model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     loaded = Steering.from_pretrained(steering)
     loaded = loaded if strength is None else loaded.with_strength(strength)
-    loaded = rebind(loaded, opened.identity) if force_model else loaded
+    loaded = rebind(loaded, model.identity) if force_model else loaded
     settings = SamplingSettings(n=1, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-    request = Request("prompt/0", render_prompt(opened.tokenizer, prompt), seed)
+    request = Request("prompt/0", render_prompt(model.tokenizer, prompt), seed)
     output = Output(as_json, quiet)
-    if unknown := request.prompt_ids.count(opened.tokenizer.unk_token_id):
+    if unknown := request.prompt_ids.count(model.tokenizer.unk_token_id):
         output.note(f"this model's tokenizer does not know {unknown} of {len(request.prompt_ids)} tokens of the prompt")
-    steered = generate_batch(opened, [request], settings, loaded, gate)[0]  # type: ignore[arg-type]
+    steered = generate_batch(model, [request], settings, loaded, gate)[0]  # type: ignore[arg-type]
     result: dict[str, object] = {
         "p_fail": steered.p_fail,
         "threshold": loaded.gate.threshold if loaded.gate.reads else None,
-        "steered": opened.tokenizer.decode(list(steered.response_ids), skip_special_tokens=True),
+        "steered": model.tokenizer.decode(list(steered.response_ids), skip_special_tokens=True),
     }
     if side_by_side:
-        bare = generate_batch(opened, [request], settings)[0]
-        result["unsteered"] = opened.tokenizer.decode(list(bare.response_ids), skip_special_tokens=True)
+        bare = generate_batch(model, [request], settings)[0]
+        result["unsteered"] = model.tokenizer.decode(list(bare.response_ids), skip_special_tokens=True)
     output.data(result, _text(result, gate))
 
 

@@ -7,13 +7,13 @@ import click
 
 from trimtab.cli.options import model_options, output_options
 from trimtab.cli.output import Output
+from trimtab.interventions import INTERVENTIONS
 from trimtab.neurons import NEURON_DEFINITION
-from trimtab.operators import OPERATORS
 from trimtab.steering import PositionScope, Steering
 from trimtab.store.neuron_import import FORMATS, Format, read_neurons
 
 if TYPE_CHECKING:
-    from trimtab.neurons import NeuronList, NeuronSet
+    from trimtab.neurons import NeuronList, Neurons
 
 
 @click.command("import")
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Default: by the file's ending.")
 @click.option("--part", type=click.IntRange(min=0), help="Which list of a LAPE file, from 0.")
 @click.option("--k", type=click.IntRange(min=1), help="The first k neurons only.")
-@click.option("--operator", type=click.Choice(tuple(OPERATORS)), default="steer", show_default=True)
+@click.option("--intervention", type=click.Choice(tuple(INTERVENTIONS)), default="add", show_default=True)
 @click.option("--strength", type=float, required=True, help="AdaRAS steers with 0.3; scale and suppress are defined at 1.")
 @click.option("--scope", type=click.Choice(get_args(PositionScope)), default="generated", show_default=True)
 @click.option("--force", is_flag=True, help="Replace the artifact that is in the folder.")
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 @output_options
 def import_command(
     file: Path,
-    model: str,
+    hf_model: str,
     out: Path,
     form: Format | None,
     part: int | None,
     k: int | None,
-    operator: str,
+    intervention: str,
     strength: float,
     scope: PositionScope,
     force: bool,
@@ -55,10 +55,12 @@ def import_command(
     """
     from trimtab.model import check_identity, open_model
 
-    opened = open_model(model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    neurons = read_neurons(file, opened.identity, form, part, k)
-    check_identity(neurons.model, opened.identity)
-    steering = Steering.of(neurons, strength, scope, facts=_facts(neurons, operator), operator=OPERATORS[operator])
+    model = open_model(hf_model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    neurons = read_neurons(file, model.identity, form, part, k)
+    check_identity(neurons.model, model.identity)
+    steering = Steering.of(
+        neurons, strength, scope, facts=_facts(neurons, intervention), intervention=INTERVENTIONS[intervention]
+    )
     steering.save_pretrained(out, force=force)
     summary = {"artifact": str(out), "model": steering.model.name, "strength": strength, "scope": scope, **steering.facts}
     Output(as_json, quiet).data(summary, f"{_sentence(steering)}\n{out}")
@@ -68,11 +70,11 @@ def _sentence(steering: Steering) -> str:
     layers, imported = len(set(steering.layer.tolist())), steering.facts.get("imported", {})
     return (
         f"{len(steering)} neurons in {layers} of {steering.model.n_layers} layers of {steering.model.name}, "
-        f"{steering.facts['operator']} at {steering.strength}, scope {steering.scope}\n"
+        f"{steering.facts['intervention']} at {steering.strength}, scope {steering.scope}\n"
         f"neuron of the list: {imported.get('listed_neuron', NEURON_DEFINITION)}"  # type: ignore[union-attr]
     )
 
 
-def _facts(neurons: "NeuronSet | NeuronList", operator: str) -> dict[str, object]:
+def _facts(neurons: "Neurons | NeuronList", intervention: str) -> dict[str, object]:
     share = len(neurons) / neurons.model.n_neurons
-    return {"criterion": neurons.criterion, "operator": operator, "k": len(neurons), "share": share, **neurons.facts}
+    return {"criterion": neurons.criterion, "intervention": intervention, "k": len(neurons), "share": share, **neurons.facts}

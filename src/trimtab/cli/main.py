@@ -12,20 +12,20 @@ from trimtab.errors import TrimtabError
 
 STAGE_HELP = {
     "problems": "Load the problems of a run.",
-    "sample": "Sample traces for the find split, or import those of a file.",
+    "sample": "Sample traces for the train split, or import those of a file.",
     "grade": "Give every trace a verdict and its reason.",
     "contrast": "Choose the correct and incorrect traces to compare.",
     "record": "Record the moments of every FFN neuron.",
     "rank": "Rank the neurons by each criterion.",
     "gate": "Fit the gate that predicts failure from the question alone.",
-    "tune": "Choose criterion, K and strength on the tune split.",
-    "evaluate": "Open the test split: every arm on the same problems.",
+    "tune": "Choose criterion, K and strength on the validation split.",
+    "evaluate": "Open the test split: every condition on the same problems.",
     "experiments": "Run the experiments of the configuration.",
     "report": "Write report.html and report.json.",
 }
 EXPERIMENT_HELP = {
     "ablate": "What is each part of the method worth? Parts left out one at a time, and other criteria.",
-    "sweep": "How do K, strength, threshold, scope and layers matter? On the tune split; the test split stays closed.",
+    "sweep": "How do K, strength, threshold, scope and layers matter? On the validation split; the test split stays closed.",
     "transfer": "Do neurons and gate of one domain help on another, and those of hard problems on easy ones?",
     "causal": "Does the model need the neurons? Suppress them, as many others, amplify them.",
     "domains": "Which neurons serve one domain alone? Suppress each domain's and watch all domains.",
@@ -35,8 +35,8 @@ EXPERIMENT_HELP = {
     "analyse": "What the neurons are: layers, ratios, probes, vocabulary, drift, top tokens.",
 }
 COMMANDS = {
-    "demo": ("trimtab.cli.demo", "demo", "Run the whole line on the bundled reasoner."),
-    "run": ("trimtab.cli.run", "run_command", "Run the whole line from a configuration."),
+    "demo": ("trimtab.cli.demo", "demo", "Run the whole pipeline on the bundled reasoner."),
+    "run": ("trimtab.cli.run", "run_command", "Run the whole pipeline from a configuration."),
     "generate": ("trimtab.cli.generate", "generate", "Generate with a steering, side by side with the bare model."),
     "show": ("trimtab.cli.show", "show", "Print a steering artifact."),
     "import": ("trimtab.cli.import_neurons", "import_command", "Make an artifact of a list of neurons that others found."),
@@ -49,7 +49,7 @@ COMMANDS = {
     "grade": ("trimtab.cli.grade", "grade", "Grade the answers of a file, or the traces of a run."),
     **{name: ("trimtab.cli.experiments", f"{name.replace('-', '_')}_command", text) for name, text in EXPERIMENT_HELP.items()},
     "evaluate": ("trimtab.cli.evaluate", "evaluate_command", STAGE_HELP["evaluate"]),
-    "compare": ("trimtab.cli.compare", "compare", "Compare one arm of two runs, problem by problem."),
+    "compare": ("trimtab.cli.compare", "compare", "Compare one condition of two runs, problem by problem."),
 }
 
 

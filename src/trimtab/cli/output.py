@@ -37,7 +37,7 @@ class Output:
         self.note(f"{stage:<10} {'already done' if seconds is None else f'{seconds:6.1f} s'}")
 
     def verdict(self, report: "Report") -> None:
-        """The verdict, the table of arms, and the verdict by domain and difficulty."""
+        """The verdict, the table of conditions, and the verdict by domain and difficulty."""
         from trimtab.report.terminal import breakdown_table, verdict_table
 
         tables = [verdict_table(report), *(breakdown_table(breakdown) for breakdown in report.breakdowns)]

@@ -28,7 +28,7 @@ def run_command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Run the whole line from CONFIG, a run.toml: problems, traces, verdicts, neurons, gate, steering, verdict, report."""
+    """Run the whole pipeline from CONFIG, a run.toml: problems, traces, verdicts, neurons, gate, steering, verdict, report."""
     output = Output(as_json, quiet)
     settings = with_engine(with_executor(load_config(config), executor), engine)
     check_until(settings, until)

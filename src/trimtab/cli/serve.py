@@ -10,7 +10,11 @@ import click
 @click.argument("vllm_options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--steering", multiple=True, metavar="[NAME=]PATH", help="An artifact to load, and its name; repeat for several.")
 @click.option("--default", metavar="NAME", help="The steering of requests that name none; without it they are unsteered.")
-@click.option("--slots", type=click.IntRange(min=1), help="How many steerings fit at once.  [default: 8]")
+@click.option(
+    "--max-steerings",
+    type=click.IntRange(min=1),
+    help="How many steerings the engine holds at once, as --max-loras for LoRA.  [default: 8]",
+)
 @click.option(
     "--neurons-per-layer", type=click.IntRange(min=0), help="Room for steerings loaded later; 0 for none.  [default: 64]"
 )
@@ -26,7 +30,7 @@ def serve_command(
     vllm_options: tuple[str, ...],
     steering: tuple[str, ...],
     default: str | None,
-    slots: int | None,
+    max_steerings: int | None,
     neurons_per_layer: int | None,
     side: str | None,
     monitor: bool,
@@ -39,11 +43,17 @@ def serve_command(
     """
     from trimtab.testbed.models import resolve
     from trimtab.vllm_plugin.config import parse_config
-    from trimtab.vllm_plugin.serve import named_paths, serve
+    from trimtab.vllm_plugin.server import named_paths, serve
 
     if model.startswith("-"):
         raise click.UsageError(f"MODEL comes first, before the options for vLLM; got {model}")
-    given = {"default": default, "slots": slots, "neurons_per_layer": neurons_per_layer, "side": side, "monitor": monitor}
+    given = {
+        "default": default,
+        "max_steerings": max_steerings,
+        "neurons_per_layer": neurons_per_layer,
+        "side": side,
+        "monitor": monitor,
+    }
     config = parse_config(
         {"steerings": named_paths(steering), **{key: value for key, value in given.items() if value is not None}}
     )

@@ -18,8 +18,8 @@ def show(steering: str, as_json: bool, quiet: bool) -> None:
     loaded = Steering.from_pretrained(steering)
     facts = describe(loaded)
     top = [
-        f"  {loaded.model.address(layer, index)}  dgain {dgain:+.4f}  shift {shift:+.4f}"
-        for layer, index, dgain, shift in zip(*(c[:20].tolist() for c in _columns(loaded)), strict=True)
+        f"  {loaded.model.address(layer, index)}  gain {gain:+.4f}  shift {shift:+.4f}"
+        for layer, index, gain, shift in zip(*(c[:20].tolist() for c in _columns(loaded)), strict=True)
     ]
     lines = [f"{name:<16}{value}" for name, value in facts.items() if name != "facts"]
     Output(as_json, quiet).data(facts, "\n".join([*lines, f"first {len(top)} neurons (at unit strength):", *top]))
@@ -37,7 +37,7 @@ def describe(steering: Steering) -> dict[str, object]:
         "share": len(steering) / steering.model.n_neurons,
         "layers": dict(zip(layers.tolist(), counts.tolist(), strict=True)),
         "criterion": steering.facts.get("criterion", "not recorded"),
-        "operator": steering.facts.get("operator", "not recorded"),
+        "intervention": steering.facts.get("intervention", "not recorded"),
         "strength": steering.strength,
         "scope": steering.scope,
         "gate": f"{gate.label}, {len(gate.layer)} features, fires at p(fail) >= {gate.threshold:.3f}"
@@ -48,4 +48,4 @@ def describe(steering: Steering) -> dict[str, object]:
 
 
 def _columns(steering: Steering) -> tuple[np.ndarray, ...]:
-    return steering.layer, steering.index, steering.dgain, steering.shift
+    return steering.layer, steering.index, steering.gain, steering.shift

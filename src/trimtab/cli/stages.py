@@ -83,7 +83,7 @@ def sample_command(
 def tune_command(
     run: AnyPath, config: AnyPath | None, executor: str | None, engine: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """The verb ``tune``, whose chains another engine can generate."""
+    """The verb ``tune``, whose responses another engine can generate."""
     stage_command(run, "tune", config, Output(as_json, quiet), executor=executor, engine=engine)
 
 

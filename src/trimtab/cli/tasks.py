@@ -32,8 +32,8 @@ def tasks(context: click.Context, as_json: bool, quiet: bool) -> None:
         return
     from trimtab.tasks.benchmarks import BENCHMARKS
 
-    rows = [("name", "answer", "domains", "find and tune", "test")]
-    rows += [(b.name, b.kind.value, str(len(b.domains) or ""), _from(b, "find"), _from(b, "test")) for b in BENCHMARKS.values()]
+    rows = [("name", "answer", "domains", "train and validation", "test")]
+    rows += [(b.name, b.kind.value, str(len(b.domains) or ""), _from(b, "train"), _from(b, "test")) for b in BENCHMARKS.values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     Output(as_json, quiet).data([_described(b) for b in BENCHMARKS.values()], "\n".join(lines))
@@ -46,18 +46,18 @@ def _source_options(command: "Callable[..., None]") -> "Callable[..., None]":
 @tasks.command("show")
 @click.argument("source")
 @click.option("--n", type=click.IntRange(min=1), default=3, show_default=True, help="How many problems.")
-@click.option("--split", type=click.Choice(["find", "tune", "test"]), default="find", show_default=True)
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True)
 @click.option("--model", default="", help="Render with this model's chat template: a hub id, a folder or testbed:NAME.")
 @_source_options
 @output_options
 def show(source: str, n: int, split: str, model: str, answer: str, data: str, revision: str, as_json: bool, quiet: bool) -> None:
     """Print prompts of SOURCE as a model reads them, with the gold answers.
 
-    The find split is shown unless you ask for another one: a test split that was read is no longer unseen.
+    The train split is shown unless you ask for another one: a test split that was read is no longer unseen.
     """
     from trimtab.tasks.loading import load_task, task_prompt
 
-    counts = {name: n if name == split else 0 for name in ("find", "tune", "test")}
+    counts = {name: n if name == split else 0 for name in ("train", "validation", "test")}
     settings = _settings(source=source, answer=answer, data=data, revision=revision, **counts)
     prompt = task_prompt(settings)
     render = _template_of(model, settings) if model else prompt.wrap
@@ -82,7 +82,7 @@ def check(source: str, threshold: float | None, answer: str, data: str, revision
     from trimtab.tasks.splits import split_facts
 
     # the testbed makes as many problems as it is asked for
-    counts = {} if source == "testbed" else {"find": ALL, "tune": ALL, "test": ALL}
+    counts = {} if source == "testbed" else {"train": ALL, "validation": ALL, "test": ALL}
     loaded = load_task(_settings(source=source, answer=answer, data=data, revision=revision, **counts))
     found = split_facts(loaded.problems, threshold or THRESHOLD)
     facts = {"source": loaded.provenance.to_json(), **found.to_json()}

@@ -21,7 +21,9 @@ ENGINE_HELP = "own is the target's own loader; vllm loads a lora or merged expor
 @click.option("--model", required=True, help="The base model: a hub id, a folder, or testbed:NAME.")
 @click.option("--steering", required=True, help="The artifact that was exported: a folder or a hub repository.")
 @click.option("--prompts", type=click.Path(path_type=Path, dir_okay=False), help="Compare on these questions, one a line.")
-@click.option("--task", help="Compare on problems of this task's tune split, and measure the accuracy that dropped parts cost.")
+@click.option(
+    "--task", help="Compare on problems of this task's validation split, and measure the accuracy that dropped parts cost."
+)
 @click.option("--data", default="", help="The task's rows on this machine, in place of the hub: a file or a folder.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many problems.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
@@ -32,7 +34,7 @@ ENGINE_HELP = "own is the target's own loader; vllm loads a lora or merged expor
 @output_options
 def verify_command(
     export: Path,
-    model: str,
+    hf_model: str,
     steering: str,
     prompts: Path | None,
     task: str | None,
@@ -63,13 +65,13 @@ def verify_command(
     from trimtab.tasks.settings import TaskSettings
 
     output = Output(as_json, quiet)
-    opened = open_model(model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    settings = TaskSettings(source=task or "testbed", data=data, find=0, tune=limit, test=0)
+    model = open_model(hf_model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    settings = TaskSettings(source=task or "testbed", data=data, train=0, validation=limit, test=0)
     problems = load_problems(settings) if task else []
     questions = [problem.question for problem in problems] or (questions_of(prompts) if prompts else list(QUESTIONS))
     record = verify_export(
         export,
-        opened,
+        model,
         Steering.from_pretrained(steering),
         questions,
         problems=problems,

@@ -1,1 +1,1 @@
-"""Does it help: arms, runner, paired statistics and the verdict."""
+"""Does it help: conditions, runner, paired statistics and the verdict."""

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from trimtab.evaluation.names import BreakdownBy
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import correctness, paired, unscored_bounds
-from trimtab.evaluation.rows import Average, GroupRow, Mean, PairedComparison
-from trimtab.evaluation.statistics import bootstrap_macro, holm, smallest_gain
+from trimtab.evaluation.rows import Average, GroupRow, Mean
 from trimtab.evaluation.summary import finite
 from trimtab.evaluation.verdict import POWER, verdict_word
+from trimtab.stats.estimates import bootstrap_macro
+from trimtab.stats.paired import smallest_gain
+from trimtab.stats.significance import holm
+from trimtab.stats.values import PairedComparison
 
 UNKNOWN = "(unknown)"
 
@@ -26,28 +29,28 @@ class Breakdown:
     averages: tuple[Average, ...]
 
 
-def break_down(base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float = 0.05) -> tuple[Breakdown, ...]:
-    """The comparison of two arms by domain and by difficulty, each where the problems have two groups or more.
+def break_down(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05) -> tuple[Breakdown, ...]:
+    """The comparison of two conditions by domain and by difficulty, each where the problems have two groups or more.
 
     Args:
-        base, arm: outcomes on the same problems.
+        base, condition: outcomes on the same problems.
         alpha: level of the words.
 
     Raises:
-        InputError: the arms hold other problems.
+        InputError: the conditions hold other problems.
     """
     tables = []
     for by, group_of in _GROUPS.items():
         groups = {outcome.problem_id: group_of(outcome) for outcome in base}
         if len(set(groups.values())) > 1:
-            averages = _averages(base, arm, groups) if by == "domain" else ()
-            tables.append(Breakdown(by, _rows(base, arm, groups, alpha), averages))
+            averages = _averages(base, condition, groups) if by == "domain" else ()
+            tables.append(Breakdown(by, _rows(base, condition, groups, alpha), averages))
     return tuple(tables)
 
 
-def _rows(base: Sequence[Outcome], arm: Sequence[Outcome], groups: dict[str, str], alpha: float) -> tuple[GroupRow, ...]:
+def _rows(base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str], alpha: float) -> tuple[GroupRow, ...]:
     sides = {
-        name: tuple([outcome for outcome in side if groups[outcome.problem_id] == name] for side in (base, arm))
+        name: tuple([outcome for outcome in side if groups[outcome.problem_id] == name] for side in (base, condition))
         for name in sorted(set(groups.values()), key=_reading_order)
     }
     comparisons = [paired(before, after) for before, after in sides.values()]
@@ -59,9 +62,9 @@ def _rows(base: Sequence[Outcome], arm: Sequence[Outcome], groups: dict[str, str
 
 
 def _row(
-    group: str, comparison: PairedComparison, p_holm: float, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float
+    group: str, comparison: PairedComparison, p_holm: float, base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float
 ) -> GroupRow:
-    bounds = unscored_bounds(base, arm)
+    bounds = unscored_bounds(base, condition)
     return GroupRow(
         group=group,
         word=verdict_word(comparison, p_holm, bounds, alpha),
@@ -69,14 +72,14 @@ def _row(
         p_holm=p_holm,
         minimum_detectable_gain=finite(smallest_gain(comparison, POWER, alpha)),
         base_unscored=bounds.base if bounds else 0,
-        unscored=bounds.arm if bounds else 0,
+        unscored=bounds.condition if bounds else 0,
     )
 
 
-def _averages(base: Sequence[Outcome], arm: Sequence[Outcome], groups: dict[str, str]) -> tuple[Average, ...]:
-    c, correct = paired(base, arm), correctness(base, arm)
+def _averages(base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str]) -> tuple[Average, ...]:
+    c, correct = paired(base, condition), correctness(base, condition)
     strata = np.array([groups[problem] for problem in dict.fromkeys(outcome.problem_id for outcome in base)])
-    before, after = correct.base.mean(axis=1), correct.arm.mean(axis=1)
+    before, after = correct.base.mean(axis=1), correct.condition.mean(axis=1)
     n_groups = len(np.unique(strata))
     micro = Average(
         "micro",

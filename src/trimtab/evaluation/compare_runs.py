@@ -1,4 +1,4 @@
-"""The verb ``compare``: one arm of two runs on the same problems under the same conditions, or a refusal that says why."""
+"""The verb ``compare``: one condition of two runs on the same problems under the same conditions, or a refusal that says why."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -7,7 +7,7 @@ from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.evaluation.breakdown import Breakdown, break_down
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.summary import finite
-from trimtab.evaluation.verdict import ArmVerdict, judge
+from trimtab.evaluation.verdict import ConditionVerdict, judge
 from trimtab.store import AnyPath, RunDirectory, read_table
 from trimtab.traces import Problem
 
@@ -22,7 +22,7 @@ MAY_DIFFER = (
     "tune",
     "task",
     "evaluation.random_sets",
-    "evaluation.rivals",
+    "evaluation.baselines",
     "evaluation.sft",
     "evaluation.seed",
 )
@@ -35,20 +35,20 @@ LISTED = 5
 
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """One arm of run B against the same arm of run A.
+    """One condition of run B against the same condition of run A.
 
     Args:
         runs: both folders, A first.
         models: the ``model.source`` of each.
-        arm: what was compared.
+        condition: what was compared.
         verdict: with A as the base.
         breakdowns: by domain and by difficulty.
     """
 
     runs: tuple[str, str]
     models: tuple[str, str]
-    arm: str
-    verdict: ArmVerdict
+    condition: str
+    verdict: ConditionVerdict
     breakdowns: tuple[Breakdown, ...]
 
     @property
@@ -66,7 +66,7 @@ class RunComparison:
         return {
             "runs": list(self.runs),
             "models": list(self.models),
-            "arm": self.arm,
+            "condition": self.condition,
             "verdict": self.verdict.word,
             "sentence": self.verdict.sentence,
             "comparison": asdict(self.verdict.comparison),
@@ -85,19 +85,19 @@ class _Run:
     outcomes: list[Outcome]
 
 
-def compare_runs(run_a: AnyPath, run_b: AnyPath, arm: str) -> RunComparison:
-    """Compare an arm of two finished evaluations, paired by problem.
+def compare_runs(run_a: AnyPath, run_b: AnyPath, condition: str) -> RunComparison:
+    """Compare a condition of two finished evaluations, paired by problem.
 
     Args:
         run_a, run_b: run directories, or any folders with run.toml, problems.parquet and outcomes.parquet.
-        arm: its name in both.
+        condition: its name in both.
 
     Raises:
         ConfigError: problems, prompt, sampling or another setting of the measurement differ; each difference is listed.
-        InputError: a run has no such arm.
+        InputError: a run has no such condition.
         StoreError: a file is missing or damaged.
     """
-    first, second = _read(run_a, arm), _read(run_b, arm)
+    first, second = _read(run_a, condition), _read(run_b, condition)
     differences = [*_setting_differences(first.config, second.config), *_problem_differences(first, second)]
     if differences:
         raise ConfigError(
@@ -109,23 +109,23 @@ def compare_runs(run_a: AnyPath, run_b: AnyPath, arm: str) -> RunComparison:
     return RunComparison(
         runs=(str(run_a), str(run_b)),
         models=(_model(first.config), _model(second.config)),
-        arm=arm,
+        condition=condition,
         verdict=judge(first.outcomes, second.outcomes, alpha),
         breakdowns=break_down(first.outcomes, second.outcomes, alpha),
     )
 
 
-def _read(path: AnyPath, arm: str) -> _Run:
+def _read(path: AnyPath, condition: str) -> _Run:
     with RunDirectory.open(path) as directory:
         if not directory.outcomes.exists():
             raise StoreError(f"{directory.outcomes} does not exist; run `trimtab evaluate {path}` first")
         outcomes = read_table(directory.outcomes, Outcome)
         problems = {problem.id: problem for problem in read_table(directory.problems, Problem)}
         config = directory.config
-    arms = list(dict.fromkeys(outcome.arm for outcome in outcomes))
-    if arm not in arms:
-        raise InputError(f"{path} has no arm {arm!r}; it has {', '.join(arms)}")
-    chosen = [outcome for outcome in outcomes if outcome.arm == arm]
+    conditions = list(dict.fromkeys(outcome.condition for outcome in outcomes))
+    if condition not in conditions:
+        raise InputError(f"{path} has no condition {condition!r}; it has {', '.join(conditions)}")
+    chosen = [outcome for outcome in outcomes if outcome.condition == condition]
     lost = [outcome.problem_id for outcome in chosen if outcome.problem_id not in problems]
     if lost:
         raise StoreError(f"{path} has outcomes of {len(lost)} problems that problems.parquet lacks, first {lost[0]!r}")

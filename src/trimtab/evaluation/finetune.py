@@ -1,9 +1,10 @@
-"""The arm ``sft-lora``: post-training on the same correct traces that the neurons were found with, as the rival of steering.
+"""The condition ``sft-lora``: post-training on the same correct traces that the neurons were found with, as the baseline of
+steering.
 
-A LoRA (Hu et al. 2021, arXiv 2106.09685) learns the model's own correct chains: rejection-sampling fine-tuning, as in STaR. It
-sees what the contrast saw on its correct side and no more, so the arm answers whether steering adds anything over the obvious use
-of the same data. The traces are samples of the model itself, so the loss starts near the entropy of its sampling and falls by
-little however much accuracy is won: judge the arm by its outcomes.
+A LoRA (Hu et al. 2021, arXiv 2106.09685) learns the model's own correct responses: rejection-sampling fine-tuning, as in STaR. It
+sees what the contrast saw on its correct side and no more, so the condition answers whether steering adds anything over the
+obvious use of the same data. The traces are samples of the model itself, so the loss starts near the entropy of its sampling and
+falls by little however much accuracy is won: judge the condition by its outcomes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 from trimtab.errors import ConfigError, InputError, ModelError, NotEnoughDataError, StoreError
 from trimtab.evaluation.finetune_training import SftSettings, train
 from trimtab.evaluation.names import SFT_LORA
-from trimtab.model import OpenModel, identify
+from trimtab.model import LanguageModel, identify
 from trimtab.progress import Progress, silent
 from trimtab.store import AnyPath, Record, digest_of, load_tensors, read_record, replace_folder, save_tensors, write_json
 from trimtab.traces import Trace
@@ -49,19 +50,19 @@ class SftRecord(Record):
 
 @contextmanager
 def sft_lora(
-    opened: OpenModel, traces: Sequence[Trace], settings: SftSettings, folder: AnyPath, *, progress: Progress = silent
-) -> Iterator[OpenModel]:
+    model: LanguageModel, traces: Sequence[Trace], settings: SftSettings, folder: AnyPath, *, progress: Progress = silent
+) -> Iterator[LanguageModel]:
     """Train a LoRA on correct traces, or find it in ``folder``, and lend the tuned model for the ``with`` block.
 
-    The adapter lies beside the weights, unmerged: within the block ``opened.model`` is the tuned model too, and afterwards it is
-    what it was, bit for bit, for its weights were never touched. The model that is lent has a fingerprint of its own, so it
-    never takes over the parts of another arm, and a steering of the base refuses it.
+    The adapter lies beside the weights, unmerged: within the block ``model.hf_model`` is the tuned model too, and afterwards it
+    is what it was, bit for bit, for its weights were never touched. The model that is lent has a fingerprint of its own, so it
+    never takes over the parts of another condition, and a steering of the base refuses it.
 
     ``folder`` appears whole when the training has finished, in peft's own format with ``sft.json`` beside it. A training that was
     killed starts again, with the same result on the same CPU; a GPU or other threads may differ in the last bits.
 
     Args:
-        traces: correct traces of the find split, as the model's own ids; their order does not matter.
+        traces: correct traces of the train split, as the model's own ids; their order does not matter.
         folder: of this adapter alone.
 
     Raises:
@@ -73,22 +74,22 @@ def sft_lora(
 
     Example:
         >>> with sft_lora(opened, correct, SftSettings(), run / "sft") as tuned:  # doctest: +SKIP
-        ...     outcomes = evaluate_arm(tuned, Arm(SFT_LORA), problems, settings, grader, parts)
+        ...     outcomes = evaluate_condition(tuned, Condition(SFT_LORA), problems, settings, grader, parts)
     """
     _check(traces)
     traces = sorted(traces, key=lambda trace: trace.id)
     inputs = {
         **settings.model_dump(mode="json"),
-        "model": opened.identity.fingerprint,
+        "model": model.identity.fingerprint,
         "traces": digest_of([(trace.id, trace.prompt_ids, trace.response_ids) for trace in traces]),
     }
-    with _adapter(opened.model, settings) as adapter:
+    with _adapter(model.hf_model, settings) as adapter:
         # a local folder appears whole: one without the record is somebody else's, and reading it says so
         if (folder / RECORD).exists() or (isinstance(folder, Path) and folder.exists()):
             _load(adapter, folder, inputs)
         else:
             trained, total = adapter.get_nb_trainable_parameters()
-            training = train(opened.model, traces, settings, progress)
+            training = train(model.hf_model, traces, settings, progress)
             facts = {
                 "inputs": inputs,
                 "traces": len(traces),
@@ -98,9 +99,9 @@ def sft_lora(
                 **training._asdict(),
             }
             _save(adapter, folder, SftRecord.model_validate(facts))
-        opened.model.requires_grad_(False)
-        name = f"{opened.identity.name} + {SFT_LORA}"
-        yield replace(opened, identity=identify(opened.model, name, opened.identity.revision, layout=opened.layout))
+        model.hf_model.requires_grad_(False)
+        name = f"{model.identity.name} + {SFT_LORA}"
+        yield replace(model, identity=identify(model.hf_model, name, model.identity.revision, layout=model.layout))
 
 
 def read_sft(folder: AnyPath) -> SftRecord:
@@ -117,7 +118,7 @@ def _adapter(model: PreTrainedModel, settings: SftSettings) -> "Iterator[PeftMod
         if cause.name != "peft":
             raise
         raise InputError(
-            f"the arm {SFT_LORA} trains with peft, which is not installed; run: pip install 'trimtab[sft]'"
+            f"the condition {SFT_LORA} trains with peft, which is not installed; run: pip install 'trimtab[sft]'"
         ) from cause
     modules = settings.target_modules
     config = peft.LoraConfig(
@@ -145,8 +146,8 @@ def _adapter(model: PreTrainedModel, settings: SftSettings) -> "Iterator[PeftMod
 def _check(traces: Sequence[Trace]) -> None:
     if not traces:
         raise NotEnoughDataError(
-            f"the arm {SFT_LORA} learns from correct traces of the find split, and there is none; sample more traces a problem "
-            "(sampling.n), or leave the arm out"
+            f"the condition {SFT_LORA} learns from correct traces of the train split, and there is none; sample more traces "
+            "(sampling.n), or leave the condition out"
         )
     for trace in traces:
         if not trace.prompt_ids or not trace.response_ids:

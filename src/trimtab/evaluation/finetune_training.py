@@ -1,8 +1,8 @@
-"""Training for the arm ``sft-lora``: a loss on responses, AdamW with a rate that falls to 0, and nothing else.
+"""Training for the condition ``sft-lora``: a loss on responses, AdamW with a rate that falls to 0, and nothing else.
 
 Plain torch: a trainer would bring defaults that decide the result unseen, and fifty lines say all of it here. The defaults follow
 "LoRA Without Regret" (Schulman and Thinking Machines Lab 2025): every linear layer, small batches, and ten times the 5e-5 of full
-fine-tuning. A run that looks for a better learning rate must do so on the tune split.
+fine-tuning. A run that looks for a better learning rate must do so on the validation split.
 """
 
 import random
@@ -30,7 +30,7 @@ class SftSettings(BaseModel):
     """How the LoRA is trained. A step learns ``batch_traces`` traces, in slices of ``batch_tokens`` tokens or one trace.
 
     ``target_modules`` are peft's: ``all-linear`` is every linear layer but the language-model head. ``batch_tokens`` and
-    ``gradient_checkpointing`` (a third slower, for long chains on a card) spare memory and change a result by rounding only.
+    ``gradient_checkpointing`` (a third slower, for long responses on a card) spare memory and change a result by rounding only.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""Outcomes: what each problem came to under each arm."""
+"""Outcomes: what each problem came to under each condition."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ ChainKey = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One chain for one problem under one arm.
+    """One chain for one problem under one condition.
 
-    ``sample`` and ``seed`` number the chains of a problem; with one chain each both are 0, or the one seed. ``p_fail`` and
-    ``fired`` are the gate's, None where the arm reads no gate.
+    ``sample`` and ``seed`` number the responses of a problem; with one response each both are 0, or the one seed. ``p_fail`` and
+    ``fired`` are the gate's, None where the condition reads no gate.
     """
 
-    arm: str
+    condition: str
     problem_id: str
     domain: str
     difficulty: int
@@ -54,15 +54,15 @@ def by_problem(outcomes: Sequence[Outcome]) -> dict[str, dict[ChainKey, Outcome]
     """The chains of every problem by seed and sample, problems in the order in which they first come.
 
     Raises:
-        InputError: a chain stands twice, or two problems have other chains: then their shares would not weigh the same.
+        InputError: a response stands twice, or two problems have other chains: then their shares would not weigh the same.
     """
     table: dict[str, dict[ChainKey, Outcome]] = {}
     for outcome in outcomes:
         chains = table.setdefault(outcome.problem_id, {})
         if outcome.key in chains:
             raise InputError(
-                f"arm {outcome.arm!r} holds two chains of problem {outcome.problem_id!r} with seed {outcome.seed} and sample "
-                f"{outcome.sample}; give every chain of a problem its own sample number"
+                f"condition {outcome.condition!r} holds two responses to {outcome.problem_id!r} with seed {outcome.seed} and "
+                f"sample {outcome.sample}; give every response of a problem its own sample number"
             )
         chains[outcome.key] = outcome
     kinds = Counter(frozenset(chains) for chains in table.values())
@@ -70,7 +70,7 @@ def by_problem(outcomes: Sequence[Outcome]) -> dict[str, dict[ChainKey, Outcome]
         usual = kinds.most_common(1)[0][0]
         odd = next(problem for problem, chains in table.items() if frozenset(chains) != usual)
         raise InputError(
-            f"an arm needs the same chains for every problem: problem {odd!r} has {len(table[odd])} chains (seed, sample) "
+            f"a condition needs the same responses for every problem: {odd!r} has {len(table[odd])} (seed, sample) "
             f"{sorted(table[odd])[:4]}, most have {len(usual)}: {sorted(usual)[:4]}; finish the evaluation, or leave it out"
         )
     return table

@@ -1,12 +1,12 @@
-"""Outcomes as JSON that others can read: one object a problem, arm and sample, in a file that names its format.
+"""Outcomes as JSON that others can read: one object a problem, condition and sample, in a file that names its format.
 
     {"format": "trimtab-outcomes/1",
      "facts": {"task": "gsm8k", ...},
-     "outcomes": [{"arm": "gated", "problem_id": "test-7", "verdict": "correct", "answer": "72", ...}, ...]}
+     "outcomes": [{"condition": "gated", "problem_id": "test-7", "verdict": "correct", "answer": "72", ...}, ...]}
 
 ``facts`` are the caller's (task, model, prompt, sampling). The keys of an outcome are the fields of
-:class:`~trimtab.evaluation.outcomes.Outcome`; ``null`` means that the arm has no such value. Within format 1 keys may be added,
-never renamed or dropped, so ``pandas.DataFrame(json.load(file)["outcomes"])`` goes on working.
+:class:`~trimtab.evaluation.outcomes.Outcome`; ``null`` means that the condition has no such value. Within format 1 keys may be
+added, never renamed or dropped, so ``pandas.DataFrame(json.load(file)["outcomes"])`` goes on working.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class OutcomesFile(Record):
 
 
 def write_outcomes_json(outcomes: Sequence[Outcome], path: Path, facts: Mapping[str, object]) -> None:
-    """Write outcomes, of one arm or of all, in their order; the same outcomes and facts give the same bytes.
+    """Write outcomes, of one condition or of all, in their order; the same outcomes and facts give the same bytes.
 
     Raises:
         InputError: a value that JSON cannot hold, NaN among them.

@@ -1,4 +1,4 @@
-"""Two arms side by side: the same problems, and of each problem the same chains."""
+"""Two conditions side by side: the same problems, and of each problem the same responses."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import ChainKey, Outcome, by_problem
-from trimtab.evaluation.statistics import PairedComparison, compare
+from trimtab.stats.paired import compare
+from trimtab.stats.values import PairedComparison
 
 Chains = Mapping[str, Mapping[ChainKey, Outcome]]
 
@@ -17,50 +18,52 @@ class UnscoredBounds(NamedTuple):
     """What the grader could not score, and what it could have changed.
 
     Args:
-        base, arm: how many chains of each.
-        worst: the comparison with all of the base counted right and all of the arm wrong.
+        base, condition: how many chains of each.
+        worst: the comparison with all of the base counted right and all of the condition wrong.
         best: the other way round.
     """
 
     base: int
-    arm: int
+    condition: int
     worst: PairedComparison
     best: PairedComparison
 
 
 class Correctness(NamedTuple):
-    """Which chains are correct, ``[problem, chain]``; of both arms the first ``shared`` chains of a problem are pairs."""
+    """Which chains are correct, ``[problem, chain]``; of both conditions the first ``shared`` chains of a problem are pairs."""
 
     base: NDArray[np.bool_]
-    arm: NDArray[np.bool_]
+    condition: NDArray[np.bool_]
     shared: int
 
 
-def paired(base: Sequence[Outcome], arm: Sequence[Outcome]) -> PairedComparison:
-    """Compare two arms on the same problems; an unscored chain counts as not correct.
+def paired(base: Sequence[Outcome], condition: Sequence[Outcome]) -> PairedComparison:
+    """Compare two conditions on the same problems; an unscored chain counts as not correct.
 
     Raises:
-        InputError: the arms hold other problems, or an arm has other chains for one problem than for another.
+        InputError: the conditions hold other problems, or a condition has other chains for one problem than for another.
         NotEnoughDataError: no problem.
     """
-    return compare(*correctness(base, arm))
+    return compare(*correctness(base, condition))
 
 
-def unscored_bounds(base: Sequence[Outcome], arm: Sequence[Outcome]) -> UnscoredBounds | None:
+def unscored_bounds(base: Sequence[Outcome], condition: Sequence[Outcome]) -> UnscoredBounds | None:
     """How far unscored chains could move the comparison; None when all were scored."""
-    counts = [sum(outcome.unscored for outcome in side) for side in (base, arm)]
+    counts = [sum(outcome.unscored for outcome in side) for side in (base, condition)]
     if not any(counts):
         return None
-    worst, best = (compare(*correctness(base, arm, unscored_base=side, unscored_arm=not side)) for side in (True, False))
+    worst, best = (
+        compare(*correctness(base, condition, unscored_base=side, unscored_condition=not side)) for side in (True, False)
+    )
     return UnscoredBounds(counts[0], counts[1], worst, best)
 
 
-def matched(base: Sequence[Outcome], arm: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """Pairs of chains: those of one problem, seed and sample that both arms have.
+def matched(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Pairs of responses: those of one problem, seed and sample that both conditions have.
 
-    With one chain a problem in both arms the pair is the problem, whatever the seed.
+    With one response a problem in both conditions the pair is the problem, whatever the seed.
     """
-    before, after = _same_problems(base, arm)
+    before, after = _same_problems(base, condition)
     first, second, shared = _columns(before, after)
     return [
         (before[problem][one], after[problem][other])
@@ -70,27 +73,28 @@ def matched(base: Sequence[Outcome], arm: Sequence[Outcome]) -> list[tuple[Outco
 
 
 def correctness(
-    base: Sequence[Outcome], arm: Sequence[Outcome], *, unscored_base: bool = False, unscored_arm: bool = False
+    base: Sequence[Outcome], condition: Sequence[Outcome], *, unscored_base: bool = False, unscored_condition: bool = False
 ) -> Correctness:
-    """Correct chains of both arms, problems in the base's order; unscored ones count as ``unscored_base``, ``unscored_arm``."""
-    before, after = _same_problems(base, arm)
+    """Correct chains of both conditions, problems in the base's order; unscored ones count as ``unscored_base``,
+    ``unscored_condition``."""
+    before, after = _same_problems(base, condition)
     first, second, shared = _columns(before, after)
     return Correctness(
-        _matrix(before, list(before), first, unscored_base), _matrix(after, list(before), second, unscored_arm), shared
+        _matrix(before, list(before), first, unscored_base), _matrix(after, list(before), second, unscored_condition), shared
     )
 
 
-def _same_problems(base: Sequence[Outcome], arm: Sequence[Outcome]) -> tuple[Chains, Chains]:
-    before, after = by_problem(base), by_problem(arm)
+def _same_problems(base: Sequence[Outcome], condition: Sequence[Outcome]) -> tuple[Chains, Chains]:
+    before, after = by_problem(base), by_problem(condition)
     if before.keys() != after.keys():
-        alone = {"the base": sorted(before.keys() - after.keys()), "the other arm": sorted(after.keys() - before.keys())}
+        alone = {"the base": sorted(before.keys() - after.keys()), "the other condition": sorted(after.keys() - before.keys())}
         listed = "; ".join(f"only {side} has {len(ids)}, first {ids[0]!r}" for side, ids in alone.items() if ids)
-        raise InputError(f"two arms are compared on the same problems, but {listed}; evaluate both on one set of problems")
+        raise InputError(f"two conditions are compared on the same problems, but {listed}; evaluate both on one set of problems")
     return before, after
 
 
 def _columns(before: Chains, after: Chains) -> tuple[list[ChainKey], list[ChainKey], int]:
-    """The chains of each arm, those that both have first, and how many these are."""
+    """The chains of each condition, those that both have first, and how many these are."""
     if not before:
         return [(0, 0)], [(0, 0)], 1
     first, second = (sorted(next(iter(side.values()))) for side in (before, after))

@@ -3,75 +3,35 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from trimtab.evaluation.names import TestName, VerdictWord
+from trimtab.evaluation.names import VerdictWord
+from trimtab.stats.values import PairedComparison, TestName
 
 
 @dataclass(frozen=True, slots=True)
-class PairedComparison:
-    """An arm against the base on the same n problems; all intervals are 95 %.
-
-    One chain a problem in both arms: Wilson's intervals, Newcombe's paired interval, exact McNemar. Several in either: accuracy
-    is avg@k, the mean over problems of the share of correct chains; intervals are bootstrapped over problems, and p is that of
-    the sign-flip permutation test over problems.
-
-    Args:
-        n: problems.
-        base_accuracy, base_low, base_high: share the base solves, with its interval.
-        accuracy, low, high: the same of the arm.
-        gain, gain_low, gain_high: ``accuracy - base_accuracy`` as a fraction, with its paired interval.
-        p: two-sided.
-        fixed, broken: pairs of chains of which only the arm's, and only the base's, is correct. With one chain in each arm a pair
-            is a problem; with several it is a chain that both arms have, the same problem, seed and sample.
-        test: which test gave ``p``.
-        base_k, k: chains per problem of the base and of the arm.
-        pairs: how many pairs ``fixed`` and ``broken`` were counted over.
-        standard_error: of the gain, from the differences between problems; None for a single problem.
-    """
-
-    n: int
-    base_accuracy: float
-    base_low: float
-    base_high: float
-    accuracy: float
-    low: float
-    high: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    p: float
-    fixed: int
-    broken: int
-    test: TestName
-    base_k: int
-    k: int
-    pairs: int
-    standard_error: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ArmSummary:
+class ConditionSummary:
     """One row: accuracy and paired gain over unsteered with their intervals, p, and the counts.
 
     Args:
-        arm: its name.
-        n, k: problems, and chains per problem.
-        accuracy, low, high: share correct, with several chains avg@k; see
-            :class:`PairedComparison` for this and the next three lines.
+        condition: its name.
+        n, k: problems, and responses per problem.
+        accuracy, low, high: share correct, with several responses avg@k; see
+            :class:`trimtab.stats.values.PairedComparison` for this and the next three lines.
         gain, gain_low, gain_high: over unsteered.
         p, test: two-sided, and which test gave it; of random sets the smallest one-sided p after Holm over the sets.
-        fixed, broken, pairs: pairs of chains, and how many there are; 0 where the arm has no seed and sample of the base.
-        p_holm: ``p`` after Holm over all arms of the table that are claims; None for the unsteered model and the controls.
-        minimum_detectable_gain: what these n problems find in 80 % of cases; None where they could find no gain of any size, and
+        fixed, broken, pairs: pairs of responses, and how many there are; 0 where the condition has no seed and sample of the
+        base. p_holm: ``p`` after Holm over all conditions of the table that are claims; None for the unsteered model and the
+        controls. minimum_detectable_gain: what these n problems find in 80 % of cases; None where they could find no gain of any
+        size, and
             for the unsteered model.
-        pass_at_k: share of problems with one correct chain or more among k; None with one chain.
+        pass_at_k: share of problems with one correct response or more among k; None with one response.
         unscored, truncated: chains.
         disagreements: chains on which the math grader's two checks disagree.
         tokens_per_answer: mean over chains; of a majority vote all the tokens that it cost.
-        firing_rate: of the gate; None where the arm reads none.
-        steps_right: share of chains with right steps; None where nobody checks steps.
+        firing_rate: of the gate; None where the condition reads none.
+        steps_right: share of responses with right steps; None where nobody checks steps.
     """
 
-    arm: str
+    condition: str
     n: int
     k: int
     accuracy: float
@@ -106,7 +66,7 @@ class GroupRow:
         comparison: of this group's problems alone.
         p_holm: its p after Holm over the groups of the table.
         minimum_detectable_gain: of this group's n; None where no gain of any size could be shown.
-        base_unscored, unscored: chains of the base and of the arm.
+        base_unscored, unscored: chains of the base and of the condition.
     """
 
     group: str
@@ -138,5 +98,5 @@ class Average:
     name: Literal["micro", "macro"]
     groups: int
     base: Mean
-    arm: Mean
+    condition: Mean
     gain: Mean

@@ -1,12 +1,12 @@
-"""The verb ``evaluate``: one arm on its problems, resumable."""
+"""The verb ``evaluate``: one condition on its problems, resumable."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trimtab.evaluation.arms import Arm
+from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.execution import LOCAL, Executor
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.progress import Advance, Progress, silent
 from trimtab.sampling import TRANSFORMERS, Generation, Generator, Request, SamplingSettings, plan_requests
 from trimtab.sampling.sample import as_trace
@@ -18,10 +18,10 @@ from trimtab.traces import Problem
 
 
 @dataclass(frozen=True)
-class ArmJob:
-    """One arm on its problems: what is asked, what is attached, and who grades."""
+class ConditionJob:
+    """One condition on its problems: what is asked, what is attached, and who grades."""
 
-    arm: Arm
+    condition: Condition
     label: str
     requests: Mapping[str, Request]
     problems: Mapping[str, Problem]
@@ -38,11 +38,11 @@ class ArmJob:
     def missing(self) -> list[int]:
         return self.parts.missing()
 
-    def run(self, opened: OpenModel, parts: Iterable[int], advance: Advance) -> None:
+    def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:
         for part in parts:
             batch = [self.requests[i] for i in self.plan.parts[part]]
-            generations = self.generator.generate(opened, batch, self.settings, self.arm.steering, self.arm.gate)
-            self.parts.write_table(part, self._outcomes(opened, batch, generations))
+            generations = self.generator.generate(model, batch, self.settings, self.condition.steering, self.condition.gate)
+            self.parts.write_table(part, self._outcomes(model, batch, generations))
             advance(len(batch), sum(len(g.response_ids) for g in generations))
 
     def outcomes(self) -> list[Outcome]:
@@ -51,15 +51,15 @@ class ArmJob:
         order = {problem_id: i for i, problem_id in enumerate(self.problems)}
         return sorted(outcomes, key=lambda outcome: (order[outcome.problem_id], outcome.sample))
 
-    def _outcomes(self, opened: OpenModel, batch: Sequence[Request], generations: Sequence[Generation]) -> list[Outcome]:
-        traces = [as_trace(opened, request, generation) for request, generation in zip(batch, generations, strict=True)]
+    def _outcomes(self, model: LanguageModel, batch: Sequence[Request], generations: Sequence[Generation]) -> list[Outcome]:
+        traces = [as_trace(model, request, generation) for request, generation in zip(batch, generations, strict=True)]
         grades = grade_traces(traces, self.problems, self.grader, checker=self.checker)
         rows = []
         for trace, grade, generation in zip(traces, grades, generations, strict=True):
             problem = self.problems[trace.problem_id]
             rows.append(
                 Outcome(
-                    arm=self.arm.name,
+                    condition=self.condition.name,
                     problem_id=problem.id,
                     domain=problem.domain,
                     difficulty=problem.difficulty,
@@ -71,7 +71,7 @@ class ArmJob:
                     truncated=trace.truncated,
                     steps_right=grade.quality,
                     p_fail=generation.p_fail,
-                    fired=_fired(self.arm, generation.p_fail),
+                    fired=_fired(self.condition, generation.p_fail),
                     sample=trace.sample,
                     seed=self.settings.seed,
                 )
@@ -79,9 +79,9 @@ class ArmJob:
         return rows
 
 
-def arm_job(
-    opened: OpenModel,
-    arm: Arm,
+def condition_job(
+    model: LanguageModel,
+    condition: Condition,
     problems: Sequence[Problem],
     settings: SamplingSettings,
     grader: Grader,
@@ -91,19 +91,25 @@ def arm_job(
     checker: StepChecker | None = None,
     generator: Generator = TRANSFORMERS,
     label: str = "",
-) -> ArmJob:
-    """Plan what :func:`evaluate_arm` does, store the plan, and generate nothing yet."""
-    facts = {"arm": arm.name, "gate": arm.gate, "steering": arm.steering.digest if arm.steering else None}
-    requests, plan = plan_requests(opened, problems, settings, arm.prompt or prompt, {**facts, **generator.facts})
+) -> ConditionJob:
+    """Plan what :func:`evaluate_condition` does, store the plan, and generate nothing yet."""
+    facts = {
+        "condition": condition.name,
+        "gate": condition.gate,
+        "steering": condition.steering.digest if condition.steering else None,
+    }
+    requests, plan = plan_requests(model, problems, settings, condition.prompt or prompt, {**facts, **generator.facts})
     parts = Parts(folder)
     parts.ensure_plan(plan)
     by_id = {problem.id: problem for problem in problems}
-    return ArmJob(arm, label or f"evaluate {arm.name}", requests, by_id, settings, grader, checker, parts, generator)
+    return ConditionJob(
+        condition, label or f"evaluate {condition.name}", requests, by_id, settings, grader, checker, parts, generator
+    )
 
 
-def evaluate_arm(
-    opened: OpenModel,
-    arm: Arm,
+def evaluate_condition(
+    model: LanguageModel,
+    condition: Condition,
     problems: Sequence[Problem],
     settings: SamplingSettings,
     grader: Grader,
@@ -116,23 +122,23 @@ def evaluate_arm(
     progress: Progress = silent,
     label: str = "",
 ) -> list[Outcome]:
-    """Outcomes of one arm in the order of the problems and their samples; parts already on disk are kept.
+    """Outcomes of one condition in the order of the problems and their samples; parts already on disk are kept.
 
-    ``label`` names the arm for the person who waits, where its own name is not made for people.
+    ``label`` names the condition for the person who waits, where its own name is not made for people.
 
     Raises:
-        ConfigError: the folder holds parts of another arm or plan.
+        ConfigError: the folder holds parts of another condition or plan.
     """
-    job = arm_job(
-        opened, arm, problems, settings, grader, folder, prompt=prompt, checker=checker, generator=generator, label=label
+    job = condition_job(
+        model, condition, problems, settings, grader, folder, prompt=prompt, checker=checker, generator=generator, label=label
     )
-    executor.run(opened, [job], progress)
+    executor.run(model, [job], progress)
     return job.outcomes()
 
 
-def _fired(arm: Arm, p_fail: float | None) -> bool | None:
-    steering: Steering | None = arm.steering
-    if steering is None or arm.gate != "auto":
+def _fired(condition: Condition, p_fail: float | None) -> bool | None:
+    steering: Steering | None = condition.steering
+    if steering is None or condition.gate != "auto":
         return None
     if steering.gate.reads:
         return p_fail is not None and p_fail >= steering.gate.threshold

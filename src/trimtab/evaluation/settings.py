@@ -15,8 +15,9 @@ class EvaluationSettings(BaseModel):
 
     Args:
         random_sets: random sets of neurons as controls, of each kind.
-        rivals: cheap things to set beside steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over ``votes``
-            sampled chains, ``sft-lora`` fine-tunes on the correct traces of the contrast.
+        baselines: cheap things to set beside steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
+        ``votes``
+            sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast.
         n, seeds: chains per problem and seed. One chain at ``temperature`` 0 is greedy; every problem has ``n * len(seeds)``.
         split: ``test``, unless an artifact is looked at elsewhere.
         alpha: two-sided level of the verdict.
@@ -26,7 +27,7 @@ class EvaluationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     random_sets: int = Field(default=5, ge=5)
-    rivals: tuple[Rival, ...] = ()
+    baselines: tuple[Rival, ...] = ()
     sft: SftSettings = SftSettings()
     instruction: str = "{question}\nCheck each step."
     votes: int = Field(default=8, ge=2)
@@ -41,7 +42,7 @@ class EvaluationSettings(BaseModel):
     def _chains_differ(self) -> Self:
         if self.n * len(self.seeds) > 1 and not self.temperature:
             raise ValueError(
-                f"evaluation.n {self.n} and seeds {self.seeds} ask for several chains a problem, which are all "
+                f"evaluation.n {self.n} and seeds {self.seeds} ask for several responses a problem, which are all "
                 "the same at temperature 0; set evaluation.temperature"
             )
         if len(set(self.seeds)) < len(self.seeds):

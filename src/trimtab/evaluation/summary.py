@@ -1,4 +1,4 @@
-"""From outcomes to the tables of a verdict: one row per arm, always beside the unsteered model on the same problems."""
+"""From outcomes to the tables of a verdict: one row per condition, always beside the unsteered model on the same problems."""
 
 import math
 from collections import Counter
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEERED, is_claim, place
 from trimtab.evaluation.outcomes import Outcome, by_problem
 from trimtab.evaluation.pairing import correctness, matched, paired
-from trimtab.evaluation.rows import ArmSummary, PairedComparison
-from trimtab.evaluation.statistics import gain_p, holm, mean_pass_at, smallest_gain
+from trimtab.evaluation.rows import ConditionSummary
 from trimtab.evaluation.verdict import POWER
+from trimtab.stats.estimates import mean_pass_at
+from trimtab.stats.paired import gain_p, smallest_gain
+from trimtab.stats.significance import holm
+from trimtab.stats.values import PairedComparison
 
 Outcomes = Mapping[str, Sequence[Outcome]]
 
@@ -21,20 +24,20 @@ DISAGREEMENT = "string check disagrees"
 """Marks a reason of the math grader whose second, independent check came to another verdict."""
 
 
-def summarise(outcomes: Outcomes, alpha: float = 0.05) -> dict[str, ArmSummary]:
-    """A row per arm in the order of a table; random sets are folded into one row each kind by :func:`summarise_random`.
+def summarise(outcomes: Outcomes, alpha: float = 0.05) -> dict[str, ConditionSummary]:
+    """A row per condition in the order of a table; random sets are folded into one row each kind by :func:`summarise_random`.
 
     Args:
-        outcomes: by arm, with the unsteered ones.
+        outcomes: by condition, with the unsteered ones.
         alpha: level of the test whose power gives the detectable gain.
 
     Raises:
-        InputError: arms of other problems.
+        InputError: conditions of other problems.
     """
     base = outcomes[UNSTEERED]
-    rows = {name: _summary(name, base, arm, alpha) for name, arm in outcomes.items() if not name.startswith(RANDOM)}
+    rows = {name: _summary(name, base, condition, alpha) for name, condition in outcomes.items() if not name.startswith(RANDOM)}
     for kind in (RANDOM, RANDOM_NORM):
-        sets = {name: arm for name, arm in outcomes.items() if name.rpartition("-")[0] == kind}
+        sets = {name: condition for name, condition in outcomes.items() if name.rpartition("-")[0] == kind}
         if sets:
             rows[kind] = summarise_random(kind, base, sets, alpha)
     corrected = _with_holm(rows)
@@ -43,10 +46,10 @@ def summarise(outcomes: Outcomes, alpha: float = 0.05) -> dict[str, ArmSummary]:
 
 def summarise_random(
     kind: str, base: Sequence[Outcome], sets: Mapping[str, Sequence[Outcome]], alpha: float = 0.05
-) -> ArmSummary:
+) -> ConditionSummary:
     """The mean over random sets; its p is the smallest one-sided p for a gain after Holm over the sets."""
-    rows = [_summary(name, base, arm, alpha) for name, arm in sets.items()]
-    p = min(holm([gain_p(*correctness(base, arm)[:2]) for arm in sets.values()]).tolist())
+    rows = [_summary(name, base, condition, alpha) for name, condition in sets.items()]
+    p = min(holm([gain_p(*correctness(base, condition)[:2]) for condition in sets.values()]).tolist())
 
     def mean(name: str) -> float:
         return float(np.mean([getattr(row, name) for row in rows]))
@@ -60,7 +63,7 @@ def summarise_random(
     counts = ("fixed", "broken", "unscored", "truncated", "disagreements")
     return replace(
         rows[0],
-        arm=kind,
+        condition=kind,
         p=p,
         firing_rate=None,
         **{name: mean(name) for name in floats},
@@ -69,8 +72,8 @@ def summarise_random(
     )
 
 
-def arm_metrics(rows: Mapping[str, ArmSummary]) -> dict[str, dict[str, float]]:
-    """Accuracy and gain of the arms a model card shows, each with its interval and n."""
+def condition_metrics(rows: Mapping[str, ConditionSummary]) -> dict[str, dict[str, float]]:
+    """Accuracy and gain of the conditions a model card shows, each with its interval and n."""
     metrics: dict[str, dict[str, float]] = {}
     for name in (UNSTEERED, ALWAYS, GATED):
         row = rows[name]
@@ -86,7 +89,7 @@ def finite(gain: float) -> float | None:
 
 
 def correct(outcomes: Sequence[Outcome]) -> NDArray[np.bool_]:
-    """True per chain where the verdict is correct."""
+    """True per response where the verdict is correct."""
     return np.array([outcome.correct for outcome in outcomes])
 
 
@@ -94,28 +97,28 @@ def random_gains(outcomes: Outcomes) -> dict[str, list[float]]:
     """The gain of every random set by kind: the spread that one set would hide."""
     base = correct(outcomes[UNSTEERED])
     gains: dict[str, list[float]] = {}
-    for name, arm in outcomes.items():
+    for name, condition in outcomes.items():
         kind, _, number = name.rpartition("-")
         if kind in (RANDOM, RANDOM_NORM) and number.isdigit():
-            gains.setdefault(kind, []).append(float(correct(arm).mean() - base.mean()))
+            gains.setdefault(kind, []).append(float(correct(condition).mean() - base.mean()))
     return gains
 
 
-def flips(base: Sequence[Outcome], arm: Sequence[Outcome], groups: Mapping[str, str]) -> dict[str, dict[str, int]]:
+def flips(base: Sequence[Outcome], condition: Sequence[Outcome], groups: Mapping[str, str]) -> dict[str, dict[str, int]]:
     """Fixed, broken and still wrong counts of pairs per group of problems (a domain, a failure source)."""
     kind = {(False, True): "fixed", (True, False): "broken", (False, False): "still wrong", (True, True): "still right"}
     table: dict[str, Counter[str]] = {}
-    for before, after in matched(base, arm):
+    for before, after in matched(base, condition):
         table.setdefault(groups[before.problem_id], Counter())[kind[before.correct, after.correct]] += 1
     return {group: dict(counts) for group, counts in sorted(table.items())}
 
 
-def _summary(name: str, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float) -> ArmSummary:
-    comparison = paired(base, arm)
-    fired = [outcome.fired for outcome in arm if outcome.fired is not None]
-    steps = [outcome.steps_right for outcome in arm if outcome.steps_right is not None]
-    return ArmSummary(
-        arm=name,
+def _summary(name: str, base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float) -> ConditionSummary:
+    comparison = paired(base, condition)
+    fired = [outcome.fired for outcome in condition if outcome.fired is not None]
+    steps = [outcome.steps_right for outcome in condition if outcome.steps_right is not None]
+    return ConditionSummary(
+        condition=name,
         n=comparison.n,
         k=comparison.k,
         accuracy=comparison.accuracy,
@@ -131,24 +134,24 @@ def _summary(name: str, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: 
         fixed=comparison.fixed,
         broken=comparison.broken,
         pairs=comparison.pairs,
-        pass_at_k=_pass_at_k(arm, comparison),
-        unscored=sum(outcome.unscored for outcome in arm),
-        truncated=sum(outcome.truncated for outcome in arm),
-        disagreements=sum(DISAGREEMENT in outcome.reason for outcome in arm),
-        tokens_per_answer=float(np.mean([outcome.tokens for outcome in arm])),
+        pass_at_k=_pass_at_k(condition, comparison),
+        unscored=sum(outcome.unscored for outcome in condition),
+        truncated=sum(outcome.truncated for outcome in condition),
+        disagreements=sum(DISAGREEMENT in outcome.reason for outcome in condition),
+        tokens_per_answer=float(np.mean([outcome.tokens for outcome in condition])),
         firing_rate=float(np.mean(fired)) if fired else None,
         steps_right=float(np.mean(steps)) if steps else None,
     )
 
 
-def _pass_at_k(arm: Sequence[Outcome], comparison: PairedComparison) -> float | None:
+def _pass_at_k(condition: Sequence[Outcome], comparison: PairedComparison) -> float | None:
     if comparison.k == 1:
         return None
-    solved = [sum(chain.correct for chain in chains.values()) for chains in by_problem(arm).values()]
+    solved = [sum(chain.correct for chain in chains.values()) for chains in by_problem(condition).values()]
     return mean_pass_at(comparison.k, solved, comparison.k)
 
 
-def _with_holm(rows: Mapping[str, ArmSummary]) -> dict[str, ArmSummary]:
+def _with_holm(rows: Mapping[str, ConditionSummary]) -> dict[str, ConditionSummary]:
     claims = [name for name in rows if is_claim(name)]
     adjusted = dict(zip(claims, holm([rows[name].p for name in claims]).tolist(), strict=True))
     return {name: replace(row, p_holm=adjusted.get(name)) for name, row in rows.items()}

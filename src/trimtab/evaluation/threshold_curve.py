@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.evaluation.statistics import newcombe_paired
+from trimtab.stats.estimates import newcombe_paired
 
 
 @dataclass(frozen=True, slots=True)

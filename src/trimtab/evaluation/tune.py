@@ -1,4 +1,4 @@
-"""The verb ``tune``: choose criterion, operator, K and strength on the tune split, and nothing else."""
+"""The verb ``tune``: choose criterion, intervention, K and strength on the validation split, and nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.errors import ConfigError
-from trimtab.evaluation.arms import Arm
+from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.runner import arm_job
+from trimtab.evaluation.runner import condition_job
 from trimtab.execution import LOCAL, Executor
 from trimtab.gate import AnyGate
-from trimtab.model import OpenModel
-from trimtab.neurons import NeuronSet
-from trimtab.operators import OPERATORS
+from trimtab.interventions import INTERVENTIONS
+from trimtab.model import LanguageModel
+from trimtab.neurons import Neurons
 from trimtab.progress import Progress, silent
 from trimtab.sampling import TRANSFORMERS, Generator, SamplingSettings
 from trimtab.steering import PositionScope, Steering
@@ -24,15 +24,15 @@ from trimtab.store import AnyPath
 from trimtab.tasks import CHAT, Grader, Prompt
 from trimtab.traces import Problem, Split
 
-OperatorName = Literal["steer", "scale", "suppress", "blend", "softplus-add", "suppress-and-steer"]
+InterventionName = Literal["add", "scale", "ablate", "interpolate", "softplus-add", "ablate-and-add"]
 
 
 class TuneSettings(BaseModel):
-    """The grid, fixed before anything is evaluated. ``problems`` bounds how many of the tune split each point runs."""
+    """The grid, fixed before anything is evaluated. ``problems`` bounds how many of the validation split each point runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    operators: tuple[OperatorName, ...] = ("steer",)
+    interventions: tuple[InterventionName, ...] = ("add",)
     k: tuple[int, ...] = (5, 20, 50)
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
     scope: PositionScope = "generated"
@@ -44,7 +44,7 @@ class TunePoint:
     """One point of the grid. ``gated`` is the accuracy with the gate, composed: steered where it fires, unsteered elsewhere."""
 
     criterion: str
-    operator: str
+    intervention: str
     k: int
     strength: float
     n: int
@@ -54,8 +54,8 @@ class TunePoint:
 
 
 def tune(
-    opened: OpenModel,
-    rankings: Mapping[str, NeuronSet],
+    model: LanguageModel,
+    rankings: Mapping[str, Neurons],
     gate: AnyGate,
     p_fail: Mapping[str, float],
     problems: Sequence[Problem],
@@ -69,7 +69,7 @@ def tune(
     executor: Executor = LOCAL,
     progress: Progress = silent,
 ) -> list[TunePoint]:
-    """Run the grid on the tune split.
+    """Run the grid on the validation split.
 
     With a hard gate a problem's chain is the steered one when the gate fires and the unsteered one when it does not, so one
     steered run serves both columns. A proportional gate steers each problem with its own strength and is run on its own.
@@ -79,27 +79,31 @@ def tune(
         p_fail: the gate's probability by problem id.
 
     Raises:
-        ConfigError: a problem outside the tune split.
+        ConfigError: a problem outside the validation split.
     """
-    wrong = {problem.split for problem in problems} - {Split.TUNE}
+    wrong = {problem.split for problem in problems} - {Split.VALIDATION}
     if wrong:
-        raise ConfigError(f"tune reads the tune split only; it was given problems of {', '.join(sorted(wrong))}")
+        raise ConfigError(f"tune reads the validation split only; it was given problems of {', '.join(sorted(wrong))}")
     chosen = problems[: settings.problems]
     greedy = sampling.greedy()
     grid = {
-        f"{criterion}-{operator}-{k}-{strength:g}": (criterion, operator, k, strength)
-        for criterion, operator, k, strength in product(rankings, settings.operators, settings.k, settings.strengths)
+        f"{criterion}-{intervention}-{k}-{strength:g}": (criterion, intervention, k, strength)
+        for criterion, intervention, k, strength in product(rankings, settings.interventions, settings.k, settings.strengths)
     }
     proportional = gate.reads and gate.mode == "proportional"
-    arms = [Arm(UNSTEERED, None)]
-    for name, (criterion, operator, k, strength) in grid.items():
-        steering = Steering.of(rankings[criterion].top(k), strength, settings.scope, gate, operator=OPERATORS[operator])
-        arms += [Arm(name, steering), *([Arm(_gated(name), steering, "auto")] if proportional else [])]
+    conditions = [Condition(UNSTEERED, None)]
+    for name, (criterion, intervention, k, strength) in grid.items():
+        steering = Steering.of(
+            rankings[criterion].top(k), strength, settings.scope, gate, intervention=INTERVENTIONS[intervention]
+        )
+        conditions += [Condition(name, steering), *([Condition(_gated(name), steering, "auto")] if proportional else [])]
     jobs = {
-        arm.name: arm_job(opened, arm, chosen, greedy, grader, folder / arm.name, prompt=prompt, generator=generator)
-        for arm in arms
+        condition.name: condition_job(
+            model, condition, chosen, greedy, grader, folder / condition.name, prompt=prompt, generator=generator
+        )
+        for condition in conditions
     }
-    executor.run(opened, list(jobs.values()), progress)
+    executor.run(model, list(jobs.values()), progress)
     outcomes = {name: job.outcomes() for name, job in jobs.items()}
     base = outcomes[UNSTEERED]
     fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.reads else [True] * len(chosen)
@@ -120,7 +124,7 @@ def _accuracy(outcomes: Sequence[Outcome]) -> float:
     return sum(outcome.correct for outcome in outcomes) / len(outcomes)
 
 
-def best_point(points: Sequence[TunePoint], criterion: str | None = None, operator: str | None = None) -> TunePoint:
+def best_point(points: Sequence[TunePoint], criterion: str | None = None, intervention: str | None = None) -> TunePoint:
     """The point with the highest gated accuracy; on a tie the fewest neurons, then the weakest strength."""
-    candidates = [p for p in points if criterion in (None, p.criterion) and operator in (None, p.operator)]
-    return min(candidates, key=lambda p: (-p.gated, p.k, abs(p.strength), p.criterion, p.operator))
+    candidates = [p for p in points if criterion in (None, p.criterion) and intervention in (None, p.intervention)]
+    return min(candidates, key=lambda p: (-p.gated, p.k, abs(p.strength), p.criterion, p.intervention))

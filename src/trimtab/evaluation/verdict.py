@@ -1,14 +1,15 @@
-"""One sentence on whether an arm helped, with every figure that a sceptic asks for."""
+"""One sentence on whether a condition helped, with every figure that a sceptic asks for."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from trimtab.evaluation.names import TestName, VerdictWord
+from trimtab.evaluation.names import VerdictWord
 from trimtab.evaluation.outcomes import UNSCORED_LIMIT, Outcome
 from trimtab.evaluation.pairing import UnscoredBounds, paired, unscored_bounds
-from trimtab.evaluation.statistics import PairedComparison, smallest_gain
+from trimtab.stats.paired import smallest_gain
+from trimtab.stats.values import PairedComparison, TestName
 
 POWER = 0.8
 TEST_NAMES: dict[TestName, str] = {"McNemar": "exact McNemar", "permutation": "sign-flip permutation test"}
@@ -22,10 +23,10 @@ class VerdictSentence(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ArmVerdict:
-    """An arm judged against the base: word, sentence and what they stand on.
+class ConditionVerdict:
+    """A condition judged against the base: word, sentence and what they stand on.
 
-    ``smallest_gain`` is infinite where no gain could be shown; ``bounds`` is None where every chain was scored.
+    ``smallest_gain`` is infinite where no gain could be shown; ``bounds`` is None where every response was scored.
     """
 
     word: VerdictWord
@@ -36,38 +37,38 @@ class ArmVerdict:
 
     @property
     def ranges(self) -> dict[str, float] | None:
-        """Accuracies and gain with every unscored chain counted against the arm, and for it; None where there was none."""
+        """Accuracies and gain with every unscored chain counted against the condition, and for it; None where there was none."""
         if self.bounds is None:
             return None
         c, (_, _, worst, best) = self.comparison, self.bounds
         return {
             "base_low": c.base_accuracy,
             "base_high": worst.base_accuracy,
-            "arm_low": c.accuracy,
-            "arm_high": best.accuracy,
+            "condition_low": c.accuracy,
+            "condition_high": best.accuracy,
             "gain_low": worst.gain,
             "gain_high": best.gain,
         }
 
 
-def judge(base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float = 0.05) -> ArmVerdict:
-    """Compare two arms on the same problems and say what it means.
+def judge(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05) -> ConditionVerdict:
+    """Compare two conditions on the same problems and say what it means.
 
     Raises:
-        InputError: the arms hold other problems.
+        InputError: the conditions hold other problems.
         NotEnoughDataError: no problem.
     """
-    comparison, bounds = paired(base, arm), unscored_bounds(base, arm)
+    comparison, bounds = paired(base, condition), unscored_bounds(base, condition)
     word, sentence = verdict(comparison, bounds, alpha)
-    return ArmVerdict(word, sentence, comparison, smallest_gain(comparison, POWER, alpha), bounds)
+    return ConditionVerdict(word, sentence, comparison, smallest_gain(comparison, POWER, alpha), bounds)
 
 
 def verdict(comparison: PairedComparison, bounds: UnscoredBounds | None = None, alpha: float = 0.05) -> VerdictSentence:
     """Judge a comparison by its p: ``helps`` or ``hurts`` when p <= alpha, by the sign of the gain, else ``no evidence``.
 
-    When more than 1 % of the chains could not be scored in either arm there is ``no verdict``. Unscored chains count as wrong in
-    the comparison, which is not what they are: the sentence gives the bounds with those of the arm counted wrong and of the base
-    right, and the other way round, and says so when the word hangs on them.
+    When more than 1 % of the responses could not be scored in either condition there is ``no verdict``. Unscored chains count as
+    wrong in the comparison, which is not what they are: the sentence gives the bounds with those of the condition counted wrong
+    and of the base right, and the other way round, and says so when the word hangs on them.
 
     Args:
         comparison: of all problems.
@@ -84,17 +85,17 @@ def verdict(comparison: PairedComparison, bounds: UnscoredBounds | None = None, 
 
 def verdict_word(comparison: PairedComparison, p: float, bounds: UnscoredBounds | None, alpha: float = 0.05) -> VerdictWord:
     """The word alone, for a ``p`` that may be corrected for the table it stands in."""
-    if bounds and too_many_unscored(comparison, bounds.base, bounds.arm):
+    if bounds and too_many_unscored(comparison, bounds.base, bounds.condition):
         return "no verdict"
     if p > alpha or comparison.gain == 0:
         return "no evidence"
     return "helps" if comparison.gain > 0 else "hurts"
 
 
-def too_many_unscored(comparison: PairedComparison, base: int, arm: int) -> bool:
-    """Whether more than 1 % of the chains of either arm are unscored."""
+def too_many_unscored(comparison: PairedComparison, base: int, condition: int) -> bool:
+    """Whether more than 1 % of the responses of either condition are unscored."""
     c = comparison
-    return base > UNSCORED_LIMIT * c.n * c.base_k or arm > UNSCORED_LIMIT * c.n * c.k
+    return base > UNSCORED_LIMIT * c.n * c.base_k or condition > UNSCORED_LIMIT * c.n * c.k
 
 
 def _figures(comparison: PairedComparison) -> str:
@@ -102,7 +103,7 @@ def _figures(comparison: PairedComparison) -> str:
     p = "p < 0.0001" if c.p < 0.0001 else f"p = {c.p:.2g}"
     chains = "" if c.test == "McNemar" else f" over {_chains(c)}"
     pairs = "" if c.pairs == c.n else f" of {c.pairs} pairs"
-    counts = f"{c.fixed} fixed, {c.broken} broken{pairs}" if c.pairs else "no pairs of chains"
+    counts = f"{c.fixed} fixed, {c.broken} broken{pairs}" if c.pairs else "no pairs of responses"
     return (
         f"accuracy{chains} went from {_percent(c.base_accuracy)} to {_percent(c.accuracy)}, a gain of {_points(c.gain)} points "
         f"(95 % interval {_points(c.gain_low)} to {_points(c.gain_high)}; {TEST_NAMES[c.test]} {p}; "
@@ -111,8 +112,8 @@ def _figures(comparison: PairedComparison) -> str:
 
 
 def _chains(comparison: PairedComparison) -> str:
-    base, arm = comparison.base_k, comparison.k
-    return f"{arm} chains a problem" if base == arm else f"{base} against {arm} chains a problem"
+    base, condition = comparison.base_k, comparison.k
+    return f"{condition} chains a problem" if base == condition else f"{base} against {condition} chains a problem"
 
 
 def _detectable(comparison: PairedComparison, alpha: float) -> str:
@@ -123,13 +124,13 @@ def _detectable(comparison: PairedComparison, alpha: float) -> str:
 
 
 def _unscored(comparison: PairedComparison, bounds: UnscoredBounds) -> str:
-    c, (base, arm, worst, best) = comparison, bounds
+    c, (base, condition, worst, best) = comparison, bounds
     what = "problems" if c.base_k == c.k == 1 else "chains"
-    limit = f"; above {_percent(UNSCORED_LIMIT)} there is no verdict" if too_many_unscored(c, base, arm) else ""
+    limit = f"; above {_percent(UNSCORED_LIMIT)} there is no verdict" if too_many_unscored(c, base, condition) else ""
     return (
-        f"{base} {what} of the base and {arm} of the arm could not be scored{limit}. Counted wrong or right, they put the base "
-        f"between {_percent(c.base_accuracy)} and {_percent(worst.base_accuracy)}, "
-        f"the arm between {_percent(c.accuracy)} and {_percent(best.accuracy)}, "
+        f"{base} {what} of the base and {condition} of the condition could not be scored{limit}. Counted wrong or right, "
+        f"they put the base between {_percent(c.base_accuracy)} and {_percent(worst.base_accuracy)}, "
+        f"the condition between {_percent(c.accuracy)} and {_percent(best.accuracy)}, "
         f"and the gain between {_points(worst.gain)} and {_points(best.gain)} points."
     )
 

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import torch
 
 from trimtab.errors import MismatchError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 Facts = Mapping[str, str]
 
@@ -18,14 +18,14 @@ def package_facts() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def model_facts(opened: OpenModel) -> dict[str, str]:
+def model_facts(model: LanguageModel) -> dict[str, str]:
     """Who the model is and how it computes."""
-    device = opened.device.type
+    device = model.device.type
     return {
-        "model fingerprint": opened.identity.fingerprint,
-        "tokenizer fingerprint": opened.tokenizer_fingerprint,
-        "dtype": str(opened.model.dtype),
-        "attention": str(opened.model.config._attn_implementation),
+        "model fingerprint": model.identity.fingerprint,
+        "tokenizer fingerprint": model.tokenizer_fingerprint,
+        "dtype": str(model.hf_model.dtype),
+        "attention": str(model.hf_model.config._attn_implementation),
         "device": f"cpu, {torch.backends.cpu.get_cpu_capability()}" if device == "cpu" else device,
         "threads": str(torch.get_num_threads()),
     }

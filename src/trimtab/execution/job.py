@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.progress import Advance, Progress
 from trimtab.store import Plan
 
@@ -32,11 +32,11 @@ class Job(Protocol):
         """Numbers of the parts that are not written yet."""
         ...
 
-    def run(self, opened: OpenModel, parts: Iterable[int], advance: Advance) -> None:
+    def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:
         """Compute and write these parts, each whole or not at all.
 
         Args:
-            opened: the model.
+            model: the model.
             parts: numbers of the parts.
             advance: told of each written part's items and tokens.
         """
@@ -51,11 +51,11 @@ class Executor(Protocol):
         """Where this process opens its own copy of the model; empty for where it is configured to be."""
         ...
 
-    def run(self, opened: OpenModel, jobs: Sequence[Job], progress: Progress) -> None:
+    def run(self, model: LanguageModel, jobs: Sequence[Job], progress: Progress) -> None:
         """Write every missing part of every job.
 
         Args:
-            opened: the model, which an executor elsewhere opens again and compares with this one.
+            model: the model, which an executor elsewhere opens again and compares with this one.
             jobs: whose plans are stored.
             progress: for the person who waits.
         """

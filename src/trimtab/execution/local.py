@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from trimtab.execution.job import Item, Job, Value, items_done
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.progress import Progress
 
 
@@ -13,12 +13,12 @@ class LocalExecutor:
     driver_device = ""
     width = 1
 
-    def run(self, opened: OpenModel, jobs: Sequence[Job], progress: Progress) -> None:
+    def run(self, model: LanguageModel, jobs: Sequence[Job], progress: Progress) -> None:
         """Write every missing part; see :class:`trimtab.execution.Executor`."""
         for job in jobs:
             missing = job.missing()
             with progress(job.label, *items_done(job, missing)) as advance:
-                job.run(opened, missing, advance)
+                job.run(model, missing, advance)
 
     def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
         """One item after the other."""

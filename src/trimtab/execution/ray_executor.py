@@ -16,7 +16,7 @@ from trimtab.execution.facts import model_facts, package_facts
 from trimtab.execution.job import Item, Job, Value
 from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray, left_of, live_nodes, threads_joined
 from trimtab.execution.settings import ExecutorSettings
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.progress import Progress
 
 TASK_RETRIES = 2
@@ -47,7 +47,7 @@ class RayExecutor:
     def __init__(
         self,
         settings: ExecutorSettings,
-        open_model: Callable[[], OpenModel],
+        open_model: Callable[[], LanguageModel],
         *,
         on_cpu: bool = False,
         gpus: int = 1,
@@ -90,7 +90,7 @@ class RayExecutor:
         """The CPU where the actors have GPUs, whose memory this process leaves to them."""
         return "cpu" if self.pool.num_gpus else ""
 
-    def run(self, opened: OpenModel, jobs: Sequence[Job], progress: Progress) -> None:
+    def run(self, model: LanguageModel, jobs: Sequence[Job], progress: Progress) -> None:
         """Write every missing part; see :class:`trimtab.execution.Executor`.
 
         Raises:
@@ -106,7 +106,7 @@ class RayExecutor:
         with progress(f"{label}, parts", total, total - len(waiting)) as advance:
             for _ in range(ROUNDS):
                 lost = dict.fromkeys(waiting, f"its actor died {ROUNDS * (TASK_RETRIES + 1)} times")
-                with threads_joined(), closing(self._rows(opened, jobs, waiting)) as rows:
+                with threads_joined(), closing(self._rows(model, jobs, waiting)) as rows:
                     for row in rows:
                         if row["fate"] == "stop":
                             raise ExecutionError(f"{row['error']}\nThe run was stopped; what was written is kept")
@@ -134,7 +134,7 @@ class RayExecutor:
         task, shared = ray.remote(apply), ray.put(function)
         return ray.get([task.remote(shared, item, str(Path.cwd())) for item in items])
 
-    def _rows(self, opened: OpenModel, jobs: Sequence[Job], keys: Sequence[_Key]) -> Generator[dict[str, Any]]:
+    def _rows(self, model: LanguageModel, jobs: Sequence[Job], keys: Sequence[_Key]) -> Generator[dict[str, Any]]:
         """The answers of the actors, in the order in which they come.
 
         They are taken from the blocks and not from ``iter_rows``, whose threads outlive the iterator.
@@ -143,9 +143,9 @@ class RayExecutor:
         pool = left_of(pool, live_nodes())
         from trimtab.execution.ray_worker import Briefing, PartWriter, Work
 
-        model = model_facts(opened) | ({"device": "cuda"} if pool.num_gpus else {})
+        hf_model = model_facts(model) | ({"device": "cuda"} if pool.num_gpus else {})
         work = ray.put(Work(self._open_model, jobs))
-        briefing = Briefing(package_facts(), model, torch.get_num_threads(), str(Path.cwd()), work)
+        briefing = Briefing(package_facts(), hf_model, torch.get_num_threads(), str(Path.cwd()), work)
         tasks = ceil(len(keys) / self._settings.batch_size)
         items = [{"job": job, "part": part} for job, part in keys]
         with catch_warnings():

@@ -17,7 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from trimtab.errors import EngineError, StoreError
 from trimtab.execution.facts import Facts, check_facts, model_facts, package_facts
 from trimtab.execution.job import Item, Job, Value
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ Columns = dict[str, NDArray[Any]]
 class Work:
     """How to open the model, and the jobs."""
 
-    open_model: Callable[[], OpenModel]
+    open_model: Callable[[], LanguageModel]
     jobs: Sequence[Job]
 
 

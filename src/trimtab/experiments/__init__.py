@@ -27,17 +27,17 @@ class Experiment(NamedTuple):
 
 
 _ALL = frozenset(Split)
-_SEARCH = frozenset((Split.FIND, Split.TUNE))
+_SEARCH = frozenset((Split.TRAIN, Split.VALIDATION))
 EXPERIMENTS: Mapping[ExperimentName, Experiment] = MappingProxyType(
     {
         "ablate": Experiment(ablate, _ALL),
         "sweep": Experiment(sweep, _SEARCH),
-        "stability": Experiment(stability, frozenset((Split.FIND, Split.TEST))),
+        "stability": Experiment(stability, frozenset((Split.TRAIN, Split.TEST))),
         "causal": Experiment(causal, _ALL),
         "monitor": Experiment(monitor, _ALL),
         "analyse": Experiment(analyse, _SEARCH),
         "transfer": Experiment(transfer, _ALL),
-        "domains": Experiment(domains, frozenset((Split.FIND, Split.TEST))),
+        "domains": Experiment(domains, frozenset((Split.TRAIN, Split.TEST))),
         "transfer-model": Experiment(transfer_model, _ALL),
     }
 )

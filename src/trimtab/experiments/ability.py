@@ -5,9 +5,9 @@ from pathlib import Path
 
 from trimtab.analysis.perplexity import compare_perplexity, perplexity, text_traces
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.evaluation.arms import Arm
+from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.runner import evaluate_arm
+from trimtab.evaluation.runner import evaluate_condition
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe
 from trimtab.experiments.section import Section
 from trimtab.experiments.workbench import GateSetting, Workbench, answer_key
@@ -29,9 +29,9 @@ def ability(bench: Workbench) -> Section:
     steered: Attached = {"steered when the gate fires": (bench.steering, "auto"), "steered always": (bench.steering, "on")}
     if bench.steering.gate.kind == "always":
         del steered["steered when the gate fires"]
-    parts = [_perplexity(bench, "chains", "correct chains of problems outside the contrast", other_chains(bench), steered)]
+    parts = [_perplexity(bench, "chains", "correct responses of problems outside the contrast", other_chains(bench), steered)]
     if bench.settings.monitor.texts:
-        texts = text_traces(bench.opened, _lines(Path(bench.settings.monitor.texts)))
+        texts = text_traces(bench.model, _lines(Path(bench.settings.monitor.texts)))
         # plain text has no question for a gate to read
         parts.append(_perplexity(bench, "texts", "plain text", texts, {"steered always": (bench.steering, "on")}))
     parts += [_other_task(bench, task, steered) for task in bench.settings.monitor.other_tasks]
@@ -41,7 +41,7 @@ def ability(bench: Workbench) -> Section:
 
 
 def other_chains(bench: Workbench) -> list[Trace]:
-    """Correct sampled chains of the find problems that the contrast leaves out: the neurons were not found on them."""
+    """Correct sampled responses of the find problems that the contrast leaves out: the neurons were not found on them."""
     contrasted = {row.problem_id for row in bench.contrast}
     correct = {grade.trace_id for grade in bench.grades if grade.verdict is Verdict.CORRECT}
     chains = [trace for trace in bench.traces if trace.problem_id not in contrasted and trace.id in correct]
@@ -54,10 +54,10 @@ def perplexity_table(bench: Workbench, name: str, title: str, chains: Sequence[T
     Raises:
         NotEnoughDataError: fewer than two problems.
     """
-    bare = perplexity(bench.opened, chains)
+    bare = perplexity(bench.model, chains)
     rows: list[tuple[Cell, ...]] = [("unsteered", len(chains), int(bare.tokens.sum()), bare.perplexity, None, None, None)]
     for label, (steering, gate) in attached.items():
-        edited = perplexity(bench.opened, chains, steering, gate=gate)
+        edited = perplexity(bench.model, chains, steering, gate=gate)
         ratio = compare_perplexity(bare, edited, bench.settings.seed).ratio
         rows.append((label, len(chains), int(edited.tokens.sum()), edited.perplexity, ratio.value, ratio.low, ratio.high))
     return Table(
@@ -96,11 +96,11 @@ def _other_task(bench: Workbench, task: TaskSettings, attached: Attached) -> Sec
 
     def run(steering: Steering | None, gate: GateSetting, label: str) -> list[Outcome]:
         key = answer_key(steering, gate)
-        arm = Arm(key, steering, gate)
+        condition = Condition(key, steering, gate)
         settings = bench.sampling
-        return evaluate_arm(
-            bench.opened,
-            arm,
+        return evaluate_condition(
+            bench.model,
+            condition,
             problems,
             settings,
             bench.grader,

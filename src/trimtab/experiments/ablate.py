@@ -8,15 +8,15 @@ from trimtab.experiments.comparisons import Row, compare_rows, comparison_table,
 from trimtab.experiments.criterion_tables import criterion_table, inside_outside_table
 from trimtab.experiments.section import Section
 from trimtab.experiments.workbench import Workbench
-from trimtab.neurons import NeuronSet
-from trimtab.operators import Operator, steer
+from trimtab.interventions import Intervention, add
+from trimtab.neurons import Neurons
 from trimtab.ranking import random_like
 from trimtab.results import Result
 from trimtab.steering import Steering
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Split
 
-ADARAS = "mean-difference-polarity"
+ADARAS = "adaras"
 FULL = "full method"
 PUBLISHED_ORDER = (FULL, "without the gate", "without polarity", "unsteered", "without mean difference", "random neurons")
 """From the best to the worst on AIME-24 with Qwen3-1.7B (arXiv 2601.19847)."""
@@ -25,7 +25,7 @@ PUBLISHED_ORDER = (FULL, "without the gate", "without polarity", "unsteered", "w
 def ablate(bench: Workbench) -> Result:
     """Leave one part out at a time, and put other criteria in the place of the one that was used.
 
-    Every number is of the test split, every strength was chosen on the tune split, and all criteria read one recording.
+    Every number is of the test split, every strength was chosen on the validation split, and all criteria read one recording.
     """
     base = bench.answers(Split.TEST, None, label="unsteered")
     sections = [_adaras_ablation(bench, base), _own_ablation(bench, base), _valid_steps(bench, base)]
@@ -44,11 +44,9 @@ def ablate(bench: Workbench) -> Result:
 def _adaras_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
     """AdaRAS as published: its criterion and its constant. One strength for all rows, chosen for the full method."""
     full = _constant(bench, ADARAS)
-    rows = compare_rows(base, _variants(bench, full, steer, ADARAS))
+    rows = compare_rows(base, _variants(bench, full, add, ADARAS))
     title = f"AdaRAS's ablation: a constant of strength {full.strength:g} on K = {len(full)}"
-    note = (
-        "K and strength were chosen on the tune split for the full method and serve all rows. p is corrected by Holm over them."
-    )
+    note = "K and strength were chosen on the validation split for the full method and serve all rows. p is corrected by Holm."
     finding = (
         f"AdaRAS's own method (its criterion, a constant, K = {len(full)}, strength {full.strength:g}): {describe(rows[-1])}. "
         f"{_order(rows)} Published, on AIME-24: {' > '.join(PUBLISHED_ORDER)}."
@@ -61,16 +59,16 @@ def _adaras_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
 
 
 def _own_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
-    """The same for the criterion and the operator that tune chose."""
-    full, name = bench.steering, str(bench.steering.facts["operator"])
-    arms = _variants(bench, full, bench.operator, bench.criterion)
-    if bench.operator is not steer:
+    """The same for the criterion and the intervention that tune chose."""
+    full, name = bench.steering, str(bench.steering.facts["intervention"])
+    conditions = _variants(bench, full, bench.intervention, bench.criterion)
+    if bench.intervention is not add:
         plain = _constant(bench, bench.criterion)
-        arms = {f"a constant instead of {name}": bench.answers(Split.TEST, plain, "auto", label="constant"), **arms}
-    rows = compare_rows(base, arms)
+        conditions = {f"a constant instead of {name}": bench.answers(Split.TEST, plain, "auto", label="constant"), **conditions}
+    rows = compare_rows(base, conditions)
     title = f"Ablation of what tune chose: {bench.criterion}, {name}, K = {len(full)}, strength {full.strength:g}"
     finding = f"What tune chose ({bench.criterion}, {name}): {describe(rows[-1])}. {_order(rows)}"
-    note = "The constant's K and strength were chosen on the tune split too. p is corrected by Holm over the rows."
+    note = "The constant's K and strength were chosen on the validation split too. p is corrected by Holm over the rows."
     return Section(
         (comparison_table("own-ablation", title, base, rows, note, FULL),),
         (gain_dots("own-ablation", title, rows, Split.TEST, "Each row leaves one part out or changes it."),),
@@ -79,7 +77,7 @@ def _own_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
 
 
 def _variants(
-    bench: Workbench, full: Steering, operator: Operator, criterion: str
+    bench: Workbench, full: Steering, intervention: Intervention, criterion: str
 ) -> dict[str, list[Outcome] | list[list[Outcome]]]:
     """The rows of AdaRAS's table, each behind the gate but the one without it; only parts that the method has are left out."""
 
@@ -87,21 +85,21 @@ def _variants(
         ranking = bench.ranking(name)
         eligible = 0 if ranking is None else len(ranking.order)
         neurons = bench.neurons(name, min(len(full), eligible), seed=bench.settings.seed)
-        steering = Steering.of(neurons, full.strength, full.scope, full.gate, operator=operator)
+        steering = Steering.of(neurons, full.strength, full.scope, full.gate, intervention=intervention)
         return bench.answers(Split.TEST, steering, "auto", label=name)
 
     seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
-    arms: dict[str, list[Outcome] | list[list[Outcome]]] = {
+    conditions: dict[str, list[Outcome] | list[list[Outcome]]] = {
         "random neurons": [bench.answers(Split.TEST, random_like(full, seed), "auto", label="random") for seed in seeds]
     }
     if criterion == ADARAS:
-        arms |= {"without mean difference": other("polarity"), "without polarity": other("mean-difference")}
+        conditions |= {"without mean difference": other("sign-flip"), "without polarity": other("mean-difference")}
     else:
-        arms |= {f"{name} instead": other(name) for name in (ADARAS, "polarity", "mean-difference") if name != criterion}
+        conditions |= {f"{name} instead": other(name) for name in (ADARAS, "sign-flip", "mean-difference") if name != criterion}
     if full.gate.kind != "always":
-        arms["without the gate"] = bench.answers(Split.TEST, full, "on", label="always")
-    arms[FULL] = bench.answers(Split.TEST, full, "auto", label="full")
-    return arms
+        conditions["without the gate"] = bench.answers(Split.TEST, full, "on", label="always")
+    conditions[FULL] = bench.answers(Split.TEST, full, "auto", label="full")
+    return conditions
 
 
 def _order(rows: Sequence[Row]) -> str:
@@ -120,24 +118,26 @@ def _order(rows: Sequence[Row]) -> str:
 
 
 def _valid_steps(bench: Workbench, base: Sequence[Outcome]) -> Section:
-    """Without the correct chains whose steps are wrong, as neuron activation differential analysis removes them by hand."""
+    """Without the correct responses whose steps are wrong, as neuron activation differential analysis removes them by hand."""
     quality = {grade.trace_id: grade.quality for grade in bench.grades}
     if all(quality[row.trace_id] is None for row in bench.contrast):
         return Section((), (), ("No chain has a verdict on its steps, so the contrast cannot be filtered by them.",))
     kept = balanced([row for row in bench.contrast if not row.correct or quality[row.trace_id]])
     neurons = bench.neurons(bench.criterion, bench.k, bench.moments_of(kept))
-    filtered = Steering.of(neurons, bench.steering.strength, bench.steering.scope, bench.steering.gate, operator=bench.operator)
+    filtered = Steering.of(
+        neurons, bench.steering.strength, bench.steering.scope, bench.steering.gate, intervention=bench.intervention
+    )
     rows = compare_rows(
         base,
         {
-            "all correct chains": bench.answers(Split.TEST, bench.steering, "auto", label="all chains"),
+            "all correct responses": bench.answers(Split.TEST, bench.steering, "auto", label="all responses"),
             "chains with right steps only": bench.answers(Split.TEST, filtered, "auto", label="right steps"),
         },
     )
     shared = _shared(bench.steering, neurons)
     note = (
         f"{len(bench.contrast) - len(kept)} of {len(bench.contrast)} traces leave the contrast; "
-        f"{shared} of {len(neurons)} neurons stay. Criterion, operator, K and strength are the chosen ones in both rows."
+        f"{shared} of {len(neurons)} neurons stay. Criterion, intervention, K and strength are the chosen ones in both rows."
     )
     finding = (
         f"Chains with right steps only: {describe(rows[1])}, against {describe(rows[0])} with all; "
@@ -161,21 +161,22 @@ def balanced(rows: Sequence[ContrastRow]) -> list[ContrastRow]:
 
 
 def _constant(bench: Workbench, criterion: str) -> Steering:
-    """A criterion's neurons under AdaRAS's constant, gated: of every K of the grid the strength that is best on the tune split.
+    """A criterion's neurons under AdaRAS's constant, gated: of every K of the grid the strength that is best on the validation
+    split.
 
     Ties go to the fewest neurons, then to the weakest strength.
     """
-    problems = bench.split(Split.TUNE)[: bench.tune.problems]
+    problems = bench.split(Split.VALIDATION)[: bench.tune.problems]
 
     def at(k: int) -> Steering:
         neurons = bench.neurons(criterion, k)
-        steering = Steering.of(neurons, 1.0, bench.steering.scope, bench.steering.gate, operator=steer)
+        steering = Steering.of(neurons, 1.0, bench.steering.scope, bench.steering.gate, intervention=add)
         return best_strength(bench, steering, "auto", "constant")
 
     candidates = [at(k) for k in sorted(bench.tune.k)]
-    return max(candidates, key=lambda candidate: accuracy(bench.answers(Split.TUNE, candidate, "auto", problems)))
+    return max(candidates, key=lambda candidate: accuracy(bench.answers(Split.VALIDATION, candidate, "auto", problems)))
 
 
-def _shared(steering: Steering, neurons: NeuronSet) -> int:
+def _shared(steering: Steering, neurons: Neurons) -> int:
     ours = set(zip(steering.layer.tolist(), steering.index.tolist(), strict=True))
     return len(ours & set(zip(neurons.layer.tolist(), neurons.index.tolist(), strict=True)))

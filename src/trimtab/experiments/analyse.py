@@ -1,4 +1,5 @@
-"""``analyse``: what the neurons are, and what steering does inside the model. On find and tune; the test split stays closed."""
+"""``analyse``: what the neurons are, and what steering does inside the model. On train and validation; the test split stays
+closed."""
 
 from collections.abc import Mapping
 
@@ -16,7 +17,7 @@ from trimtab.experiments.analysis_neurons import (
 )
 from trimtab.experiments.chains import greedy_chains
 from trimtab.experiments.workbench import Workbench
-from trimtab.neurons import NeuronSet
+from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, labelled
 from trimtab.results import Figure, Result, Table
 from trimtab.traces import Split
@@ -54,24 +55,24 @@ def analyse(bench: Workbench) -> Result:
 
 
 def _analysis(bench: Workbench) -> Analysis:
-    if bench.class_moments.good_magnitude is None:
+    if bench.class_moments.correct_magnitude is None:
         raise InputError(
             "analyse reads magnitudes, which this run did not record; add 'magnitude' to recording.moments and run it again"
         )
-    problems = bench.split(Split.TUNE)[:CHAINS]
+    problems = bench.split(Split.VALIDATION)[:CHAINS]
     contrasted = {row.trace_id for row in bench.contrast}
     labels = {split: _labels(bench, split) for split in bench.prompts}
     return analyse_steering(
-        bench.opened,
+        bench.model,
         bench.steering,
         bench.class_moments,
         labelled(bench.recording.stream(bench.scope), bench.contrast),
         [trace for trace in bench.traces if trace.id in contrasted],
         greedy_chains(bench, problems),
-        split=Split.TUNE,
+        split=Split.VALIDATION,
         steered=greedy_chains(bench, problems, bench.steering, "auto"),
-        find=labels.get(Split.FIND),
-        tune=labels.get(Split.TUNE),
+        train=labels.get(Split.TRAIN),
+        validation=labels.get(Split.VALIDATION),
         sets=_sets(bench),
         progress=bench.progress,
     )
@@ -82,7 +83,7 @@ def _labels(bench: Workbench, split: Split) -> PromptLabels:
     return PromptLabels(bench.prompts[split].means("last-prompt", order), bench.failed[split])
 
 
-def _sets(bench: Workbench) -> Mapping[str, NeuronSet]:
+def _sets(bench: Workbench) -> Mapping[str, Neurons]:
     """What every criterion selects at the same K, where it can."""
     sets = {}
     for name in CRITERIA:

@@ -1,8 +1,8 @@
 """Figures and tables of ``analyse``: where failure can be foreseen, and what steering moves inside the model."""
 
 from trimtab.analysis import Analysis, Drift, LayerProbes, Magnitudes, PerplexityEffect
-from trimtab.gating.assess import Estimate
 from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Table, bounded
+from trimtab.stats.values import Estimate
 from trimtab.traces import Split
 
 
@@ -16,7 +16,7 @@ def probe_figure(probes: LayerProbes) -> Curves:
         name="layer-probes",
         title="Where in the model failure can be foreseen",
         n=probes.n_held_out,
-        split=Split.TUNE,
+        split=Split.VALIDATION,
         detail=f"{probes.n_held_out_failed} failed unsteered; 95 % DeLong intervals",
         reading=(
             f"A probe on layer {best.layer} alone, at the last prompt token, foresees failure best: AUROC {area.value:.3f} "
@@ -27,8 +27,8 @@ def probe_figure(probes: LayerProbes) -> Curves:
         unit="number",
         x_unit="count",
         curves=(
-            Curve(label="held out, tune split", points=tuple(held_out)),
-            Curve(label=f"cross-validated, find split (n = {probes.n_fit:,})", points=tuple(folds)),
+            Curve(label="held out, validation split", points=tuple(held_out)),
+            Curve(label=f"cross-validated, train split (n = {probes.n_fit:,})", points=tuple(folds)),
         ),
         reference=0.5,
     )
@@ -86,8 +86,8 @@ def effect_table(analysis: Analysis) -> Table:
         columns=(Column(name="what"), *bounded("value")),
         rows=tuple(rows),
         note=(
-            f"{drift.n_traces:,} unsteered chains of the {analysis.split} split, read again with the steering on, whatever the "
-            "gate says; intervals draw problems. The tokens are the bare model's own, so any edit makes them less likely."
+            f"{drift.n_traces:,} unsteered responses of the {analysis.split} split, read again with the steering on, whatever "
+            "the gate says; intervals draw problems. The tokens are the bare model's own, so any edit makes them less likely."
         ),
     )
 
@@ -106,8 +106,8 @@ def magnitude_table(magnitudes: Magnitudes) -> Table:
         ),
         rows=tuple(rows),
         note=(
-            f"{magnitudes.n_unsteered:,} unsteered and {magnitudes.n_steered:,} steered chains, gated. Before the edit a neuron "
-            "can differ too: the text differs, and earlier layers and tokens are steered."
+            f"{magnitudes.n_unsteered:,} unsteered and {magnitudes.n_steered:,} steered responses, gated. Before the edit a "
+            "neuron can differ too: the text differs, and earlier layers and tokens are steered."
         ),
     )
 

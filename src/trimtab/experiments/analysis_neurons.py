@@ -31,7 +31,7 @@ def layer_figure(histogram: LayerHistogram) -> Bars:
         title="Where the neurons sit",
         n=histogram.k,
         of="neurons",
-        split=Split.FIND,
+        split=Split.TRAIN,
         detail="intervals: 95 % of random sets",
         reading=f"A random set has {histogram.expected:.1f} neurons a layer; {where} more than 95 % of random sets do.",
         x_label="layer (0 is nearest to the input)",
@@ -58,7 +58,7 @@ def ratio_figure(ratios: Ratios) -> Curves:
         title="How much more active neurons are in correct traces",
         n=across.n,
         of="neurons",
-        split=Split.FIND,
+        split=Split.TRAIN,
         detail=f"{ratios.n_correct:,} correct and {ratios.n_incorrect:,} incorrect traces; bins of 4 %",
         reading=(
             f"{across.share_above:.1%} of the neurons have a ratio above {THRESHOLD} across the classes, and "
@@ -88,7 +88,7 @@ def overlap_figure(overlap: TopOverlap) -> Curves:
         title="Overlap with the most activated neurons of each layer",
         n=overlap.k,
         of="neurons",
-        split=Split.FIND,
+        split=Split.TRAIN,
         reading=(
             f"{first.value:.0%} of the set are among the top {first.x:.0%} activated of their layer (p = {overlap.p[0]:.2g}) and "
             f"{last.value:.0%} among the top {last.x:.0%} (p = {overlap.p[-1]:.2g}); chance puts them on the diagonal."
@@ -113,7 +113,7 @@ def sets_figure(overlaps: Sequence[PairOverlap], k: int) -> Matrix:
         title=f"Neurons that criteria share, of K = {k} each",
         n=k,
         of="neurons",
-        split=Split.FIND,
+        split=Split.TRAIN,
         detail=f"chance shares {chance:.1f}",
         reading=f"{most.first} and {most.second} share most, {most.shared} of {k}; two random sets share {chance:.1f}.",
         row_label="",
@@ -157,7 +157,7 @@ def token_table(hits: TopTokens) -> Table:
         columns=(Column(name="neuron"), Column(name="highest"), Column(name="lowest")),
         rows=tuple((neuron.address, listed(neuron.highest), listed(neuron.lowest)) for neuron in hits.neurons),
         note=(
-            f"Among {hits.n_tokens:,} response tokens of {hits.n_traces:,} chains of the find split; the token in brackets, the "
+            f"Among {hits.n_tokens:,} response tokens of {hits.n_traces:,} chains of the train split; the token in brackets, the "
             "activation behind."
         ),
     )

@@ -8,7 +8,7 @@ from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.ability import other_chains, perplexity_table
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
 from trimtab.experiments.workbench import Workbench
-from trimtab.operators import scale, suppress
+from trimtab.interventions import ablate, scale
 from trimtab.ranking import random_like
 from trimtab.results import Result, Table
 from trimtab.steering import Steering
@@ -33,7 +33,7 @@ def causal(bench: Workbench) -> Result:
     try:
         tables.append(_perplexity(bench, steerings))
     except NotEnoughDataError:
-        findings.append(f"Only {len(chains)} correct chains lie outside the contrast, too few for a perplexity.")
+        findings.append(f"Only {len(chains)} correct responses lie outside the contrast, too few for a perplexity.")
     return Result(
         name="causal",
         title="Causal test",
@@ -65,7 +65,7 @@ def _steerings(bench: Workbench) -> dict[str, tuple[Steering, ...]]:
     seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
     for criterion in _criteria(bench):
         neurons = bench.neurons(criterion, bench.k)
-        found, amplified = bench.always(neurons, 1.0, suppress), bench.always(neurons, 1.0, scale)
+        found, amplified = bench.always(neurons, 1.0, ablate), bench.always(neurons, 1.0, scale)
         made[f"{criterion}, {SETS[0]}"] = (found,)
         made[f"random, {SETS[0]} (for {criterion})"] = tuple(_unsigned(random_like(found, seed), found) for seed in seeds)
         made[f"{criterion}, {SETS[1]}"] = (amplified,)
@@ -75,7 +75,7 @@ def _steerings(bench: Workbench) -> dict[str, tuple[Steering, ...]]:
 
 def _unsigned(drawn: Steering, found: Steering) -> Steering:
     """The drawn neurons under the found gains: a suppression with a random sign would amplify."""
-    return replace(drawn, dgain=found.dgain, shift=found.shift)
+    return replace(drawn, gain=found.gain, shift=found.shift)
 
 
 def _answers(bench: Workbench, steerings: Sequence[Steering]) -> list[Outcome] | list[list[Outcome]]:
@@ -85,7 +85,7 @@ def _answers(bench: Workbench, steerings: Sequence[Steering]) -> list[Outcome] |
 
 def _perplexity(bench: Workbench, steerings: Mapping[str, Sequence[Steering]]) -> Table:
     attached = {label: (made[0], "on") for label, made in steerings.items()}
-    title = "Perplexity of correct chains outside the contrast (of random sets the first)"
+    title = "Perplexity of correct responses outside the contrast (of random sets the first)"
     return perplexity_table(bench, "causal-perplexity", title, other_chains(bench), attached)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Chains with their tokens, for what reads more of a chain than its verdict."""
+"""Chains with their tokens, for what reads more of a response than its verdict."""
 
 from collections.abc import Sequence
 
@@ -15,23 +15,23 @@ def greedy_chains(
     bench: Workbench, problems: Sequence[Problem], steering: Steering | None = None, gate: GateSetting = "on"
 ) -> list[Trace]:
     """Greedy chains for these problems, in their order, generated anew and kept in memory."""
-    requests, plan = plan_requests(bench.opened, problems, bench.sampling, bench.prompt)
+    requests, plan = plan_requests(bench.model, problems, bench.sampling, bench.prompt)
     chains: dict[str, Trace] = {}
     with bench.progress("generate chains", len(requests), 0) as advance:
         for part in plan.parts:
             batch = [requests[name] for name in part]
-            generations = bench.generator.generate(bench.opened, batch, bench.sampling, steering, gate)
-            made = [as_trace(bench.opened, request, generation) for request, generation in zip(batch, generations, strict=True)]
+            generations = bench.generator.generate(bench.model, batch, bench.sampling, steering, gate)
+            made = [as_trace(bench.model, request, generation) for request, generation in zip(batch, generations, strict=True)]
             chains |= {trace.problem_id: trace for trace in made}
             advance(len(batch), sum(len(trace.response_ids) for trace in made))
     return [chains[problem.id] for problem in problems]
 
 
 def failed_of(chains: Sequence[Trace], answers: Sequence[Outcome]) -> list[bool]:
-    """Whether each chain's answer is not correct, from answers to the same problems.
+    """Whether each response's answer is not correct, from answers to the same problems.
 
     Raises:
-        MismatchError: a chain is not the one that was graded.
+        MismatchError: a response is not the one that was graded.
     """
     graded = {outcome.problem_id: outcome for outcome in answers}
     other = [chain.problem_id for chain in chains if graded[chain.problem_id].response != chain.text]

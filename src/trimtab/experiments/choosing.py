@@ -1,4 +1,4 @@
-"""Choosing a strength on the tune split: every method that is compared gets the same chance to find its own."""
+"""Choosing a strength on the validation split: every method that is compared gets the same chance to find its own."""
 
 from collections.abc import Sequence
 
@@ -23,16 +23,16 @@ def best_strength(
     label: str = "",
     problems: Sequence[Problem] | None = None,
 ) -> Steering:
-    """The same steering at the strength with the highest accuracy on the tune split; ties go to the weakest.
+    """The same steering at the strength with the highest accuracy on the validation split; ties go to the weakest.
 
     The bare model is no candidate: a method that cannot help is shown at its best all the same.
 
     Args:
-        problems: of the tune split; by default as many as each point of the grid ran.
+        problems: of the validation split; by default as many as each point of the grid ran.
     """
-    problems = bench.split(Split.TUNE)[: bench.tune.problems] if problems is None else problems
+    problems = bench.split(Split.VALIDATION)[: bench.tune.problems] if problems is None else problems
     candidates = [steering.with_strength(strength) for strength in strengths(bench)]
-    return max(candidates, key=lambda candidate: accuracy(bench.answers(Split.TUNE, candidate, gate, problems, label)))
+    return max(candidates, key=lambda candidate: accuracy(bench.answers(Split.VALIDATION, candidate, gate, problems, label)))
 
 
 def accuracy(outcomes: Sequence[Outcome]) -> float:

@@ -7,8 +7,9 @@ import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import PairedComparison, holm
 from trimtab.results import Cell, Column, Dot, Dots, Table, bounded
+from trimtab.stats.significance import holm
+from trimtab.stats.values import PairedComparison
 from trimtab.traces import Split
 
 COLUMNS = (
@@ -63,16 +64,16 @@ class Row:
 
 
 def compare_rows(
-    base: Sequence[Outcome], arms: Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]], group: str = ""
+    base: Sequence[Outcome], conditions: Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]], group: str = ""
 ) -> list[Row]:
-    """A row per arm, each against ``base`` on the same problems; p corrected by Holm over the rows that are no means.
+    """A row per condition, each against ``base`` on the same problems; p corrected by Holm over the rows that are no means.
 
     Args:
-        arms: by label; several lists of outcomes are sets whose mean is shown.
+        conditions: by label; several lists of outcomes are sets whose mean is shown.
     """
     rows = []
-    for label, arm in arms.items():
-        sets = [arm] if isinstance(arm[0], Outcome) else arm
+    for label, condition in conditions.items():
+        sets = [condition] if isinstance(condition[0], Outcome) else condition
         rows.append(Row(label, tuple(paired(base, outcomes) for outcomes in sets), group))  # type: ignore[arg-type]
     return corrected(rows)
 
@@ -131,7 +132,7 @@ def describe(row: Row) -> str:
     """
     low, high = row.dot().low, row.dot().high
     p = "" if row.p_holm is None else f", p = {row.p_holm:.2g} after Holm"
-    return f"{100 * row.gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]{p}"  # type: ignore[operator]
+    return f"{100 * row.gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]{p}"  # type: ignore[intervention]
 
 
 def gain_words(comparison: PairedComparison) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trimtab.analysis.batches import batches
 from trimtab.errors import NotEnoughDataError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.hook_points import hook_neurons
 from trimtab.moments import TokenScope
 from trimtab.recording import batch_features
@@ -30,7 +30,7 @@ class TextPair(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Neurons:
+class Addresses:
     """Addresses, int64 ``[neuron]`` each."""
 
     layer: NDArray[np.int64]
@@ -85,10 +85,10 @@ class CrossMoments:
 
 @torch.inference_mode()
 def correlate(
-    source: OpenModel,
-    target: OpenModel,
+    source: LanguageModel,
+    target: LanguageModel,
     pairs: Sequence[TextPair],
-    neurons: Neurons,
+    neurons: Addresses,
     scope: TokenScope,
     *,
     pooled: bool = False,

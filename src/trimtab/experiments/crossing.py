@@ -10,13 +10,13 @@ from scipy import stats
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import bootstrap_macro, bootstrap_mean
 from trimtab.experiments.comparisons import Row, corrected
 from trimtab.experiments.grouping import Grouping
 from trimtab.results import Cell, Column, Matrix, Point, Table, bounded
+from trimtab.stats.estimates import bootstrap_macro, bootstrap_mean
 from trimtab.traces import Split
 
-Arms: TypeAlias = Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]]
+Conditions: TypeAlias = Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]]
 """Outcomes on all problems by label; several lists of outcomes are sets whose mean is shown."""
 
 ALPHA = 0.05
@@ -27,7 +27,7 @@ FEWEST_TO_PERMUTE = 5
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """``cells[row][column]``: one arm against the base on the problems of one group."""
+    """``cells[row][column]``: one condition against the base on the problems of one group."""
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -46,12 +46,12 @@ class Crossing:
 
 
 class Excess(NamedTuple):
-    """What an arm does to its own group beyond what the arms of other groups do to it.
+    """What a condition does to its own group beyond what the conditions of other groups do to it.
 
     Args:
         value, low, high: mean of the diagonal minus mean of the rest, with a 95 % bootstrap interval over problems.
         own, others: the two means.
-        p: two-sided, were the arms' names exchangeable; None for fewer than :data:`FEWEST_TO_PERMUTE` groups.
+        p: two-sided, were the conditions' names exchangeable; None for fewer than :data:`FEWEST_TO_PERMUTE` groups.
     """
 
     value: float
@@ -67,39 +67,39 @@ class Excess(NamedTuple):
         return not self.low <= 0 <= self.high and (self.p is None or self.p < ALPHA)
 
 
-def cross(base: Sequence[Outcome], arms: Arms, grouping: Grouping) -> Crossing:
-    """Compare every arm with the base on every group; p corrected by Holm over all cells that are no means."""
-    (crossing,) = cross_together(base, [arms], grouping)
+def cross(base: Sequence[Outcome], conditions: Conditions, grouping: Grouping) -> Crossing:
+    """Compare every condition with the base on every group; p corrected by Holm over all cells that are no means."""
+    (crossing,) = cross_together(base, [conditions], grouping)
     return crossing
 
 
-def cross_together(base: Sequence[Outcome], families: Sequence[Arms], grouping: Grouping) -> list[Crossing]:
+def cross_together(base: Sequence[Outcome], families: Sequence[Conditions], grouping: Grouping) -> list[Crossing]:
     """Several crossings that stand in one table: p corrected by Holm over the cells of all of them."""
     cells = [
-        _cell(base, f"{label} on {name}", arm, grouping, name)
-        for arms in families
-        for label, arm in arms.items()
+        _cell(base, f"{label} on {name}", condition, grouping, name)
+        for conditions in families
+        for label, condition in conditions.items()
         for name in grouping.names
     ]
     remaining = iter(corrected(cells))
     return [
-        Crossing(tuple(arms), grouping.names, tuple(tuple(next(remaining) for _ in grouping.names) for _ in arms))
-        for arms in families
+        Crossing(tuple(conditions), grouping.names, tuple(tuple(next(remaining) for _ in grouping.names) for _ in conditions))
+        for conditions in families
     ]
 
 
-def excess(base: Sequence[Outcome], arms: Mapping[str, Sequence[Outcome]], grouping: Grouping) -> Excess:
-    """How much larger the diagonal is than the rest of the matrix, over the groups that have an arm of their own name.
+def excess(base: Sequence[Outcome], conditions: Mapping[str, Sequence[Outcome]], grouping: Grouping) -> Excess:
+    """How much larger the diagonal is than the rest of the matrix, over the groups that have a condition of their own name.
 
-    Of each problem in group j take the change under arm j minus the mean change under the other arms; the value is the mean over
-    groups of its mean, which is the mean of the diagonal minus the mean of the rest. Neither an arm that is strong everywhere nor
-    a group that every arm moves shifts it. The bootstrap draws problems within groups, with the arms as they are; the permutation
-    gives the arms each other's names.
+    Of each problem in group j take the change under condition j minus the mean change under the other conditions; the value is
+    the mean over groups of its mean, which is the mean of the diagonal minus the mean of the rest. Neither a condition that is
+    strong everywhere nor a group that every condition moves shifts it. The bootstrap draws problems within groups, with the
+    conditions as they are; the permutation gives the conditions each other's names.
 
     Raises:
         NotEnoughDataError: a group of fewer than two problems.
     """
-    changes = _changes(base, arms, grouping)
+    changes = _changes(base, conditions, grouping)
     interval = bootstrap_macro(changes.own - changes.others, changes.group)
     matrix, size = changes.matrix(), len(changes.names)
     own = float(np.trace(matrix)) / size
@@ -107,13 +107,15 @@ def excess(base: Sequence[Outcome], arms: Mapping[str, Sequence[Outcome]], group
     return Excess(own - others, interval.low, interval.high, own, others, diagonal_p(matrix))
 
 
-def excess_by_group(base: Sequence[Outcome], arms: Mapping[str, Sequence[Outcome]], grouping: Grouping) -> dict[str, Excess]:
+def excess_by_group(
+    base: Sequence[Outcome], conditions: Mapping[str, Sequence[Outcome]], grouping: Grouping
+) -> dict[str, Excess]:
     """The same for each group alone: a column's diagonal minus the mean of its rest; the intervals hold together at 95 %.
 
     Raises:
         NotEnoughDataError: a group of fewer than two problems.
     """
-    changes = _changes(base, arms, grouping)
+    changes = _changes(base, conditions, grouping)
     found = {}
     for i, name in enumerate(changes.names):
         own, others = (side[changes.group == i] for side in (changes.own, changes.others))
@@ -197,24 +199,24 @@ def describe_excess(found: Excess) -> str:
 def _cell(
     base: Sequence[Outcome],
     label: str,
-    arm: Sequence[Outcome] | Sequence[Sequence[Outcome]],
+    condition: Sequence[Outcome] | Sequence[Sequence[Outcome]],
     grouping: Grouping,
     name: str,
 ) -> Row:
     def here(outcomes: Sequence[Outcome]) -> list[Outcome]:
         return [outcome for outcome in outcomes if grouping.of.get(outcome.problem_id) == name]
 
-    sets = [arm] if isinstance(arm[0], Outcome) else arm
+    sets = [condition] if isinstance(condition[0], Outcome) else condition
     return Row(label, tuple(paired(here(base), here(outcomes)) for outcomes in sets))  # type: ignore[arg-type]
 
 
 class _Changes(NamedTuple):
-    """What became of the problems of the groups that have an arm of their own name.
+    """What became of the problems of the groups that have a condition of their own name.
 
     Args:
         names: the groups.
         group: int64 ``[problem]``, position in the names.
-        changes: ``[arm, problem]``, 1 fixed, -1 broken, 0 as before.
+        changes: ``[condition, problem]``, 1 fixed, -1 broken, 0 as before.
     """
 
     names: tuple[str, ...]
@@ -223,26 +225,28 @@ class _Changes(NamedTuple):
 
     @property
     def own(self) -> NDArray[np.float64]:
-        """Each problem's change under its own group's arm."""
+        """Each problem's change under its own group's condition."""
         return self.changes[self.group, np.arange(len(self.group))]
 
     @property
     def others(self) -> NDArray[np.float64]:
-        """Each problem's mean change under the other groups' arms."""
+        """Each problem's mean change under the other groups' conditions."""
         return (self.changes.sum(axis=0) - self.own) / (len(self.names) - 1)
 
     def matrix(self) -> NDArray[np.float64]:
-        """Mean changes ``[arm, group]``."""
+        """Mean changes ``[condition, group]``."""
         columns = range(len(self.names))
-        return np.array([[arm[self.group == column].mean() for column in columns] for arm in self.changes])
+        return np.array([[condition[self.group == column].mean() for column in columns] for condition in self.changes])
 
 
-def _changes(base: Sequence[Outcome], arms: Mapping[str, Sequence[Outcome]], grouping: Grouping) -> _Changes:
-    names = tuple(name for name in grouping.names if name in arms)
+def _changes(base: Sequence[Outcome], conditions: Mapping[str, Sequence[Outcome]], grouping: Grouping) -> _Changes:
+    names = tuple(name for name in grouping.names if name in conditions)
     before = {o.problem_id: o.correct for o in base if grouping.of.get(o.problem_id) in names}
     group = np.array([names.index(grouping.of[problem_id]) for problem_id in before])
-    after = ({outcome.problem_id: outcome.correct for outcome in arms[name]} for name in names)
-    return _Changes(names, group, np.array([[float(arm[i]) - float(correct) for i, correct in before.items()] for arm in after]))
+    after = ({outcome.problem_id: outcome.correct for outcome in conditions[name]} for name in names)
+    return _Changes(
+        names, group, np.array([[float(condition[i]) - float(correct) for i, correct in before.items()] for condition in after])
+    )
 
 
 def _point(cell: Row) -> Point:

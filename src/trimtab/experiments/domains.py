@@ -21,8 +21,8 @@ from trimtab.experiments.grouping import Grouping, by_domain
 from trimtab.experiments.sources import moments_of_group, neurons_of
 from trimtab.experiments.specific import MAX_SHARE, MIN_SPECIFIC, Specific, specific_sets
 from trimtab.experiments.workbench import Workbench
-from trimtab.neurons import NeuronSet
-from trimtab.operators import suppress
+from trimtab.interventions import ablate
+from trimtab.neurons import Neurons
 from trimtab.ranking import ClassMoments, random_like
 from trimtab.results import Column, Figure, Result, Table, bounded
 from trimtab.steering import Steering
@@ -44,7 +44,7 @@ class _Found(NamedTuple):
 
     criterion: str
     specific: Specific
-    sets: Mapping[str, NeuronSet]
+    sets: Mapping[str, Neurons]
 
 
 class _Section(NamedTuple):
@@ -85,7 +85,7 @@ def _section(
     found = _find(bench, moments, criterion)
     if found is None:
         return _Section(findings=(f"{criterion}: some domain has no neuron that no other domain's set holds.",))
-    steerings = {name: bench.always(neurons, 1.0, suppress, SCOPE) for name, neurons in found.sets.items()}
+    steerings = {name: bench.always(neurons, 1.0, ablate, SCOPE) for name, neurons in found.sets.items()}
     own = {name: bench.answers(Split.TEST, steering, label=f"without {name}") for name, steering in steerings.items()}
     controls = _controls(bench, list(steerings.values()))
     crossing = cross(base, {**own, CONTROL: controls}, grouping)
@@ -118,13 +118,13 @@ def _section(
 
 def _find(bench: Workbench, moments: Mapping[str, ClassMoments], criterion: str) -> _Found | None:
     """The same number of specific neurons for every domain, the best of each; None where a domain has none."""
-    n_neurons = bench.opened.identity.n_neurons
+    n_neurons = bench.model.identity.n_neurons
     most = max(bench.k, int(MAX_SHARE * n_neurons))
     ranked = {name: neurons_of(bench, of, criterion, most) for name, of in moments.items()}
     known = {name: neurons for name, neurons in ranked.items() if neurons is not None}
     if len(known) < len(ranked):
         return None
-    d_ff = bench.opened.identity.d_ff
+    d_ff = bench.model.identity.d_ff
     orders = {name: neurons.layer * d_ff + neurons.index for name, neurons in known.items()}
     specific = specific_sets(orders, bench.k, n_neurons)
     size = specific.smallest
@@ -139,13 +139,13 @@ def _controls(bench: Workbench, steerings: Sequence[Steering]) -> list[list[Outc
     for i in range(bench.settings.random_sets):
         like = steerings[i % len(steerings)]
         # a random sign would double what suppression takes away
-        drawn = replace(random_like(like, bench.settings.seed + i), dgain=like.dgain, shift=like.shift)
+        drawn = replace(random_like(like, bench.settings.seed + i), gain=like.gain, shift=like.shift)
         controls.append(bench.answers(Split.TEST, drawn, label="without random neurons"))
     return controls
 
 
 def _sets_table(bench: Workbench, grouping: Grouping, found: _Found, by_domain: Mapping[str, Excess]) -> Table:
-    n_layers = bench.opened.n_layers
+    n_layers = bench.model.n_layers
     columns = (
         Column(name="domain"),
         Column(name="problems in the contrast", unit="count"),

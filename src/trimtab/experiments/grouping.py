@@ -44,7 +44,7 @@ def by_domain(bench: Workbench) -> Grouping:
 def by_difficulty(bench: Workbench) -> Grouping:
     """The easier and the harder half: cut where it divides the problems of the contrast most evenly."""
     contrasted = {row.problem_id for row in bench.contrast}
-    levels = sorted(p.difficulty for p in bench.split(Split.FIND) if p.id in contrasted)
+    levels = sorted(p.difficulty for p in bench.split(Split.TRAIN) if p.id in contrasted)
     cuts = sorted(set(levels))[1:]
     if not cuts:
         return Grouping({}, (), {})

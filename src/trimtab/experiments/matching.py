@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from trimtab.errors import InputError
-from trimtab.experiments.correlation import Correlations, Neurons, TextPair, correlate
-from trimtab.model import OpenModel
+from trimtab.experiments.correlation import Addresses, Correlations, TextPair, correlate
+from trimtab.model import LanguageModel
 from trimtab.moments import TokenScope
 
 SAME_NEURON = 0.5
@@ -31,7 +31,7 @@ class Match:
         n_chosen_on, n_held_out: observations.
     """
 
-    neurons: Neurons
+    neurons: Addresses
     sign: NDArray[np.float64]
     correlation: NDArray[np.float64]
     shuffled: NDArray[np.float64]
@@ -48,9 +48,9 @@ class Match:
 
 
 def match_neurons(
-    source: OpenModel,
-    target: OpenModel,
-    neurons: Neurons,
+    source: LanguageModel,
+    target: LanguageModel,
+    neurons: Addresses,
     pairs: Sequence[TextPair],
     scope: TokenScope,
     *,
@@ -86,7 +86,7 @@ def judged(chosen_on: Correlations, held_out: Correlations, d_ff: int, own: NDAr
     sign = np.where(chosen_on.paired[rows, partner] < 0, -1.0, 1.0)
     random = np.random.default_rng(seed).permutation(chosen_on.paired.shape[1])[: len(rows)]
     return Match(
-        neurons=Neurons(partner // d_ff, partner % d_ff),
+        neurons=Addresses(partner // d_ff, partner % d_ff),
         sign=sign,
         correlation=sign * held_out.paired[rows, partner],
         shuffled=np.abs(chosen_on.shuffled[rows, assign(chosen_on.shuffled)]),

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.statistics import auroc, delong_interval, wilson
 from trimtab.experiments.ability import ability
 from trimtab.experiments.chains import failed_of, greedy_chains
 from trimtab.experiments.running_probe import RunningProbe, fit_running_probe
 from trimtab.experiments.workbench import Workbench
 from trimtab.gating import youden
 from trimtab.results import Column, Curve, CurvePoint, Curves, Result, Table, bounded
+from trimtab.stats.auroc import auroc, delong_interval
+from trimtab.stats.estimates import wilson
 from trimtab.traces import Split, Trace
 
 CRITERION = "paired-t"
@@ -25,7 +26,7 @@ class Readings:
     """The probe on some chains.
 
     Args:
-        probability: running p(fail) after each token, ``[token]`` a chain.
+        probability: running p(fail) after each token, ``[token]`` a response.
         failed: bool ``[chain]``.
     """
 
@@ -33,11 +34,11 @@ class Readings:
     failed: NDArray[np.bool_]
 
     def at(self, token: int) -> NDArray[np.float64]:
-        """p after so many tokens, ``[chain]``; a chain that ended before keeps its last."""
+        """p after so many tokens, ``[chain]``; a response that ended before keeps its last."""
         return np.array([p[min(token, len(p)) - 1] for p in self.probability])
 
     def at_share(self, share: float) -> NDArray[np.float64]:
-        """p after this share of each chain, ``[chain]``."""
+        """p after this share of each response, ``[chain]``."""
         return np.array([p[max(1, round(share * len(p))) - 1] for p in self.probability])
 
     def highest(self, after: int) -> NDArray[np.float64]:
@@ -55,15 +56,15 @@ class Readings:
 
 
 def monitor(bench: Workbench) -> Result:
-    """Fit a running probe on find, choose its threshold on tune, and read the test chains with it.
+    """Fit a running probe on find, choose its threshold on validation, and read the test chains with it.
 
-    The probe reads response tokens of unsteered chains. Beside it: general ability with and without the steering.
+    The probe reads response tokens of unsteered responses. Beside it: general ability with and without the steering.
     """
     settings = bench.settings.monitor
     probe = _fit(bench)
-    tune = _read(bench, probe, Split.TUNE)
+    tune = _read(bench, probe, Split.VALIDATION)
     probe = probe.calibrated([_logit(p) for p in tune.probability], tune.failed)
-    tune = _read(bench, probe, Split.TUNE)
+    tune = _read(bench, probe, Split.VALIDATION)
     threshold = youden(tune.failed, tune.highest(settings.after))
     test = _read(bench, probe, Split.TEST)
     curves, auroc_finding = _auroc_curve(test, _gate_auroc(bench))
@@ -72,7 +73,7 @@ def monitor(bench: Workbench) -> Result:
     return Result(
         name="monitor",
         title="Monitor and general ability",
-        question="Can a failure be seen while the chain is written, how early, and what does steering cost elsewhere?",
+        question="Can a failure be seen while the response is written, how early, and what does steering cost elsewhere?",
         findings=(auroc_finding, finding, *skill.findings),
         split=Split.TEST,
         tables=(table, *skill.tables),
@@ -88,17 +89,17 @@ def _fit(bench: Workbench) -> RunningProbe:
     ranking = bench.ranking(CRITERION)
     count = 0 if ranking is None else len(ranking.order)
     neurons = bench.neurons(CRITERION, min(bench.settings.monitor.features, count))
-    return fit_running_probe(bench.opened, chains, failed, neurons.layer, neurons.index)
+    return fit_running_probe(bench.model, chains, failed, neurons.layer, neurons.index)
 
 
 def _read(bench: Workbench, probe: RunningProbe, split: Split) -> Readings:
     chains = _readable(greedy_chains(bench, bench.split(split)))
     failed = np.array(failed_of(chains, bench.answers(split, None, label="unsteered")))
-    return Readings(tuple(1 / (1 + np.exp(-scores)) for scores in probe.read(bench.opened, chains)), failed)
+    return Readings(tuple(1 / (1 + np.exp(-scores)) for scores in probe.read(bench.model, chains)), failed)
 
 
 def _readable(chains: Sequence[Trace]) -> list[Trace]:
-    """The last token is never forwarded, so a chain of one has none to read."""
+    """The last token is never forwarded, so a response of one has none to read."""
     return [chain for chain in chains if len(chain.response_ids) > 1]
 
 
@@ -118,8 +119,8 @@ def _auroc_curve(test: Readings, gate: float | None) -> tuple[Curves, str]:
     against = "" if gate is None else f"; the gate, from the question alone, has {gate:.3f} (dotted)"
     end = points[-1]
     finding = (
-        f"The running probe tells failing from right chains with AUROC {points[0].value:.3f} after one token and {end.value:.3f} "
-        f"[{end.low:.3f}, {end.high:.3f}] at the end{against}."
+        f"The running probe tells failing from right responses with AUROC {points[0].value:.3f} after one token and "
+        f"{end.value:.3f} [{end.low:.3f}, {end.high:.3f}] at the end{against}."
     )
     figure = Curves(
         name="auroc",
@@ -127,7 +128,7 @@ def _auroc_curve(test: Readings, gate: float | None) -> tuple[Curves, str]:
         n=len(test.failed),
         of="chains",
         split=Split.TEST,
-        detail=f"{int(test.failed.sum())} failed; DeLong's 95 % intervals; a chain that ended before keeps its last score",
+        detail=f"{int(test.failed.sum())} failed; DeLong's 95 % intervals; a response that ended before keeps its last score",
         reading=f"How well the probe knows of a failure after so many tokens{against}.",
         x_label="response tokens seen",
         y_label="AUROC",
@@ -150,7 +151,7 @@ def _gate_auroc(bench: Workbench) -> float | None:
 
 
 def _course(test: Readings) -> Curves:
-    """The mean running p of failing and of right chains, with the middle half of each."""
+    """The mean running p of failing and of right responses, with the middle half of each."""
     curves = []
     for label, chosen in (("chains that fail", test.failed), ("chains that are right", ~test.failed)):
         points = []
@@ -160,13 +161,13 @@ def _course(test: Readings) -> Curves:
         curves.append(Curve(label=f"{label} (n = {int(chosen.sum())})", points=tuple(points)))
     return Curves(
         name="course",
-        title="Running p(fail) while the chain is written",
+        title="Running p(fail) while the response is written",
         n=len(test.failed),
         of="chains",
         split=Split.TEST,
-        detail="mean, and the middle half of the chains as a band",
+        detail="mean, and the middle half of the responses as a band",
         reading="Where the two lines part, the probe begins to know.",
-        x_label="share of the chain seen",
+        x_label="share of the response seen",
         y_label="p(fail)",
         unit="number",
         x_unit="percent",
@@ -195,8 +196,8 @@ def _warnings(test: Readings, threshold: float, after: int) -> tuple[Table, Curv
         title=f"Warnings at p >= {threshold:.3f}, from token {after} on",
         columns=_WARNING_COLUMNS,
         rows=tuple(rows),
-        note="The threshold is Youden's on the tune split, of the highest running p. Lead: median tokens from the warning to the "
-        "end of the chain, where the answer stands.",
+        note="The threshold is Youden's on the validation split, of the highest running p. Lead: median tokens from the "
+        "warning to the end of the response, where the answer stands.",
     )
     figure = Curves(
         name="warned",
@@ -206,8 +207,8 @@ def _warnings(test: Readings, threshold: float, after: int) -> tuple[Table, Curv
         split=Split.TEST,
         detail="95 % Wilson intervals",
         reading="The upper line are failures that are announced, the lower false alarms.",
-        x_label="share of the chain seen",
-        y_label="share of chains warned of",
+        x_label="share of the response seen",
+        y_label="share of responses warned of",
         unit="percent",
         x_unit="percent",
         curves=tuple(curves),
@@ -229,6 +230,6 @@ def _warning_finding(rows: Sequence[tuple]) -> str:
     lead = (
         ""
         if median is None
-        else f"; the median warning comes {median:.0f} tokens before the end, with {left:.0%} of the chain left"
+        else f"; the median warning comes {median:.0f} tokens before the end, with {left:.0%} of the response left"
     )
     return f"It warns of {caught:.1%} of {n_failed} failing chains and of {alarms:.1%} of {n_right} right ones{lead}."

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.experiments.workbench import Workbench
-from trimtab.neurons import NeuronSet
+from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, NEEDS, Choice, ClassMoments, Ranking, Statistic, TraceMeans
 from trimtab.tasks.contrast import ContrastRow
 
@@ -35,7 +35,7 @@ class Redrawn:
         """Read the recording once, for those of the criteria whose moments were recorded."""
         possible = tuple(name for name in dict.fromkeys(criteria) if bench.ranking(name) is not None)
         statistics = frozenset[Statistic]().union(*(NEEDS[name] for name in possible))
-        row_bytes = 4 * bench.class_moments.good_mean.size * (1 + sum(_ARRAYS.get(s, 0) for s in statistics))
+        row_bytes = 4 * bench.class_moments.correct_mean.size * (1 + sum(_ARRAYS.get(s, 0) for s in statistics))
         bound = int(bench.settings.stability.memory_gb * 1e9)
         rng = np.random.default_rng(bench.settings.seed)
         rows = fitting(bench.contrast, bound // row_bytes, rng)
@@ -68,7 +68,7 @@ class Redrawn:
         for moments in self.means.resampled(choices, statistics):
             yield replace(moments, column_norm=columns)
 
-    def neurons(self, choice: Choice) -> NeuronSet:
+    def neurons(self, choice: Choice) -> Neurons:
         """The set that the chosen criterion finds in a choice; smaller than K where it finds fewer."""
         moments = next(self.moments([choice], [self.bench.criterion]))
         found = len(CRITERIA[self.bench.criterion](moments).order)

@@ -14,12 +14,12 @@ from sklearn.model_selection import GroupKFold
 from trimtab.analysis.batches import BATCH_TOKENS, batches
 from trimtab.errors import NotEnoughDataError
 from trimtab.gating.cross_validation import calibrate, fit_linear
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.recording.features import batch_features
 from trimtab.traces import Trace
 
 PREFIXES = (0.25, 0.5, 0.75, 1.0)
-"""Shares of a chain whose means the probe is fitted on: it has to work early and late."""
+"""Shares of a response whose means the probe is fitted on: it has to work early and late."""
 FOLDS = 5
 INVERSE_PENALTIES = tuple(10.0**exponent for exponent in range(-1, 4))
 """For rows of norm about 1."""
@@ -44,10 +44,10 @@ class RunningProbe:
         per_token = features.astype(np.float64) @ self.weight
         return np.cumsum(per_token) / np.arange(1, len(per_token) + 1) + self.bias
 
-    def read(self, opened: OpenModel, chains: Sequence[Trace]) -> list[NDArray[np.float64]]:
+    def read(self, model: LanguageModel, chains: Sequence[Trace]) -> list[NDArray[np.float64]]:
         """The running scores of some chains, ``[token]`` each, in their order."""
         scored: dict[str, NDArray[np.float64]] = {}
-        for batch, features in _features(opened, chains, self.layer, self.index):
+        for batch, features in _features(model, chains, self.layer, self.index):
             scored |= {chain.id: self.scores(values) for chain, values in zip(batch, features, strict=True)}
         return [scored[chain.id] for chain in chains]
 
@@ -58,16 +58,16 @@ class RunningProbe:
 
 
 def fit_running_probe(
-    opened: OpenModel,
+    model: LanguageModel,
     chains: Sequence[Trace],
     failed: NDArray[np.bool_],
     layer: NDArray[np.int64],
     index: NDArray[np.int64],
 ) -> RunningProbe:
-    """L2 logistic regression on the means of chain prefixes; its penalty by cross-validation that keeps a problem in one fold.
+    """L2 logistic regression on the means of response prefixes; its penalty by cross-validation that keeps a problem in one fold.
 
     Args:
-        chains: of the find split.
+        chains: of the train split.
         failed: bool ``[chain]``.
         layer, index: the neurons to read, int64 ``[feature]``.
 
@@ -81,7 +81,7 @@ def fit_running_probe(
             f"{int(failed.sum())} failed of {len(failed)} chains; sample more"
         )
     means: dict[str, NDArray[np.float64]] = {}
-    for batch, features in _features(opened, chains, layer, index):
+    for batch, features in _features(model, chains, layer, index):
         means |= {chain.id: _prefix_means(values) for chain, values in zip(batch, features, strict=True)}
     matrix = np.concatenate([means[chain.id] for chain in chains])
     label, group = np.repeat(failed, len(PREFIXES)), np.repeat(problems, len(PREFIXES))
@@ -112,8 +112,8 @@ def _prefix_means(features: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _features(
-    opened: OpenModel, chains: Sequence[Trace], layer: NDArray[np.int64], index: NDArray[np.int64]
+    model: LanguageModel, chains: Sequence[Trace], layer: NDArray[np.int64], index: NDArray[np.int64]
 ) -> Iterator[tuple[list[Trace], list[NDArray[np.float32]]]]:
-    """Batches of chains with their activations ``[token, feature]``; nothing is kept between batches."""
-    for batch in batches(opened, chains, BATCH_TOKENS):
-        yield batch, batch_features(opened, batch, layer, index, "response")
+    """Batches of responses with their activations ``[token, feature]``; nothing is kept between batches."""
+    for batch in batches(model, chains, BATCH_TOKENS):
+        yield batch, batch_features(model, batch, layer, index, "response")

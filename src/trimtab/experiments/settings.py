@@ -14,7 +14,7 @@ class SweepSettings(BaseModel):
     """What ``sweep`` tries, around the point that ``tune`` chose; values of the grid and published ones are tried as well.
 
     Args:
-        problems: of the tune split, behind each point.
+        problems: of the validation split, behind each point.
         k: numbers of neurons.
         strengths: as multiples of the chosen strength.
         thresholds: ratios above which ``activation-ratio`` selects.

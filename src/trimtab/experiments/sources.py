@@ -15,7 +15,7 @@ from trimtab.gate import Gate
 from trimtab.gating import RecordedRows, columns, fit_logistic, youden
 from trimtab.gating.cross_validation import check_classes
 from trimtab.gating.reading import predict
-from trimtab.neurons import NeuronSet
+from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, ClassMoments
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt
@@ -36,7 +36,7 @@ class Source:
     """
 
     name: str
-    neurons: NeuronSet
+    neurons: Neurons
     steering: Steering
     tuned_on: int
     own_gate: bool
@@ -48,7 +48,7 @@ def moments_of_group(bench: Workbench, grouping: Grouping, name: str) -> ClassMo
     return replace(bench.moments_of(rows, STATISTICS), column_norm=bench.class_moments.column_norm)
 
 
-def neurons_of(bench: Workbench, moments: ClassMoments, criterion: str, k: int) -> NeuronSet | None:
+def neurons_of(bench: Workbench, moments: ClassMoments, criterion: str, k: int) -> Neurons | None:
     """The best k neurons of some moments, or all that the criterion can select where these are fewer; None for none."""
     order = CRITERIA[criterion](moments).order
     eligible = int(moments.comparable.ravel()[order].sum())
@@ -58,14 +58,14 @@ def neurons_of(bench: Workbench, moments: ClassMoments, criterion: str, k: int) 
 def find_source(bench: Workbench, grouping: Grouping, name: str) -> Source | None:
     """Find neurons on the contrast of a group, choose their strength on its tune problems without a gate, and fit its gate.
 
-    Criterion, operator and K are those that the run chose. Too little data for a strength or a gate falls back to the run's, and
-    the source says so. None where the criterion can select no neuron.
+    Criterion, intervention and K are those that the run chose. Too little data for a strength or a gate falls back to the run's,
+    and the source says so. None where the criterion can select no neuron.
     """
     neurons = neurons_of(bench, moments_of_group(bench, grouping, name), bench.criterion, bench.k)
     if neurons is None:
         return None
     steering = bench.always(neurons)
-    tune = grouping.among(bench.split(Split.TUNE), name)[: bench.tune.problems]
+    tune = grouping.among(bench.split(Split.VALIDATION), name)[: bench.tune.problems]
     tuned_on = len(tune) if len(tune) >= MIN_TUNE else 0
     if tuned_on:
         steering = best_strength(bench, steering, label=f"{name}, strength", problems=tune)
@@ -90,12 +90,12 @@ def fit_gate(bench: Workbench, grouping: Grouping, name: str) -> Gate | None:
         failed[split] = bench.failed[split][inside]
     pooling = "mean" if run_gate.scope == "prompt" else "last"
     try:
-        check_classes(failed[Split.TUNE])
-        gate = fit_logistic(rows[Split.FIND], failed[Split.FIND], n_features=bench.gate_features, pooling=pooling)
+        check_classes(failed[Split.VALIDATION])
+        gate = fit_logistic(rows[Split.TRAIN], failed[Split.TRAIN], n_features=bench.gate_features, pooling=pooling)
     except NotEnoughDataError:
         return None
-    probability = gate.probability(columns(rows[Split.TUNE], gate.layer, gate.index))
-    return replace(gate, mode=run_gate.mode, threshold=youden(failed[Split.TUNE], probability))
+    probability = gate.probability(columns(rows[Split.VALIDATION], gate.layer, gate.index))
+    return replace(gate, mode=run_gate.mode, threshold=youden(failed[Split.VALIDATION], probability))
 
 
 def gated_answers(bench: Workbench, steering: Steering, base: Sequence[Outcome], always: Sequence[Outcome]) -> list[Outcome]:
@@ -106,6 +106,6 @@ def gated_answers(bench: Workbench, steering: Steering, base: Sequence[Outcome],
     gate = steering.gate
     if gate.mode != "hard":
         return bench.answers(Split.TEST, steering, "auto", label="gated")
-    questions = {p.id: render_prompt(bench.opened.tokenizer, p.question, bench.prompt) for p in bench.split(Split.TEST)}
-    p_fail = predict(bench.opened, gate, questions)
+    questions = {p.id: render_prompt(bench.model.tokenizer, p.question, bench.prompt) for p in bench.split(Split.TEST)}
+    p_fail = predict(bench.model, gate, questions)
     return [after if p_fail[before.problem_id] >= gate.threshold else before for before, after in zip(base, always, strict=True)]

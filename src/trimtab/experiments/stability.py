@@ -12,7 +12,7 @@ from trimtab.experiments.workbench import Workbench
 from trimtab.results import Result
 from trimtab.traces import Split
 
-ALONGSIDE = ("mean-difference-polarity", "paired-t", "auroc")
+ALONGSIDE = ("adaras", "paired-t", "auroc")
 """Criteria that are looked at beside the chosen one."""
 FEWEST = 4
 """Problems in the contrast: two halves of two each."""

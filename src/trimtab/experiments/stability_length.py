@@ -43,12 +43,12 @@ def length_control(redrawn: Redrawn, base: Sequence[Outcome]) -> Section:
     choices = [redrawn.only([trace for pair in pairs for trace in pair]) for pairs in drawn]
     overlap, *others = _shared_with_whole(redrawn, choices)
     of_random = middle(others)
-    arms = {
+    conditions = {
         WHOLE: bench.answers(Split.TEST, bench.steering, "auto", label=WHOLE),
         MATCHED: gated_answers(redrawn, choices[0], MATCHED),
         RANDOM: [gated_answers(redrawn, choice, RANDOM) for choice in choices[1 : 1 + settings.runs]],
     }
-    gains = compare_rows(base, arms)
+    gains = compare_rows(base, conditions)
     good, bad = ([trace for both in sides.values() for trace in both[side]] for side in (0, 1))
     everything, kept = _tokens((good, bad), lengths), _tokens(zip(*matched, strict=True), lengths)
     rows = (

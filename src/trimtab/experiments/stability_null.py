@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.evaluation.statistics import bootstrap_mean, holm
 from trimtab.experiments.redrawn import Redrawn
 from trimtab.experiments.section import Section
 from trimtab.ranking import Ranking, reaching
 from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Table, bounded
+from trimtab.stats.estimates import bootstrap_mean
+from trimtab.stats.significance import holm
 from trimtab.traces import Split
 
 CURVE_K = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -156,7 +157,7 @@ def _figure(redrawn: Redrawn, names: Sequence[str], nulls: Mapping[str, Null]) -
         title="False-discovery estimate by number of neurons",
         n=redrawn.n_problems,
         of="contrast problems",
-        split=Split.FIND,
+        split=Split.TRAIN,
         detail=f"{redrawn.bench.settings.stability.permutations} permutations within problems, 95 % intervals over them",
         reading="The share of a set of K that permuted labels would have found as well: at 1 the set says nothing.",
         x_label="number of neurons K",

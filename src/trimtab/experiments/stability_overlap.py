@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from trimtab.evaluation.statistics import wilson
 from trimtab.experiments.redrawn import Redrawn, jaccard, middle, shared
 from trimtab.experiments.section import Section
 from trimtab.ranking import Ranking
 from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Table, bounded
+from trimtab.stats.estimates import wilson
 from trimtab.traces import Split
 
 TOP = 20
@@ -27,7 +27,7 @@ def halves(redrawn: Redrawn) -> Section:
         k = redrawn.size(name)
         if not k:
             continue
-        chance = by_chance([(first[name], second[name]) for first, second in pairs], k, bench.class_moments.good_mean.shape)
+        chance = by_chance([(first[name], second[name]) for first, second in pairs], k, bench.class_moments.correct_mean.shape)
         share = middle([shared(first[name], second[name], k) / k for first, second in pairs])
         index = middle([jaccard(first[name], second[name], k) for first, second in pairs])
         rows.append((name, k, len(pairs), *share, *index, *chance))
@@ -47,7 +47,7 @@ def halves(redrawn: Redrawn) -> Section:
     )
     finding = (
         f"Two halves of the {redrawn.n_problems} contrast problems share this part of their sets, mean and {BARS}: "
-        f"{', '.join(words)}; two random sets would share {bench.k / bench.class_moments.good_mean.size:.1%}."
+        f"{', '.join(words)}; two random sets would share {bench.k / bench.class_moments.correct_mean.size:.1%}."
     )
     return Section((table,), (_halves_figure(redrawn, dots),), (finding,))
 
@@ -70,13 +70,13 @@ def _halves_figure(redrawn: Redrawn, dots: list[Dot]) -> Dots:
         title="Share of the set that a second half of the problems finds again",
         n=redrawn.n_problems,
         of="contrast problems",
-        split=Split.FIND,
+        split=Split.TRAIN,
         detail=f"mean and {BARS}; dotted: two random sets",
         reading="The further right, the less the set depends on which problems were asked.",
         x_label="neurons of one half's set that are in the other's (%)",
         unit="percent",
         dots=tuple(dots),
-        reference=bench.k / bench.class_moments.good_mean.size,
+        reference=bench.k / bench.class_moments.correct_mean.size,
     )
 
 
@@ -99,7 +99,7 @@ def bootstrap(redrawn: Redrawn) -> Section:
     k, whole = redrawn.size(name), redrawn.whole[name]
     draws = bench.settings.stability.bootstraps
     rng = np.random.default_rng([bench.settings.seed, 2])
-    counts = np.zeros(bench.class_moments.good_mean.size, np.int64)
+    counts = np.zeros(bench.class_moments.correct_mean.size, np.int64)
     overlaps = []
     for rankings in redrawn.rankings((redrawn.bootstrap(rng) for _ in range(draws)), [name]):
         counts[rankings[name].order[:k]] += 1
@@ -127,12 +127,12 @@ def wilson_curve(counts: list[int], n: int) -> tuple[CurvePoint, ...]:
 
 def _neuron_table(redrawn: Redrawn, counts: np.ndarray, draws: int) -> Table:
     """The best neurons of the whole contrast, and how often each was selected."""
-    moments, d_ff = redrawn.bench.class_moments, redrawn.bench.class_moments.good_mean.shape[1]
+    moments, d_ff = redrawn.bench.class_moments, redrawn.bench.class_moments.correct_mean.shape[1]
     rows: list[tuple[Cell, ...]] = []
     for place, address in enumerate(redrawn.whole[redrawn.bench.criterion].order[: min(TOP, redrawn.bench.k)].tolist(), start=1):
         count = int(counts[address])
         interval = wilson(count, draws)
-        means = float(moments.good_mean.flat[address]), float(moments.bad_mean.flat[address])
+        means = float(moments.correct_mean.flat[address]), float(moments.incorrect_mean.flat[address])
         rows.append((place, address // d_ff, address % d_ff, *means, count / draws, interval.low, interval.high))
     return Table(
         name="inclusion",
@@ -156,7 +156,7 @@ def _inclusion_curve(redrawn: Redrawn, points: tuple[CurvePoint, ...], draws: in
         title="How often a bootstrap over problems selects each neuron of the set",
         n=redrawn.n_problems,
         of="contrast problems",
-        split=Split.FIND,
+        split=Split.TRAIN,
         detail=f"{draws} bootstraps; band: 95 % interval of their number alone",
         reading="A set that every draw of problems finds is a flat line at 100 %; where it falls, chance decides.",
         x_label=f"rank by {redrawn.bench.criterion} in the whole contrast",

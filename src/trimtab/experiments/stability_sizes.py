@@ -6,7 +6,7 @@ from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe
 from trimtab.experiments.redrawn import Redrawn, middle, shared
 from trimtab.experiments.section import Section
-from trimtab.neurons import NeuronSet
+from trimtab.neurons import Neurons
 from trimtab.ranking import Choice
 from trimtab.results import Column, Curve, CurvePoint, Curves, Table, bounded
 from trimtab.steering import Steering
@@ -22,7 +22,7 @@ def sizes(redrawn: Redrawn, base: list[Outcome]) -> Section:
     bench, name = redrawn.bench, redrawn.bench.criterion
     settings, k, n = bench.settings.stability, redrawn.size(name), redrawn.n_problems
     rng = np.random.default_rng([bench.settings.seed, 3])
-    rows, arms = [], {}
+    rows, conditions = [], {}
     for size in sorted({*settings.sizes, n // 2}):
         if not 2 <= size < n:
             continue
@@ -33,9 +33,9 @@ def sizes(redrawn: Redrawn, base: list[Outcome]) -> Section:
         apart = (None,) * 3 if len(separate) == 1 else middle([shared(one, other, k) / k for one, other in found])
         rows.append((size, settings.draws, *whole, *apart))
         if size in settings.sizes:
-            arms[_label(size)] = [gated_answers(redrawn, choices[0], _label(size)) for choices in draws[: settings.runs]]
-    arms[WHOLE] = bench.answers(Split.TEST, bench.steering, "auto", label=WHOLE)
-    gains = compare_rows(base, arms)
+            conditions[_label(size)] = [gated_answers(redrawn, choices[0], _label(size)) for choices in draws[: settings.runs]]
+    conditions[WHOLE] = bench.answers(Split.TEST, bench.steering, "auto", label=WHOLE)
+    gains = compare_rows(base, conditions)
     finding = (
         f"By number of contrast problems (AdaRAS: {ADARAS_PROBLEMS}), share of the whole contrast's set found: "
         + ", ".join(f"{row[0]} problems {row[2]:.0%} [{row[3]:.0%}, {row[4]:.0%}]" for row in rows)
@@ -51,10 +51,10 @@ def gated_answers(redrawn: Redrawn, choice: Choice, label: str) -> list[Outcome]
     return redrawn.bench.answers(Split.TEST, in_place(redrawn, redrawn.neurons(choice)), "auto", label=label)
 
 
-def in_place(redrawn: Redrawn, neurons: NeuronSet) -> Steering:
-    """Other neurons under the chosen operator, strength, scope and gate."""
+def in_place(redrawn: Redrawn, neurons: Neurons) -> Steering:
+    """Other neurons under the chosen intervention, strength, scope and gate."""
     steering = redrawn.bench.steering
-    return Steering.of(neurons, steering.strength, steering.scope, steering.gate, operator=redrawn.bench.operator)
+    return Steering.of(neurons, steering.strength, steering.scope, steering.gate, intervention=redrawn.bench.intervention)
 
 
 def _label(size: int) -> str:
@@ -79,7 +79,7 @@ def _overlap_table(rows: list[tuple]) -> Table:
 def _gain_table(redrawn: Redrawn, base: list[Outcome], gains: list[Row]) -> Table:
     runs = redrawn.bench.settings.stability.runs
     note = (
-        f"Mean over {runs} draws of each size, behind the gate; gate, operator, K and strength stay. "
+        f"Mean over {runs} draws of each size, behind the gate; gate, intervention, K and strength stay. "
         "The class means, and so the size of the push, are the draw's own."
     )
     return comparison_table("sizes-gain", "Gain with the neurons of fewer problems", base, gains, note, gains[-1].label)
@@ -100,7 +100,7 @@ def _figures(redrawn: Redrawn, rows: list[tuple], gains: list[Row]) -> tuple[Cur
             title="Share of the set that fewer contrast problems find",
             n=redrawn.n_problems,
             of="contrast problems",
-            split=Split.FIND,
+            split=Split.TRAIN,
             detail="mean and the middle 95 % of random draws",
             reading="The whole contrast holds every draw, which flatters the upper curve; separate draws have nothing in common.",
             x_label="contrast problems",

@@ -1,12 +1,13 @@
-"""``sweep``: what K, strength, threshold, factor, scope and layers do to the gain, one at a time, on the tune split alone."""
+"""``sweep``: what K, strength, threshold, factor, scope and layers do to the gain, one at a time, on the validation split
+alone."""
 
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import PairedComparison
 from trimtab.experiments.comparisons import gain_words
 from trimtab.experiments.sweep_axes import Axis, Series, axes
 from trimtab.experiments.sweep_tables import Measured, Rows, TuneAnswers, measure, sweep_figure, sweep_table
 from trimtab.experiments.workbench import Workbench
 from trimtab.results import Result
+from trimtab.stats.values import PairedComparison
 from trimtab.traces import Split
 
 
@@ -15,18 +16,18 @@ def sweep(bench: Workbench) -> Result:
 
     The test split is never read, so nothing here may be used to choose again and be reported as if it had not been.
     """
-    problems = bench.split(Split.TUNE)[: bench.settings.sweep.problems]
+    problems = bench.split(Split.VALIDATION)[: bench.settings.sweep.problems]
     answers = TuneAnswers(bench, problems)
     measured = [(axis, measure(axis, answers)) for axis in axes(bench)]
     findings = [optimism(answers)]
-    if bench.class_moments.good_magnitude is None:
+    if bench.class_moments.correct_magnitude is None:
         findings.append("Mean magnitudes were not recorded, so there is no ratio and its threshold is not swept.")
     return Result(
         name="sweep",
         title="Sweeps around the chosen point",
         question="How much does each setting matter, and does the chosen point stand on a plateau or on a peak?",
         findings=(*findings, *(finding(axis, rows) for axis, rows in measured)),
-        split=Split.TUNE,
+        split=Split.VALIDATION,
         tables=tuple(sweep_table(axis, rows, answers) for axis, rows in measured),
         figures=tuple(sweep_figure(axis, rows, answers) for axis, rows in measured),
     )
@@ -37,7 +38,7 @@ def optimism(answers: TuneAnswers) -> str:
     bench, n = answers.bench, len(answers.problems)
     outcomes = answers.under(bench.steering, bench.steering.gate.reads, "chosen point")
     used = min(bench.tune.problems, n)
-    start = f"All figures are of {n} problems of the tune split, and the test split was not read."
+    start = f"All figures are of {n} problems of the validation split, and the test split was not read."
     chosen_on = gain_words(paired(answers.base[:used], outcomes[:used]))
     if used == n:
         return f"{start} The point was chosen on these problems, so its gain is optimistic: {chosen_on}."

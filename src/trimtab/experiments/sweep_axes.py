@@ -10,8 +10,8 @@ import numpy as np
 from trimtab.experiments.choosing import PUBLISHED_STRENGTH
 from trimtab.experiments.workbench import Workbench
 from trimtab.gate import ALWAYS
-from trimtab.neurons import NeuronSet
-from trimtab.operators import ENHANCEMENT, scale
+from trimtab.interventions import ENHANCEMENT, scale
+from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, rank
 from trimtab.ranking.criteria import activation_ratio
 from trimtab.steering import PositionScope, Steering
@@ -99,17 +99,17 @@ def _strength(bench: Workbench) -> Axis:
 def _threshold(bench: Workbench) -> Axis:
     """All neurons above the threshold, as published; under what tune chose, and amplified as published."""
     chosen, enhanced = [], []
-    if bench.class_moments.good_magnitude is not None:
+    if bench.class_moments.correct_magnitude is not None:
         for threshold in sorted({*bench.settings.sweep.thresholds, PUBLISHED_THRESHOLD}):
             criterion = partial(activation_ratio.score, threshold=threshold)
             n = len(criterion(bench.class_moments).order)
             if n:
                 name = f"{activation_ratio.NAME}-{threshold:g}"
-                neurons = rank(bench.class_moments, criterion, n, bench.opened.identity, name=name)
+                neurons = rank(bench.class_moments, criterion, n, bench.model.identity, name=name)
                 chosen.append(Setting(f"ratio > {threshold:g}", threshold, bench.always(neurons)))
                 enhanced.append(Setting(f"ratio > {threshold:g}", threshold, bench.always(neurons, 1.0, scale)))
     view = _views(bench, chosen)[0]
-    label = f"{bench.steering.facts['operator']}, {view.label}"
+    label = f"{bench.steering.facts['intervention']}, {view.label}"
     return Axis(
         name="threshold",
         title="ratio threshold",
@@ -124,10 +124,10 @@ def _threshold(bench: Workbench) -> Axis:
 
 
 def _factor(bench: Workbench) -> Axis:
-    """The operator ``scale`` on the found neurons, and on as many by the ratio that it was published with."""
+    """The intervention ``scale`` on the found neurons, and on as many by the ratio that it was published with."""
     factors = sorted({*bench.settings.sweep.factors, PUBLISHED_FACTOR})
 
-    def scaled(neurons: NeuronSet) -> list[Setting]:
+    def scaled(neurons: Neurons) -> list[Setting]:
         return [Setting(f"factor {f:g}", f, bench.always(neurons, (f - 1) / ENHANCEMENT, scale)) for f in factors]
 
     series = [*_views(bench, scaled(bench.neurons(bench.criterion, bench.k)), "found neurons, ")]
@@ -138,10 +138,10 @@ def _factor(bench: Workbench) -> Axis:
         series.append(Series(label, tuple(scaled(neurons)), gated=False))
     return Axis(
         name="scale",
-        title="factor of the operator scale",
+        title="factor of the intervention scale",
         kind="curves",
         series=tuple(series),
-        chosen=1 + ENHANCEMENT * bench.steering.strength if bench.operator is scale else None,
+        chosen=1 + ENHANCEMENT * bench.steering.strength if bench.intervention is scale else None,
         published=PUBLISHED_FACTOR,
     )
 
@@ -208,6 +208,6 @@ def _views(bench: Workbench, settings: Sequence[Setting], prefix: str = "") -> t
     return (Series(prefix + GATED, tuple(settings), gated=True), always) if bench.steering.gate.reads else (always,)
 
 
-def _ranked(bench: Workbench) -> NeuronSet:
+def _ranked(bench: Workbench) -> Neurons:
     """All that the chosen criterion finds, best first."""
     return bench.neurons(bench.criterion, len(CRITERIA[bench.criterion](bench.class_moments).order))

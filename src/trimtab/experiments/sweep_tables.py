@@ -1,4 +1,4 @@
-"""Measuring the settings of ``sweep`` on the tune split, and showing them."""
+"""Measuring the settings of ``sweep`` on the validation split, and showing them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import PairedComparison
 from trimtab.experiments.sweep_axes import Axis, Series, Setting
 from trimtab.experiments.workbench import Workbench
 from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Figure, Table, bounded
+from trimtab.stats.values import PairedComparison
 from trimtab.steering import Steering
 from trimtab.traces import Problem, Split
 
@@ -25,7 +25,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class TuneAnswers:
-    """Answers to problems of the tune split under any steering.
+    """Answers to problems of the validation split under any steering.
 
     A hard gate reads the prompt before anything is steered, so the answers behind it are put together: those of the steering that
     is always on where it fires, those of the bare model elsewhere. One run serves both views.
@@ -36,12 +36,12 @@ class TuneAnswers:
 
     @cached_property
     def base(self) -> list[Outcome]:
-        return self.bench.answers(Split.TUNE, None, problems=self.problems, label="unsteered")
+        return self.bench.answers(Split.VALIDATION, None, problems=self.problems, label="unsteered")
 
     @cached_property
     def fires(self) -> list[bool]:
         """For which problems a gate that reads the prompt fires."""
-        outcomes = self.bench.answers(Split.TUNE, self.bench.steering, "auto", self.problems, "gate")
+        outcomes = self.bench.answers(Split.VALIDATION, self.bench.steering, "auto", self.problems, "gate")
         p_fail = np.array([float(outcome.p_fail) for outcome in outcomes])  # type: ignore[arg-type]  # such a gate has one
         return (self.bench.steering.gate.value(p_fail) > 0).tolist()
 
@@ -49,8 +49,8 @@ class TuneAnswers:
         """Answers with the steering always on, or behind the gate of the chosen point."""
         gate = self.bench.steering.gate
         if gated and gate.mode == "proportional":
-            return self.bench.answers(Split.TUNE, steering.with_gate(gate), "auto", self.problems, label)
-        steered = self.bench.answers(Split.TUNE, steering, "on", self.problems, label)
+            return self.bench.answers(Split.VALIDATION, steering.with_gate(gate), "auto", self.problems, label)
+        steered = self.bench.answers(Split.VALIDATION, steering, "on", self.problems, label)
         if not gated:
             return steered
         return [s if fires else b for s, b, fires in zip(steered, self.base, self.fires, strict=True)]
@@ -137,7 +137,7 @@ def sweep_figure(axis: Axis, rows: Rows, answers: TuneAnswers) -> Figure:
             name=axis.name,
             title=title,
             n=n,
-            split=Split.TUNE,
+            split=Split.VALIDATION,
             detail=detail,
             reading=f"The chosen point stands among them, on the problems that it was chosen on. {axis.note}".strip(),
             x_label=GAIN,
@@ -149,7 +149,7 @@ def sweep_figure(axis: Axis, rows: Rows, answers: TuneAnswers) -> Figure:
         name=axis.name,
         title=title,
         n=n,
-        split=Split.TUNE,
+        split=Split.VALIDATION,
         detail=detail,
         reading=f"Everything else stays as tune chose it; the dotted line is the unsteered model. {axis.note}".strip(),
         x_label=axis.title,

@@ -49,12 +49,12 @@ class _Tried(NamedTuple):
     """The sources of a grouping and what they came to on the test split.
 
     Args:
-        arms: by ``always`` and ``gated``, the answers by source, with those of the run's own steering last.
+        conditions: by ``always`` and ``gated``, the answers by source, with those of the run's own steering last.
         crossings: by the same.
     """
 
     sources: tuple[Source, ...]
-    arms: Mapping[str, Mapping[str, list[Outcome]]]
+    conditions: Mapping[str, Mapping[str, list[Outcome]]]
     crossings: Mapping[str, Crossing]
 
 
@@ -139,15 +139,19 @@ def _try(bench: Workbench, base: Sequence[Outcome], grouping: Grouping) -> _Trie
     if len(sources) < 2:
         return None
     always = {s.name: bench.answers(Split.TEST, s.steering, label=f"{s.name}, always") for s in sources}
-    arms = {ALWAYS: always | {EVERYTHING: bench.answers(Split.TEST, bench.steering, label="always")}}
+    conditions = {ALWAYS: always | {EVERYTHING: bench.answers(Split.TEST, bench.steering, label="always")}}
     if bench.steering.gate.reads:
         gated = {s.name: gated_answers(bench, s.steering, base, always[s.name]) for s in sources}
-        arms[GATED] = gated | {EVERYTHING: bench.answers(Split.TEST, bench.steering, "auto", label="gated")}
-    return _Tried(sources, arms, dict(zip(arms, cross_together(base, list(arms.values()), grouping), strict=True)))
+        conditions[GATED] = gated | {EVERYTHING: bench.answers(Split.TEST, bench.steering, "auto", label="gated")}
+    return _Tried(
+        sources, conditions, dict(zip(conditions, cross_together(base, list(conditions.values()), grouping), strict=True))
+    )
 
 
 def _gains_table(name: str, title: str, tried: _Tried) -> Table:
-    gated = "Behind a gate, neurons and gate come from the same problems. " if GATED in tried.arms else "The run has no gate. "
+    gated = (
+        "Behind a gate, neurons and gate come from the same problems. " if GATED in tried.conditions else "The run has no gate. "
+    )
     note = f"The last rows are the run's own steering. {gated}p is corrected by Holm over all gains of the table."
     return crossing_table(name, title, tried.crossings, FOUND, TESTED, note)
 
@@ -158,7 +162,7 @@ def _gains_found(base: Sequence[Outcome], grouping: Grouping, tried: _Tried) -> 
         away = [cell for row, column, cell in crossing if row not in (column, EVERYTHING)]
         gains = [100 * cell.gain for cell in away]
         sure = [cell.gain > 0 for cell in away if cell.p_holm is not None and cell.p_holm < ALPHA]
-        found = excess(base, tried.arms[how], grouping)
+        found = excess(base, tried.conditions[how], grouping)
         findings.append(
             f"{how.capitalize()}, neurons of one domain on another: gains from {min(gains):+.1f} to {max(gains):+.1f} points; of "
             f"{len(away)} pairs {sum(sure)} gain and {len(sure) - sum(sure)} lose (p < {ALPHA} after Holm). "
@@ -180,8 +184,8 @@ def _difficulty_found(grouping: Grouping, tried: _Tried) -> list[str]:
     for how, crossing in tried.crossings.items():
         parts = [f"{row} to {column} {gain_words(c.comparisons[0])}" for row, column, c in crossing if row != EVERYTHING]
         findings.append(f"{how.capitalize()}: {'; '.join(parts)}.")
-    arms = tried.arms[ALWAYS]
+    conditions = tried.conditions[ALWAYS]
     for name in grouping.names:
-        easy, hard = ([o for o in arms[source] if grouping.of[o.problem_id] == name] for source in (EASY, HARD))
+        easy, hard = ([o for o in conditions[source] if grouping.of[o.problem_id] == name] for source in (EASY, HARD))
         findings.append(f"On {name} problems, neurons of hard instead of easy ones, always: {gain_words(paired(easy, hard))}.")
     return findings

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.statistics import auroc, delong_interval
 from trimtab.experiments.carried import Carried, carry
 from trimtab.experiments.choosing import best_strength
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
@@ -14,11 +13,12 @@ from trimtab.experiments.workbench import Workbench
 from trimtab.model import open_model
 from trimtab.ranking import random_like
 from trimtab.results import Figure, Result, Table
+from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.steering import Steering
 from trimtab.traces import Split
 
 BY_INDEX, GATED = "by index", "by index, carried gate"
-MATCHED, OWN, RANDOM = "matched by correlation", "its own, found on the same chains", "random neurons"
+MATCHED, OWN, RANDOM = "matched by correlation", "its own, found on the same responses", "random neurons"
 
 
 class _Model(NamedTuple):
@@ -31,7 +31,7 @@ class _Model(NamedTuple):
 
 
 def transfer_model(bench: Workbench) -> Result:
-    """Carry the found neurons to every other model of the settings; strengths are chosen on the tune split with that model.
+    """Carry the found neurons to every other model of the settings; strengths are chosen on the validation split with that model.
 
     The gate is carried to a fine-tune only, whose neurons are where the gate reads them; elsewhere every problem is steered.
     """
@@ -41,7 +41,7 @@ def transfer_model(bench: Workbench) -> Result:
     return Result(
         name="transfer-model",
         title="Transfer to other models",
-        question=f"Do the neurons of {bench.opened.identity.name} help another model?",
+        question=f"Do the neurons of {bench.model.identity.name} help another model?",
         findings=tuple(model.finding for model in models) or (none,),
         split=Split.TEST,
         tables=(*((match_table(carried),) if models else ()), *(model.table for model in models)),
@@ -50,24 +50,24 @@ def transfer_model(bench: Workbench) -> Result:
 
 
 def _model(bench: Workbench, name: str) -> _Model:
-    other = open_model(name, dtype=str(bench.opened.model.dtype).removeprefix("torch."), device=str(bench.opened.device))
+    other = open_model(name, dtype=str(bench.model.hf_model.dtype).removeprefix("torch."), device=str(bench.model.device))
     there = bench.on(other, bench.folder / f"model-{other.identity.fingerprint}")
     carried = carry(bench, other)
     base = there.answers(Split.TEST, None, label=f"{name}, unsteered")
     steerings = _steerings(there, carried)
-    arms = {label: there.answers(Split.TEST, steering, label=f"{name}, {label}") for label, steering in steerings.items()}
+    conditions = {label: there.answers(Split.TEST, steering, label=f"{name}, {label}") for label, steering in steerings.items()}
     gate = ""
     if carried.by_index is not None and carried.by_index.gate.reads:
-        arms[GATED] = there.answers(Split.TEST, steerings[BY_INDEX], "auto", label=f"{name}, {GATED}")
-        gate = _gate_words(base, arms[GATED])
+        conditions[GATED] = there.answers(Split.TEST, steerings[BY_INDEX], "auto", label=f"{name}, {GATED}")
+        gate = _gate_words(base, conditions[GATED])
     primary = steerings[BY_INDEX if BY_INDEX in steerings else MATCHED]
     seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
     random = [there.answers(Split.TEST, random_like(primary, seed), label=f"{name}, {RANDOM}") for seed in seeds]
-    rows = compare_rows(base, {**arms, RANDOM: random})
-    slug, title = _slug(name), f"Neurons of {bench.opened.identity.name} on {name}"
+    rows = compare_rows(base, {**conditions, RANDOM: random})
+    slug, title = _slug(name), f"Neurons of {bench.model.identity.name} on {name}"
     strengths = ", ".join(f"{label} {steering.strength:g}" for label, steering in steerings.items())
     note = (
-        f"Always steered, but for the carried gate. Strengths, chosen on the tune split with {name}: {strengths}. "
+        f"Always steered, but for the carried gate. Strengths, chosen on the validation split with {name}: {strengths}. "
         "p is corrected by Holm."
     )
     return _Model(
@@ -79,7 +79,8 @@ def _model(bench: Workbench, name: str) -> _Model:
 
 
 def _steerings(there: Workbench, carried: Carried) -> dict[str, Steering]:
-    """Each set at the strength that is best for it on the other model's tune split; partners that are the same neurons once."""
+    """Each set at the strength that is best for it on the other model's validation split; partners that are the same neurons
+    once."""
     sets: dict[str, Steering] = {}
     if carried.by_index is not None:
         sets[BY_INDEX] = carried.by_index

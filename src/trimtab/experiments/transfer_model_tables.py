@@ -40,7 +40,7 @@ def match_table(carried: Mapping[str, Carried]) -> Table:
         rows.append((name, *counts, median(match.correlation), above, *medians, match.at_same_index, one.same_direction))
     note = (
         "Medians over neurons of correlations on held-out problems; the shuffled one is of the best partner on the texts that "
-        "chose it. Same direction: partners whose difference between correct and incorrect chains has the predicted sign."
+        "chose it. Same direction: partners whose difference between correct and incorrect responses has the predicted sign."
     )
     return Table(name="match", title="The neurons found again", columns=columns, rows=tuple(rows), note=note)
 
@@ -62,7 +62,7 @@ def match_dots(carried: Mapping[str, Carried]) -> Dots:
         title="How well neurons are found again in another model",
         n=len(first.match.correlation),
         of="neurons",
-        split=Split.FIND,
+        split=Split.TRAIN,
         detail="median and quartiles over neurons, on held-out problems",
         reading=(
             "Near 1 the partner does the same. Shuffled texts (the best partner, on the texts that chose it) and random partners "
@@ -81,7 +81,7 @@ def match_words(carried: Carried) -> str:
     words = (
         f"the partners correlate {median(match.correlation):.2f} in the median on held-out chains (random ones "
         f"{median(match.chance):.2f}, the best of shuffled texts {median(match.shuffled):.2f}), and {carried.same_direction:.0%} "
-        "differ between correct and incorrect chains in the direction that this predicts."
+        "differ between correct and incorrect responses in the direction that this predicts."
     )
     if match.same_index is None:
         return f"{words} Its sizes differ, so nothing is carried by index."

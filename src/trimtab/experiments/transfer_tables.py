@@ -25,7 +25,7 @@ def sources_table(name: str, title: str, bench: Workbench, grouping: Grouping, s
         Column(name="traces", unit="count"),
         Column(name="neurons", unit="count"),
         Column(name="strength", unit="number"),
-        Column(name="chosen on tune problems", unit="count"),
+        Column(name="chosen on validation problems", unit="count"),
         Column(name="gate"),
     )
     gate = f"the run's: {bench.steering.gate.label}" if bench.steering.gate.reads else "none"
@@ -35,8 +35,8 @@ def sources_table(name: str, title: str, bench: Workbench, grouping: Grouping, s
         numbers = (grouping.found_on[source.name], traces, len(source.neurons), source.steering.strength, source.tuned_on)
         rows.append((source.name, *numbers, f"its own: {source.steering.gate.label}" if source.own_gate else gate))
     note = (
-        f"Criterion {bench.criterion}, operator {bench.steering.facts['operator']} and K are those of the run. The strength is "
-        "the best of the grid without a gate; where it was chosen on 0 problems it is the run's."
+        f"Criterion {bench.criterion}, intervention {bench.steering.facts['intervention']} and K are those of the run. "
+        "The strength is the best of the grid without a gate; where it was chosen on 0 problems it is the run's."
     )
     return Table(name=name, title=title, columns=columns, rows=tuple(rows), note=note)
 
@@ -77,7 +77,7 @@ def overlap_matrix(name: str, overlaps: Sequence[PairOverlap], grouping: Groupin
         title="What the sets of two domains share",
         n=sum(grouping.found_on[one] for one in names),
         of="contrasted problems",
-        split=Split.FIND,
+        split=Split.TRAIN,
         detail=f"Jaccard index; chance in the same layers: {chance:.2f}",
         reading="Shared neurons over all neurons of both sets: 1 is the same set.",
         row_label=FOUND,

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
-from trimtab.evaluation.arms import Arm
+from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.runner import evaluate_arm
+from trimtab.evaluation.runner import evaluate_condition
 from trimtab.evaluation.tune import TunePoint, TuneSettings
 from trimtab.experiments.settings import ExperimentSettings
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel, down_weights
+from trimtab.interventions import INTERVENTIONS, Intervention
+from trimtab.model import LanguageModel, down_weights
 from trimtab.moments import TokenScope
-from trimtab.neurons import NeuronSet
-from trimtab.operators import OPERATORS, Operator
+from trimtab.neurons import Neurons
 from trimtab.progress import Progress, silent
 from trimtab.ranking import (
     CRITERIA,
@@ -55,17 +55,17 @@ class Workbench:
         steering: what ``tune`` chose, behind its gate.
         points: the grid that it was chosen from.
         contrast, recording: the traces that are compared, and their stored moments in ``scope``.
-        traces, grades: all sampled traces of the find split and their grades, the contrast's among them.
-        sampling: greedy; one chain a problem.
+        traces, grades: all sampled traces of the train split and their grades, the contrast's among them.
+        sampling: greedy; one response a problem.
         folder: where answers are kept. They are named by what was attached, so experiments share them.
         known: answers that an earlier stage left, by split and :func:`answer_key`.
-        prompts: recorded prompts of the find and tune problems; empty where the run fitted no gate.
+        prompts: recorded prompts of the train and validation problems; empty where the run fitted no gate.
         failed: bool ``[problem]`` of the same splits, the gate's labels: the unsteered model's greedy answer is not correct.
         gate_features: how many neurons the run lets a gate read.
         generator: what answers; the same that gave the known answers.
     """
 
-    opened: OpenModel
+    model: LanguageModel
     problems: Mapping[Split, Sequence[Problem]]
     steering: Steering
     points: Sequence[TunePoint]
@@ -94,9 +94,9 @@ class Workbench:
         return str(self.steering.facts["criterion"])
 
     @property
-    def operator(self) -> Operator:
-        """The operator that ``tune`` chose."""
-        return OPERATORS[str(self.steering.facts["operator"])]
+    def intervention(self) -> Intervention:
+        """The intervention that ``tune`` chose."""
+        return INTERVENTIONS[str(self.steering.facts["intervention"])]
 
     @property
     def k(self) -> int:
@@ -116,7 +116,7 @@ class Workbench:
     def class_moments(self) -> ClassMoments:
         """Moments of the whole contrast, with everything that any criterion reads and that was recorded."""
         moments = self.moments_of(self.contrast, STATISTICS)
-        columns = down_weights(self.opened, range(self.opened.n_layers))
+        columns = down_weights(self.model, range(self.model.n_layers))
         return replace(moments, column_norm=column_norms(columns))
 
     def moments_of(self, rows: Sequence[ContrastRow], statistics: Collection[Statistic] = DEFAULT_STATISTICS) -> ClassMoments:
@@ -126,8 +126,8 @@ class Workbench:
     def ranking(self, criterion: str) -> Ranking | None:
         """All neurons that a criterion can select from the whole contrast; None where it reads what was not recorded."""
         recorded = {"difference", "auroc"}
-        recorded |= {"magnitude"} if self.class_moments.good_magnitude is not None else set()
-        recorded |= {"square"} if self.class_moments.good_norm is not None else set()
+        recorded |= {"magnitude"} if self.class_moments.correct_magnitude is not None else set()
+        recorded |= {"square"} if self.class_moments.correct_norm is not None else set()
         return CRITERIA[criterion](self.class_moments) if NEEDS[criterion] <= recorded else None
 
     def neurons(
@@ -137,23 +137,23 @@ class Workbench:
         moments: ClassMoments | None = None,
         seed: int = 0,
         layers: Collection[int] | None = None,
-    ) -> NeuronSet:
+    ) -> Neurons:
         """The best k neurons by a criterion, from the whole contrast unless moments are given."""
-        return rank(moments or self.class_moments, criterion, k, self.opened.identity, seed=seed, layers=layers)
+        return rank(moments or self.class_moments, criterion, k, self.model.identity, seed=seed, layers=layers)
 
     def always(
         self,
-        neurons: NeuronSet,
+        neurons: Neurons,
         strength: float | None = None,
-        operator: Operator | None = None,
+        intervention: Intervention | None = None,
         scope: PositionScope | None = None,
     ) -> Steering:
-        """Neurons under the chosen operator and strength unless others are given, without a gate."""
+        """Neurons under the chosen intervention and strength unless others are given, without a gate."""
         return Steering.of(
             neurons,
             self.steering.strength if strength is None else strength,
             scope or self.steering.scope,
-            operator=operator or self.operator,
+            intervention=intervention or self.intervention,
         )
 
     def answers(
@@ -186,10 +186,10 @@ class Workbench:
             gate = "on"  # the bare model has no gate to ask, and its answers are the same either way
         elif gate == "on":
             steering = steering.with_gate(ALWAYS)
-        arm = Arm(UNSTEERED if steering is None else key, steering, gate)
-        return evaluate_arm(
-            self.opened,
-            arm,
+        condition = Condition(UNSTEERED if steering is None else key, steering, gate)
+        return evaluate_condition(
+            self.model,
+            condition,
             chosen,
             self.sampling,
             self.grader,
@@ -201,9 +201,9 @@ class Workbench:
             label=label,
         )
 
-    def on(self, opened: OpenModel, folder: AnyPath) -> "Workbench":
+    def on(self, model: LanguageModel, folder: AnyPath) -> "Workbench":
         """The same problems and settings on another model, its answers in a folder of their own."""
-        return replace(self, opened=opened, folder=folder, known={})
+        return replace(self, model=model, folder=folder, known={})
 
 
 def _ids_key(problems: Sequence[Problem]) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trimtab.errors import InputError
 from trimtab.export.target import not_installed
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 WRITABLE: Mapping[str, str] = MappingProxyType({"qwen2": "qwen2", "qwen3": "qwen3"})
 """Families by the name that llama.cpp gives them; both rotate halves, as transformers does, so no weight is permuted."""
@@ -28,13 +28,13 @@ _BLOCK = {
 }
 
 
-def write_base(opened: OpenModel, path: Path) -> Path:
+def write_base(model: LanguageModel, path: Path) -> Path:
     """Write an opened model in float32.
 
     Raises:
         InputError: a family that is not in :data:`WRITABLE`, or gguf is not installed.
     """
-    family = opened.model.config.model_type
+    family = model.hf_model.config.model_type
     if family not in WRITABLE:
         raise InputError(
             f"trimtab writes {', '.join(WRITABLE)} as GGUF, not {family}; convert the base model with llama.cpp's "
@@ -44,7 +44,7 @@ def write_base(opened: OpenModel, path: Path) -> Path:
         from gguf import GGUFWriter
     except ModuleNotFoundError as cause:
         raise not_installed("gguf", "the base model in llama.cpp", cause) from cause
-    config = opened.model.config
+    config = model.hf_model.config
     writer = GGUFWriter(path, WRITABLE[family])
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
@@ -59,7 +59,7 @@ def write_base(opened: OpenModel, path: Path) -> Path:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
-    for name, parameter in opened.model.named_parameters(remove_duplicate=True):
+    for name, parameter in model.hf_model.named_parameters(remove_duplicate=True):
         writer.add_tensor(gguf_name(name), _array(parameter))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

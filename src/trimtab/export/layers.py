@@ -16,7 +16,7 @@ class LayerEdit:
 
     Args:
         index: int64 ``[neuron]``.
-        gain, shift: float32 ``[neuron]``, strength times dgain and strength times shift.
+        gain, shift: float32 ``[neuron]``, strength times gain and strength times shift.
     """
 
     layer: int
@@ -30,7 +30,7 @@ def layer_edits(steering: Steering) -> Iterator[LayerEdit]:
     strength = np.float32(steering.strength)
     for layer in np.unique(steering.layer).tolist():
         rows = np.flatnonzero(steering.layer == layer)
-        yield LayerEdit(layer, steering.index[rows], strength * steering.dgain[rows], strength * steering.shift[rows])
+        yield LayerEdit(layer, steering.index[rows], strength * steering.gain[rows], strength * steering.shift[rows])
 
 
 def output_shift(edit: LayerEdit, checkpoint: Checkpoint) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ CARRIES: Mapping[TargetName, frozenset[Part]] = MappingProxyType(
     }
 )
 """What the format of a target can say. A model or a steering can narrow it: a bias that the architecture lacks, a gain that is no
-operator's.
+intervention's.
 """
 
 
@@ -40,7 +40,7 @@ def parts_of(steering: Steering) -> dict[Part, str]:
 
     ``layer-0`` is what it does in the first layer, which one format cannot address.
     """
-    gain, shift = steering.dgain != 0, steering.shift != 0
+    gain, shift = steering.gain != 0, steering.shift != 0
     first = (steering.layer == 0) & (gain | shift)
     found: dict[Part, str] = {}
     if gain.any():
@@ -102,18 +102,18 @@ def expressible(steering: Steering, target: TargetName, drop: Collection[Part] =
 
 
 def _without(steering: Steering, drop: Collection[Part]) -> Steering:
-    dgain = np.zeros_like(steering.dgain) if "gain" in drop else steering.dgain
+    gain = np.zeros_like(steering.gain) if "gain" in drop else steering.gain
     shift = np.zeros_like(steering.shift) if "shift" in drop else steering.shift
     kept = np.ones(len(steering), bool)
     if {"gain", "shift", "layer-0"} & {*drop}:
-        kept = ((dgain != 0) | (shift != 0)) & ~((steering.layer == 0) & ("layer-0" in drop))
+        kept = ((gain != 0) | (shift != 0)) & ~((steering.layer == 0) & ("layer-0" in drop))
     if not kept.any():
         raise InputError(f"without {', '.join(drop)} nothing of this steering is left to export; choose another target")
     return replace(
         steering,
         layer=steering.layer[kept],
         index=steering.index[kept],
-        dgain=dgain[kept],
+        gain=gain[kept],
         shift=shift[kept],
         scope="all" if "scope" in drop else steering.scope,
         gate=ALWAYS if "gate" in drop else steering.gate,

@@ -7,7 +7,7 @@ import torch
 
 from trimtab.errors import InputError
 from trimtab.export.target import Answered
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.sampling import Request, SamplingSettings, generate_batch
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt
@@ -37,15 +37,15 @@ def questions_of(file: Path) -> list[str]:
     return found
 
 
-def answered(opened: OpenModel, steering: Steering, questions: Sequence[str], max_new_tokens: int) -> list[Answered]:
+def answered(model: LanguageModel, steering: Steering, questions: Sequence[str], max_new_tokens: int) -> list[Answered]:
     """Each question with the greedy response that the steered model gives it, as far as the model's context reaches.
 
     Raises:
         InputError: a question that is no token, or one that fills the context.
     """
-    requests = [Request(f"q/{i}", _rendered(opened, question)) for i, question in enumerate(questions)]
+    requests = [Request(f"q/{i}", _rendered(model, question)) for i, question in enumerate(questions)]
     longest = max(len(request.prompt_ids) for request in requests)
-    room = opened.model.config.get_text_config().max_position_embeddings - longest
+    room = model.hf_model.config.get_text_config().max_position_embeddings - longest
     if room < 1:
         raise InputError(f"a prompt of {longest} tokens fills this model's context; give shorter ones")
     settings = SamplingSettings(n=1, temperature=0.0, max_new_tokens=min(room, max_new_tokens))
@@ -53,16 +53,16 @@ def answered(opened: OpenModel, steering: Steering, questions: Sequence[str], ma
     found: list[Answered] = []
     for start in range(0, len(requests), size):
         batch = requests[start : start + size]
-        for request, generation in zip(batch, generate_batch(opened, batch, settings, steering), strict=True):
+        for request, generation in zip(batch, generate_batch(model, batch, settings, steering), strict=True):
             tokens = torch.tensor([*request.prompt_ids, *generation.response_ids], dtype=torch.int64)
             found.append(Answered(tokens, len(request.prompt_ids)))
     return found
 
 
-def _rendered(opened: OpenModel, question: str) -> tuple[int, ...]:
-    if opened.tokenizer.chat_template:
-        return render_prompt(opened.tokenizer, question)
-    tokens = tuple(opened.tokenizer.encode(question))
+def _rendered(model: LanguageModel, question: str) -> tuple[int, ...]:
+    if model.tokenizer.chat_template:
+        return render_prompt(model.tokenizer, question)
+    tokens = tuple(model.tokenizer.encode(question))
     if not tokens:
         raise InputError(f"the model's tokenizer makes no token of the prompt {question!r}; give other prompts")
     return tokens

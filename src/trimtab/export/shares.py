@@ -21,7 +21,7 @@ def shares_of(steering: Steering, drop: Collection[Part], checkpoint: Checkpoint
         norms = {edit.layer: float(np.linalg.norm(output_shift(edit, checkpoint))) for edit in layer_edits(steering)}
         shares["share of the shifts dropped with layer 0"] = norms.get(0, 0.0) / sum(norms.values())
     if "gain" in drop:
-        shares["share of neurons that lose a gain"] = float((steering.dgain != 0).mean())
+        shares["share of neurons that lose a gain"] = float((steering.gain != 0).mean())
     if "shift" in drop:
         shares["share of neurons that lose a shift"] = float((steering.shift != 0).mean())
     return shares

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trimtab.errors import InputError
 from trimtab.export.checkpoint import Checkpoint
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 
 
@@ -74,7 +74,7 @@ class Engine(Protocol):
 class Opener(Protocol):
     """Loads an export in one engine."""
 
-    def __call__(self, folder: Path, opened: OpenModel, options: EngineOptions) -> AbstractContextManager[Engine]:
+    def __call__(self, folder: Path, model: LanguageModel, options: EngineOptions) -> AbstractContextManager[Engine]:
         """The base model is as it was afterwards."""
         ...
 
@@ -92,7 +92,7 @@ class Target(Protocol):
         """Write the files of a steering that :func:`trimtab.export.parts.expressible` let through."""
         ...
 
-    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> AbstractContextManager[Engine]:
+    def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> AbstractContextManager[Engine]:
         """Load the export with the target's own loader; the base model is as it was afterwards."""
         ...
 

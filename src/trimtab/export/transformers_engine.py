@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.export.target import Answered
-from trimtab.model import OpenModel, attach
+from trimtab.model import LanguageModel, attach
 from trimtab.steering import Steering
 
 Switch = Callable[[Answered], AbstractContextManager[object]]
@@ -52,10 +52,10 @@ class TransformersEngine:
             return logits_of(self._steered, sequence.tokens)
 
 
-def hooks_engine(opened: OpenModel, steering: Steering) -> TransformersEngine:
+def hooks_engine(model: LanguageModel, steering: Steering) -> TransformersEngine:
     """The transformers hooks, in one forward that knows where each prompt ends."""
 
     def on(sequence: Answered) -> AbstractContextManager[object]:
-        return attach(opened.model, steering, layout=opened.layout, identity=opened.identity, prompt_lengths=[sequence.prompt])
+        return attach(model.hf_model, steering, layout=model.layout, identity=model.identity, prompt_lengths=[sequence.prompt])
 
-    return TransformersEngine("transformers hooks", opened.model, on=on)
+    return TransformersEngine("transformers hooks", model.hf_model, on=on)

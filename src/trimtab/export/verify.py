@@ -15,7 +15,7 @@ from trimtab.export.registry import opener_of
 from trimtab.export.sequences import answered
 from trimtab.export.target import Answered, Engine, EngineOptions
 from trimtab.export.transformers_engine import hooks_engine
-from trimtab.model import OpenModel, check_identity
+from trimtab.model import LanguageModel, check_identity
 from trimtab.progress import Progress, silent
 from trimtab.sampling.agreement import NEAR_TIE
 from trimtab.steering import Steering
@@ -44,7 +44,7 @@ class Reference:
 
 def verify_export(
     folder: Path,
-    opened: OpenModel,
+    model: LanguageModel,
     steering: Steering,
     questions: Sequence[str],
     *,
@@ -64,7 +64,7 @@ def verify_export(
     difference.
 
     Args:
-        opened: the base model, in the dtype in which to compare.
+        model: the base model, in the dtype in which to compare.
         steering: the artifact that was exported.
         questions: held-out questions.
         problems: held-out problems on which to measure what dropped parts cost in accuracy.
@@ -88,17 +88,17 @@ def verify_export(
             f"{folder} was exported from a steering with digest {record.steering}, and the one given has {steering.digest}; "
             "give the artifact that was exported, or export it again"
         )
-    check_identity(record.model.identity(), opened.identity)
+    check_identity(record.model.identity(), model.identity)
     reduced = expressible(steering, record.target, tuple(record.dropped))
-    coarser = max(_dtype(opened), str(record.facts.get("weights", "float32")), key=TOLERANCE.__getitem__)
-    sequences = answered(opened, reduced, questions, max_new_tokens)
-    hooks = hooks_engine(opened, reduced)
+    coarser = max(_dtype(model), str(record.facts.get("weights", "float32")), key=TOLERANCE.__getitem__)
+    sequences = answered(model, reduced, questions, max_new_tokens)
+    hooks = hooks_engine(model, reduced)
     references = [_reference(hooks, sequence) for sequence in sequences]
     options = EngineOptions(reduced, record.facts, base_gguf, allow_pickle)
-    with opener_of(record.target, engine)(folder, opened, options) as running:
-        verification = _compare(running, references, _dtype(opened), coarser, progress)
+    with opener_of(record.target, engine)(folder, model, options) as running:
+        verification = _compare(running, references, _dtype(model), coarser, progress)
     if record.dropped:
-        cost = cost_of(opened, steering, reduced, questions, problems, prompt, max_new_tokens)
+        cost = cost_of(model, steering, reduced, questions, problems, prompt, max_new_tokens)
         verification = verification.model_copy(update={"cost": cost})
     versions = package_versions()
     if engine == "own":
@@ -110,8 +110,8 @@ def verify_export(
     return verified
 
 
-def _dtype(opened: OpenModel) -> str:
-    return str(opened.model.dtype).removeprefix("torch.")
+def _dtype(model: LanguageModel) -> str:
+    return str(model.hf_model.dtype).removeprefix("torch.")
 
 
 def _reference(hooks: Engine, sequence: Answered) -> Reference:

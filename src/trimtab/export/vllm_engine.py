@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from trimtab.errors import InputError, StoreError
 from trimtab.export.target import Answered, Engine, EngineOptions
 from trimtab.export.targets.peft_files import CONFIG
-from trimtab.model import OpenModel
-from trimtab.sampling.vllm_environment import starting_vllm, vllm_environment
+from trimtab.model import LanguageModel
+from trimtab.sampling.vllm_engine import starting_vllm, vllm_environment
 from trimtab.store import read_json
-from trimtab.vllm_plugin.versions import check_version
+from trimtab.vllm_plugin.config import check_version
 
 _CONTEXT, _CACHE_BYTES = 2048, 2**30
 
@@ -65,7 +65,7 @@ class VllmLogits:
         compute = model.compute_logits
 
         def computed(*args: object) -> Tensor:
-            logits = compute(*args)  # type: ignore[operator]
+            logits = compute(*args)  # type: ignore[intervention]
             self._seen.append(logits.detach().float().cpu().clone())
             return logits
 
@@ -101,7 +101,7 @@ class VllmEngine:
 
 
 @contextmanager
-def lora_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> Iterator[Engine]:
+def lora_in_vllm(folder: Path, model: LanguageModel, options: EngineOptions) -> Iterator[Engine]:
     """Load a LoRA with vLLM's own loader, for one request of a batch and not for the other, as a server mixes them.
 
     Raises:
@@ -110,28 +110,28 @@ def lora_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> Ite
     """
     version = check_version()
     with _loaded(
-        _base(opened),
-        opened,
+        _base(model),
+        model,
         enable_lora=True,
         max_lora_rank=options.facts["max_lora_rank"],
         # else its kernels for CPUs expect a LoRA on the head, and fail at the logits of a prompt
         lora_target_modules=read_json(folder / CONFIG)["target_modules"],  # type: ignore[index]
         # with one slot, vLLM's kernels for CPUs give the one adapter to requests without any (vllm issue 48421)
         max_loras=2,
-    ) as model:
+    ) as hf_model:
         from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
 
         adapter = LoRARequest("steered", 1, str(folder))
 
         def compute(tokens: Tensor) -> tuple[Tensor, Tensor]:
-            bare, steered = model.read(tokens, (None, adapter))
+            bare, steered = hf_model.read(tokens, (None, adapter))
             return bare, steered
 
         yield VllmEngine(f"vllm {version}, LoRA per request", compute)
 
 
 @contextmanager
-def merged_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> Iterator[Engine]:  # noqa: ARG001
+def merged_in_vllm(folder: Path, model: LanguageModel, options: EngineOptions) -> Iterator[Engine]:  # noqa: ARG001
     """Load a merged checkpoint as vLLM serves it, and its base.
 
     Raises:
@@ -139,7 +139,7 @@ def merged_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> I
         StoreError: vLLM cannot load one of them.
     """
     version = check_version()
-    with _loaded(_base(opened), opened) as base, _loaded(str(folder), opened) as merged:
+    with _loaded(_base(model), model) as base, _loaded(str(folder), model) as merged:
 
         def compute(tokens: Tensor) -> tuple[Tensor, Tensor]:
             return base.read(tokens, (None,))[0], merged.read(tokens, (None,))[0]
@@ -148,10 +148,10 @@ def merged_in_vllm(folder: Path, opened: OpenModel, options: EngineOptions) -> I
 
 
 @contextmanager
-def _loaded(path: str, opened: OpenModel, **arguments: object) -> Iterator[VllmLogits]:
-    context = min(_CONTEXT, opened.model.config.get_text_config().max_position_embeddings)
+def _loaded(path: str, model: LanguageModel, **arguments: object) -> Iterator[VllmLogits]:
+    context = min(_CONTEXT, model.hf_model.config.get_text_config().max_position_embeddings)
     with vllm_environment():
-        llm = _start(path, opened, context, arguments)
+        llm = _start(path, model, context, arguments)
         try:
             yield VllmLogits(llm, context)
         finally:
@@ -160,15 +160,15 @@ def _loaded(path: str, opened: OpenModel, **arguments: object) -> Iterator[VllmL
             gc.collect()
 
 
-def _start(path: str, opened: OpenModel, context: int, arguments: Mapping[str, object]) -> Any:
+def _start(path: str, model: LanguageModel, context: int, arguments: Mapping[str, object]) -> Any:
     try:
         with starting_vllm():
             from vllm import LLM  # pyright: ignore[reportMissingImports]
 
             return LLM(
                 path,
-                revision=opened.identity.revision if path == _base(opened) else None,
-                dtype=str(opened.model.dtype).removeprefix("torch."),
+                revision=model.identity.revision if path == _base(model) else None,
+                dtype=str(model.hf_model.dtype).removeprefix("torch."),
                 max_model_len=context,
                 max_num_batched_tokens=2 * _CONTEXT,
                 max_num_seqs=2,
@@ -183,6 +183,6 @@ def _start(path: str, opened: OpenModel, context: int, arguments: Mapping[str, o
         raise StoreError(f"vLLM cannot load {path}: {' '.join(str(cause).split())[:300]}") from cause
 
 
-def _base(opened: OpenModel) -> str:
+def _base(model: LanguageModel) -> str:
     """Where the model was opened from, a folder or a hub id."""
-    return str(opened.model.name_or_path)
+    return str(model.hf_model.name_or_path)

@@ -12,10 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 from trimtab.errors import InputError
 from trimtab.gate import AttentionGate
 from trimtab.gating.cross_validation import FOLDS, Rows, calibrate, check_classes, fold_numbers
-from trimtab.gating.discrimination import auroc
 from trimtab.gating.feature_rows import FeatureRows, as_rows
 from trimtab.gating.features import RunBlocks, choose_by_folds
 from trimtab.gating.logistic import N_FEATURES, PLACEHOLDER_THRESHOLD
+from trimtab.stats.auroc import auroc
 
 # of the released code of AdaRAS; the batch is ours
 UNITS, DROPOUT = 256, 0.3
@@ -62,7 +62,7 @@ def fit_attention(
     from a network that never saw it; Platt scaling of these calibrates the gate. Features are chosen anew in each training. The
     same seed gives the same gate on one machine.
 
-    The threshold is a placeholder of 0.5: choose it on the `tune` split with :func:`trimtab.gating.threshold.youden`.
+    The threshold is a placeholder of 0.5: choose it on the `validation` split with :func:`trimtab.gating.threshold.youden`.
 
     Args:
         means: float32 ``[problem, layer, d_ff]``, mean activations over the prompt's tokens, in memory or on disk.

@@ -19,9 +19,9 @@ from trimtab.gating.cross_validation import (
     fit_linear,
     fold_numbers,
 )
-from trimtab.gating.discrimination import auroc
 from trimtab.gating.feature_rows import FeatureRows, as_rows, columns
 from trimtab.gating.features import RunBlocks, choose_by_folds
+from trimtab.stats.auroc import auroc
 
 N_FEATURES = 4096
 PLACEHOLDER_THRESHOLD = 0.5
@@ -45,7 +45,7 @@ def fit_logistic(
     standardisation are repeated within each fold. Standardisation and calibration are folded into w and b; constant features
     are dropped, and so are those that L1 leaves without a weight.
 
-    The threshold is a placeholder of 0.5: choose it on the `tune` split with :func:`trimtab.gating.threshold.youden`.
+    The threshold is a placeholder of 0.5: choose it on the `validation` split with :func:`trimtab.gating.threshold.youden`.
 
     Features on disk are read twice, once to choose and once for what was chosen in any fold: problems x chosen x 4 bytes are
     kept, and a fit takes about problems x `n_features` x 20 bytes.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.gate import AnyGate, AttentionGate, PromptScope
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.recording import batch_features, prompt_traces
 from trimtab.store import make_plan
 
@@ -14,7 +14,7 @@ Prompts = Mapping[str, tuple[int, ...]]
 """Token ids by problem id."""
 
 
-def predict(opened: OpenModel, gate: AnyGate, prompts: Prompts, *, batch_tokens: int = 16_384) -> dict[str, float]:
+def predict(model: LanguageModel, gate: AnyGate, prompts: Prompts, *, batch_tokens: int = 16_384) -> dict[str, float]:
     """The gate's p(fail) by problem id, as it would read these prompts before answering them.
 
     Args:
@@ -25,7 +25,7 @@ def predict(opened: OpenModel, gate: AnyGate, prompts: Prompts, *, batch_tokens:
     """
     if not gate.reads:
         return dict.fromkeys(prompts, 1.0 if gate.kind == "always" else 0.0)
-    tokens = read_prompts(opened, prompts, gate.layer, gate.index, gate.scope, batch_tokens=batch_tokens)
+    tokens = read_prompts(model, prompts, gate.layer, gate.index, gate.scope, batch_tokens=batch_tokens)
     if isinstance(gate, AttentionGate):
         probability = gate.probability(tokens)
     else:
@@ -34,7 +34,7 @@ def predict(opened: OpenModel, gate: AnyGate, prompts: Prompts, *, batch_tokens:
 
 
 def read_prompts(
-    opened: OpenModel,
+    model: LanguageModel,
     prompts: Prompts,
     layer: NDArray[np.int64],
     index: NDArray[np.int64],
@@ -47,6 +47,6 @@ def read_prompts(
     plan = make_plan(list(traces), [len(trace.prompt_ids) for trace in traces.values()], batch_tokens, {})
     found: dict[str, NDArray[np.float32]] = {}
     for part in plan.parts:
-        rows = batch_features(opened, [traces[name] for name in part], layer, index, scope)
+        rows = batch_features(model, [traces[name] for name in part], layer, index, scope)
         found.update(zip(part, rows, strict=True))
     return [found[name] for name in prompts]

@@ -10,7 +10,7 @@ from trimtab.gating.logistic import N_FEATURES
 
 
 class GateSettings(BaseModel):
-    """A gate is fitted on greedy verdicts of the find split; its threshold is Youden's on the tune split.
+    """A gate is fitted on greedy verdicts of the train split; its threshold is Youden's on the validation split.
 
     Args:
         kind: ``logistic``, ``attention`` (AdaRAS's predictor) or ``always``, which is not fitted.

@@ -1,4 +1,4 @@
-"""What the wording alone tells about failure: the rival that a gate on activations has to beat."""
+"""What the wording alone tells about failure: the baseline that a gate on activations has to beat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from trimtab.errors import InputError
 from trimtab.gating.cross_validation import Fold, Linear, calibrate, check_classes, cross_validate, fit_linear
-from trimtab.gating.discrimination import auroc
+from trimtab.stats.auroc import auroc
 
 # signed numbers and one-letter words count as words, and every other sign as a word of its own
 WORD = r"[+-]?\w+|[^\w\s]"

@@ -3,15 +3,15 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trimtab.gating.discrimination import check_cases, check_probabilities
+from trimtab.stats.auroc import check_cases, check_probabilities
 
 
 def youden(failed: ArrayLike, probability: ArrayLike) -> float:
-    """The threshold t with the largest ``TPR - FPR`` of "fires when p >= t" (Youden's index), to be chosen on the `tune` split.
+    """The threshold t with the largest ``TPR - FPR`` of "fires when p >= t" (Youden's index), chosen on the `validation` split.
 
-    t lies halfway between two neighbouring values of p, so that the rounding of an engine does not decide a problem of `tune`,
+    t lies halfway between two neighbouring values of p, so that the rounding of an engine does not decide a problem,
     and strictly between 0 and 1. Ties go to the lowest cost, that is to the highest t, which steers the fewest problems. So a
-    probability that tells nothing gets a threshold that no problem of `tune` reaches.
+    probability that tells nothing gets a threshold that no problem of `validation` reaches.
 
     Args:
         failed: bool ``[problem]``.

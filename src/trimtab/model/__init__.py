@@ -2,23 +2,23 @@
 
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.attach import Attachment, attach
-from trimtab.model.doctor import Diagnosis, LayerFinding, examine, prove
+from trimtab.model.doctor import Diagnosis, LayerFinding, check_model, prove
 from trimtab.model.hook_points import hook_neurons, watch_neurons
 from trimtab.model.identity import check_identity, identify, rebind, tokenizer_fingerprint
-from trimtab.model.opening import OpenModel, checkpoint_dtype, open_model
+from trimtab.model.opening import LanguageModel, checkpoint_dtype, open_model
 from trimtab.model.weights import down_weights
 
 __all__ = [
     "Attachment",
     "Diagnosis",
     "FfnLayout",
+    "LanguageModel",
     "LayerFinding",
-    "OpenModel",
     "attach",
     "check_identity",
+    "check_model",
     "checkpoint_dtype",
     "down_weights",
-    "examine",
     "find_ffn",
     "hook_neurons",
     "identify",

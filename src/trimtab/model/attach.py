@@ -42,7 +42,7 @@ def attach(
     layout: FfnLayout | None = None,
     identity: ModelIdentity | None = None,
 ) -> "Attachment":
-    """Prepare ``a' = a + strength * g * (dgain * a + shift)``; it acts within ``with attach(...)``.
+    """Prepare ``a' = a + strength * g * (gain * a + shift)``; it acts within ``with attach(...)``.
 
     ``generate`` works greedy, sampling, with beams, several return sequences, static caches and ``torch.compile`` (compiled
     graphs are dropped on entering and leaving, because they do not see hooks come and go). Assisted decoding, chunked prefill,

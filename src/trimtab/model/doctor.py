@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.model.adapters import FfnLayout, linear_shape
-from trimtab.model.opening import OpenModel
+from trimtab.model.opening import LanguageModel
 from trimtab.model.probes import Probe, probe_layer, probe_logits, probe_tokens, prove
 from trimtab.neurons import ModelIdentity
 
-__all__ = ["Diagnosis", "LayerFinding", "examine", "prove", "shift_survival"]
+__all__ = ["Diagnosis", "LayerFinding", "check_model", "prove", "shift_survival"]
 
 _TYPICAL_SHIFT = 0.3  # in standard deviations of the activation; AdaRAS steers at strength 0.3
 _ROUNDING_LIMIT = 0.1  # of the shift
@@ -91,26 +91,26 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def examine(opened: OpenModel) -> Diagnosis:
+def check_model(model: LanguageModel) -> Diagnosis:
     """Probe every layer: its hook fires once, is d_ff wide, moves the logits, and leaves them bit-identical when removed.
 
     Costs two forwards of eight tokens a layer.
     """
     start = time.perf_counter()
-    model, layout = opened.model, opened.layout
-    tokens = probe_tokens(model)
-    reference = probe_logits(model, tokens)
+    hf_model, layout = model.hf_model, model.layout
+    tokens = probe_tokens(hf_model)
+    reference = probe_logits(hf_model, tokens)
     findings = tuple(
-        _finding(layer, probe_layer(model, layout, layer, tokens, reference), layout.d_ff) for layer in range(layout.n_layers)
+        _finding(layer, probe_layer(hf_model, layout, layer, tokens, reference), layout.d_ff) for layer in range(layout.n_layers)
     )
     return Diagnosis(
-        identity=opened.identity,
+        identity=model.identity,
         family=layout.family,
         found_by=layout.found_by,
-        dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
+        dtype=str(hf_model.dtype).removeprefix("torch."),
+        device=str(hf_model.device),
         gated=_is_gated(layout),
-        tied_embeddings=_has_tied_embeddings(model),
+        tied_embeddings=_has_tied_embeddings(hf_model),
         layers=findings,
         seconds=time.perf_counter() - start,
     )

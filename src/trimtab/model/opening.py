@@ -18,10 +18,10 @@ _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class OpenModel:
+class LanguageModel:
     """A model in eval mode without gradients, its tokenizer, where its neurons are, and who it is."""
 
-    model: PreTrainedModel
+    hf_model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     layout: FfnLayout
     identity: ModelIdentity
@@ -29,7 +29,7 @@ class OpenModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go; the first device of a model spread over several."""
-        return self.model.device
+        return self.hf_model.device
 
     @property
     def d_ff(self) -> int:
@@ -52,7 +52,7 @@ def open_model(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
-) -> OpenModel:
+) -> LanguageModel:
     """Open a causal language model from a hub id, a folder or the bundled ones.
 
     Args:
@@ -66,8 +66,8 @@ def open_model(
         ModelError: missing, incomplete or unreadable checkpoint, unknown dtype or device, or no FFN that can be steered.
 
     Example:
-        >>> opened = open_model("Qwen/Qwen3-1.7B")  # doctest: +SKIP
-        >>> opened.n_layers, opened.d_ff  # doctest: +SKIP
+        >>> model = open_model("Qwen/Qwen3-1.7B")  # doctest: +SKIP
+        >>> model.n_layers, model.d_ff  # doctest: +SKIP
         (28, 6144)
     """
     if dtype not in _DTYPES:
@@ -84,7 +84,7 @@ def open_model(
     _keep_soft_cap(model)
     layout = find_ffn(model)
     commit = getattr(model.config, "_commit_hash", None)  # set by transformers for hub checkpoints only
-    return OpenModel(model, tokenizer, layout, identify(model, name, commit or revision, layout=layout))
+    return LanguageModel(model, tokenizer, layout, identify(model, name, commit or revision, layout=layout))
 
 
 def checkpoint_dtype(source: str | Path, revision: str | None = None, trust_remote_code: bool = False) -> str:

@@ -21,16 +21,16 @@ class NeuronPlan:
 
     Args:
         index: int64 ``[neuron]``, where they stand in the activations that the layer's hook hands over.
-        dgain: float32 ``[neuron]``, None when all are zero, so that the activations need not be read.
+        gain: float32 ``[neuron]``, None when all are zero, so that the activations need not be read.
         shift: float32 ``[neuron]``.
     """
 
     index: Tensor
-    dgain: Tensor | None
+    gain: Tensor | None
     shift: Tensor
 
     def steer(self, activation: Tensor, weight: Tensor) -> Tensor:
-        """``a + weight * (dgain * a + shift)`` on the neurons, every other activation as it was; out of place.
+        """``a + weight * (gain * a + shift)`` on the neurons, every other activation as it was; out of place.
 
         The change is computed in float32 and added in the activation's dtype.
 
@@ -39,8 +39,8 @@ class NeuronPlan:
             weight: float32 ``[batch, seq]``, strength times gate, 0 outside the scope.
         """
         change = self.shift
-        if self.dgain is not None:
-            change = self.dgain * activation.index_select(-1, self.index).float() + self.shift
+        if self.gain is not None:
+            change = self.gain * activation.index_select(-1, self.index).float() + self.shift
         return activation.index_add(-1, self.index, (weight.unsqueeze(-1) * change).to(activation.dtype))
 
 
@@ -94,8 +94,8 @@ class LayerPlan:
         """The same plan on another device."""
         neurons, features = self.neurons, self.features
         if neurons is not None:
-            dgain = None if neurons.dgain is None else neurons.dgain.to(device)
-            neurons = NeuronPlan(neurons.index.to(device), dgain, neurons.shift.to(device))
+            gain = None if neurons.gain is None else neurons.gain.to(device)
+            neurons = NeuronPlan(neurons.index.to(device), gain, neurons.shift.to(device))
         if features is not None:
             features = FeaturePlan(*(part.to(device) for part in (features.index, features.weight, features.column)))
         return LayerPlan(neurons, features, self.chosen.to(device), device)
@@ -125,8 +125,8 @@ def plan_layers(steering: Steering, gate: AnyGate | None, layout: FfnLayout) -> 
 def _neuron_plan(steering: Steering, rows: NDArray[np.int64], place: Callable[[Tensor], Tensor]) -> NeuronPlan | None:
     if not len(rows):
         return None
-    dgain, shift = (torch.tensor(column[rows], dtype=torch.float32) for column in (steering.dgain, steering.shift))
-    return NeuronPlan(place(torch.tensor(steering.index[rows])), dgain if dgain.any() else None, shift)
+    gain, shift = (torch.tensor(column[rows], dtype=torch.float32) for column in (steering.gain, steering.shift))
+    return NeuronPlan(place(torch.tensor(steering.index[rows])), gain if gain.any() else None, shift)
 
 
 def _feature_plan(gate: AnyGate, rows: NDArray[np.int64], place: Callable[[Tensor], Tensor]) -> FeaturePlan | None:

@@ -9,10 +9,10 @@ from transformers.pytorch_utils import Conv1D
 
 from trimtab.errors import ModelError
 from trimtab.model.experts import experts_shape
-from trimtab.model.opening import OpenModel
+from trimtab.model.opening import LanguageModel
 
 
-def down_weights(opened: OpenModel, layers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+def down_weights(model: LanguageModel, layers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
     """``W`` of each layer, float32 ``[d_model, d_ff]``, so that ``W[:, S] @ shift`` is what a shift adds to the FFN's output.
 
     Experts stand side by side; the shift of a neuron reaches the output of a token times the routing weight of its expert.
@@ -22,8 +22,8 @@ def down_weights(opened: OpenModel, layers: Sequence[int]) -> dict[int, NDArray[
     """
     weights = {}
     for layer in layers:
-        module = opened.layout.modules[layer]
-        if opened.layout.mixture:
+        module = model.layout.modules[layer]
+        if model.layout.mixture:
             shape = experts_shape(module)
             stacked = module.get_parameter("down_proj")  # [expert, d_model, d_expert]
             weight = stacked.permute(1, 0, 2).reshape(shape.d_model, shape.n_experts * shape.d_expert)

@@ -1,4 +1,4 @@
-"""The whole line from one configuration."""
+"""The whole pipeline from one configuration."""
 
 from trimtab.pipeline.config import DEMO, STAGES, RunConfig, Stage, load_config, with_engine, with_executor
 from trimtab.pipeline.line import Line

@@ -70,7 +70,7 @@ class RecordingSection(RecordingSettings):
 class RankingSettings(Section):
     """``scope`` is the token scope whose moments are contrasted; ``k`` neurons of each criterion go into the file."""
 
-    criteria: tuple[str, ...] = ("mean-difference-polarity", "mean-difference")
+    criteria: tuple[str, ...] = ("adaras", "mean-difference")
     scope: TokenScope = "response"
     k: int = Field(default=50, ge=1)
 
@@ -132,11 +132,11 @@ class RunConfig(Section):
         """Refuse what a later stage could not use: by then the traces are sampled, and another configuration is another run."""
         if (self.artifact.source or self.traces.path) and self.experiments:
             raise ValueError("experiments need a run that finds its own neurons; leave them out")
-        if self.artifact.source and "sft-lora" in self.evaluation.rivals:
+        if self.artifact.source and "sft-lora" in self.evaluation.baselines:
             raise ValueError(
-                "sft-lora learns from the traces of the find split, which a run on an artifact has not; leave it out"
+                "sft-lora learns from the traces of the train split, which a run on an artifact has not; leave it out"
             )
-        if self.engine == "vllm" and "sft-lora" in self.evaluation.rivals:
+        if self.engine == "vllm" and "sft-lora" in self.evaluation.baselines:
             raise ValueError("sft-lora is a fine-tune in memory, which engine 'vllm' cannot open; leave one of them out")
         unknown = set(self.ranking.criteria) - set(CRITERIA)
         if unknown or not self.ranking.criteria:
@@ -260,9 +260,9 @@ def artifact_run(
 
 
 DEMO = RunConfig(
-    task=TaskSettings(source="testbed", find=500, tune=400, test=1000),
+    task=TaskSettings(source="testbed", train=500, validation=400, test=1000),
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=104, batch_tokens=72_000),
-    tune=TuneSettings(operators=("steer", "suppress-and-steer"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=120),
+    tune=TuneSettings(interventions=("add", "ablate-and-add"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=120),
     experiment=ExperimentSettings(other_models=("testbed:tuned", "testbed:second")),
 )
-"""The demo: the whole line on the bundled reasoner. Fixed before its test split was opened."""
+"""The demo: the whole pipeline on the bundled reasoner. Fixed before its test split was opened."""

@@ -1,22 +1,22 @@
 """The one JSON object that ``trimtab demo --json`` prints; others rely on its keys."""
 
 from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, UNSTEERED
-from trimtab.evaluation.rows import ArmSummary
+from trimtab.evaluation.rows import ConditionSummary
 from trimtab.report import GateReport, Report
 
-ARMS = (UNSTEERED, ALWAYS, GATED, RANDOM)
+CONDITIONS = (UNSTEERED, ALWAYS, GATED, RANDOM)
 FIELDS = ("accuracy", "low", "high", "gain", "gain_low", "gain_high", "p", "fixed", "broken", "unscored", "truncated")
 
 
 def demo_json(report: Report, seconds: float) -> dict[str, object]:
-    """The demo's contract; ``controls`` holds the other arms in the same form."""
-    rows = {row.arm: row for row in report.arms}
+    """The demo's contract; ``controls`` holds the other conditions in the same form."""
+    rows = {row.condition: row for row in report.conditions}
     return {
         "n": report.verdict.n,
         "verdict": report.verdict.word,
         "gate": report.gate and _gate(report.gate),
-        "arms": {name: _arm(rows[name]) for name in ARMS},
-        "controls": {name: _arm(row) for name, row in rows.items() if name not in ARMS},
+        "conditions": {name: _condition(rows[name]) for name in CONDITIONS},
+        "controls": {name: _condition(row) for name, row in rows.items() if name not in CONDITIONS},
         "minimum_detectable_gain": report.verdict.minimum_detectable_gain,
         "steering": {
             "criterion": report.neurons.criterion,
@@ -41,5 +41,5 @@ def _gate(gate: GateReport) -> dict[str, object]:
     }
 
 
-def _arm(row: ArmSummary) -> dict[str, object]:
+def _condition(row: ConditionSummary) -> dict[str, object]:
     return {name: getattr(row, name) for name in FIELDS}

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.pipeline.config import RunConfig, Stage
 from trimtab.pipeline.line import open_configured
 from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
@@ -19,7 +19,7 @@ BYTES_PER_MOMENT = 4
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Upper bounds: every chain is taken to run to ``max_new_tokens``. Rivals are not counted.
+    """Upper bounds: every response is taken to run to ``max_new_tokens``. Baselines are not counted.
 
     Args:
         tokens: generated tokens by stage.
@@ -56,54 +56,56 @@ class Estimate:
 
 def estimate(config: RunConfig, until: Stage) -> Estimate:
     """Count tokens, bytes and time of a run without writing anything."""
-    opened = open_configured(config.model)
+    model = open_configured(config.model)
     if config.traces.path:
         n_traces = sum(1 for _ in read_rows(Path(config.traces.path)))
-        return Estimate({}, _disk(config, opened, n_traces, 0), _weights(opened), None, None)
+        return Estimate({}, _disk(config, model, n_traces, 0), _weights(model), None, None)
     problems = load_problems(config.task)
     counts = {split: sum(p.split is split for p in problems) for split in Split}
-    limit, arms = config.sampling.max_new_tokens, 5 + 2 * config.evaluation.random_sets
-    choices = (config.ranking.criteria, config.tune.operators, config.tune.k, config.tune.strengths)
+    limit, conditions = config.sampling.max_new_tokens, 5 + 2 * config.evaluation.random_sets
+    choices = (config.ranking.criteria, config.tune.interventions, config.tune.k, config.tune.strengths)
     grid = prod(map(len, choices)) + 1
     chains = config.evaluation.n * len(config.evaluation.seeds)
-    greedy = counts[Split.FIND] + counts[Split.TUNE] if config.gate.fitted else 0
+    greedy = counts[Split.TRAIN] + counts[Split.VALIDATION] if config.gate.fitted else 0
     tokens = {
-        "sample": (counts[Split.FIND] * config.sampling.n + greedy) * limit,
-        "tune": min(counts[Split.TUNE], config.tune.problems) * grid * limit if until in ("tune", "evaluate", "report") else 0,
-        "evaluate": counts[config.evaluation.split] * arms * chains * limit if until in ("evaluate", "report") else 0,
+        "sample": (counts[Split.TRAIN] * config.sampling.n + greedy) * limit,
+        "tune": min(counts[Split.VALIDATION], config.tune.problems) * grid * limit
+        if until in ("tune", "evaluate", "report")
+        else 0,
+        "evaluate": counts[config.evaluation.split] * conditions * chains * limit if until in ("evaluate", "report") else 0,
     }
-    speed = _speed(opened, problems, config.sampling)
+    speed = _speed(model, problems, config.sampling)
     return Estimate(
         tokens=tokens,
-        disk_bytes=_disk(config, opened, counts[Split.FIND] * config.sampling.n, greedy),
-        memory_bytes=_weights(opened) + _cache(opened, config.sampling.batch_tokens),
+        disk_bytes=_disk(config, model, counts[Split.TRAIN] * config.sampling.n, greedy),
+        memory_bytes=_weights(model) + _cache(model, config.sampling.batch_tokens),
         tokens_per_second=speed,
         seconds=sum(tokens.values()) / speed,
     )
 
 
-def _disk(config: RunConfig, opened: OpenModel, n_traces: int, n_prompts: int) -> int:
+def _disk(config: RunConfig, model: LanguageModel, n_traces: int, n_prompts: int) -> int:
     per_trace = len(config.recording.scopes) * len(config.recording.moments)
     per_prompt = len(config.gate.recorded)
-    return (n_traces * per_trace + n_prompts * per_prompt) * opened.identity.n_neurons * BYTES_PER_MOMENT
+    return (n_traces * per_trace + n_prompts * per_prompt) * model.identity.n_neurons * BYTES_PER_MOMENT
 
 
-def _weights(opened: OpenModel) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in opened.model.parameters())
+def _weights(model: LanguageModel) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.hf_model.parameters())
 
 
-def _cache(opened: OpenModel, tokens: int) -> int:
-    text = opened.model.config.get_text_config()
+def _cache(model: LanguageModel, tokens: int) -> int:
+    text = model.hf_model.config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 2 * opened.n_layers * heads * width * tokens * opened.model.dtype.itemsize
+    return 2 * model.n_layers * heads * width * tokens * model.hf_model.dtype.itemsize
 
 
-def _speed(opened: OpenModel, problems: list[Problem], sampling: SamplingSettings) -> float:
+def _speed(model: LanguageModel, problems: list[Problem], sampling: SamplingSettings) -> float:
     """Tokens per second of one full-width batch over a few steps."""
     probe = sampling.greedy().model_copy(update={"max_new_tokens": min(PROBE_TOKENS, sampling.max_new_tokens)})
     rows = max(1, sampling.batch_tokens // (sampling.max_new_tokens + 64))
-    requests, _ = plan_requests(opened, problems[:rows], probe)
+    requests, _ = plan_requests(model, problems[:rows], probe)
     start = time.perf_counter()
-    generations = generate_batch(opened, list(requests.values()), probe)
+    generations = generate_batch(model, list(requests.values()), probe)
     return sum(len(g.response_ids) for g in generations) / (time.perf_counter() - start)

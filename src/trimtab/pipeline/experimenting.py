@@ -74,7 +74,7 @@ def workbench(line: Line) -> Workbench:
     """Everything an experiment works with, from the files of the run."""
     config = line.config
     return Workbench(
-        opened=line.opened,
+        model=line.model,
         problems={split: line.problems(split) for split in Split},
         steering=line.steering(),
         points=line.tune_points(),
@@ -101,11 +101,11 @@ def workbench(line: Line) -> Workbench:
 
 def _gate_splits(line: Line) -> tuple[Split, ...]:
     """The splits whose prompts and greedy answers a gate was fitted on."""
-    return (Split.FIND, Split.TUNE) if line.config.gate.fitted else ()
+    return (Split.TRAIN, Split.VALIDATION) if line.config.gate.fitted else ()
 
 
 def _known(line: Line) -> dict:
-    """The answers that ``evaluate`` left, where it ran one greedy chain a problem as experiments do."""
+    """The answers that ``evaluate`` left, where it ran one greedy response a problem as experiments do."""
     settings = line.config.evaluation
     if settings.temperature or settings.split is not Split.TEST or not line.directory.outcomes.exists():
         return {}
@@ -114,4 +114,4 @@ def _known(line: Line) -> dict:
         return {}  # another engine rounds in another way
     outcomes, steering = line.outcomes(), line.steering()
     keys = {UNSTEERED: answer_key(None, "on"), ALWAYS: answer_key(steering, "on"), GATED: answer_key(steering, "auto")}
-    return {(Split.TEST, key): outcomes[arm] for arm, key in keys.items() if arm in outcomes}
+    return {(Split.TEST, key): outcomes[condition] for condition, key in keys.items() if condition in outcomes}

@@ -17,9 +17,9 @@ from trimtab.execution import LOCAL, Executor
 from trimtab.gate import ALWAYS, AnyGate, AttentionGate, PromptScope
 from trimtab.gating import RecordedRows, columns
 from trimtab.gating.reading import predict
-from trimtab.model import OpenModel, checkpoint_dtype, open_model, rebind
-from trimtab.neurons import NeuronSet
-from trimtab.operators import OPERATORS
+from trimtab.interventions import INTERVENTIONS
+from trimtab.model import LanguageModel, checkpoint_dtype, open_model, rebind
+from trimtab.neurons import Neurons
 from trimtab.pipeline.config import ModelSettings, RunConfig
 from trimtab.progress import Progress, silent
 from trimtab.recording import Recording, is_streamed
@@ -48,7 +48,7 @@ def prompts_name(split: Split) -> str:
     return f"prompts-{split}"
 
 
-def open_configured(model: ModelSettings, device: str = "") -> OpenModel:
+def open_configured(model: ModelSettings, device: str = "") -> LanguageModel:
     """The model of a configuration; on another device it keeps the dtype that it has on its own."""
     dtype, revision = model.dtype, model.revision or None
     if device not in ("", model.device) and dtype == "auto":
@@ -85,7 +85,7 @@ class Line:
         self._open.close()
 
     @cached_property
-    def opened(self) -> OpenModel:
+    def model(self) -> LanguageModel:
         """The model, opened at the first stage that runs it."""
         return open_configured(self.config.model, self.executor.driver_device)
 
@@ -119,14 +119,14 @@ class Line:
         """Every folder of traces that the ``sample`` stage makes."""
         if self.trace_file or not self.config.gate.fitted:
             return [SAMPLED]
-        return [SAMPLED, greedy_name(Split.FIND), greedy_name(Split.TUNE)]
+        return [SAMPLED, greedy_name(Split.TRAIN), greedy_name(Split.VALIDATION)]
 
     @property
     def recordings(self) -> list[str]:
         """Every folder of moments that the ``record`` stage makes."""
         if self.trace_file or not self.config.gate.fitted:
             return [SAMPLED]
-        return [SAMPLED, prompts_name(Split.FIND), prompts_name(Split.TUNE)]
+        return [SAMPLED, prompts_name(Split.TRAIN), prompts_name(Split.VALIDATION)]
 
     @cached_property
     def grader(self) -> Grader:
@@ -164,7 +164,7 @@ class Line:
         """Whether the traces are recorded in the forwards that sample them: asked for, or begun that way."""
         return self.config.recording.while_sampling or is_streamed(self.directory.activations(SAMPLED))
 
-    def neurons(self, criterion: str) -> NeuronSet:
+    def neurons(self, criterion: str) -> Neurons:
         """The ranked neurons of a criterion."""
         return load_neurons(self._made(self.directory.ranking(criterion), "rank"))
 
@@ -186,7 +186,7 @@ class Line:
                 f"the artifact at {settings.source} is not the one that this run began with (digest {settings.digest[:12]}, now "
                 f"{steering.digest[:12]}); start another run, or put the old one back"
             )
-        return rebind(steering, self.opened.identity) if settings.force_model else steering
+        return rebind(steering, self.model.identity) if settings.force_model else steering
 
     def steering(self) -> Steering:
         """The steering under test: the artifact of the configuration, or the best point of the grid."""
@@ -201,7 +201,7 @@ class Line:
         neurons = self.neurons(point.criterion)
         facts: dict[str, object] = {
             "criterion": point.criterion,
-            "operator": point.operator,
+            "intervention": point.intervention,
             "k": point.k,
             "share": point.k / neurons.model.n_neurons,
             "tune": {"n": point.n, "unsteered": point.unsteered, "always": point.always, "gated": point.gated},
@@ -210,12 +210,12 @@ class Line:
             **neurons.facts,
         }
         return Steering.of(
-            neurons.top(point.k), point.strength, self.config.tune.scope, self.gate(), facts, OPERATORS[point.operator]
+            neurons.top(point.k), point.strength, self.config.tune.scope, self.gate(), facts, INTERVENTIONS[point.intervention]
         )
 
     def prompts(self, split: Split) -> dict[str, tuple[int, ...]]:
         """The prompts of a split's problems as token ids, by problem id."""
-        tokenizer, prompt = self.opened.tokenizer, self.config.prompt
+        tokenizer, prompt = self.model.tokenizer, self.config.prompt
         return {problem.id: render_prompt(tokenizer, problem.question, prompt) for problem in self.problems(split)}
 
     def prompt_features(self, split: Split, scope: PromptScope) -> RecordedRows:
@@ -226,16 +226,16 @@ class Line:
         """The gate's probability by problem id, from the recording where it holds what this gate reads, else from a forward."""
         settings = self.config
         if isinstance(gate, AttentionGate) or gate.scope not in settings.gate.recorded or split is Split.TEST:
-            return predict(self.opened, gate, self.prompts(split), batch_tokens=settings.recording.batch_tokens)
+            return predict(self.model, gate, self.prompts(split), batch_tokens=settings.recording.batch_tokens)
         probability = gate.probability(columns(self.prompt_features(split, gate.scope), gate.layer, gate.index))
         return {problem.id: float(p) for problem, p in zip(self.problems(split), probability, strict=True)}
 
     def outcomes(self) -> dict[str, list[Outcome]]:
-        """Outcomes by arm."""
-        arms: dict[str, list[Outcome]] = {}
+        """Outcomes by condition."""
+        conditions: dict[str, list[Outcome]] = {}
         for outcome in read_table(self._made(self.directory.outcomes, "evaluate"), Outcome):
-            arms.setdefault(outcome.arm, []).append(outcome)
-        return arms
+            conditions.setdefault(outcome.condition, []).append(outcome)
+        return conditions
 
     def failed(self, split: Split) -> NDArray[np.bool_]:
         """True where the greedy trace of a problem is not correct; the label of the gate."""

@@ -11,7 +11,7 @@ from trimtab.evaluation.names import ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome, first_chains
 from trimtab.evaluation.pairing import matched
 from trimtab.evaluation.summary import finite, flips, random_gains, summarise
-from trimtab.evaluation.verdict import ArmVerdict, judge
+from trimtab.evaluation.verdict import ConditionVerdict, judge
 from trimtab.gate import AnyGate
 from trimtab.pipeline.experimenting import experiment_results
 from trimtab.pipeline.line import SAMPLED, Line
@@ -28,7 +28,7 @@ from trimtab.report import (
     write_report,
 )
 from trimtab.store import ModelRecord, openings, read_json, write_table
-from trimtab.tasks.sandbox import Sandbox
+from trimtab.tasks.sandbox import describe_best
 from trimtab.tasks.settings import TESTBED
 from trimtab.testbed.sources import FailureSource, failure_sources
 from trimtab.traces import AnswerKind, Split
@@ -41,8 +41,8 @@ POSITIVE_CONTROL = (
 PACKAGES = ("torch", "transformers", "scikit-learn", "scipy", "numpy")
 
 
-def judged_arm(gate: AnyGate) -> str:
-    """The arm that the verdict is about: gated where there is a gate."""
+def judged_condition(gate: AnyGate) -> str:
+    """The condition that the verdict is about: gated where there is a gate."""
     return ALWAYS if gate.kind == "always" else GATED
 
 
@@ -51,22 +51,22 @@ def build_report(line: Line) -> Report:
     outcomes, alpha = line.outcomes(), line.config.evaluation.alpha
     rows = summarise(outcomes, alpha)
     gate = line.gate()
-    base, arm = outcomes[UNSTEERED], outcomes[judged_arm(gate)]
+    base, condition = outcomes[UNSTEERED], outcomes[judged_condition(gate)]
     found = not line.config.artifact.source
     return Report(
-        verdict=_verdict(line, judge(base, arm, alpha), judged_arm(gate)),
-        claims=_caveats(line, base, arm, alpha),
-        arms=tuple(rows.values()),
-        breakdowns=tuple(BreakdownReport.model_validate(asdict(table)) for table in break_down(base, arm, alpha)),
+        verdict=_verdict(line, judge(base, condition, alpha), judged_condition(gate)),
+        claims=_caveats(line, base, condition, alpha),
+        conditions=tuple(rows.values()),
+        breakdowns=tuple(BreakdownReport.model_validate(asdict(table)) for table in break_down(base, condition, alpha)),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
         gate=gate_report(line, gate, outcomes),
         neurons=found_neurons(line) if found else artifact_neurons(line),
         tune=tune_report(line) if found else None,
         criteria=criteria_report(line, rows) if found else (),
-        flips=_flips(line, base, arm),
+        flips=_flips(line, base, condition),
         run=_run(line, found),
         experiments=tuple(experiment_results(line)),
-        examples=_examples(line, base, arm),
+        examples=_examples(line, base, condition),
     )
 
 
@@ -77,29 +77,29 @@ def write_run_report(line: Line) -> None:
     write_report(build_report(line), line.directory.path)
 
 
-def _caveats(line: Line, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float) -> tuple[str, ...]:
+def _caveats(line: Line, base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float) -> tuple[str, ...]:
     """What has to stand beside the verdict: that the testbed is a control, how programs were run, and what leaks."""
     if line.config.task.source == TESTBED:
         return (POSITIVE_CONTROL,)
     programs = any(problem.kind is AnswerKind.CODE for problem in line.problems(line.config.evaluation.split))
-    confined = (f"Programs of the answers run behind these layers on this machine: {Sandbox().describe()}.",) if programs else ()
-    return confined + _leaks(line, base, arm, alpha)
+    confined = (f"Programs of the answers run behind these layers on this machine: {describe_best()}.",) if programs else ()
+    return confined + _leaks(line, base, condition, alpha)
 
 
-def _leaks(line: Line, base: Sequence[Outcome], arm: Sequence[Outcome], alpha: float) -> tuple[str, ...]:
+def _leaks(line: Line, base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float) -> tuple[str, ...]:
     """The verdict without the problems that also stand in an earlier split."""
     shared: dict = read_json(line.directory.problems.with_suffix(".json"))["splits"]["near_duplicates"]  # type: ignore[index,assignment,call-overload]
     leaking = {pair["id"] for pair in shared["pairs"] if pair["split"] == line.config.evaluation.split}
     if not leaking:
         return ()
-    kept_base, kept_arm = ([o for o in side if o.problem_id not in leaking] for side in (base, arm))
+    kept_base, kept_condition = ([o for o in side if o.problem_id not in leaking] for side in (base, condition))
     note = f"{len(leaking)} of these problems stand, exactly or nearly, in an earlier split. Without them"
-    return (f"{note}: {judge(kept_base, kept_arm, alpha).sentence}" if kept_base else f"{note} none is left.",)
+    return (f"{note}: {judge(kept_base, kept_condition, alpha).sentence}" if kept_base else f"{note} none is left.",)
 
 
-def _verdict(line: Line, judgement: ArmVerdict, arm: str) -> VerdictReport:
+def _verdict(line: Line, judgement: ConditionVerdict, condition: str) -> VerdictReport:
     return VerdictReport(
-        arm=arm,
+        condition=condition,
         split=line.config.evaluation.split,
         word=judgement.word,
         sentence=judgement.sentence,
@@ -114,14 +114,14 @@ def _sources(line: Line, unsteered: Sequence[Outcome]) -> list[FailureSource]:
     return failure_sources([(o.problem_id, questions[o.problem_id], o.response, o.correct) for o in first_chains(unsteered)])
 
 
-def _flips(line: Line, base: Sequence[Outcome], arm: Sequence[Outcome]) -> FlipsReport:
+def _flips(line: Line, base: Sequence[Outcome], condition: Sequence[Outcome]) -> FlipsReport:
     by_source = None
     if line.config.task.source == "testbed":
-        by_source = flips(base, arm, {row.problem_id: row.source for row in _sources(line, base)})
+        by_source = flips(base, condition, {row.problem_id: row.source for row in _sources(line, base)})
     return FlipsReport.model_validate(
         {
-            "by_domain": flips(base, arm, {o.problem_id: o.domain or "all" for o in base}),
-            "by_difficulty": flips(base, arm, {o.problem_id: f"{o.difficulty:02d}" for o in base}),
+            "by_domain": flips(base, condition, {o.problem_id: o.domain or "all" for o in base}),
+            "by_difficulty": flips(base, condition, {o.problem_id: f"{o.difficulty:02d}" for o in base}),
             "by_source": by_source,
         }
     )
@@ -133,7 +133,7 @@ def _run(line: Line, found: bool) -> RunReport:
     if found:
         samples |= {"sampled traces": len(line.grades(SAMPLED)), "contrast traces": len(line.contrast())}
     return RunReport(
-        model=ModelRecord.model_validate(asdict(line.opened.identity)),
+        model=ModelRecord.model_validate(asdict(line.model.identity)),
         task=line.config.task.source,
         config_digest=line.directory.digest,
         samples=samples,
@@ -148,12 +148,12 @@ def _run(line: Line, found: bool) -> RunReport:
     )
 
 
-def _examples(line: Line, base: Sequence[Outcome], arm: Sequence[Outcome]) -> tuple[Example, ...]:
+def _examples(line: Line, base: Sequence[Outcome], condition: Sequence[Outcome]) -> tuple[Example, ...]:
     problems = {problem.id: problem for problem in line.problems(line.config.evaluation.split)}
     kinds = {(False, True): "fixed", (True, False): "broken", (False, False): "still wrong"}
     wanted = {"fixed": 2, "broken": 1, "still wrong": 1}
     found = []
-    for before, after in matched(first_chains(base), first_chains(arm)):
+    for before, after in matched(first_chains(base), first_chains(condition)):
         kind = kinds.get((before.correct, after.correct))
         if kind is None or not wanted[kind]:
             continue

@@ -14,21 +14,22 @@ from trimtab.evaluation.threshold_curve import ThresholdPoint, threshold_curve
 from trimtab.gate import AnyGate
 from trimtab.gating import assess, fit_text, roc_points
 from trimtab.gating.assess import calibration_curve
-from trimtab.gating.discrimination import auroc, delong_interval
 from trimtab.pipeline.line import Line
 from trimtab.report import GateReport
+from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.traces import Split
 
 
 def gate_report(line: Line, gate: AnyGate, outcomes: Mapping[str, Sequence[Outcome]]) -> GateReport | None:
-    """The gate on each problem's first chain; None where it reads nothing, or fewer than two problems failed or were solved."""
+    """The gate on each problem's first response; None where it reads nothing, or fewer than two problems failed or were
+    solved."""
     failed = ~correct(first_chains(outcomes[UNSTEERED]))
     if not gate.reads or min(failed.sum(), (~failed).sum()) < 2:
         return None
     gated = first_chains(outcomes[GATED])
     p_fail = np.array([outcome.p_fail for outcome in gated], np.float64)
     split = line.config.evaluation.split
-    # the text-only baseline is fitted on the find split, which a run on a finished artifact has not
+    # the text-only baseline is fitted on the train split, which a run on a finished artifact has not
     figures = _alone(failed, p_fail) if line.config.artifact.source else _beside_text(line, failed, p_fail, split)
     return GateReport.model_validate(
         {
@@ -54,7 +55,7 @@ def _thresholds(outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[ThresholdPoi
 
 
 def _beside_text(line: Line, failed: NDArray[np.bool_], p_fail: NDArray[np.float64], split: Split) -> dict[str, object]:
-    text = fit_text([problem.question for problem in line.problems(Split.FIND)], line.failed(Split.FIND))
+    text = fit_text([problem.question for problem in line.problems(Split.TRAIN)], line.failed(Split.TRAIN))
     p_text = text.probability([problem.question for problem in line.problems(split)])
     return {**asdict(assess(failed, p_fail, p_text)), "text_roc": roc_points(failed, p_text)}
 

@@ -1,4 +1,4 @@
-"""The method's part of a report: which neurons, and how criterion, operator, K and strength were chosen."""
+"""The method's part of a report: which neurons, and how criterion, intervention, K and strength were chosen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -7,14 +7,14 @@ from itertools import product
 import numpy as np
 
 from trimtab.evaluation.names import ADARAS, ALWAYS
-from trimtab.evaluation.rows import ArmSummary
+from trimtab.evaluation.rows import ConditionSummary
 from trimtab.evaluation.tune import TunePoint, best_point
 from trimtab.pipeline.line import Line
 from trimtab.report import CriterionRow, DoseRow, NeuronRow, NeuronsReport, TuneReport, TuneRow
 from trimtab.store import read_json
 
 # what the paper's own method is made of
-ADARAS_CRITERION, ADARAS_OPERATOR = "mean-difference-polarity", "steer"
+ADARAS_CRITERION, ADARAS_INTERVENTION = "adaras", "add"
 
 
 def found_neurons(line: Line) -> NeuronsReport:
@@ -22,11 +22,17 @@ def found_neurons(line: Line) -> NeuronsReport:
     best = best_point(line.tune_points())
     neurons = line.neurons(best.criterion).top(best.k)
     expert, index = divmod(neurons.index, neurons.model.d_expert)
-    columns = {"layer": neurons.layer, "index": index, "good": neurons.good, "bad": neurons.bad, "delta": neurons.delta}
+    columns = {
+        "layer": neurons.layer,
+        "index": index,
+        "correct_mean": neurons.correct_mean,
+        "incorrect_mean": neurons.incorrect_mean,
+        "mean_difference": neurons.mean_difference,
+    }
     columns |= {"score": neurons.score} | ({"expert": expert} if neurons.model.n_experts > 1 else {})
     return NeuronsReport(
         criterion=best.criterion,
-        operator=best.operator,
+        intervention=best.intervention,
         k=best.k,
         share=neurons.share,
         strength=best.strength,
@@ -45,7 +51,7 @@ def artifact_neurons(line: Line) -> NeuronsReport:
     steering = line.steering()
     return NeuronsReport(
         criterion=str(steering.facts.get("criterion", "not recorded")),
-        operator=str(steering.facts.get("operator", "not recorded")),
+        intervention=str(steering.facts.get("intervention", "not recorded")),
         k=len(steering),
         share=len(steering) / steering.model.n_neurons,
         strength=steering.strength,
@@ -63,16 +69,16 @@ def tune_report(line: Line) -> TuneReport:
     return TuneReport(points=tuple(_point(point) for point in points), chosen=_point(best), dose=_dose(points, best))
 
 
-def criteria_report(line: Line, rows: Mapping[str, ArmSummary]) -> tuple[CriterionRow, ...]:
-    """The best point of each criterion with each operator, and its row on the problems of the verdict where it has one."""
+def criteria_report(line: Line, rows: Mapping[str, ConditionSummary]) -> tuple[CriterionRow, ...]:
+    """The best point of each criterion with each intervention, and its row on the problems of the verdict where it has one."""
     points = line.tune_points()
-    arms = {best_point(points): ALWAYS}
+    conditions = {best_point(points): ALWAYS}
     if ADARAS in rows:
-        arms[best_point(points, ADARAS_CRITERION, ADARAS_OPERATOR)] = ADARAS
+        conditions[best_point(points, ADARAS_CRITERION, ADARAS_INTERVENTION)] = ADARAS
     table = []
-    for criterion, operator in product(line.config.ranking.criteria, line.config.tune.operators):
-        best = best_point(points, criterion, operator)
-        table.append(CriterionRow(best=_point(best), test=rows.get(arms.get(best, ""))))
+    for criterion, intervention in product(line.config.ranking.criteria, line.config.tune.interventions):
+        best = best_point(points, criterion, intervention)
+        table.append(CriterionRow(best=_point(best), test=rows.get(conditions.get(best, ""))))
     return tuple(table)
 
 
@@ -81,7 +87,7 @@ def _point(point: TunePoint) -> TuneRow:
 
 
 def _dose(points: Sequence[TunePoint], best: TunePoint) -> tuple[DoseRow, ...]:
-    same = [p for p in points if (p.criterion, p.operator, p.k) == (best.criterion, best.operator, best.k)]
+    same = [p for p in points if (p.criterion, p.intervention, p.k) == (best.criterion, best.intervention, best.k)]
     rows = [DoseRow(strength=p.strength, accuracy=p.always, n=p.n) for p in same]
     rows.append(DoseRow(strength=0.0, accuracy=best.unsteered, n=best.n))
     return tuple(sorted(rows, key=lambda row: row.strength))

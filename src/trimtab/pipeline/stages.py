@@ -46,7 +46,7 @@ def make_problems(line: Line) -> None:
     """Write problems.parquet, and beside it where they came from and what their splits share."""
     path = line.trace_file
     if path:
-        problems = problems_of(read_rows(path), str(path), Split.FIND)
+        problems = problems_of(read_rows(path), str(path), Split.TRAIN)
     else:
         problems, provenance = load_task(line.config.task)
         facts: dict[str, object] = {"provenance": provenance.to_json()}
@@ -57,28 +57,28 @@ def make_problems(line: Line) -> None:
 
 
 def sample(line: Line) -> None:
-    """Sample the find split, and the greedy traces that label the gate; or import the traces of a file."""
+    """Sample the train split, and the greedy traces that label the gate; or import the traces of a file."""
     config, directory = line.config, line.directory
     if line.trace_file:
-        _, traces = import_traces(line.trace_file, line.opened, prompt=config.prompt, max_tokens=config.traces.max_tokens or None)
+        _, traces = import_traces(line.trace_file, line.model, prompt=config.prompt, max_tokens=config.traces.max_tokens or None)
         parts = Parts(directory.traces(SAMPLED))
         ids = [trace.id for trace in traces]
         parts.ensure_plan(make_plan(ids, [1] * len(ids), len(ids), {"traces": config.traces.model_dump()}))
         by_id = {trace.id: trace for trace in traces}
         parts.write_table(0, [by_id[trace_id] for trace_id in parts.plan.parts[0]])
         return
-    wanted = [(SAMPLED, Split.FIND, config.sampling)]
+    wanted = [(SAMPLED, Split.TRAIN, config.sampling)]
     if config.gate.fitted:
-        wanted += [(greedy_name(split), split, config.sampling.greedy()) for split in (Split.FIND, Split.TUNE)]
+        wanted += [(greedy_name(split), split, config.sampling.greedy()) for split in (Split.TRAIN, Split.VALIDATION)]
     jobs = []
     for name, split, settings in wanted:
         moments = None
         if name == SAMPLED and line.records_while_sampling:
-            moments = StreamedParts(line.opened, config.recording.settings, directory.activations(SAMPLED))
+            moments = StreamedParts(line.model, config.recording.settings, directory.activations(SAMPLED))
         problems, folder = line.problems(split), directory.traces(name)
-        job = sample_job(line.opened, problems, settings, folder, prompt=config.prompt, moments=moments, generator=line.generator)
+        job = sample_job(line.model, problems, settings, folder, prompt=config.prompt, moments=moments, generator=line.generator)
         jobs.append(job)
-    line.executor.run(line.opened, jobs, line.progress)
+    line.executor.run(line.model, jobs, line.progress)
 
 
 def grade(line: Line) -> None:
@@ -109,13 +109,13 @@ def record(line: Line) -> None:
     if line.records_while_sampling:
         choose_traces(folder, traces)
     else:
-        jobs.append(record_job(line.opened, traces, settings, folder))
+        jobs.append(record_job(line.model, traces, settings, folder))
     if line.config.gate.fitted and not line.trace_file:
         scopes, tokens = line.config.gate.recorded, settings.batch_tokens
-        for split in (Split.FIND, Split.TUNE):
+        for split in (Split.TRAIN, Split.VALIDATION):
             folder = line.directory.activations(prompts_name(split))
-            jobs.append(prompts_job(line.opened, line.prompts(split), folder, scopes=scopes, batch_tokens=tokens))
-    line.executor.run(line.opened, jobs, line.progress)
+            jobs.append(prompts_job(line.model, line.prompts(split), folder, scopes=scopes, batch_tokens=tokens))
+    line.executor.run(line.model, jobs, line.progress)
     for job in jobs:
         job.finish()
 
@@ -129,35 +129,35 @@ def rank_neurons(line: Line) -> None:
         line.recording(SAMPLED), settings.scope, rows, statistics, at_once=executor.width, run_blocks=executor.map
     )
     if wanda.NAME in settings.criteria:
-        moments = replace(moments, column_norm=column_norms(down_weights(line.opened, range(line.opened.n_layers))))
+        moments = replace(moments, column_norm=column_norms(down_weights(line.model, range(line.model.n_layers))))
     facts = {"contrast": read_json(line.directory.contrast.with_suffix(".json")), "scope": settings.scope}
     for criterion in settings.criteria:
-        neurons = rank(moments, criterion, settings.k, line.opened.identity, facts)
+        neurons = rank(moments, criterion, settings.k, line.model.identity, facts)
         save_neurons(neurons, line.directory.ranking(criterion))
 
 
 def fit_gate(line: Line) -> None:
-    """Fit p(fail) on the find split, its threshold on the tune split, and the text-only baseline beside it."""
+    """Fit p(fail) on the train split, its threshold on the validation split, and the text-only baseline beside it."""
     if not line.config.gate.fitted:
         return
-    failed = {split: line.failed(split) for split in (Split.FIND, Split.TUNE)}
-    fitted = _fitted(line, failed[Split.FIND])
-    p_tune = np.array(list(line.p_fail(fitted, Split.TUNE).values()))
-    text = fit_text([problem.question for problem in line.problems(Split.FIND)], failed[Split.FIND])
-    p_text = text.probability([problem.question for problem in line.problems(Split.TUNE)])
+    failed = {split: line.failed(split) for split in (Split.TRAIN, Split.VALIDATION)}
+    fitted = _fitted(line, failed[Split.TRAIN])
+    p_tune = np.array(list(line.p_fail(fitted, Split.VALIDATION).values()))
+    text = fit_text([problem.question for problem in line.problems(Split.TRAIN)], failed[Split.TRAIN])
+    p_text = text.probability([problem.question for problem in line.problems(Split.VALIDATION)])
     facts = {
-        "find": _counts(failed[Split.FIND]),
-        "tune": _counts(failed[Split.TUNE]),
-        "tune_assessment": assess(failed[Split.TUNE], p_tune, p_text).to_json(),
+        "train": _counts(failed[Split.TRAIN]),
+        "validation": _counts(failed[Split.VALIDATION]),
+        "validation_assessment": assess(failed[Split.VALIDATION], p_tune, p_text).to_json(),
     }
-    threshold = youden(failed[Split.TUNE], p_tune)
+    threshold = youden(failed[Split.VALIDATION], p_tune)
     gate = replace(fitted, mode=line.config.gate.mode, threshold=threshold, facts={**fitted.facts, **facts})
     save_gate(gate, line.directory.path)
 
 
 def _fitted(line: Line, failed: NDArray[np.bool_]) -> AnyGate:
     settings, executor = line.config.gate, line.executor
-    features = line.prompt_features(Split.FIND, settings.scope)
+    features = line.prompt_features(Split.TRAIN, settings.scope)
     if settings.kind == "logistic":
         return fit_logistic(
             features,
@@ -171,21 +171,21 @@ def _fitted(line: Line, failed: NDArray[np.bool_]) -> AnyGate:
 
     def read(layer: NDArray[np.int64], index: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         tokens = line.config.recording.batch_tokens
-        return read_prompts(line.opened, line.prompts(Split.FIND), layer, index, "prompt", batch_tokens=tokens)
+        return read_prompts(line.model, line.prompts(Split.TRAIN), layer, index, "prompt", batch_tokens=tokens)
 
     return fit_attention(features, failed, read, n_features=settings.features, at_once=executor.width, run_blocks=executor.map)
 
 
 def tune_steering(line: Line) -> None:
-    """Run the grid on the tune split and write the steering artifact of its best point."""
+    """Run the grid on the validation split and write the steering artifact of its best point."""
     config = line.config
     gate = line.gate()
     points = tune(
-        line.opened,
+        line.model,
         {criterion: line.neurons(criterion) for criterion in config.ranking.criteria},
         gate,
-        line.p_fail(gate, Split.TUNE) if gate.reads else {},
-        line.problems(Split.TUNE),
+        line.p_fail(gate, Split.VALIDATION) if gate.reads else {},
+        line.problems(Split.VALIDATION),
         config.tune,
         config.sampling,
         line.grader,

@@ -59,10 +59,10 @@ def _gate(line: Line) -> dict[str, object]:
     gate = line.gate()
     if not gate.reads:
         return {"gate": gate.label}
-    assessment: dict[str, dict[str, float]] = gate.facts["tune_assessment"]  # type: ignore[assignment]
+    assessment: dict[str, dict[str, float]] = gate.facts["validation_assessment"]  # type: ignore[assignment]
     shown = {
         name: f"{assessment[key]['value']:.3f} [{assessment[key]['low']:.3f}, {assessment[key]['high']:.3f}]"
-        for name, key in (("AUROC on tune", "auroc"), ("text-only AUROC", "text_auroc"), ("difference", "difference"))
+        for name, key in (("AUROC on validation", "auroc"), ("text-only AUROC", "text_auroc"), ("difference", "difference"))
     }
     return {"gate": gate.label, **shown, "threshold": round(gate.threshold, 4), "features": len(gate.layer)}
 
@@ -70,10 +70,10 @@ def _gate(line: Line) -> dict[str, object]:
 def _tune(line: Line) -> dict[str, object]:
     points = line.tune_points()
     summary: dict[str, object] = {}
-    for criterion, operator in product(line.config.ranking.criteria, line.config.tune.operators):
-        p = best_point(points, criterion, operator)
+    for criterion, intervention in product(line.config.ranking.criteria, line.config.tune.interventions):
+        p = best_point(points, criterion, intervention)
         accuracy = f"{p.unsteered:.3f} -> {p.gated:.3f} gated, {p.always:.3f} always (n = {p.n})"
-        summary[f"best {criterion}, {operator}"] = f"K {p.k}, strength {p.strength:g}: {accuracy}"
+        summary[f"best {criterion}, {intervention}"] = f"K {p.k}, strength {p.strength:g}: {accuracy}"
     return summary
 
 

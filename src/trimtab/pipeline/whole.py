@@ -1,4 +1,4 @@
-"""The whole line: every stage in order, what is done already skipped."""
+"""The whole pipeline: every stage in order, what is done already skipped."""
 
 import time
 from collections.abc import Callable

@@ -28,8 +28,8 @@ class NeuronCounts(NamedTuple):
     """How much data each neuron has, int64 ``[layer, d_ff]``: traces of each class with a token routed to it, and problems where
     both classes have one (None without the statistic ``difference``)."""
 
-    good: NDArray[np.int64]
-    bad: NDArray[np.int64]
+    correct_mean: NDArray[np.int64]
+    incorrect_mean: NDArray[np.int64]
     problems: NDArray[np.int64] | None
 
 
@@ -46,15 +46,15 @@ class ClassMoments:
     traces that have one, ``counts`` says how many, and a neuron without any in a class is NaN there.
 
     Args:
-        good_mean, bad_mean: float64 ``[layer, d_ff]``, of the correct and of the incorrect traces.
-        good_magnitude, bad_magnitude: the same of the per-trace mean magnitude; None without the statistic ``magnitude``.
-        n_good, n_bad: number of traces in each class.
+        correct_mean, incorrect_mean: float64 ``[layer, d_ff]``, of the correct and of the incorrect traces.
+        correct_magnitude, incorrect_magnitude: the same of the per-trace mean magnitude; None without the statistic
+        ``magnitude``. n_correct, n_incorrect: number of traces in each class.
         difference_mean: float64 ``[layer, d_ff]``, mean over problems of the difference; NaN when no problem has both verdicts,
             None without the statistic ``difference``.
         difference_variance: float64 ``[layer, d_ff]``, its sample variance (n - 1); NaN when fewer than two problems have both.
         n_problems: number of problems with both verdicts.
-        good_rms, bad_rms: as the class means, of the per-trace root mean square; None without the statistic ``square``.
-        good_norm: float64 ``[layer, d_ff]``, ``sqrt(sum a^2)`` over all tokens of all correct traces; None without ``square``.
+        correct_rms, incorrect_rms: as the class means, of the per-trace root mean square; None without the statistic ``square``.
+        correct_norm: float64 ``[layer, d_ff]``, ``sqrt(sum a^2)`` over all tokens of all correct traces; None without ``square``.
         auroc: float64 ``[layer, d_ff]``, mean over problems of their AUROC; NaN when no problem has both verdicts, None without
             the statistic ``auroc``.
         column_norm: float64 ``[layer, d_ff]``, L2 norm of each neuron's column of the down projection. No activation, so the
@@ -62,28 +62,28 @@ class ClassMoments:
         counts: for a mixture of experts; None where every neuron has every trace.
     """
 
-    good_mean: NDArray[np.float64]
-    bad_mean: NDArray[np.float64]
-    good_magnitude: NDArray[np.float64] | None
-    bad_magnitude: NDArray[np.float64] | None
-    n_good: int
-    n_bad: int
+    correct_mean: NDArray[np.float64]
+    incorrect_mean: NDArray[np.float64]
+    correct_magnitude: NDArray[np.float64] | None
+    incorrect_magnitude: NDArray[np.float64] | None
+    n_correct: int
+    n_incorrect: int
     difference_mean: NDArray[np.float64] | None
     difference_variance: NDArray[np.float64] | None
     n_problems: int
-    good_rms: NDArray[np.float64] | None = None
-    bad_rms: NDArray[np.float64] | None = None
-    good_norm: NDArray[np.float64] | None = None
+    correct_rms: NDArray[np.float64] | None = None
+    incorrect_rms: NDArray[np.float64] | None = None
+    correct_norm: NDArray[np.float64] | None = None
     auroc: NDArray[np.float64] | None = None
     column_norm: NDArray[np.float64] | None = None
     counts: NeuronCounts | None = None
 
     @property
-    def delta(self) -> NDArray[np.float64]:
-        """``good - bad`` per neuron, ``[layer, d_ff]``."""
-        return self.good_mean - self.bad_mean
+    def mean_difference(self) -> NDArray[np.float64]:
+        """``correct_mean - incorrect_mean`` per neuron, ``[layer, d_ff]``."""
+        return self.correct_mean - self.incorrect_mean
 
     @property
     def comparable(self) -> NDArray[np.bool_]:
         """Which neurons have a value in both classes, ``[layer, d_ff]``; the others are never eligible."""
-        return np.isfinite(self.good_mean) & np.isfinite(self.bad_mean)
+        return np.isfinite(self.correct_mean) & np.isfinite(self.incorrect_mean)

@@ -37,7 +37,7 @@ def random_like(steering: Steering, seed: int) -> Steering:
     return replace(
         steering,
         index=index,
-        dgain=sign * steering.dgain[source],
+        gain=sign * steering.gain[source],
         shift=sign * steering.shift[source],
         facts={"criterion": NAME, "control_of": steering.facts.get("criterion"), "seed": seed},
     )

@@ -35,14 +35,14 @@ class Drawn:
     """A batch of choices as weights.
 
     Args:
-        good, bad: float64 ``[choice, trace]``, how often a trace is taken within its problem, as correct and as incorrect.
-        all_good, all_bad: the same times the copies of its problem.
+        correct_mean, incorrect_mean: float64 ``[choice, trace]``, how often a trace is taken within its problem, as correct and
+        as incorrect. all_good, all_bad: the same times the copies of its problem.
         copies: int64 ``[choice, problem]``, how often a problem with both verdicts is taken; 0 for the others.
         rows: per problem its traces.
     """
 
-    good: NDArray[np.float64]
-    bad: NDArray[np.float64]
+    correct_mean: NDArray[np.float64]
+    incorrect_mean: NDArray[np.float64]
     all_good: NDArray[np.float64]
     all_bad: NDArray[np.float64]
     copies: NDArray[np.int64]
@@ -55,15 +55,15 @@ class Drawn:
         verdicts = np.stack([_checked(choice.correct, correct, "correct") for choice in choices])
         times = np.stack([_checked(choice.times, np.ones_like(problem), "times") for choice in choices])
         copies = np.stack([_checked(choice.copies, np.ones_like(n_of_problem), "copies") for choice in choices])
-        good, bad = (times * verdicts).astype(np.float64), (times * ~verdicts).astype(np.float64)
-        all_good, all_bad = good * copies[:, problem], bad * copies[:, problem]
-        for n_good, n_bad in zip(all_good.sum(axis=1), all_bad.sum(axis=1), strict=True):
-            if not n_good or not n_bad:
-                raise empty_class(int(n_good), int(n_bad))
+        correct_mean, incorrect_mean = (times * verdicts).astype(np.float64), (times * ~verdicts).astype(np.float64)
+        all_good, all_bad = correct_mean * copies[:, problem], incorrect_mean * copies[:, problem]
+        for n_correct, n_incorrect in zip(all_good.sum(axis=1), all_bad.sum(axis=1), strict=True):
+            if not n_correct or not n_incorrect:
+                raise empty_class(int(n_correct), int(n_incorrect))
         member = (problem[:, None] == np.arange(len(n_of_problem))).astype(np.float64)
-        both = (good @ member > 0) & (bad @ member > 0)
+        both = (correct_mean @ member > 0) & (incorrect_mean @ member > 0)
         rows = np.split(np.argsort(problem, kind="stable"), np.cumsum(n_of_problem)[:-1])
-        return cls(good, bad, all_good, all_bad, copies * both, rows)
+        return cls(correct_mean, incorrect_mean, all_good, all_bad, copies * both, rows)
 
 
 def _checked(given: NDArray | None, loaded: NDArray, name: str) -> NDArray:
@@ -97,24 +97,24 @@ def class_moments_of(
         for start in range(0, n_neurons, width)
     ]
     arrays = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
-    for i in range(len(drawn.good)):
+    for i in range(len(drawn.correct_mean)):
         own = {name: array[i].reshape(shape) for name, array in arrays.items()}
         counts = {name: own.pop(name).astype(np.int64) for name in NeuronCounts._fields if name in own}
         yield ClassMoments(
-            good_mean=own["good_mean"],
-            bad_mean=own["bad_mean"],
-            good_magnitude=own.get("good_magnitude"),
-            bad_magnitude=own.get("bad_magnitude"),
-            n_good=int(drawn.all_good[i].sum()),
-            n_bad=int(drawn.all_bad[i].sum()),
+            correct_mean=own["correct_mean"],
+            incorrect_mean=own["incorrect_mean"],
+            correct_magnitude=own.get("correct_magnitude"),
+            incorrect_magnitude=own.get("incorrect_magnitude"),
+            n_correct=int(drawn.all_good[i].sum()),
+            n_incorrect=int(drawn.all_bad[i].sum()),
             difference_mean=own.get("difference_mean"),
             difference_variance=own.get("difference_variance"),
             n_problems=int(drawn.copies[i].sum()),
-            good_rms=own.get("good_rms"),
-            bad_rms=own.get("bad_rms"),
-            good_norm=own.get("good_norm"),
+            correct_rms=own.get("correct_rms"),
+            incorrect_rms=own.get("incorrect_rms"),
+            correct_norm=own.get("correct_norm"),
             auroc=own.get("auroc"),
-            counts=NeuronCounts(counts["good"], counts["bad"], counts.get("problems")) if counts else None,
+            counts=NeuronCounts(counts["correct_mean"], counts["incorrect_mean"], counts.get("problems")) if counts else None,
         )
 
 
@@ -137,7 +137,7 @@ def _block(
 
     mean = filled("mean")
     found = _within(drawn, mean, present, statistics) if statistics & {"difference", "auroc"} else {}
-    for side, taken in (("good", drawn.all_good), ("bad", drawn.all_bad)):
+    for side, taken in (("correct_mean", drawn.all_good), ("incorrect_mean", drawn.all_bad)):
         n = taken.sum(axis=1, keepdims=True) if present is None else taken @ present
         if present is not None:
             found[side] = n
@@ -145,7 +145,7 @@ def _block(
             with np.errstate(invalid="ignore"):
                 found[f"{side}_{name}"] = taken @ (mean if name == "mean" else filled(name)) / n
     if "square" in values:
-        found["good_norm"] = np.sqrt(drawn.all_good @ filled("square"))
+        found["correct_norm"] = np.sqrt(drawn.all_good @ filled("square"))
     return found
 
 
@@ -153,24 +153,26 @@ def _within(
     drawn: Drawn, mean: NDArray[np.float64], present: NDArray[np.float64] | None, statistics: frozenset[Statistic]
 ) -> dict[str, NDArray[np.float64]]:
     """What is compared within problems, ``[choice, neuron]`` each; the loop over problems bounds the memory."""
-    shape = len(drawn.good), mean.shape[1]
+    shape = len(drawn.correct_mean), mean.shape[1]
     differences, auroc = Spread(np.zeros(shape), np.zeros(shape)), Tally(np.zeros(shape))
     for problem, rows in enumerate(drawn.rows):
         times = drawn.copies[:, problem, None]
         if not times.any():
             continue
-        good, bad, here = drawn.good[:, rows], drawn.bad[:, rows], mean[rows]
+        correct_mean, incorrect_mean, here = drawn.correct_mean[:, rows], drawn.incorrect_mean[:, rows], mean[rows]
         there = np.ones((len(rows), 1)) if present is None else present[rows]
-        n_good, n_bad = good @ there, bad @ there
-        times = times * ((n_good > 0) & (n_bad > 0))
+        n_correct, n_incorrect = correct_mean @ there, incorrect_mean @ there
+        times = times * ((n_correct > 0) & (n_incorrect > 0))
         with np.errstate(invalid="ignore"):
             if "difference" in statistics:
-                differences.add(good @ here / n_good - bad @ here / n_bad, times)
+                differences.add(correct_mean @ here / n_correct - incorrect_mean @ here / n_incorrect, times)
             if "auroc" in statistics:
                 first, second = np.triu_indices(len(rows), 1)
                 higher = np.sign(here[first] - here[second]) * there[first] * there[second]
-                won = (good[:, first] * bad[:, second] - bad[:, first] * good[:, second]) @ higher
-                auroc.add(0.5 + 0.5 * won / (n_good * n_bad), times)
+                won = (
+                    correct_mean[:, first] * incorrect_mean[:, second] - incorrect_mean[:, first] * correct_mean[:, second]
+                ) @ higher
+                auroc.add(0.5 + 0.5 * won / (n_correct * n_incorrect), times)
     found: dict[str, NDArray[np.float64]] = {}
     if "difference" in statistics:
         found = {"difference_mean": differences.mean(), "difference_variance": differences.variance()}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, MismatchError
-from trimtab.neurons import ModelIdentity, NeuronSet
+from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.ranking.contrast import ClassMoments
 from trimtab.ranking.criteria import CRITERIA, SEEDED
 from trimtab.ranking.criterion import Criterion, Ranking
@@ -23,7 +23,7 @@ def rank(
     *,
     name: str | None = None,
     layers: Collection[int] | None = None,
-) -> NeuronSet:
+) -> Neurons:
     """Keep the k best neurons of a contrast.
 
     Args:
@@ -44,24 +44,28 @@ def rank(
 
     Example:
         >>> from trimtab.ranking.criteria import activation_ratio
-        >>> good, bad = np.array([[1.0, 3.0, 2.0]]), np.array([[1.0, 2.0, 1.0]])
-        >>> moments = ClassMoments(good, bad, good, bad, 5, 5, None, None, 5)
+        >>> correct_mean, incorrect_mean = np.array([[1.0, 3.0, 2.0]]), np.array([[1.0, 2.0, 1.0]])
+        >>> moments = ClassMoments(correct_mean, incorrect_mean, correct_mean, incorrect_mean, 5, 5, None, None, 5)
         >>> model = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=1, d_model=2, d_ff=3, vocab_size=7)
         >>> strict = partial(activation_ratio.score, threshold=1.3, share=0.5)
         >>> rank(moments, strict, 2, model, name="activation-ratio-1.3").index.tolist()
         [2, 1]
     """
     function, name = _named(criterion, name, seed)
-    if moments.good_mean.shape != (model.n_layers, model.d_ff):
+    if moments.correct_mean.shape != (model.n_layers, model.d_ff):
         raise MismatchError(
-            f"the recording has [layer, d_ff] {list(moments.good_mean.shape)}, but {model.name} has "
+            f"the recording has [layer, d_ff] {list(moments.correct_mean.shape)}, but {model.name} has "
             f"{[model.n_layers, model.d_ff]}; record with the model that is to be steered"
         )
     ranking = function(moments)
     _check(ranking, model, name)
     comparable = moments.comparable.ravel()
     usable = comparable[ranking.order]
-    counts: dict[str, object] = {"n_good": moments.n_good, "n_bad": moments.n_bad, "n_problems": moments.n_problems}
+    counts: dict[str, object] = {
+        "n_correct": moments.n_correct,
+        "n_incorrect": moments.n_incorrect,
+        "n_problems": moments.n_problems,
+    }
     if moments.counts is not None:
         counts["without_value"] = int((~comparable).sum())
     if layers is not None:
@@ -76,12 +80,12 @@ def rank(
             + (f"give a k between 1 and {eligible}" if eligible else "use another criterion, other parameters or more traces")
         )
     kept = ranking.order[usable][:k]
-    return NeuronSet(
+    return Neurons(
         layer=kept // model.d_ff,
         index=kept % model.d_ff,
         score=ranking.score[usable][:k],
-        good=moments.good_mean.ravel()[kept].astype(np.float32),
-        bad=moments.bad_mean.ravel()[kept].astype(np.float32),
+        correct_mean=moments.correct_mean.ravel()[kept].astype(np.float32),
+        incorrect_mean=moments.incorrect_mean.ravel()[kept].astype(np.float32),
         criterion=name,
         model=model,
         facts={**counts, **ranking.facts, **(facts or {})},

@@ -84,7 +84,7 @@ def class_moments(
 
     Example:
         >>> moments = Moments(np.array([2, 4]), sum=np.array([[[2.0]], [[-4.0]]], np.float32))
-        >>> class_moments([(moments, ["p1", "p1"], [True, False])]).delta
+        >>> class_moments([(moments, ["p1", "p1"], [True, False])]).mean_difference
         array([[2.]])
     """
     return _class_moments(parts, traces_per_problem, checked_statistics(statistics))
@@ -192,11 +192,11 @@ def check_fit(shape: tuple[int, ...], names: Collection[str], values: Mapping[st
         )
 
 
-def empty_class(n_good: int, n_bad: int) -> NotEnoughDataError:
+def empty_class(n_correct: int, n_incorrect: int) -> NotEnoughDataError:
     """The error of a contrast with one side only."""
     return NotEnoughDataError(
-        f"a contrast needs correct and incorrect traces, got {n_good} correct and {n_bad} incorrect; "
-        "sample more chains per problem, or problems that the model solves only sometimes"
+        f"a contrast needs correct and incorrect traces, got {n_correct} correct and {n_incorrect} incorrect; "
+        "sample more responses per problem, or problems that the model solves only sometimes"
     )
 
 
@@ -230,18 +230,18 @@ class _Stream:
         within.finish()
         differs = "difference" in self.statistics
         return ClassMoments(
-            good_mean=self.classes["mean"][True].mean(),
-            bad_mean=self.classes["mean"][False].mean(),
-            good_magnitude=self._mean("magnitude", True),
-            bad_magnitude=self._mean("magnitude", False),
-            n_good=self.n[True],
-            n_bad=self.n[False],
+            correct_mean=self.classes["mean"][True].mean(),
+            incorrect_mean=self.classes["mean"][False].mean(),
+            correct_magnitude=self._mean("magnitude", True),
+            incorrect_magnitude=self._mean("magnitude", False),
+            n_correct=self.n[True],
+            n_incorrect=self.n[False],
             difference_mean=within.differences.mean() if differs else None,
             difference_variance=within.differences.variance() if differs else None,
             n_problems=within.n_problems,
-            good_rms=self._mean("rms", True),
-            bad_rms=self._mean("rms", False),
-            good_norm=np.sqrt(self.classes["square"][True].total) if "square" in self.classes else None,
+            correct_rms=self._mean("rms", True),
+            incorrect_rms=self._mean("rms", False),
+            correct_norm=np.sqrt(self.classes["square"][True].total) if "square" in self.classes else None,
             auroc=within.auroc.mean() if "auroc" in self.statistics else None,
             counts=self._counts(within),
         )
@@ -250,12 +250,12 @@ class _Stream:
         return self.classes[name][verdict].mean() if name in self.classes else None
 
     def _counts(self, within: WithinProblems) -> NeuronCounts | None:
-        good, bad = (self.classes["mean"][verdict].n for verdict in (True, False))
-        if isinstance(good, int) or isinstance(bad, int):
+        correct_mean, incorrect_mean = (self.classes["mean"][verdict].n for verdict in (True, False))
+        if isinstance(correct_mean, int) or isinstance(incorrect_mean, int):
             return None
         # no problem with both verdicts leaves the count at the integer 0
         problems = np.broadcast_to(within.differences.n, self.shape) if "difference" in self.statistics else None
-        return NeuronCounts(good, bad, problems)
+        return NeuronCounts(correct_mean, incorrect_mean, problems)
 
     def _fit(self, values: Mapping[str, NDArray[np.float32]]) -> WithinProblems:
         """Start at the first part; every later one must hold the same."""

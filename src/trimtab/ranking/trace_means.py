@@ -38,12 +38,12 @@ class TraceMeans:
         >>> moments = Moments(np.ones(4, np.int64), sum=np.array([3, 1, 2, 0], np.float32).reshape(4, 1, 1))
         >>> rows = [ContrastRow(f"t{i}", "p", i < 2) for i in range(4)]
         >>> means = TraceMeans.load([(["t0", "t1", "t2", "t3"], moments)], rows)
-        >>> means.class_moments().delta
+        >>> means.class_moments().mean_difference
         array([[1.]])
         >>> rng = np.random.default_rng(0)
         >>> null = means.resampled((Choice(correct=means.shuffled(rng)) for _ in range(1000)), statistics=())
-        >>> reached = [shuffled for shuffled in null if shuffled.delta >= 1]  # in 2 of the 6 ways to label two traces correct
-        >>> round(len(reached) / 1000, 1)
+        >>> reached = [shuffled for shuffled in null if shuffled.mean_difference >= 1]  # in 2 of the 6 ways to label two traces
+        correct >>> round(len(reached) / 1000, 1)
         0.3
     """
 

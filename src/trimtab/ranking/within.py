@@ -1,4 +1,4 @@
-"""What is compared within a problem, so that a hard problem does not masquerade as bad reasoning."""
+"""What is compared within a problem, so that a hard problem does not masquerade as incorrect_mean reasoning."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,21 +66,27 @@ class WithinProblems:
             return
         self.n_problems += 1
         if "difference" in self.statistics:
-            good, bad = state.sums[True], state.sums[False]
-            everywhere = isinstance(good.n, int)
-            self.differences.add(good.mean() - bad.mean(), 1 if everywhere else (good.n > 0) & (np.asarray(bad.n) > 0))
+            correct_mean, incorrect_mean = state.sums[True], state.sums[False]
+            everywhere = isinstance(correct_mean.n, int)
+            self.differences.add(
+                correct_mean.mean() - incorrect_mean.mean(),
+                1 if everywhere else (correct_mean.n > 0) & (np.asarray(incorrect_mean.n) > 0),
+            )
         if "auroc" in self.statistics:
             auroc = auroc_of_pairs(state.rows[True], state.rows[False])
             self.auroc.add(auroc, ~np.isnan(auroc))
 
 
-def auroc_of_pairs(good: Sequence[NDArray[np.float32]], bad: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Share of (good, bad) pairs in which the good one is higher, ties one half; NaN where one side has only NaN."""
-    wins = np.zeros(good[0].shape, np.int64)
-    for above in good:
-        for below in bad:
+def auroc_of_pairs(
+    correct_mean: Sequence[NDArray[np.float32]], incorrect_mean: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """Share of (correct_mean, incorrect_mean) pairs in which the correct_mean one is higher, ties one half; NaN where one side
+    has only NaN."""
+    wins = np.zeros(correct_mean[0].shape, np.int64)
+    for above in correct_mean:
+        for below in incorrect_mean:
             wins += above > below
             wins -= above < below
-    n_good, n_bad = ((~np.isnan(np.stack(rows))).sum(axis=0) for rows in (good, bad))
+    n_correct, n_incorrect = ((~np.isnan(np.stack(rows))).sum(axis=0) for rows in (correct_mean, incorrect_mean))
     with np.errstate(invalid="ignore"):
-        return 0.5 + 0.5 * wins / (n_good * n_bad)
+        return 0.5 + 0.5 * wins / (n_correct * n_incorrect)

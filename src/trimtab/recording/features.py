@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.errors import InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.hook_points import watch_neurons
 from trimtab.moments import TokenScope
 from trimtab.neurons import check_addresses
@@ -58,7 +58,7 @@ class Features:
 
 
 def record_features(
-    opened: OpenModel,
+    model: LanguageModel,
     traces: Sequence[Trace],
     layer: NDArray[np.int64],
     index: NDArray[np.int64],
@@ -80,14 +80,14 @@ def record_features(
         ConfigError: the folder holds parts of another plan.
         InputError: a neuron that the model has not, or a trace that cannot be recorded; what was recorded before stays.
     """
-    _check(opened, layer, index)
+    _check(model, layer, index)
     by_id = {trace.id: trace for trace in traces}
     facts = {
         "neurons": digest_of({"layer": layer.tolist(), "index": index.tolist()}),
         "scope": scope,
-        "model": opened.identity.fingerprint,
-        "dtype": str(opened.model.dtype),
-        "tokenizer": opened.tokenizer_fingerprint,
+        "model": model.identity.fingerprint,
+        "dtype": str(model.hf_model.dtype),
+        "tokenizer": model.tokenizer_fingerprint,
     }
     plan = make_plan(list(by_id), [len(forwarded(trace)) for trace in traces], batch_tokens, facts)
     parts = Parts(folder, ".safetensors")
@@ -98,7 +98,7 @@ def record_features(
     with progress(f"record {folder.name}", len(by_id), done) as advance:
         for part in missing:
             batch = [by_id[trace_id] for trace_id in plan.parts[part]]
-            rows = batch_features(opened, batch, layer, index, scope)
+            rows = batch_features(model, batch, layer, index, scope)
             counts = np.array([len(row) for row in rows], np.int64)
             parts.write_tensors(part, {"values": np.concatenate(rows), "count": counts}, {})
             advance(len(batch), sum(len(forwarded(trace)) for trace in batch))
@@ -107,7 +107,7 @@ def record_features(
 
 @torch.inference_mode()
 def batch_features(
-    opened: OpenModel, traces: Sequence[Trace], layer: NDArray[np.int64], index: NDArray[np.int64], scope: TokenScope
+    model: LanguageModel, traces: Sequence[Trace], layer: NDArray[np.int64], index: NDArray[np.int64], scope: TokenScope
 ) -> list[NDArray[np.float32]]:
     """Activations of some neurons at every token of a scope, from one forward and without a file.
 
@@ -119,16 +119,16 @@ def batch_features(
         InputError: a neuron that the model has not, a trace without a token in the scope, ids outside the vocabulary, or
             activations that are not finite.
     """
-    _check(opened, layer, index)
+    _check(model, layer, index)
     spans = [span(trace, scope) for trace in traces]
-    ids = right_padded(opened, traces)
+    ids = right_padded(model, traces)
     values = torch.empty(*ids.shape, len(layer))
     with ExitStack() as hooks:
         for one in np.unique(layer).tolist():
             columns = np.flatnonzero(layer == one)
             see = _copy_into(values, torch.from_numpy(columns))
-            hooks.callback(watch_neurons(opened.layout, one, torch.from_numpy(index[columns]), see).remove)
-        opened.layout.base(input_ids=ids.to(opened.device), use_cache=False)
+            hooks.callback(watch_neurons(model.layout, one, torch.from_numpy(index[columns]), see).remove)
+        model.layout.base(input_ids=ids.to(model.device), use_cache=False)
     rows = [values[row, start:stop].numpy().copy() for row, (start, stop) in enumerate(spans)]
     for trace, row in zip(traces, rows, strict=True):
         if not np.isfinite(row).all():
@@ -148,7 +148,7 @@ def _copy_into(values: Tensor, columns: Tensor) -> Callable[[Tensor], None]:
     return copy
 
 
-def _check(opened: OpenModel, layer: NDArray[np.int64], index: NDArray[np.int64]) -> None:
+def _check(model: LanguageModel, layer: NDArray[np.int64], index: NDArray[np.int64]) -> None:
     if not len(layer) == len(index) > 0:
         raise InputError(f"per-token features need one layer and one index per neuron, got {len(layer)} and {len(index)}")
-    check_addresses(layer, index, opened.identity)
+    check_addresses(layer, index, model.identity)

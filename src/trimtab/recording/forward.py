@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.recording.sums import DenseSums, ExpertSums
 from trimtab.recording.tokens import right_padded, span
@@ -21,14 +21,14 @@ from trimtab.traces import Trace
 Recorded = dict[TokenScope, Moments]
 
 
-def record_batch(opened: OpenModel, traces: Sequence[Trace], scopes: Sequence[TokenScope], moments: Sequence[str]) -> Recorded:
+def record_batch(model: LanguageModel, traces: Sequence[Trace], scopes: Sequence[TokenScope], moments: Sequence[str]) -> Recorded:
     """Moments of each trace over the tokens of each scope.
 
     The scopes are those of :func:`trimtab.recording.tokens.span`. The final token of a response is never forwarded during
     generation, so it is not forwarded here either.
 
     Args:
-        opened: the model.
+        model: the model.
         traces: one batch.
         scopes: token scopes to sum over, each from the same forward.
         moments: of ``sum``, ``magnitude``, ``square``.
@@ -37,12 +37,12 @@ def record_batch(opened: OpenModel, traces: Sequence[Trace], scopes: Sequence[To
         InputError: unknown moments, no scope, a trace without a token in a scope, ids outside the vocabulary, or activations
             that are not finite.
     """
-    return start_batch(opened, traces, scopes, moments)()
+    return start_batch(model, traces, scopes, moments)()
 
 
 @torch.inference_mode()
 def start_batch(
-    opened: OpenModel, traces: Sequence[Trace], scopes: Sequence[TokenScope], moments: Sequence[str]
+    model: LanguageModel, traces: Sequence[Trace], scopes: Sequence[TokenScope], moments: Sequence[str]
 ) -> Callable[[], Recorded]:
     """:func:`record_batch` in two steps: this one runs the forward, or on a GPU only launches it, on the default stream.
 
@@ -57,13 +57,13 @@ def start_batch(
         raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
     if not scopes:
         raise InputError("no token scope to record; give one or more of all, response, prompt, last-prompt")
-    ids = right_padded(opened, traces).to(opened.device)
+    ids = right_padded(model, traces).to(model.device)
     spans = [[span(trace, scope) for scope in scopes] for trace in traces]
-    sums = (ExpertSums if opened.layout.mixture else DenseSums)(spans, moments, opened.n_layers, opened.device)
+    sums = (ExpertSums if model.layout.mixture else DenseSums)(spans, moments, model.n_layers, model.device)
     with ExitStack() as hooks:
-        for layer, module in enumerate(opened.layout.modules):
+        for layer, module in enumerate(model.layout.modules):
             hooks.callback(module.register_forward_pre_hook(sums.hook(layer)).remove)
-        opened.layout.base(input_ids=ids, use_cache=False)
+        model.layout.base(input_ids=ids, use_cache=False)
 
     def collect() -> Recorded:
         recorded: Recorded = {}

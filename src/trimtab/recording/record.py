@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.execution import LOCAL, Executor
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, TokenScope
 from trimtab.progress import Advance, Progress, silent
 from trimtab.recording.forward import Recorded, start_batch
@@ -49,7 +49,7 @@ class RecordJob:
     def missing(self) -> list[int]:
         return self.parts.missing()
 
-    def run(self, opened: OpenModel, parts: Iterable[int], advance: Advance) -> None:
+    def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:
         def write(part: int, batch: Sequence[Trace], collect: Callable[[], Recorded]) -> None:
             self.parts.write_tensors(part, tensors_of(collect()), {})
             advance(len(batch), sum(n_forwarded(trace) for trace in batch))
@@ -57,7 +57,7 @@ class RecordJob:
         with in_background() as start:
             for part in parts:
                 batch = [self.traces[trace_id] for trace_id in self.plan.parts[part]]
-                start(partial(write, part, batch, start_batch(opened, batch, self.settings.scopes, self.settings.moments)))
+                start(partial(write, part, batch, start_batch(model, batch, self.settings.scopes, self.settings.moments)))
 
     def finish(self) -> Recording:
         """Once every part is written: write the index, and open the recording."""
@@ -68,7 +68,7 @@ class RecordJob:
 
 
 def record_traces(
-    opened: OpenModel,
+    model: LanguageModel,
     traces: Sequence[Trace],
     settings: RecordingSettings,
     folder: AnyPath,
@@ -85,22 +85,22 @@ def record_traces(
         StoreError: a part cannot be written.
         InputError: a trace that cannot be recorded; what was recorded before stays.
     """
-    job = record_job(opened, traces, settings, folder)
-    executor.run(opened, [job], progress)
+    job = record_job(model, traces, settings, folder)
+    executor.run(model, [job], progress)
     return job.finish()
 
 
-def record_job(opened: OpenModel, traces: Sequence[Trace], settings: RecordingSettings, folder: AnyPath) -> RecordJob:
+def record_job(model: LanguageModel, traces: Sequence[Trace], settings: RecordingSettings, folder: AnyPath) -> RecordJob:
     """Plan what :func:`record_traces` does, store the plan, and record nothing yet."""
     lengths = [n_forwarded(trace) for trace in traces]
-    plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts_of(opened, settings))
+    plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts_of(model, settings))
     parts = Parts(folder, ".safetensors")
     parts.ensure_plan(plan)
     return RecordJob({trace.id: trace for trace in traces}, settings, parts)
 
 
 def record_prompts(
-    opened: OpenModel,
+    model: LanguageModel,
     prompts: dict[str, tuple[int, ...]],
     folder: AnyPath,
     *,
@@ -113,13 +113,13 @@ def record_prompts(
 
     Keys are problem ids.
     """
-    job = prompts_job(opened, prompts, folder, scopes=scopes, batch_tokens=batch_tokens)
-    executor.run(opened, [job], progress)
+    job = prompts_job(model, prompts, folder, scopes=scopes, batch_tokens=batch_tokens)
+    executor.run(model, [job], progress)
     return job.finish()
 
 
 def prompts_job(
-    opened: OpenModel,
+    model: LanguageModel,
     prompts: dict[str, tuple[int, ...]],
     folder: AnyPath,
     *,
@@ -128,16 +128,16 @@ def prompts_job(
 ) -> RecordJob:
     """Plan what :func:`record_prompts` does, store the plan, and record nothing yet."""
     settings = RecordingSettings(scopes=scopes, moments=("sum",), batch_tokens=batch_tokens)
-    return record_job(opened, prompt_traces(prompts), settings, folder)
+    return record_job(model, prompt_traces(prompts), settings, folder)
 
 
-def facts_of(opened: OpenModel, settings: RecordingSettings) -> dict[str, object]:
+def facts_of(model: LanguageModel, settings: RecordingSettings) -> dict[str, object]:
     """What decides the content of the parts beside their traces; for the plan."""
     return {
         "recording": settings.model_dump(mode="json"),
-        "model": opened.identity.fingerprint,
-        "dtype": str(opened.model.dtype),
-        "tokenizer": opened.tokenizer_fingerprint,
+        "model": model.identity.fingerprint,
+        "dtype": str(model.hf_model.dtype),
+        "tokenizer": model.tokenizer_fingerprint,
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import Moments, TokenScope
 from trimtab.recording.read import Recording
 from trimtab.recording.record import RecordingSettings, facts_of, tensors_of, write_index
@@ -23,10 +23,10 @@ _SAMPLING = "sampling"
 class StreamedParts:
     """Where ``sample`` puts the moments of its batches: one part for each part of the traces, with the same rows."""
 
-    def __init__(self, opened: OpenModel, settings: RecordingSettings, folder: AnyPath) -> None:
+    def __init__(self, model: LanguageModel, settings: RecordingSettings, folder: AnyPath) -> None:
         self.settings = settings
         self._parts = Parts(folder, ".safetensors")
-        self._facts = facts_of(opened, settings)
+        self._facts = facts_of(model, settings)
 
     def ensure_plan(self, sampling: Plan) -> None:
         """Store the plan of the traces as that of their moments.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import TokenScope
 from trimtab.traces import Trace
 
@@ -53,7 +53,7 @@ def prompt_traces(prompts: dict[str, tuple[int, ...]]) -> list[Trace]:
     return [Trace(name, name, 0, ids, (0,), "", "stop") for name, ids in prompts.items()]
 
 
-def right_padded(opened: OpenModel, traces: Sequence[Trace]) -> Tensor:
+def right_padded(model: LanguageModel, traces: Sequence[Trace]) -> Tensor:
     """The forwarded ids of a batch, int64 ``[batch, seq]``, which need no attention mask.
 
     Under causal attention no real position can see the padding at its right.
@@ -61,13 +61,13 @@ def right_padded(opened: OpenModel, traces: Sequence[Trace]) -> Tensor:
     Raises:
         InputError: ids outside the vocabulary, or a trace without any token.
     """
-    ids = np.full((len(traces), max(map(n_forwarded, traces))), cast("int", opened.tokenizer.pad_token_id))
+    ids = np.full((len(traces), max(map(n_forwarded, traces))), cast("int", model.tokenizer.pad_token_id))
     for row, trace in zip(ids, traces, strict=True):
         tokens = forwarded(trace)
         row[: len(tokens)] = tokens
-        if not tokens or row.min() < 0 or row.max() >= opened.identity.vocab_size:
+        if not tokens or row.min() < 0 or row.max() >= model.identity.vocab_size:
             raise InputError(
-                f"trace {trace.id} has token ids outside 0..{opened.identity.vocab_size - 1}: they are of another tokenizer; "
+                f"trace {trace.id} has token ids outside 0..{model.identity.vocab_size - 1}: they are of another tokenizer; "
                 "import the text of the traces instead"
             )
     return torch.from_numpy(ids)

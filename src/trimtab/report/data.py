@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trimtab.evaluation.rows import ArmSummary
+from trimtab.evaluation.rows import ConditionSummary
 from trimtab.report.data_verdict import BreakdownReport, Section, VerdictReport
 from trimtab.results import Result
 from trimtab.store import AnyPath, ModelRecord, read_record
@@ -48,7 +48,7 @@ class GateReport(Section):
         split: of the n problems that it is assessed on.
         roc, text_roc: (false positive rate, true positive rate) of the gate and of the text-only baseline; ``text_roc``
             may be empty.
-        text_auroc, difference, text_brier: of the text-only baseline; None where a finished artifact is judged, whose find split
+        text_auroc, difference, text_brier: of the text-only baseline; None where a finished artifact is judged, whose train split
             the baseline would have to be fitted on.
         label: what kind of gate it is.
         thresholds: what a hard gate would gain at every threshold, ascending; empty where it was not computed.
@@ -80,13 +80,14 @@ class GateReport(Section):
 
 
 class NeuronRow(Section):
-    """One selected neuron; ``delta`` is ``good - bad``. Without experts ``expert`` is None; with them ``index`` counts within."""
+    """One selected neuron; ``delta`` is ``correct_mean - incorrect_mean``. Without experts ``expert`` is None; with them
+    ``index`` counts within."""
 
     layer: int
     index: int
-    good: float
-    bad: float
-    delta: float
+    correct_mean: float
+    incorrect_mean: float
+    mean_difference: float
     score: float
     expert: int | None = None
 
@@ -95,7 +96,7 @@ class NeuronsReport(Section):
     """The neurons that are steered.
 
     Args:
-        operator: what is done to them, a name of :mod:`trimtab.operators`.
+        intervention: what is done to them, a name of :mod:`trimtab.interventions`.
         share: of all neurons of the model, as a fraction.
         strength, scope: of the steering.
         layer_counts: selected neurons per layer, every layer of the model.
@@ -104,7 +105,7 @@ class NeuronsReport(Section):
     """
 
     criterion: str
-    operator: str
+    intervention: str
     k: int
     share: float
     strength: float
@@ -118,7 +119,7 @@ class TuneRow(Section):
     """:class:`trimtab.evaluation.tune.TunePoint`, field by field."""
 
     criterion: str
-    operator: str
+    intervention: str
     k: int
     strength: float
     n: int
@@ -141,14 +142,15 @@ class TuneReport(Section):
     points: tuple[TuneRow, ...] = Field(min_length=1)
     chosen: TuneRow
     dose: tuple[DoseRow, ...] = ()
-    dose_split: str = "tune"
+    dose_split: str = "validation"
 
 
 class CriterionRow(Section):
-    """The best point of a criterion with an operator on the tune split, and its row on the test split where it was evaluated."""
+    """The best point of a criterion with an intervention on the validation split, and its row on the test split where it was
+    evaluated."""
 
     best: TuneRow
-    test: ArmSummary | None = None
+    test: ConditionSummary | None = None
 
 
 class FlipsReport(Section):
@@ -180,7 +182,7 @@ class RunReport(Section):
 
 
 class Example(Section):
-    """One problem with the chain of the unsteered and of the judged arm."""
+    """One problem with the response of the unsteered and of the judged condition."""
 
     problem_id: str
     question: str
@@ -196,7 +198,7 @@ class Report(Section):
 
     Args:
         claims: caveats that stand beside the verdict, one sentence each.
-        arms: in the order of the table; the first is the unsteered model.
+        conditions: in the order of the table; the first is the unsteered model.
         breakdowns: the verdict by domain and by difficulty, where the problems have several.
         random_gains: the gain of every random set, by kind.
         gate: None when the gate is always or never.
@@ -207,7 +209,7 @@ class Report(Section):
     format: Literal[2] = 2
     verdict: VerdictReport
     claims: tuple[str, ...]
-    arms: tuple[ArmSummary, ...] = Field(min_length=1)
+    conditions: tuple[ConditionSummary, ...] = Field(min_length=1)
     breakdowns: tuple[BreakdownReport, ...] = ()
     random_gains: dict[str, tuple[float, ...]]
     gate: GateReport | None

@@ -1,4 +1,4 @@
-"""The verdict's part of a report: the judgement, and the arms taken apart by groups."""
+"""The verdict's part of a report: the judgement, and the conditions taken apart by groups."""
 
 from pydantic import ConfigDict, Field
 
@@ -14,31 +14,31 @@ class Section(Record):
 
 
 class UnscoredBounds(Section):
-    """Accuracies and gain with every unscored chain counted against the arm, and for it."""
+    """Accuracies and gain with every unscored chain counted against the condition, and for it."""
 
     base_low: float
     base_high: float
-    arm_low: float
-    arm_high: float
+    condition_low: float
+    condition_high: float
     gain_low: float
     gain_high: float
 
 
 class VerdictReport(Section):
-    """The judgement of one arm against the unsteered model.
+    """The judgement of one condition against the unsteered model.
 
     Args:
-        arm: the arm that is judged.
+        condition: the condition that is judged.
         sentence: :attr:`trimtab.evaluation.verdict.VerdictSentence.sentence`.
         minimum_detectable_gain: as a fraction; None when n problems could show no gain of any size.
-        bounds: None when every chain was scored.
+        bounds: None when every response was scored.
     """
 
     word: VerdictWord
     sentence: str
     n: int = Field(ge=1)
     minimum_detectable_gain: float | None
-    arm: str = "gated"
+    condition: str = "gated"
     split: str = "test"
     bounds: UnscoredBounds | None = None
 

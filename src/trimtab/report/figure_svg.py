@@ -1,12 +1,12 @@
-"""The picture of a result for a README: accuracy per arm with its interval, as a small SVG written by hand."""
+"""The picture of a result for a README: accuracy per condition with its interval, as a small SVG written by hand."""
 
 import html
 import math
 
 from trimtab.report.data import Report
 from trimtab.report.notes import accuracy_intervals
-from trimtab.report.palette import GREY, GRID, INK, arm_colour
-from trimtab.report.wording import arm_label, base_arm, count, is_random, percent, percent_interval
+from trimtab.report.palette import GREY, GRID, INK, condition_colour
+from trimtab.report.wording import base_condition, condition_label, count, is_random, percent, percent_interval
 
 WIDTH, LEFT, RIGHT = 800, 248, 188
 TOP, ROW, BOTTOM = 76, 38, 56
@@ -15,14 +15,14 @@ FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 
 
 def result_svg(report: Report) -> str:
-    """Draw accuracy per arm as dots with 95 % intervals on white, so that it reads on light and dark pages alike.
+    """Draw accuracy per condition as dots with 95 % intervals on white, so that it reads on light and dark pages alike.
 
     Every random set is a small ring in the row of its kind. No font, script or image is loaded.
 
     Returns:
         A whole SVG document of fixed width, with a title for screen readers.
     """
-    rows, base = report.arms, base_arm(report)
+    rows, base = report.conditions, base_condition(report)
     height = TOP + ROW * len(rows) + BOTTOM
     low, high, step = _scale([end for row in rows for end in (row.low, row.high)] + _random_accuracies(report, ""))
     plot = WIDTH - LEFT - RIGHT
@@ -41,11 +41,11 @@ def result_svg(report: Report) -> str:
     parts.append(_line(x(base.accuracy), TOP, x(base.accuracy), bottom, GREY, 'stroke-dasharray="3 4"'))
     for i, row in enumerate(rows):
         y = TOP + ROW * (i + 0.5)
-        colour = arm_colour(row.arm, is_random(report, row.arm))
-        name = arm_label(report, row.arm)
-        weight = 600 if row.arm == report.verdict.arm else 400
+        colour = condition_colour(row.condition, is_random(report, row.condition))
+        name = condition_label(report, row.condition)
+        weight = 600 if row.condition == report.verdict.condition else 400
         parts.append(_text(LEFT - 14, y + 4.5, _shorten(name), 13, INK, anchor="end", weight=weight))
-        parts += [_ring(x(accuracy), y + 10) for accuracy in _random_accuracies(report, row.arm)]
+        parts += [_ring(x(accuracy), y + 10) for accuracy in _random_accuracies(report, row.condition)]
         parts.append(_line(x(row.low), y, x(row.high), y, colour, 'stroke-width="2.4" stroke-linecap="round"'))
         parts.append(f'<circle cx="{x(row.accuracy):.1f}" cy="{y}" r="5.5" fill="{colour}"/>')
         parts.append(_text(WIDTH - RIGHT + 18, y + 4.5, percent(row.accuracy), 13, INK, weight=weight))
@@ -76,10 +76,10 @@ def _scale(values: list[float]) -> tuple[float, float, float]:
     return (low, high, step) if high > low else (max(0.0, low - step), min(1.0, high + step), step)
 
 
-def _random_accuracies(report: Report, arm: str) -> list[float]:
-    """Accuracy of every random set of a kind, of all kinds when ``arm`` is empty."""
-    kinds = [arm] if arm else sorted(report.random_gains)
-    return [base_arm(report).accuracy + gain for kind in kinds for gain in report.random_gains.get(kind, ())]
+def _random_accuracies(report: Report, condition: str) -> list[float]:
+    """Accuracy of every random set of a kind, of all kinds when ``condition`` is empty."""
+    kinds = [condition] if condition else sorted(report.random_gains)
+    return [base_condition(report).accuracy + gain for kind in kinds for gain in report.random_gains.get(kind, ())]
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, style: str = "") -> str:

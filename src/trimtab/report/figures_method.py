@@ -3,11 +3,11 @@
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from trimtab.evaluation.statistics import wilson
 from trimtab.report.data import GateReport, NeuronsReport, Report, TuneReport, TuneRow
 from trimtab.report.palette import BLACK, BLUE, FAINT, GREY, ORANGE
 from trimtab.report.theme import CORNER, SERIES, SYMBOLS, Drawing, bars, blank, dress, hover, label, padded, sample
-from trimtab.report.wording import base_arm, count, percent
+from trimtab.report.wording import base_condition, count, percent
+from trimtab.stats.estimates import wilson
 
 COLUMNS = 3
 
@@ -77,7 +77,7 @@ def layer_figure(report: Report) -> Drawing:
     """Selected neurons per layer."""
     neurons: NeuronsReport = report.neurons
     counts = neurons.layer_counts
-    subtitle = f"n = {count(neurons.k)} neurons by {label(neurons.criterion)}, found on the find split"
+    subtitle = f"n = {count(neurons.k)} neurons by {label(neurons.criterion)}, found on the train split"
     figure = blank("Where the selected neurons sit", subtitle, 320)
     figure.add_bar(
         x=[str(layer) for layer in range(len(counts))],
@@ -100,23 +100,25 @@ def layer_figure(report: Report) -> Drawing:
 
 
 def tune_figure(tune: TuneReport) -> Drawing:
-    """Gated accuracy over strength: a panel per criterion and operator, a line per K, the chosen point ringed."""
-    methods = list(dict.fromkeys((point.criterion, point.operator) for point in tune.points))
-    several = len({operator for _, operator in methods}) > 1
-    titles = [label(f"{criterion}, {operator}" if several else criterion) for criterion, operator in methods]
+    """Gated accuracy over strength: a panel per criterion and intervention, a line per K, the chosen point ringed."""
+    methods = list(dict.fromkeys((point.criterion, point.intervention) for point in tune.points))
+    several = len({intervention for _, intervention in methods}) > 1
+    titles = [label(f"{criterion}, {intervention}" if several else criterion) for criterion, intervention in methods]
     strengths = sorted({point.strength for point in tune.points})
     ks = sorted({point.k for point in tune.points})
     columns = min(COLUMNS, len(methods))
     rows = -(-len(methods) // columns)
     figure = make_subplots(rows, columns, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.04)
-    subtitle = sample(tune.chosen.n, "tune", "ring: chosen point with 95 % Wilson interval; dotted: unsteered")
+    subtitle = sample(tune.chosen.n, "validation", "ring: chosen point with 95 % Wilson interval; dotted: unsteered")
     dress(figure, "Tuning: accuracy with the gate", subtitle, 190 + 240 * rows)
     for i, method in enumerate(methods):
         cell = {"row": i // columns + 1, "col": i % columns + 1}
         for j, k in enumerate(ks):
-            line = sorted((p for p in tune.points if (p.criterion, p.operator, p.k) == (*method, k)), key=lambda p: p.strength)
+            line = sorted(
+                (p for p in tune.points if (p.criterion, p.intervention, p.k) == (*method, k)), key=lambda p: p.strength
+            )
             _add_line(figure, line, j, show=i == 0, cell=cell)
-        if method == (tune.chosen.criterion, tune.chosen.operator):
+        if method == (tune.chosen.criterion, tune.chosen.intervention):
             _add_ring(figure, tune.chosen, cell)
     figure.add_hline(y=tune.chosen.unsteered, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
     figure.update_annotations(font={"size": 12, "color": GREY}, yshift=2)
@@ -188,7 +190,7 @@ def dose_figure(report: Report, tune: TuneReport) -> Drawing:
         hoverinfo="text",
         showlegend=False,
     )
-    unsteered = {"tune": tune.chosen.unsteered, report.verdict.split: base_arm(report).accuracy}.get(tune.dose_split)
+    unsteered = {"validation": tune.chosen.unsteered, report.verdict.split: base_condition(report).accuracy}.get(tune.dose_split)
     if unsteered is not None:
         figure.add_hline(y=unsteered, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
         lows = [*lows, unsteered]

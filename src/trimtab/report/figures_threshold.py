@@ -13,7 +13,7 @@ BAND = "rgba(0, 114, 178, 0.18)"
 def threshold_figure(gate: GateReport) -> Drawing:
     """Gain of a hard gate over its threshold with its interval, and under it the share of problems steered."""
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.06)
-    seen = gate.split == "tune"
+    seen = gate.split == "validation"
     origin = "the threshold may have been chosen on them" if seen else "a description: the threshold was not chosen here"
     subtitle = sample(gate.n, gate.split, f"{origin}; pointwise 95 % paired intervals")
     dress(figure, "Gate: what each threshold gains", subtitle, 470)
@@ -38,7 +38,7 @@ def threshold_figure(gate: GateReport) -> Drawing:
         x=gate.threshold,
         y=1,
         yref="y domain",
-        text=" chosen on tune",
+        text=" chosen on validation",
         showarrow=False,
         xanchor="left",
         yanchor="top",

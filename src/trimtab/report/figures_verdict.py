@@ -1,18 +1,18 @@
-"""Figures of the verdict: accuracy and paired gain of every arm, and which problems changed sides."""
+"""Figures of the verdict: accuracy and paired gain of every condition, and which problems changed sides."""
 
 import plotly.graph_objects as go
 
-from trimtab.evaluation.rows import ArmSummary
+from trimtab.evaluation.rows import ConditionSummary
 from trimtab.report.data import FlipKind, FlipTable, Report
 from trimtab.report.notes import accuracy_intervals
-from trimtab.report.palette import FAINT, GREEN, GREY, VERMILLION, arm_colour
+from trimtab.report.palette import FAINT, GREEN, GREY, VERMILLION, condition_colour
 from trimtab.report.theme import CORNER, Drawing, bars, blank, hover, label, padded, sample
 from trimtab.report.wording import (
-    arm_label,
-    base_arm,
+    base_condition,
+    condition_label,
     flip_counts,
     is_random,
-    judged_arm,
+    judged_condition,
     ordered_groups,
     percent,
     points,
@@ -25,12 +25,12 @@ _FLIP_COLOURS: dict[FlipKind, str] = {"fixed": GREEN, "broken": VERMILLION, "sti
 
 
 def accuracy_figure(report: Report) -> Drawing:
-    """Accuracy per arm: a dot and its interval."""
-    rows, base = report.arms, base_arm(report)
+    """Accuracy per condition: a dot and its interval."""
+    rows, base = report.conditions, base_condition(report)
     subtitle = sample(base.n, report.verdict.split, f"dots with {accuracy_intervals(report)}")
-    figure = blank("Accuracy per arm", subtitle, 118 + ROW * len(rows))
+    figure = blank("Accuracy per condition", subtitle, 118 + ROW * len(rows))
     for y, row in enumerate(rows):
-        colour = arm_colour(row.arm, is_random(report, row.arm))
+        colour = condition_colour(row.condition, is_random(report, row.condition))
         figure.add_scatter(
             x=[row.accuracy],
             y=[y],
@@ -40,27 +40,27 @@ def accuracy_figure(report: Report) -> Drawing:
             text=[percent(row.accuracy)],
             textposition="top center",
             cliponaxis=False,
-            hovertext=[hover(arm_label(report, row.arm), row.accuracy, row.low, row.high)],
+            hovertext=[hover(condition_label(report, row.condition), row.accuracy, row.low, row.high)],
             hoverinfo="text",
             showlegend=False,
         )
     figure.add_vline(x=base.accuracy, line={"color": GREY, "width": 1.2, "dash": "dot"}, layer="below")
-    _arm_axis(figure, report, rows)
+    _condition_axis(figure, report, rows)
     figure.update_xaxes(title="accuracy", tickformat=".0%", range=padded([end for row in rows for end in (row.low, row.high)]))
     reading = (
-        "Each dot is an arm on the same problems, the bar its 95 % interval, the dotted line the unsteered model. "
-        "Whether an arm differs from it is read from the paired gain below, not from the overlap of two bars."
+        "Each dot is a condition on the same problems, the bar its 95 % interval, the dotted line the unsteered model. "
+        "Whether a condition differs from it is read from the paired gain below, not from the overlap of two bars."
     )
     return Drawing("accuracy", reading, figure)
 
 
 def gain_figure(report: Report) -> Drawing:
     """Paired gain over the unsteered model, with every random set as a small dot."""
-    base, rows = base_arm(report), report.arms[1:]
+    base, rows = base_condition(report), report.conditions[1:]
     subtitle = sample(base.n, report.verdict.split, "dots with 95 % paired intervals; small rings: single random sets")
     figure = blank("Paired gain over the unsteered model", subtitle, 118 + ROW * max(1, len(rows)))
     for y, row in enumerate(rows):
-        colour = arm_colour(row.arm, is_random(report, row.arm))
+        colour = condition_colour(row.condition, is_random(report, row.condition))
         low, gain, high = (100 * end for end in (row.gain_low, row.gain, row.gain_high))
         figure.add_scatter(
             x=[gain],
@@ -71,12 +71,15 @@ def gain_figure(report: Report) -> Drawing:
             text=[points(row.gain)],
             textposition="top center",
             cliponaxis=False,
-            hovertext=[f"{label(arm_label(report, row.arm))}: {points(row.gain)} {points_interval(row.gain_low, row.gain_high)}"],
+            hovertext=[
+                f"{label(condition_label(report, row.condition))}: {points(row.gain)} "
+                f"{points_interval(row.gain_low, row.gain_high)}"
+            ],
             hoverinfo="text",
             showlegend=False,
         )
-        _add_random_sets(figure, report.random_gains.get(row.arm, ()), y)
-    _arm_axis(figure, report, rows)
+        _add_random_sets(figure, report.random_gains.get(row.condition, ()), y)
+    _condition_axis(figure, report, rows)
     ends = [100 * end for row in rows for end in (row.gain_low, row.gain_high)]
     ends += [100 * gain for gains in report.random_gains.values() for gain in gains]
     figure.update_xaxes(title="gain in accuracy (percentage points)", range=padded([0.0, *ends], -100.0, 100.0), **ZERO_LINE)
@@ -98,7 +101,7 @@ def _add_random_sets(figure: go.Figure, gains: tuple[float, ...], y: int) -> Non
 
 
 def _gain_reading(report: Report) -> str:
-    judged = judged_arm(report)
+    judged = judged_condition(report)
     reading = (
         "An interval that leaves out 0 is an effect on these problems. A single random set can gain by luck, so all are drawn."
     )
@@ -106,13 +109,15 @@ def _gain_reading(report: Report) -> str:
     if judged is None or not gains:
         return reading
     as_good = sum(gain >= judged.gain for gain in gains)
-    return f"{reading} {as_good} of {len(gains)} random sets gain as much as the arm that is judged ({points(judged.gain)})."
+    return (
+        f"{reading} {as_good} of {len(gains)} random sets gain as much as the condition that is judged ({points(judged.gain)})."
+    )
 
 
-def _arm_axis(figure: go.Figure, report: Report, rows: tuple[ArmSummary, ...]) -> None:
+def _condition_axis(figure: go.Figure, report: Report, rows: tuple[ConditionSummary, ...]) -> None:
     figure.update_yaxes(
         tickvals=list(range(len(rows))),
-        ticktext=[f"{label(arm_label(report, row.arm))}  " for row in rows],
+        ticktext=[f"{label(condition_label(report, row.condition))}  " for row in rows],
         range=[len(rows) - 0.4, -0.6],
         showgrid=False,
         ticks="",

@@ -38,7 +38,7 @@ def write_report(report: Report, folder: AnyPath) -> tuple[AnyPath, AnyPath]:
 
 
 def render_html(report: Report) -> str:
-    """The page: verdict, caveats, arms, figures, tables, examples.
+    """The page: verdict, caveats, conditions, figures, tables, examples.
 
     All text of the report is escaped, and the page's content security policy forbids every request, so hostile text can neither
     run nor call home.
@@ -57,15 +57,16 @@ def render_html(report: Report) -> str:
             lead=lead,
             figures=figures,
             rest=rest,
-            base=wording.base_arm(report),
-            labels={row.arm: wording.arm_label(report, row.arm) for row in report.arms},
+            base=wording.base_condition(report),
+            labels={row.condition: wording.condition_label(report, row.condition) for row in report.conditions},
             spread=[
-                (wording.arm_label(report, kind).partition(" (")[0], *numbers) for kind, *numbers in wording.random_spread(report)
+                (wording.condition_label(report, kind).partition(" (")[0], *numbers)
+                for kind, *numbers in wording.random_spread(report)
             ],
             notes=notes.notes(report),
-            has_claims=any(row.p_holm is not None for row in report.arms),
-            has_steps=any(row.steps_right is not None for row in report.arms),
-            has_gate=any(row.firing_rate is not None for row in report.arms),
+            has_claims=any(row.p_holm is not None for row in report.conditions),
+            has_steps=any(row.steps_right is not None for row in report.conditions),
+            has_gate=any(row.firing_rate is not None for row in report.conditions),
             drawings=drawings,
             experiment_drawings=experiments,
             page=page(every),

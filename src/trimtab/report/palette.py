@@ -17,10 +17,10 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 INK, GREY, FAINT, GRID = "#1f2328", "#6e7681", "#BDBDBD", "#E6E8EA"
 
-_RIVALS = (PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
-_ARM_COLOURS = {UNSTEERED: BLACK, ALWAYS: SKY, GATED: BLUE, NEGATIVE: VERMILLION, **dict.fromkeys(_RIVALS, GREEN)}
+_BASELINES = (PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
+_CONDITION_COLOURS = {UNSTEERED: BLACK, ALWAYS: SKY, GATED: BLUE, NEGATIVE: VERMILLION, **dict.fromkeys(_BASELINES, GREEN)}
 
 
-def arm_colour(arm: str, random: bool) -> str:
-    """The colour of an arm, the same in every picture; random sets are grey."""
-    return GREY if random else _ARM_COLOURS.get(arm, ORANGE)
+def condition_colour(condition: str, random: bool) -> str:
+    """The colour of a condition, the same in every picture; random sets are grey."""
+    return GREY if random else _CONDITION_COLOURS.get(condition, ORANGE)

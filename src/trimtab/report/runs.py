@@ -35,7 +35,7 @@ def run_tables(result: "RunComparison") -> list[Table]:
 
 def _runs(result: "RunComparison") -> Table:
     c = result.verdict.comparison
-    title = f"{result.arm}, n = {count(c.n)} problems"
+    title = f"{result.condition}, n = {count(c.n)} problems"
     columns = ("model", "chains", "accuracy", "gain (points)", DETECTABLE, "p", FLIPS, UNSCORED)
     table = table_of(title, f"95 % intervals. p: {TESTS[c.test]}, two-sided.", "run", columns)
     rows = ((c.base_k, c.base_accuracy, c.base_low, c.base_high), (c.k, c.accuracy, c.low, c.high))

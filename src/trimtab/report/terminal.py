@@ -6,13 +6,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.evaluation.rows import ArmSummary, Average, GroupRow, PairedComparison
+from trimtab.evaluation.rows import Average, ConditionSummary, GroupRow
 from trimtab.report.data import Report
 from trimtab.report.data_verdict import BreakdownReport
 from trimtab.report.notes import notes
 from trimtab.report.wording import (
     DASH,
-    arm_label,
+    condition_label,
     count,
     detectable,
     fixed_broken,
@@ -23,6 +23,7 @@ from trimtab.report.wording import (
     points,
     points_interval,
 )
+from trimtab.stats.values import PairedComparison
 
 _STYLES = {"helps": "bold green", "hurts": "bold red", "no evidence": "bold yellow", "no verdict": "bold magenta"}
 DETECTABLE, P_HOLM, FLIPS, UNSCORED = "detect-\nable", "p\n(Holm)", "fixed /\nbroken", "un-\nscored"
@@ -39,29 +40,29 @@ def verdict_line(report: Report) -> Text:
 
 
 def verdict_table(report: Report) -> Table:
-    """One row per arm: accuracy, paired gain with the smallest that n finds, p, and the counts; 95 % intervals in brackets.
+    """One row per condition: accuracy, paired gain with the smallest that n finds, p, and the counts; 95 % intervals in brackets.
 
     Example:
         ``Console().print(verdict_table(report))``
     """
-    title = f"n = {count(report.arms[0].n)} problems, {report.verdict.split} split"
+    title = f"n = {count(report.conditions[0].n)} problems, {report.verdict.split} split"
     random = " Of random sets: means, and the smallest one-sided p after Holm." if report.random_gains else ""
     columns = ("accuracy", "gain (points)", DETECTABLE, "p", P_HOLM, FLIPS, "tokens", "trun-\ncated", UNSCORED)
-    table = table_of(title, f"95 % intervals. {' '.join(notes(report))}{random}", "arm", columns)
-    for i, row in enumerate(report.arms):
-        style = "bold" if row.arm == report.verdict.arm else "dim" if is_random(report, row.arm) else ""
-        table.add_row(Text(arm_label(report, row.arm)), *map(Text, _arm_cells(row, base=i == 0)), style=style)
+    table = table_of(title, f"95 % intervals. {' '.join(notes(report))}{random}", "condition", columns)
+    for i, row in enumerate(report.conditions):
+        style = "bold" if row.condition == report.verdict.condition else "dim" if is_random(report, row.condition) else ""
+        table.add_row(Text(condition_label(report, row.condition)), *map(Text, _condition_cells(row, base=i == 0)), style=style)
     return table
 
 
-def breakdown_table(breakdown: BreakdownReport, base: str = "unsteered", arm: str = "steered") -> Table:
+def breakdown_table(breakdown: BreakdownReport, base: str = "unsteered", condition: str = "steered") -> Table:
     """One row per group and, under domains, the micro and macro average.
 
     Args:
-        breakdown: of the judged arm.
-        base, arm: what heads the two columns of accuracies.
+        breakdown: of the judged condition.
+        base, condition: what heads the two columns of accuracies.
     """
-    columns = ("n", base, arm, "gain (points)", DETECTABLE, "p", P_HOLM, FLIPS, UNSCORED, "verdict")
+    columns = ("n", base, condition, "gain (points)", DETECTABLE, "p", P_HOLM, FLIPS, UNSCORED, "verdict")
     table = table_of(
         f"by {breakdown.by}", "The verdict of a group is by p (Holm), corrected for the groups.", breakdown.by, columns
     )
@@ -91,7 +92,7 @@ def tied(interval: str) -> str:
     return interval.replace(", ", ",")
 
 
-def _arm_cells(row: ArmSummary, base: bool) -> list[str]:
+def _condition_cells(row: ConditionSummary, base: bool) -> list[str]:
     compared = [_gain(row), detectable(row.minimum_detectable_gain), p_value(row.p), _p_or_dash(row.p_holm), fixed_broken(row)]
     accuracy = f"{percent(row.accuracy)} {tied(percent_interval(row.low, row.high))}"
     counts = [count(row.tokens_per_answer), count(row.truncated), count(row.unscored)]
@@ -109,10 +110,10 @@ def _group_cells(row: GroupRow) -> list[str]:
 def _average_cells(average: Average) -> list[str]:
     gain = average.gain
     interval = "" if gain.low is None or gain.high is None else f" {tied(points_interval(gain.low, gain.high))}"
-    return ["", percent(average.base.value), percent(average.arm.value), f"{points(gain.value)}{interval}", *[""] * 6]
+    return ["", percent(average.base.value), percent(average.condition.value), f"{points(gain.value)}{interval}", *[""] * 6]
 
 
-def _gain(row: ArmSummary | PairedComparison) -> str:
+def _gain(row: ConditionSummary | PairedComparison) -> str:
     return f"{points(row.gain)} {tied(points_interval(row.gain_low, row.gain_high))}"
 
 

@@ -1,4 +1,4 @@
-"""How a report says a number and names an arm: the same in the HTML, the figures, the SVG and the terminal."""
+"""How a report says a number and names an condition: the same in the HTML, the figures, the SVG and the terminal."""
 
 import re
 from collections.abc import Callable
@@ -17,15 +17,16 @@ from trimtab.evaluation.names import (
     SFT_LORA,
     UNSTEERED,
 )
-from trimtab.evaluation.rows import ArmSummary, PairedComparison
+from trimtab.evaluation.rows import ConditionSummary
 from trimtab.report.data import FlipKind, FlipTable, Report
 from trimtab.results import Cell, Unit
+from trimtab.stats.values import PairedComparison
 
 MINUS = "\u2212"
 DASH = "\u2013"
 FLIP_KINDS: tuple[FlipKind, ...] = ("fixed", "broken", "still wrong", "still right")
 
-_ARM_LABELS = {
+_CONDITION_LABELS = {
     UNSTEERED: "Unsteered",
     ALWAYS: "Steered always",
     GATED: "Steered when the gate fires",
@@ -116,8 +117,8 @@ def count(number: float) -> str:
     return f"{number:,.1f}" if isinstance(number, float) and abs(number) < 100 else f"{number:,.0f}"
 
 
-def fixed_broken(row: ArmSummary | PairedComparison) -> str:
-    """Fixed and broken pairs of chains; a dash where the two arms have no chain with the same seed and sample."""
+def fixed_broken(row: ConditionSummary | PairedComparison) -> str:
+    """Fixed and broken pairs of responses; a dash where the two conditions have no response with the same seed and sample."""
     return f"{count(row.fixed)} / {count(row.broken)}" if row.pairs else DASH
 
 
@@ -178,29 +179,29 @@ _UNITS: dict[Unit, Callable[[float], str]] = {
 }
 
 
-def arm_label(report: Report, arm: str) -> str:
-    """The reader's name of an arm; an arm without one keeps its own."""
-    label = _ARM_LABELS.get(arm, arm)
-    sets = len(report.random_gains.get(arm, ()))
-    chains = next((row.k for row in report.arms if row.arm == SAMPLED), 0)
+def condition_label(report: Report, condition: str) -> str:
+    """The reader's name of an condition; an condition without one keeps its own."""
+    label = _CONDITION_LABELS.get(condition, condition)
+    sets = len(report.random_gains.get(condition, ()))
+    chains = next((row.k for row in report.conditions if row.condition == SAMPLED), 0)
     if sets:
         return f"{label} ({sets} sets)"
-    return f"{label} ({chains} chains)" if chains and arm in (SAMPLED, MAJORITY) else label
+    return f"{label} ({chains} chains)" if chains and condition in (SAMPLED, MAJORITY) else label
 
 
-def base_arm(report: Report) -> ArmSummary:
+def base_condition(report: Report) -> ConditionSummary:
     """The unsteered model: the first row."""
-    return report.arms[0]
+    return report.conditions[0]
 
 
-def judged_arm(report: Report) -> ArmSummary | None:
-    """The row of the arm that the verdict is about, if it is in the table."""
-    return next((row for row in report.arms if row.arm == report.verdict.arm), None)
+def judged_condition(report: Report) -> ConditionSummary | None:
+    """The row of the condition that the verdict is about, if it is in the table."""
+    return next((row for row in report.conditions if row.condition == report.verdict.condition), None)
 
 
-def is_random(report: Report, arm: str) -> bool:
+def is_random(report: Report, condition: str) -> bool:
     """Whether a row folds several random sets into one."""
-    return arm in report.random_gains
+    return condition in report.random_gains
 
 
 def ordered_groups(table: FlipTable) -> list[str]:

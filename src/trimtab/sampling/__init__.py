@@ -5,8 +5,7 @@ from trimtab.sampling.generator import TRANSFORMERS, Generator, RecordedGenerati
 from trimtab.sampling.imported import import_traces, read_labels
 from trimtab.sampling.sample import SampleJob, plan_requests, read_traces, sample_job, sample_traces
 from trimtab.sampling.settings import SamplingSettings
-from trimtab.sampling.vllm_engine import VllmEngine
-from trimtab.sampling.vllm_options import VllmOptions
+from trimtab.sampling.vllm_engine import VllmEngine, VllmOptions
 
 __all__ = [
     "TRANSFORMERS",

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from trimtab.errors import InputError
-from trimtab.model import OpenModel, attach
+from trimtab.model import LanguageModel, attach
 from trimtab.sampling.generate import Generation, Request
 from trimtab.steering import Steering
 
@@ -38,7 +38,7 @@ class Parting:
 
 @torch.inference_mode()
 def partings(
-    opened: OpenModel,
+    model: LanguageModel,
     requests: Sequence[Request],
     ours: Sequence[Generation],
     theirs: Sequence[Generation],
@@ -48,7 +48,7 @@ def partings(
     """Every request that was answered in two ways. Greedy answers of exact engines part at near ties only.
 
     Args:
-        opened: the model.
+        model: the model.
         requests: that both have answered.
         ours, theirs: in the order of the requests.
         steering, gate: under which they did.
@@ -65,25 +65,25 @@ def partings(
         if one.response_ids != other.response_ids:
             pairs = enumerate(zip(one.response_ids, other.response_ids, strict=False))
             step = next((i for i, (a, b) in pairs if a != b), min(len(one.response_ids), len(other.response_ids)))
-            gap = _gap(opened, request.prompt_ids, one.response_ids[:step], steering, gate)
+            gap = _gap(model, request.prompt_ids, one.response_ids[:step], steering, gate)
             found.append(Parting(request.id, step, gap))
     return found
 
 
 def _gap(
-    opened: OpenModel,
+    model: LanguageModel,
     prompt: Sequence[int],
     response: Sequence[int],
     steering: Steering | None,
     gate: Literal["auto", "on", "off"],
 ) -> float:
-    row = torch.tensor([[*prompt, *response]], device=opened.device)
+    row = torch.tensor([[*prompt, *response]], device=model.device)
     context = nullcontext()
     if steering is not None:
         context = attach(
-            opened.model, steering, gate=gate, layout=opened.layout, identity=opened.identity, prompt_lengths=[len(prompt)]
+            model.hf_model, steering, gate=gate, layout=model.layout, identity=model.identity, prompt_lengths=[len(prompt)]
         )
     with context:
-        logits = opened.model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False, logits_to_keep=1).logits
+        logits = model.hf_model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False, logits_to_keep=1).logits
     first, second = logits[0, -1].float().topk(2).values.tolist()
     return first - second

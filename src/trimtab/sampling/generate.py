@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from trimtab.errors import InputError, ModelError
-from trimtab.model import Attachment, OpenModel, attach
+from trimtab.model import Attachment, LanguageModel, attach
 from trimtab.sampling.attention import grouped_attention
 from trimtab.sampling.cache import keep_rows, new_cache
 from trimtab.sampling.draw import draw_tokens, uniforms
@@ -70,19 +70,19 @@ class _Rows:
             setattr(self, name, getattr(self, name)[rows])
 
 
-def end_tokens(opened: OpenModel) -> tuple[int, ...]:
+def end_tokens(model: LanguageModel) -> tuple[int, ...]:
     """Ids that end a response: the generation config's and the tokenizer's."""
-    configured = opened.model.generation_config.eos_token_id if opened.model.generation_config else None
-    named = [opened.tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])]
+    configured = model.hf_model.generation_config.eos_token_id if model.hf_model.generation_config else None
+    named = [model.tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])]
     ends = tuple(sorted({i for i in named if isinstance(i, int)}))
     if not ends:
-        raise ModelError(f"{opened.identity.name} names no end-of-sequence token; set eos_token_id in its generation_config.json")
+        raise ModelError(f"{model.identity.name} names no end-of-sequence token; set eos_token_id in its generation_config.json")
     return ends
 
 
 @torch.inference_mode()
 def generate_batch(
-    opened: OpenModel,
+    model: LanguageModel,
     requests: Sequence[Request],
     settings: SamplingSettings,
     steering: Steering | None = None,
@@ -102,28 +102,28 @@ def generate_batch(
         raise InputError("moments of a steered model would not be those that a ranking contrasts; record without a steering")
     context = nullcontext()
     if steering is not None:
-        context = attach(opened.model, steering, gate=gate, layout=opened.layout, identity=opened.identity)
-    with context as attachment, grouped_attention(opened.model), recorder or nullcontext():
-        return _loop(opened, requests, settings, attachment, recorder)
+        context = attach(model.hf_model, steering, gate=gate, layout=model.layout, identity=model.identity)
+    with context as attachment, grouped_attention(model.hf_model), recorder or nullcontext():
+        return _loop(model, requests, settings, attachment, recorder)
 
 
 def _loop(
-    opened: OpenModel,
+    model: LanguageModel,
     requests: Sequence[Request],
     settings: SamplingSettings,
     attachment: Attachment | None,
     recorder: Recorder | None,
 ) -> list[Generation]:
-    ends = torch.tensor(end_tokens(opened), device=opened.device)
-    rows = _Rows(requests, cast("int", opened.tokenizer.pad_token_id), opened.device, settings.max_new_tokens)
-    cache = new_cache(opened.model.config, rows.filled + settings.max_new_tokens)
-    output = torch.full((len(requests), settings.max_new_tokens), NOTHING, device=opened.device)
+    ends = torch.tensor(end_tokens(model), device=model.device)
+    rows = _Rows(requests, cast("int", model.tokenizer.pad_token_id), model.device, settings.max_new_tokens)
+    cache = new_cache(model.hf_model.config, rows.filled + settings.max_new_tokens)
+    output = torch.full((len(requests), settings.max_new_tokens), NOTHING, device=model.device)
     probability: list[float] | None = None
     if recorder is not None:
         recorder.begin([len(request.prompt_ids) for request in requests])
     step = 0
     for step in range(settings.max_new_tokens):
-        logits = _forward(opened, rows, cache)
+        logits = _forward(model, rows, cache)
         if step == 0 and attachment is not None and attachment.probability is not None:
             probability = attachment.probability.tolist()
         tokens = draw_tokens(logits, uniforms(rows.seeds, step), settings.temperature, settings.top_p)
@@ -134,7 +134,7 @@ def _loop(
         counts = torch.stack((rows.finished.sum(), ending.sum(), logits[:, 0].isnan().sum()))
         finished, new, broken = counts.tolist()
         if broken:
-            raise ModelError(f"{opened.identity.name} gave NaN logits for {broken} of {len(tokens)} rows; try dtype float32")
+            raise ModelError(f"{model.identity.name} gave NaN logits for {broken} of {len(tokens)} rows; try dtype float32")
         if new and recorder is not None:
             recorder.finish(_numbers(ending), step)
         if finished == len(tokens):
@@ -152,9 +152,9 @@ def _loop(
     return _collect(requests, output, probability, set(ends.tolist()))
 
 
-def _forward(opened: OpenModel, rows: _Rows, cache: DynamicCache) -> Tensor:
+def _forward(model: LanguageModel, rows: _Rows, cache: DynamicCache) -> Tensor:
     """Logits of each row's next token, ``[row, vocabulary]``."""
-    return opened.model(
+    return model.hf_model(
         input_ids=rows.input_ids,
         attention_mask=rows.mask[:, : rows.filled],
         position_ids=rows.positions,

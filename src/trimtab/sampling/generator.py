@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import Moments, TokenScope
 from trimtab.sampling.generate import Generation, Request, generate_batch
 from trimtab.sampling.recorder import Recorder
@@ -21,8 +21,8 @@ class RecordedGenerations(NamedTuple):
 class Generator(Protocol):
     """An engine. What it returns is in the order of the requests, and each request draws from its own seed.
 
-    Two engines round differently, so greedy chains are the same up to the first near tie and sampled ones are not: the engine is
-    part of a plan (:attr:`facts`), and parts of two engines are never mixed.
+    Two engines round differently, so greedy responses are the same up to the first near tie and sampled ones are not: the engine
+    is part of a plan (:attr:`facts`), and parts of two engines are never mixed.
     """
 
     @property
@@ -32,7 +32,7 @@ class Generator(Protocol):
 
     def generate(
         self,
-        opened: OpenModel,
+        model: LanguageModel,
         requests: Sequence[Request],
         settings: SamplingSettings,
         steering: Steering | None = None,
@@ -41,7 +41,7 @@ class Generator(Protocol):
         """Answer all requests.
 
         Args:
-            opened: the model, whose tokenizer and end tokens every engine goes by.
+            model: the model, whose tokenizer and end tokens every engine goes by.
             requests: prompts and seeds.
             settings: temperature, top_p and the longest response.
             steering: None for the bare model.
@@ -54,7 +54,7 @@ class Generator(Protocol):
 
     def generate_recorded(
         self,
-        opened: OpenModel,
+        model: LanguageModel,
         requests: Sequence[Request],
         settings: SamplingSettings,
         scopes: Sequence[TokenScope],
@@ -83,26 +83,26 @@ class TransformersGenerator:
 
     def generate(
         self,
-        opened: OpenModel,
+        model: LanguageModel,
         requests: Sequence[Request],
         settings: SamplingSettings,
         steering: Steering | None = None,
         gate: Literal["auto", "on", "off"] = "auto",
     ) -> list[Generation]:
         """As :func:`trimtab.sampling.generate.generate_batch`."""
-        return generate_batch(opened, requests, settings, steering, gate)
+        return generate_batch(model, requests, settings, steering, gate)
 
     def generate_recorded(
         self,
-        opened: OpenModel,
+        model: LanguageModel,
         requests: Sequence[Request],
         settings: SamplingSettings,
         scopes: Sequence[TokenScope],
         moments: Sequence[str],
     ) -> RecordedGenerations:
         """As :func:`trimtab.sampling.generate.generate_batch` with a :class:`trimtab.sampling.recorder.Recorder`."""
-        recorder = Recorder(opened, [request.id for request in requests], scopes, moments)
-        generations = generate_batch(opened, requests, settings, recorder=recorder)
+        recorder = Recorder(model, [request.id for request in requests], scopes, moments)
+        generations = generate_batch(model, requests, settings, recorder=recorder)
         return RecordedGenerations(generations, recorder.moments())
 
 

@@ -1,7 +1,7 @@
 """Traces that were made elsewhere: JSON lines or Parquet, with AdaRAS's field names among the accepted ones.
 
-Accepted fields: ``question``; the chain in ``thinking`` and ``answer_content`` (AdaRAS), or in ``response``; the gold answer in
-``gold_answer``; optional ``id``, ``_id``, and a label in a column of the user's choice (AdaRAS: ``is_good``). Where
+Accepted fields: ``question``; the response in ``thinking`` and ``answer_content`` (AdaRAS), or in ``response``; the gold answer
+in ``gold_answer``; optional ``id``, ``_id``, and a label in a column of the user's choice (AdaRAS: ``is_good``). Where
 ``gold_answer`` stands beside ``answer``, ``answer`` is the extracted one and is not used.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimtab.errors import InputError, MismatchError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.tasks.files import Row, read_rows, text_field
 from trimtab.tasks.grading import read_label
 from trimtab.tasks.loading import problems_of
@@ -19,7 +19,7 @@ from trimtab.traces import Problem, Split, Trace
 
 
 def import_traces(
-    path: Path, opened: OpenModel, *, prompt: Prompt = CHAT, max_tokens: int | None = None
+    path: Path, model: LanguageModel, *, prompt: Prompt = CHAT, max_tokens: int | None = None
 ) -> tuple[list[Problem], list[Trace]]:
     """Read the problems and traces of a file and tokenise their text for this model.
 
@@ -32,10 +32,10 @@ def import_traces(
     """
     rows = list(read_rows(path))
     traces = [
-        _trace(row, f"{path}, row {number}", problem_id, sample, opened, prompt, max_tokens)
+        _trace(row, f"{path}, row {number}", problem_id, sample, model, prompt, max_tokens)
         for number, (row, (problem_id, sample)) in enumerate(zip(rows, _addresses(rows), strict=True), start=1)
     ]
-    return problems_of(rows, str(path), split=Split.FIND), traces
+    return problems_of(rows, str(path), split=Split.TRAIN), traces
 
 
 def read_labels(path: Path, column: str) -> dict[str, bool]:
@@ -67,15 +67,15 @@ def _addresses(rows: list[Row]) -> list[tuple[str, int]]:
 
 
 def _trace(
-    row: Row, where: str, problem_id: str, sample: int, opened: OpenModel, prompt: Prompt, max_tokens: int | None
+    row: Row, where: str, problem_id: str, sample: int, model: LanguageModel, prompt: Prompt, max_tokens: int | None
 ) -> Trace:
     if "response_ids" in row:
-        prompt_ids, response = _given_ids(row, where, opened)
-        text = opened.tokenizer.decode(list(response))
+        prompt_ids, response = _given_ids(row, where, model)
+        text = model.tokenizer.decode(list(response))
     else:
-        prompt_ids = render_prompt(opened.tokenizer, text_field(row, ("question", "problem", "prompt"), where), prompt)
+        prompt_ids = render_prompt(model.tokenizer, text_field(row, ("question", "problem", "prompt"), where), prompt)
         text = _response_text(row, where)
-        response = tuple(opened.tokenizer.encode(text, add_special_tokens=False))
+        response = tuple(model.tokenizer.encode(text, add_special_tokens=False))
     if not response:
         raise InputError(f"{where} has an empty response; remove the row")
     cut = max_tokens is not None and len(response) > max_tokens
@@ -91,10 +91,10 @@ def _response_text(row: Row, where: str) -> str:
     return text_field(row, ("response", "completion", "text"), where)
 
 
-def _given_ids(row: Row, where: str, opened: OpenModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if row.get("tokenizer") != opened.tokenizer_fingerprint:
+def _given_ids(row: Row, where: str, model: LanguageModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if row.get("tokenizer") != model.tokenizer_fingerprint:
         raise MismatchError(
-            f"{where} brings token ids of tokenizer {row.get('tokenizer')!r}, the model's is {opened.tokenizer_fingerprint!r}; "
+            f"{where} brings token ids of tokenizer {row.get('tokenizer')!r}, the model's is {model.tokenizer_fingerprint!r}; "
             "ids mean other words there. Give the text instead (question and response), it is tokenised again"
         )
     prompt_ids, response_ids = (tuple(int(i) for i in _ids(row, name, where)) for name in ("prompt_ids", "response_ids"))

@@ -1,7 +1,7 @@
 """Identification during sampling: the moments of every sequence, summed up inside the generation loop.
 
-The forwards that sample a chain compute every activation that a recording reads, so a hook a layer adds them up as they pass: in
-place, into float32 ``[row, d_ff]`` a moment. Nothing is kept per token, and nothing waits for the device but a row that ends.
+The forwards that sample a response compute every activation that a recording reads, so a hook a layer adds them up as they pass:
+in place, into float32 ``[row, d_ff]`` a moment. Nothing is kept per token, and nothing waits for the device but a row that ends.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.errors import InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.recording.sums import DenseSums
 
@@ -31,11 +31,11 @@ class Recorder:
         (32, 28, 6144)
     """
 
-    def __init__(self, opened: OpenModel, ids: Sequence[str], scopes: Sequence[TokenScope], moments: Sequence[str]) -> None:
+    def __init__(self, model: LanguageModel, ids: Sequence[str], scopes: Sequence[TokenScope], moments: Sequence[str]) -> None:
         """Nothing runs yet.
 
         Args:
-            opened: the model that generates.
+            model: the model that generates.
             ids: names of the sequences, in the order of their requests.
             scopes: token scopes to sum over.
             moments: of ``sum``, ``magnitude``, ``square``.
@@ -47,7 +47,7 @@ class Recorder:
         unknown = set(moments) - set(MOMENTS)
         if unknown or not moments:
             raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
-        self._opened, self._down, self._ids = opened, opened.layout.down, tuple(ids)
+        self._opened, self._down, self._ids = model, model.layout.down, tuple(ids)
         self._scopes = tuple(scopes)
         self._names = tuple(name for name in MOMENTS if name in moments)
         self._prompt: DenseSums | None = None
@@ -55,7 +55,7 @@ class Recorder:
         self._origin = torch.arange(len(ids))
         self._sums: list[list[Tensor]] = [[] for _ in self._down]
         self._scratch: dict[torch.device, Tensor] = {}
-        self._ended = torch.zeros(len(self._names), len(ids), opened.n_layers, opened.d_ff)
+        self._ended = torch.zeros(len(self._names), len(ids), model.n_layers, model.d_ff)
         self._forwarded = torch.zeros(len(ids), dtype=torch.int64)
         self._hooks = ExitStack()
 

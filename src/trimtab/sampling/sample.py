@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trimtab.execution import LOCAL, Executor
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.progress import Advance, Progress, silent
 from trimtab.recording import StreamedParts
 from trimtab.sampling.draw import row_seed
@@ -17,7 +17,7 @@ from trimtab.traces import Problem, Trace
 
 
 def plan_requests(
-    opened: OpenModel,
+    model: LanguageModel,
     problems: Sequence[Problem],
     settings: SamplingSettings,
     prompt: Prompt = CHAT,
@@ -29,7 +29,7 @@ def plan_requests(
     """
     requests = {}
     for problem in problems:
-        prompt_ids = render_prompt(opened.tokenizer, problem.question, prompt)
+        prompt_ids = render_prompt(model.tokenizer, problem.question, prompt)
         for sample in range(settings.n):
             trace_id = f"{problem.id}/{sample}"
             requests[trace_id] = Request(trace_id, prompt_ids, row_seed(settings.seed, problem.id, sample))
@@ -40,8 +40,8 @@ def plan_requests(
         {
             "sampling": settings.model_dump(),
             "prompt": prompt.model_dump(),
-            "model": opened.identity.fingerprint,
-            "tokenizer": opened.tokenizer_fingerprint,
+            "model": model.identity.fingerprint,
+            "tokenizer": model.tokenizer_fingerprint,
             **(facts or {}),
         },
     )
@@ -69,25 +69,25 @@ class SampleJob:
     def missing(self) -> list[int]:
         return sorted({*self.parts.missing(), *(self.moments.missing() if self.moments else ())})
 
-    def run(self, opened: OpenModel, parts: Iterable[int], advance: Advance) -> None:
+    def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:
         for part in parts:
             ids = self.plan.parts[part]
             batch = [self.requests[trace_id] for trace_id in ids]
             if self.moments is None:
-                generations = self.generator.generate(opened, batch, self.settings)
+                generations = self.generator.generate(model, batch, self.settings)
             else:
                 wanted = self.moments.settings
                 generations, recorded = self.generator.generate_recorded(
-                    opened, batch, self.settings, wanted.scopes, wanted.moments
+                    model, batch, self.settings, wanted.scopes, wanted.moments
                 )
                 self.moments.write(part, recorded)
-            traces = [as_trace(opened, request, generation) for request, generation in zip(batch, generations, strict=True)]
+            traces = [as_trace(model, request, generation) for request, generation in zip(batch, generations, strict=True)]
             self.parts.write_table(part, traces)
             advance(len(batch), sum(len(g.response_ids) for g in generations))
 
 
 def sample_job(
-    opened: OpenModel,
+    model: LanguageModel,
     problems: Sequence[Problem],
     settings: SamplingSettings,
     folder: AnyPath,
@@ -97,7 +97,7 @@ def sample_job(
     generator: Generator = TRANSFORMERS,
 ) -> SampleJob:
     """Plan what :func:`sample_traces` does, store the plan, and sample nothing yet."""
-    requests, plan = plan_requests(opened, problems, settings, prompt, generator.facts)
+    requests, plan = plan_requests(model, problems, settings, prompt, generator.facts)
     parts = Parts(folder)
     parts.ensure_plan(plan)
     if moments is not None:
@@ -106,7 +106,7 @@ def sample_job(
 
 
 def sample_traces(
-    opened: OpenModel,
+    model: LanguageModel,
     problems: Sequence[Problem],
     settings: SamplingSettings,
     folder: AnyPath,
@@ -122,7 +122,7 @@ def sample_traces(
     Killed at any moment and called again, it goes on with the batches that are missing and ends with the same bytes.
 
     Args:
-        opened: the model.
+        model: the model.
         problems: what is asked.
         settings: how many chains, and how they are drawn.
         folder: of the traces.
@@ -136,8 +136,8 @@ def sample_traces(
         ConfigError: the folder holds parts of another plan.
         ModelError: a logit is NaN.
     """
-    job = sample_job(opened, problems, settings, folder, prompt=prompt, moments=moments, generator=generator)
-    executor.run(opened, [job], progress)
+    job = sample_job(model, problems, settings, folder, prompt=prompt, moments=moments, generator=generator)
+    executor.run(model, [job], progress)
     return read_traces(folder, list(job.requests))
 
 
@@ -151,8 +151,8 @@ def read_traces(folder: AnyPath, order: Sequence[str] | None = None) -> list[Tra
     return [by_id[trace_id] for trace_id in order]
 
 
-def as_trace(opened: OpenModel, request: Request, generation: Generation) -> Trace:
+def as_trace(model: LanguageModel, request: Request, generation: Generation) -> Trace:
     """A trace of a generation; its text leaves out the end token and the padding."""
-    text = opened.tokenizer.decode(list(generation.response_ids), skip_special_tokens=True)
+    text = model.tokenizer.decode(list(generation.response_ids), skip_special_tokens=True)
     problem_id, _, sample = request.id.rpartition("/")
     return Trace(request.id, problem_id, int(sample), request.prompt_ids, generation.response_ids, str(text), generation.finish)

@@ -2,29 +2,129 @@
 
 import gc
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
 from trimtab.errors import EngineError, InputError, ModelError, TrimtabError
-from trimtab.model import OpenModel
+from trimtab.gate import ALWAYS
+from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.sampling.generate import Generation, Request, end_tokens
 from trimtab.sampling.generator import RecordedGenerations
 from trimtab.sampling.settings import SamplingSettings
-from trimtab.sampling.vllm_environment import starting_vllm, vllm_environment
-from trimtab.sampling.vllm_needs import Needs, attached, needs_of
-from trimtab.sampling.vllm_options import VllmOptions
 from trimtab.steering import Steering
-from trimtab.vllm_plugin.config import Moment, PluginConfig, RecordConfig
-from trimtab.vllm_plugin.offline import load, open_llm, scores, unload
+from trimtab.vllm_plugin.config import PLUGIN, Moment, PluginConfig, RecordConfig, check_version
+from trimtab.vllm_plugin.offline import gate_outputs, load, open_llm, unload
 from trimtab.vllm_plugin.offline import moments as fetch_moments
 from trimtab.vllm_plugin.options import RequestOptions
-from trimtab.vllm_plugin.scores import RING
-from trimtab.vllm_plugin.versions import PLUGIN, check_version
+from trimtab.vllm_plugin.requests import RING
+
+
+class VllmOptions(BaseModel):
+    """What the user can say of the engine; everything else follows from the model and the sampling settings.
+
+    Args:
+        gpu_memory: share of the GPU's memory for weights and cache. The transformers model stays open beside it, on the device of
+            the configuration. On a CPU the cache is what VLLM_CPU_KVCACHE_SPACE says, in GiB.
+        max_length: longest prompt with response, in tokens; 0 is the model's own limit, whose cache may not fit.
+        enforce_eager: compile nothing, which starts in seconds and generates slower.
+        tensor_parallel_size: GPUs that share each layer.
+        neurons_per_layer, features_per_layer: room in each layer for what steerings change and gates read. A steering that needs
+            more makes the engine start again.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpu_memory: float = Field(default=0.9, gt=0.0, le=1.0)
+    max_length: int = Field(default=0, ge=0)
+    enforce_eager: bool = False
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    neurons_per_layer: int = Field(default=64, ge=0)
+    features_per_layer: int = Field(default=64, ge=0)
+
+
+_SETTINGS = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, where it schedules the same way every time
+    "VLLM_RAISE_ON_LOGIT_NANS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+
+
+@contextmanager
+def vllm_environment() -> Iterator[None]:
+    """Engines that start within run in this process, say only what went wrong, and refuse logits that are NaN.
+
+    What the user has set stays as it is. Enter it before vLLM is imported, for it reads the log level then.
+    """
+    added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def starting_vllm() -> Iterator[None]:
+    """While vLLM is imported and an engine starts: what its authors are warned of is no business of its users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What an engine has to be started with.
+
+    Args:
+        model: fingerprint and dtype.
+        neurons, features: columns of the fullest layer.
+        record: None where nothing is recorded.
+    """
+
+    model: str
+    neurons: int = 1
+    features: int = 0
+    record: RecordConfig | None = None
+
+    def covers(self, other: "Needs") -> bool:
+        """Whether an engine that was started for this serves the other, too."""
+        room = self.neurons >= other.neurons and self.features >= other.features
+        return self.model == other.model and room and other.record in (None, self.record)
+
+    def joined(self, other: "Needs") -> "Needs":
+        """The other's needs, with the room that this has."""
+        return Needs(other.model, max(self.neurons, other.neurons), max(self.features, other.features), other.record)
+
+
+def attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> Steering | None:
+    """What is loaded: with the gate held open there is none to read, and what never steers is no steering."""
+    if steering is None or gate == "off":
+        return None
+    if not len(steering):
+        raise ModelError("this steering has no neurons, so attaching it would change nothing; select at least one neuron")
+    chosen = steering.with_gate(ALWAYS) if gate == "on" else steering
+    return None if chosen.gate.kind == "never" else chosen
+
+
+def needs_of(model: str, steering: Steering | None) -> Needs:
+    """What a steering takes, None for the bare model."""
+    if steering is None:
+        return Needs(model)
+    features = int(np.bincount(steering.gate.layer).max()) if steering.gate.reads else 0
+    return Needs(model, int(np.bincount(steering.layer).max()), features)
+
 
 _CPU_CACHE_BYTES, _CPU_STEP_TOKENS = 4 * 2**30, 4096
 
@@ -89,7 +189,7 @@ class VllmEngine:
 
     def generate(
         self,
-        opened: OpenModel,
+        model: LanguageModel,
         requests: Sequence[Request],
         settings: SamplingSettings,
         steering: Steering | None = None,
@@ -102,20 +202,20 @@ class VllmEngine:
             ModelError: vLLM is not installed, cannot run or steer this model, or gave NaN logits.
         """
         chosen = attached(steering, gate)
-        self._start(opened, needs_of(_model(opened), chosen))
+        self._start(model, needs_of(_model(model), chosen))
         self._hold(chosen)
         options = RequestOptions(steering=self._loaded)
         reads = chosen is not None and chosen.gate.reads
         found: list[Generation] = []
         for some in _slices(requests, RING if reads else len(requests)):
-            answers = self._answer(opened, some, settings, options)
+            answers = self._answer(model, some, settings, options)
             p_fail = self._probabilities(answers) if reads else [None] * len(answers)
-            found += _generations(opened, some, answers, p_fail)
+            found += _generations(model, some, answers, p_fail)
         return found
 
     def generate_recorded(
         self,
-        opened: OpenModel,
+        model: LanguageModel,
         requests: Sequence[Request],
         settings: SamplingSettings,
         scopes: Sequence[TokenScope],
@@ -132,10 +232,10 @@ class VllmEngine:
             raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
         names = cast("tuple[Moment, ...]", tuple(moments))
         record = RecordConfig(moments=names, scopes=tuple(scopes))
-        self._start(opened, Needs(_model(opened), record=record))
+        self._start(model, Needs(_model(model), record=record))
         self._hold(None)
-        answers = self._answer(opened, requests, settings, RequestOptions(record=True))
-        generations = _generations(opened, requests, answers, [None] * len(answers))
+        answers = self._answer(model, requests, settings, RequestOptions(record=True))
+        generations = _generations(model, requests, answers, [None] * len(answers))
         recorded = fetch_moments(self._llm, [answer.request_id for answer in answers])
         return RecordedGenerations(generations, cast("dict[TokenScope, Moments]", recorded))
 
@@ -146,7 +246,7 @@ class VllmEngine:
         gc.collect()  # the engine's objects refer to each other
 
     def _answer(
-        self, opened: OpenModel, requests: Sequence[Request], settings: SamplingSettings, options: RequestOptions
+        self, model: LanguageModel, requests: Sequence[Request], settings: SamplingSettings, options: RequestOptions
     ) -> list[Any]:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
@@ -157,7 +257,7 @@ class VllmEngine:
                 f"a prompt with {settings.max_new_tokens} new tokens comes to {longest} tokens, and this engine takes {room}; "
                 "lower sampling.max_new_tokens, or raise vllm.max_length where the model allows it"
             )
-        ends, sampled = list(end_tokens(opened)), settings.temperature > 0.0
+        ends, sampled = list(end_tokens(model)), settings.temperature > 0.0
         parameters = [
             SamplingParams(
                 temperature=settings.temperature,
@@ -177,11 +277,11 @@ class VllmEngine:
         except RuntimeError as cause:
             if "NaN" not in str(cause):
                 raise
-            raise ModelError(f"{opened.identity.name} gave NaN logits in vLLM; try dtype float32") from cause
+            raise ModelError(f"{model.identity.name} gave NaN logits in vLLM; try dtype float32") from cause
 
     def _probabilities(self, answers: Sequence[Any]) -> list[float]:
         """p(fail) of each answer, as the engine's gate has read it."""
-        told = scores(self._llm, [answer.request_id for answer in answers])
+        told = gate_outputs(self._llm, [answer.request_id for answer in answers])
         found = [None if one is None else one["p_fail"] for one in told]
         if None in found:
             raise ModelError(
@@ -203,7 +303,7 @@ class VllmEngine:
             load(self._llm, name, folder)
             self._loaded = name
 
-    def _start(self, opened: OpenModel, needs: Needs) -> None:
+    def _start(self, model: LanguageModel, needs: Needs) -> None:
         if self._started is not None and self._started.covers(needs):
             return
         if self._expected not in (None, self.facts):
@@ -217,23 +317,27 @@ class VllmEngine:
             stack.enter_context(vllm_environment())
             self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="trimtab-")))
             with starting_vllm():
-                self._llm = self._open(opened, needs)
+                self._llm = self._open(model, needs)
             stack.callback(self._llm.llm_engine.engine_core.shutdown)
             self._running = stack.pop_all()
         self._started = needs
 
-    def _open(self, opened: OpenModel, needs: Needs) -> Any:
+    def _open(self, model: LanguageModel, needs: Needs) -> Any:
         room = PluginConfig(
-            slots=2, neurons_per_layer=needs.neurons, features_per_layer=needs.features, record=needs.record, self_test=True
+            max_steerings=2,
+            neurons_per_layer=needs.neurons,
+            features_per_layer=needs.features,
+            record=needs.record,
+            self_test=True,
         )
-        longest = self.options.max_length or opened.model.config.get_text_config().max_position_embeddings
-        on_device = _on_cpu(longest) if opened.device.type == "cpu" else {"gpu_memory_utilization": self.options.gpu_memory}
+        longest = self.options.max_length or model.hf_model.config.get_text_config().max_position_embeddings
+        on_device = _on_cpu(longest) if model.device.type == "cpu" else {"gpu_memory_utilization": self.options.gpu_memory}
         try:
             return open_llm(
-                str(opened.model.name_or_path),
+                str(model.hf_model.name_or_path),
                 room,
-                revision=opened.identity.revision,
-                dtype=str(opened.model.dtype).removeprefix("torch."),
+                revision=model.identity.revision,
+                dtype=str(model.hf_model.dtype).removeprefix("torch."),
                 max_model_len=longest,
                 enforce_eager=self.options.enforce_eager,
                 tensor_parallel_size=self.options.tensor_parallel_size,
@@ -248,7 +352,7 @@ class VllmEngine:
         except (ImportError, OSError, ValueError, RuntimeError) as cause:
             reason = " ".join(str(cause).split())[:600]
             raise EngineError(
-                f"vLLM cannot run {opened.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers"
+                f"vLLM cannot run {model.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers"
             ) from cause
 
 
@@ -264,8 +368,8 @@ def _on_cpu(longest: int) -> dict[str, object]:
     return arguments
 
 
-def _model(opened: OpenModel) -> str:
-    return f"{opened.identity.fingerprint} {opened.model.dtype}"
+def _model(model: LanguageModel) -> str:
+    return f"{model.identity.fingerprint} {model.hf_model.dtype}"
 
 
 def _slices(requests: Sequence[Request], most: int) -> list[Sequence[Request]]:
@@ -273,9 +377,9 @@ def _slices(requests: Sequence[Request], most: int) -> list[Sequence[Request]]:
 
 
 def _generations(
-    opened: OpenModel, requests: Sequence[Request], answers: Sequence[Any], p_fail: Sequence[float | None]
+    model: LanguageModel, requests: Sequence[Request], answers: Sequence[Any], p_fail: Sequence[float | None]
 ) -> list[Generation]:
-    ends, found = set(end_tokens(opened)), []
+    ends, found = set(end_tokens(model)), []
     for request, answer, probability in zip(requests, answers, p_fail, strict=True):
         ids = tuple(answer.outputs[0].token_ids)
         found.append(Generation(request.id, ids, "stop" if ids[-1] in ends else "length", probability))

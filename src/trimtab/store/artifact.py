@@ -22,7 +22,7 @@ from trimtab.store.remote import AnyPath, any_path, as_os_errors
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
 EXPORT = "export.json"
 """What an export says about itself, see :mod:`trimtab.export.record`."""
-STEERING_COLUMNS = ("layer", "index", "dgain", "shift")
+STEERING_COLUMNS = ("layer", "index", "gain", "shift")
 
 _FILES = (CONFIG, NEURONS, GATE, CARD)
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -87,10 +87,10 @@ def load_steering(source: str | AnyPath, revision: str | None = None) -> Steerin
     else:
         raise StoreError(f"{source} does not exist; give the folder of an artifact or the id of a hub repository, owner/name")
     config = read_record(folder / CONFIG, ArtifactConfig)
-    layer, index, dgain, shift = load_columns(folder / NEURONS, STEERING_COLUMNS, config.n_neurons)
+    layer, index, gain, shift = load_columns(folder / NEURONS, STEERING_COLUMNS, config.n_neurons)
     gate = gate_of(config.gate, folder / GATE if config.gate.n_features else None)
     try:
-        return Steering(layer, index, dgain, shift, config.strength, config.scope, gate, config.model.identity(), config.facts)
+        return Steering(layer, index, gain, shift, config.strength, config.scope, gate, config.model.identity(), config.facts)
     except InputError as cause:
         raise StoreError(f"the files in {folder} make no steering: {cause}; fetch an unchanged copy or save it again") from cause
 

@@ -17,7 +17,7 @@ def record_opening(path: AnyPath, command: str, what: str, digest: str) -> None:
     Args:
         path: ``ledger.jsonl``, made if missing.
         command: the command that opens the split.
-        what: what it opens, for example the problem set and the arms.
+        what: what it opens, for example the problem set and the conditions.
         digest: digest of the configuration.
 
     Raises:

@@ -7,13 +7,13 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, StoreError
-from trimtab.neurons import NEURON_DEFINITION, NeuronSet
+from trimtab.neurons import NEURON_DEFINITION, Neurons
 from trimtab.store.atomic import plain, unreadable, write_json
 from trimtab.store.records import ModelRecord, Record, read_record
 from trimtab.store.remote import AnyPath, read_bytes
 from trimtab.store.tensors import load_tensors, save_tensors
 
-NEURON_COLUMNS = ("layer", "index", "score", "good", "bad")
+NEURON_COLUMNS = ("layer", "index", "score", "correct_mean", "incorrect_mean")
 
 
 class NeuronRecord(Record):
@@ -28,7 +28,7 @@ class NeuronRecord(Record):
     tensors_sha256: str
 
 
-def save_neurons(neurons: NeuronSet, folder: AnyPath) -> None:
+def save_neurons(neurons: Neurons, folder: AnyPath) -> None:
     """Write neurons.safetensors, then neurons.json; facts come back equal, with tuples as lists.
 
     Raises:
@@ -50,7 +50,7 @@ def save_neurons(neurons: NeuronSet, folder: AnyPath) -> None:
     write_json(folder / "neurons.json", record.model_dump())
 
 
-def load_neurons(folder: AnyPath) -> NeuronSet:
+def load_neurons(folder: AnyPath) -> Neurons:
     """Read what :func:`save_neurons` wrote, exactly.
 
     Raises:
@@ -59,9 +59,9 @@ def load_neurons(folder: AnyPath) -> NeuronSet:
     record = read_record(folder / "neurons.json", NeuronRecord)
     path = folder / "neurons.safetensors"
     check_pair(path, record.tensors_sha256)
-    layer, index, score, good, bad = load_columns(path, NEURON_COLUMNS, record.k)
+    layer, index, score, correct_mean, incorrect_mean = load_columns(path, NEURON_COLUMNS, record.k)
     try:
-        return NeuronSet(layer, index, score, good, bad, record.criterion, record.model.identity(), record.facts)
+        return Neurons(layer, index, score, correct_mean, incorrect_mean, record.criterion, record.model.identity(), record.facts)
     except InputError as cause:
         raise unreadable(path, "neuron", cause) from cause
 

@@ -151,9 +151,9 @@ class RunDirectory:
         """Folder of the parts of every point of the grid."""
         return self.path / "tune"
 
-    def outcome_parts(self, arm: str) -> AnyPath:
-        """Folder of the parts of one arm on the test split."""
-        return self.path / "outcomes" / _checked(arm)
+    def outcome_parts(self, condition: str) -> AnyPath:
+        """Folder of the parts of one condition on the test split."""
+        return self.path / "outcomes" / _checked(condition)
 
     def experiment(self, name: str) -> AnyPath:
         """The folder of an experiment, and with ``answers`` that of the answers which experiments share."""
@@ -171,12 +171,12 @@ class RunDirectory:
 
     @property
     def outcomes(self) -> AnyPath:
-        """Parquet file of the outcomes of every arm."""
+        """Parquet file of the outcomes of every condition."""
         return self.path / "outcomes.parquet"
 
     @property
     def sft(self) -> AnyPath:
-        """The adapter of the fine-tuned rival."""
+        """The adapter of the fine-tuned baseline."""
         return self.path / "sft"
 
     @property

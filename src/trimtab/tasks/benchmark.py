@@ -7,9 +7,9 @@ from trimtab.tasks.files import Row, text_field
 from trimtab.tasks.prompts import CHAT, Prompt
 from trimtab.traces import AnswerKind, Split
 
-FIND_AND_TUNE = (Split.FIND, Split.TUNE)
+FIND_AND_TUNE = (Split.TRAIN, Split.VALIDATION)
 TEST = (Split.TEST,)
-ALL = (Split.FIND, Split.TUNE, Split.TEST)
+ALL = (Split.TRAIN, Split.VALIDATION, Split.TEST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,12 +82,12 @@ def choose_contrast(
             classes.setdefault(grade.problem_id, {True: [], False: []})[correct].append(grade.trace_id)
     both = {problem: sides for problem, sides in classes.items() if sides[True] and sides[False]}
     if not both:
-        n_good = sum(len(sides[True]) for sides in classes.values())
-        n_bad = sum(len(sides[False]) for sides in classes.values())
+        n_correct = sum(len(sides[True]) for sides in classes.values())
+        n_incorrect = sum(len(sides[False]) for sides in classes.values())
         raise NotEnoughDataError(
-            f"no problem has both a correct and an incorrect trace ({n_good} correct, {n_bad} incorrect over {len(classes)} "
-            f"problems, {truncated} truncated, {empty} empty and {unscored} unscored left out); sample more traces per problem, "
-            "at a higher temperature, or give problems of middling difficulty"
+            f"no problem has both a correct and an incorrect trace ({n_correct} correct, {n_incorrect} incorrect over "
+            f"{len(classes)} problems, {truncated} truncated, {empty} empty and {unscored} unscored left out); sample more "
+            "traces per problem, at a higher temperature, or give problems of middling difficulty"
         )
     rows = [row for problem, sides in both.items() for row in _take(problem, sides, settings)]
     n_correct = sum(row.correct for row in rows)

@@ -18,14 +18,14 @@ from trimtab.tasks.prompts import CHAT, Prompt
 from trimtab.tasks.repositories import Origin, Piece, Provenance, digest_of_problems, pieces_of
 from trimtab.tasks.settings import LOCAL, TESTBED, TaskSettings
 from trimtab.tasks.splits import bounded, check_disjoint, named_split, shuffled, split_by_hash
-from trimtab.testbed.problems import unique_problems
+from trimtab.testbed.problems import STREAMS, unique_problems
 from trimtab.traces import AnswerKind, Problem, Split
 
 __all__ = ["Task", "TaskSettings", "check_disjoint", "load_problems", "load_task", "problems_of", "task_prompt"]
 
 
 class Task(NamedTuple):
-    """The problems of a run, find first, then tune, then test, and where they came from."""
+    """The problems of a run, train first, then validation, then test, and where they came from."""
 
     problems: list[Problem]
     provenance: Provenance
@@ -57,7 +57,7 @@ def load_task(settings: TaskSettings) -> Task:
     problems = bounded(_of_domains(everything, settings), {split: settings.count(split) for split in Split})
     if settings.drop_leaks:
         leaking = {leak.id for leak in leaks(problems)}
-        left_out["the test problem stands, exactly or nearly, in find or tune"] = len(leaking)
+        left_out["the test problem stands, exactly or nearly, in train or validation"] = len(leaking)
         problems = [problem for problem in problems if problem.id not in leaking]
     if not problems:
         raise NotEnoughDataError(f"task {settings.source!r} gave no problem for the asked splits")
@@ -93,7 +93,7 @@ def _read(settings: TaskSettings) -> tuple[list[Problem], list[Origin], Counter[
 
 def _testbed(split: Split, settings: TaskSettings) -> list[Problem]:
     return [
-        Problem(f"{split}-{i:05d}", p.question, p.answer, split, p.instance.domain, p.instance.steps)
+        Problem(f"{STREAMS[split]}-{i:05d}", p.question, p.answer, split, p.instance.domain, p.instance.steps)
         for i, p in enumerate(unique_problems(split, settings.count(split), settings.seed))
     ]
 

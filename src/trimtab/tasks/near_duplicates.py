@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.7
 MEASURE = "Jaccard index of word pairs, numbers equal to each other"
-EARLIER = {Split.TUNE: (Split.FIND,), Split.TEST: (Split.FIND, Split.TUNE)}
+EARLIER = {Split.VALIDATION: (Split.TRAIN,), Split.TEST: (Split.TRAIN, Split.VALIDATION)}
 
 _BLOCK = 512
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
@@ -44,10 +44,10 @@ class Pair(NamedTuple):
 
 
 def near_duplicates(problems: Sequence[Problem], threshold: float = THRESHOLD) -> list[Pair]:
-    """For each problem of tune and test the most similar one of the splits opened before it, if it is similar enough.
+    """For each problem of validation and test the most similar one of the splits opened before it, if it is similar enough.
 
-    The measure compares words only: lower case, punctuation and operators ignored, every number counted as the same word. With S
-    the set of pairs of neighbouring words, the text's two ends counted as words, the similarity of two questions is
+    The measure compares words only: lower case, punctuation and interventions ignored, every number counted as the same word.
+    With S the set of pairs of neighbouring words, the text's two ends counted as words, the similarity of two questions is
     ``|S1 & S2| / |S1 | S2|``. So "Tom has 3 apples" and "Tom has 4 apples" are 1, and one other word within n gives
     (n - 1) / (n + 3): 0.69 for n = 10, 0.91 for n = 40. A text in a script without spaces is one word, found only when equal.
 
@@ -58,14 +58,14 @@ def near_duplicates(problems: Sequence[Problem], threshold: float = THRESHOLD) -
         threshold: least similarity, above 0 and at most 1.
 
     Returns:
-        At most one pair for each problem of tune (against find) and of test (against find and tune), in order. Of several equally
-        similar problems one with the same numbers is preferred.
+        At most one pair for each problem of validation (against train) and of test (against train and validation), in order. Of
+        several equally similar problems one with the same numbers is preferred.
 
     Raises:
         InputError: a threshold outside (0, 1].
 
     Example:
-        >>> found = near_duplicates([Problem("a", "Tom has 3 apples.", "3", Split.FIND),
+        >>> found = near_duplicates([Problem("a", "Tom has 3 apples.", "3", Split.TRAIN),
         ...                          Problem("b", "Tom has 4 apples!", "4", Split.TEST)])
         >>> [(pair.id, pair.other, pair.similarity, pair.likeness.value) for pair in found]
         [('b', 'a', 1.0, 'numbers')]
@@ -84,7 +84,7 @@ def near_duplicates(problems: Sequence[Problem], threshold: float = THRESHOLD) -
 
 
 def leaks(problems: Sequence[Problem], threshold: float = THRESHOLD) -> list[Pair]:
-    """The test problems that also stand, exactly or nearly, in find or tune: see :func:`near_duplicates`."""
+    """The test problems that also stand, exactly or nearly, in train or validation: see :func:`near_duplicates`."""
     return [pair for pair in near_duplicates(problems, threshold) if pair.split is Split.TEST]
 
 

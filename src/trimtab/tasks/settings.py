@@ -16,7 +16,7 @@ class TaskSettings(BaseModel):
 
     Args:
         source: ``testbed``, the name of a benchmark, or ``local:PATH`` for a .jsonl or .parquet file with questions and answers.
-        find: at most so many problems of this split; 0 leaves it out. ``tune`` and ``test`` likewise.
+        train: at most this many problems of the split; 0 leaves it out. ``validation`` and ``test`` likewise.
         seed: of the testbed's problems, and of which problems of a benchmark are taken when there are more than asked for.
         answer: the kind of answer of a ``local:`` file. A benchmark declares its own.
         fields: the column of a ``local:`` file for each of our names that has another one there.
@@ -24,14 +24,14 @@ class TaskSettings(BaseModel):
         revision: branch, tag or commit of the benchmark's repository.
         digest: refuse problems with another digest than this one, which ``trimtab tasks check`` prints.
         domains: only problems of these domains; empty for all.
-        drop_leaks: leave out test problems that stand, exactly or nearly, in find or tune.
+        drop_leaks: leave out test problems that stand, exactly or nearly, in train or validation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = TESTBED
-    find: int = Field(default=500, ge=0)
-    tune: int = Field(default=300, ge=0)
+    train: int = Field(default=500, ge=0)
+    validation: int = Field(default=300, ge=0)
     test: int = Field(default=1000, ge=0)
     seed: int = 0
     answer: AnswerKind = AnswerKind.EXACT
@@ -59,4 +59,4 @@ class TaskSettings(BaseModel):
 
     def count(self, split: Split) -> int:
         """How many problems of this split are wanted at most."""
-        return {Split.FIND: self.find, Split.TUNE: self.tune, Split.TEST: self.test}[split]
+        return {Split.TRAIN: self.train, Split.VALIDATION: self.validation, Split.TEST: self.test}[split]

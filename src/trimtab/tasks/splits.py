@@ -9,7 +9,7 @@ from trimtab.errors import InputError
 from trimtab.tasks.near_duplicates import MEASURE, THRESHOLD, Likeness, Pair, near_duplicates
 from trimtab.traces import Problem, Split
 
-SHARES = {Split.FIND: 0.5, Split.TUNE: 0.2, Split.TEST: 0.3}
+SHARES = {Split.TRAIN: 0.5, Split.VALIDATION: 0.2, Split.TEST: 0.3}
 
 
 def split_by_hash(question: str, among: Sequence[Split] = tuple(Split)) -> Split:
@@ -41,7 +41,7 @@ def shuffled(problems: Iterable[Problem], seed: int) -> list[Problem]:
 
 
 def bounded(problems: Iterable[Problem], counts: dict[Split, int]) -> list[Problem]:
-    """The first ``counts[split]`` problems of each split: find, then tune, then test."""
+    """The first ``counts[split]`` problems of each split: train, then validation, then test."""
     taken: Counter[Split] = Counter()
     kept: dict[Split, list[Problem]] = {split: [] for split in Split}
     for problem in problems:
@@ -70,7 +70,7 @@ def _uniform(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class SplitFacts:
-    """Problems by split and by domain, and the problems of tune and test that stand in an earlier split.
+    """Problems by split and by domain, and the problems of validation and test that stand in an earlier split.
 
     Args:
         problems: how many each split holds.
@@ -96,7 +96,7 @@ class SplitFacts:
             "near_duplicates": {
                 "measure": MEASURE,
                 "threshold": self.threshold,
-                "tune": self.shared(Split.TUNE),
+                "validation": self.shared(Split.VALIDATION),
                 "test": self.shared(Split.TEST),
                 "pairs": [pair._asdict() for pair in self.pairs],
             },

@@ -1,6 +1,6 @@
 """Chains of thought: how authors write them, and the checker that reads them step by step.
 
-An author's manner (careful or not) is never written down. It shows faintly in the remark that opens a chain, and in the
+An author's manner (careful or not) is never written down. It shows faintly in the remark that opens a response, and in the
 connective, the verb and the stop of each step, choices with overlapping odds, so no single word decides. A step has the same
 kinds of words in the same order under both manners: otherwise the largest mean differences mark the layout, and turning those
 neurons turns nothing (docs/design/testbed.md).

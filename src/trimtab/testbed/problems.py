@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from trimtab.testbed.domains import DOMAINS, LABELS, Instance
 from trimtab.testbed.wordings import CLOSINGS, HELD_OUT, OPENINGS, WORDINGS, Wording
 
-SPLIT_SHARES = (("train", 0.70), ("find", 0.10), ("tune", 0.08), ("test", 0.12))
+SPLIT_SHARES = (("pretraining", 0.70), ("train", 0.10), ("validation", 0.08), ("test", 0.12))
+STREAMS: dict[str, str] = dict(zip(("train", "validation", "test"), ("find", "tune", "test"), strict=True))
+"""What seeds a split's problems and begins their ids: the words of the days when the bundled models were measured. Ids seed the
+sampling, so other words would be other problems and other traces."""
 RARE_SHARE = 0.10
 MAX_STEPS = len(LABELS)
 
@@ -34,7 +37,7 @@ class TestbedProblem:
 
 
 def split_of(question: str) -> str:
-    """Split by a hash of the question, so that no question can be in two; ``train`` is what the model learned from."""
+    """Split by a hash of the question, so that no question can be in two; ``pretraining`` is what the model learned from."""
     share = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest(), "big") / 2**64
     for name, width in SPLIT_SHARES:
         if share < width:
@@ -50,14 +53,14 @@ def draw(rng: random.Random, domain: str, steps: int, wording: Wording | None = 
 
 
 def unique_problems(split: str, n: int, seed: int, min_steps: int = 2, max_steps: int = MAX_STEPS) -> Iterator[TestbedProblem]:
-    """Yield n different problems of a split, domains in turn and steps uniform; find-split problems avoid held-out wordings."""
-    rng = random.Random(f"{split}-{seed}")
+    """Yield n different problems of a split, domains in turn and steps uniform; train-split problems avoid held-out wordings."""
+    rng = random.Random(f"{STREAMS[split]}-{seed}")
     names = list(DOMAINS)
     seen: set[str] = set()
     while len(seen) < n:
         problem = draw(rng, names[len(seen) % len(names)], rng.randint(min_steps, max_steps))
         question = problem.question
-        if question in seen or split_of(question) != split or (split == "find" and str(problem.wording) in HELD_OUT):
+        if question in seen or split_of(question) != split or (split == "train" and str(problem.wording) in HELD_OUT):
             continue
         seen.add(question)
         yield problem

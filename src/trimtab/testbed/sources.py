@@ -16,7 +16,7 @@ class FailureSource:
 
 
 def failure_sources(answers: Iterable[tuple[str, str, str, bool]]) -> list[FailureSource]:
-    """Name the source of each failure from (problem id, question, unsteered chain, correct)."""
+    """Name the source of each failure from (problem id, question, unsteered response, correct)."""
     rows = []
     for problem_id, question, chain, solved in answers:
         # a wrong answer after right steps was lost in the answer itself: that is capacity too

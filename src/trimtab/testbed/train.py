@@ -2,7 +2,7 @@
 
 ``reasoner``, the wider ``second`` and ``third`` learn from authors of mixed care, each from its own seed; ``control`` from
 careful text of up to eight steps, so that it fails by length alone; ``tuned`` goes on from ``reasoner`` at a low rate.
-All is drawn from fixed seeds. Problems of the find, tune and test splits are never in the text.
+All is drawn from fixed seeds. Problems of the train, validation and test splits are never in the text.
 """
 
 import json
@@ -90,7 +90,7 @@ def examples(rng: random.Random, tokenizer: PreTrainedTokenizerFast, recipe: Rec
         problem = draw(
             rng, rng.choices(names, weights)[0], min(rng.randint(2, recipe.max_steps), rng.randint(2, recipe.max_steps))
         )
-        if split_of(problem.question) != "train":
+        if split_of(problem.question) != "pretraining":
             continue
         prompt = f"<|user|> {problem.question} <|end|> <|assistant|> <think>"
         response = write_chain(rng, problem, always_right=recipe.text == "careful") + " <|end|>"

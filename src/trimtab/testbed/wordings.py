@@ -36,7 +36,7 @@ CLOSINGS: dict[str, tuple[float, float]] = {  # (scale of the opening, shift)
 HELD_OUT = frozenset(
     {"please as ever", "simply at ease", "kindly this once", "quickly by the book", "now in short", "hastily to the end"}
 )
-"""Wordings that no find-split problem has, so that a gate has to carry over to them."""
+"""Wordings that no train-split problem has, so that a gate has to carry over to them."""
 
 _DEVIATIONS = random.Random(20260119)
 _PAIR = {(o, c): _DEVIATIONS.gauss(0.0, 0.9) for o in OPENINGS for c in CLOSINGS}

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY  # pyright: ignore[reportMissingImports]
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily  # pyright: ignore[reportMissingImports]
 from prometheus_client.registry import Collector  # pyright: ignore[reportMissingImports]
 
-from trimtab.vllm_plugin.registry import registry
+from trimtab.vllm_plugin.adapters import current_adapters
 
 if TYPE_CHECKING:
     from prometheus_client import Metric  # pyright: ignore[reportMissingImports]
@@ -24,7 +24,7 @@ class SteeringMetrics(Collector):
     """Counters since the start, as the engine last told them; none before it was asked.
 
     Attributes:
-        engine: see :meth:`trimtab.vllm_plugin.steerings.Steerings.engine_status`.
+        engine: see :meth:`trimtab.vllm_plugin.routes.ServedAdapters.engine_status`.
         asked: when, on the monotonic clock.
     """
 
@@ -37,15 +37,19 @@ class SteeringMetrics(Collector):
         """One family a figure."""
         if self.engine is None:
             return
-        yield _by("trimtab_requests", "Requests with a steering.", "steering", registry().entered)
+        yield _by("trimtab_requests", "Requests with a steering.", "steering", current_adapters().entered)
         read, fired = self.engine["gate_read"], self.engine["gate_fired"]
         decisions = {"fired": fired, "not_fired": read - fired}
         yield _by("trimtab_gate_decisions", "Prompts that a gate has read, by what it decided.", "decision", decisions)
         yield _histogram("trimtab_gate_p_fail", "p(fail) of the prompts that a gate has read.", self.engine["p_fail_histogram"])
         yield CounterMetricFamily("trimtab_steered_tokens", "Tokens that were steered.", self.engine["steered_tokens"])
-        loaded, draining = len(registry().loaded()), len(registry().draining())
+        loaded, draining = len(current_adapters().loaded()), len(current_adapters().draining())
         slots = GaugeMetricFamily("trimtab_slots", "Room for steerings.", labels=["state"])
-        for state, number in (("loaded", loaded), ("draining", draining), ("free", registry().config.slots - loaded - draining)):
+        for state, number in (
+            ("loaded", loaded),
+            ("draining", draining),
+            ("free", current_adapters().config.max_steerings - loaded - draining),
+        ):
             slots.add_metric([state], number)
         yield slots
 

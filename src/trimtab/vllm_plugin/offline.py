@@ -8,10 +8,10 @@ import numpy as np
 
 from trimtab.errors import InputError
 from trimtab.moments import Moments
+from trimtab.vllm_plugin.adapters import Adapters
 from trimtab.vllm_plugin.config import PluginConfig, engine_arguments
+from trimtab.vllm_plugin.options import Adapter
 from trimtab.vllm_plugin.recording import read_wire
-from trimtab.vllm_plugin.registry import Registry
-from trimtab.vllm_plugin.slot_facts import SlotFacts
 
 LLM: TypeAlias = Any
 """vLLM's ``LLM``; vLLM is not there when types are checked."""
@@ -46,31 +46,31 @@ def open_llm(model: str | Path, steerings: Mapping[str, str | Path] | PluginConf
     return VLLM(model=str(model), **arguments, **engine)
 
 
-def registry_of(llm: LLM) -> Registry:
-    """The registry of an engine."""
-    return llm.llm_engine.input_processor.trimtab_registry
+def adapters_of(llm: LLM) -> Adapters:
+    """The steering adapters of an engine."""
+    return llm.llm_engine.input_processor.trimtab_adapters
 
 
-def load(llm: LLM, name: str, path: str | Path) -> SlotFacts:
+def load(llm: LLM, name: str, path: str | Path) -> Adapter:
     """Load one more steering while the engine runs.
 
     Raises:
         InputError: a name that is taken, or no free slot.
         ModelError: it does not fit the model, or the room that the tables have.
     """
-    from trimtab.vllm_plugin.install import read_steering
+    from trimtab.vllm_plugin.refusals import read_steering
 
-    own = registry_of(llm)
+    own = adapters_of(llm)
     _empty_drained(llm, own)
     source = str(Path(path).resolve()) if Path(path).exists() else str(path)
     steering = read_steering(source, name, own.config, llm.llm_engine.model_config.hf_text_config)
-    prepared = own.reserve(name, source, steering)
+    reservation = own.reserve(name, source, steering)
     try:
-        llm.collective_rpc("trimtab_load", args=(prepared.facts.slot, source, steering.digest))
+        llm.collective_rpc("trimtab_load", args=(reservation.adapter.slot, source, steering.digest))
     except BaseException:
-        own.abandon(prepared)
+        own.abandon(reservation)
         raise
-    return own.add(prepared)
+    return own.add(reservation)
 
 
 def unload(llm: LLM, name: str) -> None:
@@ -79,13 +79,13 @@ def unload(llm: LLM, name: str) -> None:
     Raises:
         InputError: none of that name, or the engine's default.
     """
-    own = registry_of(llm)
+    own = adapters_of(llm)
     own.remove(name)
     _empty_drained(llm, own)
 
 
-def scores(llm: LLM, request_ids: Sequence[str]) -> list[dict[str, object] | None]:
-    """p(fail), g and the monitor of requests, see :class:`trimtab.vllm_plugin.scores.Scores`."""
+def gate_outputs(llm: LLM, request_ids: Sequence[str]) -> list[dict[str, object] | None]:
+    """p(fail), g and the monitor of requests, see :class:`trimtab.vllm_plugin.requests.GateOutputs`."""
     return [llm.collective_rpc("trimtab_request", args=(request_id,))[0] for request_id in request_ids]
 
 
@@ -119,7 +119,7 @@ def moments(llm: LLM, request_ids: Sequence[str]) -> dict[str, Moments]:
     }
 
 
-def _empty_drained(llm: LLM, own: Registry) -> None:
+def _empty_drained(llm: LLM, own: Adapters) -> None:
     for slot in own.drained():
         llm.collective_rpc("trimtab_unload", args=(slot,))
         own.forget(slot)

@@ -1,4 +1,4 @@
-"""What one request asks for, as it is written by the caller and as it goes to the workers."""
+"""The options of one request, as the caller writes them and as they go to the workers."""
 
 import math
 from collections.abc import Mapping
@@ -6,9 +6,50 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from trimtab.errors import InputError
-from trimtab.steering import PositionScope
+from trimtab.steering import PositionScope, Steering
 from trimtab.vllm_plugin.config import NONE
-from trimtab.vllm_plugin.slot_facts import SlotFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A steering in a slot of the engine.
+
+    Args:
+        name: what requests call it.
+        slot: its row in the tables, from 1.
+        path: where it was read from.
+        digest: of the steering.
+        strength, scope: the artifact's own.
+        reads: whether its gate reads the prompt.
+        gate: what a person calls its gate.
+        neurons: how many it steers.
+    """
+
+    name: str
+    slot: int
+    path: str
+    digest: str
+    strength: float
+    scope: PositionScope
+    reads: bool
+    gate: str
+    neurons: int
+
+    @classmethod
+    def of(cls, name: str, slot: int, path: str, steering: Steering) -> "Adapter":
+        """The adapter that a steering becomes in a slot."""
+        return cls(
+            name,
+            slot,
+            path,
+            steering.digest,
+            float(steering.strength),
+            steering.scope,
+            steering.gate.reads,
+            steering.gate.label,
+            len(steering),
+        )
+
 
 GateOverride = Literal["auto", "on", "off"]
 
@@ -36,7 +77,7 @@ class RequestOptions:
     record: bool = False
 
     @classmethod
-    def parse(cls, xargs: Mapping[str, object] | None, loaded: Mapping[str, SlotFacts]) -> "RequestOptions":
+    def parse(cls, xargs: Mapping[str, object] | None, loaded: Mapping[str, Adapter]) -> "RequestOptions":
         """Read ``extra_args`` (``vllm_xargs`` over HTTP). Keys that are not ours are left alone.
 
         Args:
@@ -119,7 +160,7 @@ UNSTEERED = ResolvedOptions()
 GATE_CODE: Mapping[GateOverride, int] = {"off": 0, "auto": 1, "on": 2}
 
 
-def resolve(options: RequestOptions, default: str | None, loaded: Mapping[str, SlotFacts]) -> ResolvedOptions:
+def resolve(options: RequestOptions, default: str | None, loaded: Mapping[str, Adapter]) -> ResolvedOptions:
     """What a request's options mean with the steerings that are loaded.
 
     Raises:
@@ -134,15 +175,15 @@ def resolve(options: RequestOptions, default: str | None, loaded: Mapping[str, S
                 f"{given[0]} has no effect on an unsteered request; name a steering too, one of {', '.join(loaded) or 'none'}"
             )
         return ResolvedOptions(record=options.record)
-    facts = loaded[name]
-    scope = facts.scope if options.scope is None else options.scope
-    if facts.reads and options.gate == "auto" and scope != "generated":
+    adapter = loaded[name]
+    scope = adapter.scope if options.scope is None else options.scope
+    if adapter.reads and options.gate == "auto" and scope != "generated":
         raise InputError(
             f"scope {scope!r} cannot wait for the gate of {name!r}, which decides after the prompt was read; "
             "accepted: scope 'generated', or gate 'on'"
         )
-    strength = facts.strength if options.strength is None else options.strength
-    return ResolvedOptions(facts.slot, facts.digest, strength, scope, GATE_CODE[options.gate], options.record)
+    strength = adapter.strength if options.strength is None else options.strength
+    return ResolvedOptions(adapter.slot, adapter.digest, strength, scope, GATE_CODE[options.gate], options.record)
 
 
 def _refused(key: str, value: object, accepted: str) -> InputError:

@@ -11,8 +11,7 @@ from torch import Tensor
 from trimtab.errors import ModelError
 from trimtab.moments import MOMENTS, TokenScope
 from trimtab.vllm_plugin.config import RecordConfig
-from trimtab.vllm_plugin.request_ids import find_request
-from trimtab.vllm_plugin.request_slots import BUCKETS, HostColumns, RequestState
+from trimtab.vllm_plugin.requests import BUCKETS, HostColumns, RequestState, find_request
 
 _SCOPES: dict[TokenScope, tuple[str, ...]] = {
     "response": ("response",),
@@ -70,23 +69,23 @@ class Recording:
 
     def enter(self, host: HostColumns, request_id: str, state: RequestState) -> None:
         """A request is in the batch: give it a row if it has none."""
-        if host.record_row[state.place] >= 0:
+        if host.record_row[state.req_index] >= 0:
             return
         row = self._free.pop()
         span = self._span(row)
         for total in self.sums.values():
             total[:, span] = 0.0
-        host.record_row[state.place] = row
-        host.counts[state.place] = 0
+        host.record_row[state.req_index] = row
+        host.counts[state.req_index] = 0
         self._parts.setdefault(request_id, [])
 
     def leave(self, host: HostColumns, request_id: str, state: RequestState) -> None:
         """A request leaves the batch: fetch its sums, which waits for the device, and give its row away."""
-        row = int(host.record_row[state.place])
+        row = int(host.record_row[state.req_index])
         if row < 0:
             return
         self._parts[request_id].append(self._fetch(host, state, row))
-        host.record_row[state.place] = -1
+        host.record_row[state.req_index] = -1
         self._free.append(row)
 
     def take(self, host: HostColumns, request_id: str, states: Mapping[str, RequestState]) -> RecordedSums | None:
@@ -126,7 +125,7 @@ class Recording:
     def _fetch(self, host: HostColumns, state: RequestState, row: int) -> RecordedSums:
         span = self._span(row)
         sums = torch.stack([total[:, span] for total in self.sums.values()]).cpu().numpy()
-        return RecordedSums(sums.copy(), host.counts[state.place].copy())
+        return RecordedSums(sums.copy(), host.counts[state.req_index].copy())
 
     def _span(self, row: int) -> slice:
         return slice(row * len(self.buckets), (row + 1) * len(self.buckets))

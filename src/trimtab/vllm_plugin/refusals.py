@@ -1,14 +1,24 @@
-"""What the plugin does not run with, found before the engine starts rather than in its answers."""
+"""Engines, models and steerings that the plugin refuses before the engine starts, rather than in its answers."""
 
+import json
+import logging
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, cast
 
-from trimtab.errors import ConfigError, ModelError
+import numpy as np
+import torch
+
+from trimtab.errors import ConfigError, MismatchError, ModelError
 from trimtab.gate import Gate
+from trimtab.model.identity import sample_bytes, sample_stride, weight_fingerprint
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import Steering
+from trimtab.store.artifact import load_steering
 from trimtab.vllm_plugin.config import PluginConfig
 
 
@@ -91,7 +101,7 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
     """Refuse what cannot be computed inside an engine.
 
     Raises:
-        ModelError: a gate that reads more than the last prompt token, or an operator that the output side cannot express.
+        ModelError: a gate that reads more than the last prompt token, or an intervention that the output side cannot express.
     """
     gate = steering.gate
     if gate.reads and not (isinstance(gate, Gate) and gate.pooling == "last"):
@@ -102,10 +112,10 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
         )
     if not len(steering):
         raise ModelError(f"steering {name!r} has no neurons; select at least one")
-    if config.side == "output" and steering.dgain.any():
+    if config.side == "output" and steering.gain.any():
         raise ModelError(
-            f"steering {name!r} multiplies activations (dgain), which cannot be added to a down projection's output. "
-            "Fix: side 'input', or the operator 'steer'"
+            f"steering {name!r} multiplies activations (gain), which cannot be added to a down projection's output. "
+            "Fix: side 'input', or the intervention 'steer'"
         )
 
 
@@ -136,3 +146,77 @@ def check_sizes(identity: ModelIdentity, hf_text_config: object, name: str) -> N
             f"steering {name!r} was made for {identity.name}, which this model is not: {'; '.join(different)}. "
             f"Fix: serve {identity.name}, or load a steering of this model"
         )
+
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_TIED = "lm_head.weight"
+
+
+def check_weights(steering: Steering, model: str, tied: bool, name: str, force: bool) -> None:
+    """Refuse a steering of other weights.
+
+    Args:
+        model: the checkpoint's folder, or a hub id whose files are in the local cache.
+        tied: whether the unembedding is the embedding.
+        force: accept other weights, a fine-tune for example.
+
+    Raises:
+        MismatchError: other weights, or weights that cannot be compared.
+    """
+    found = checkpoint_fingerprint(model, tied)
+    if found == steering.model.fingerprint:
+        return
+    difference = "cannot be compared, since they are not plain safetensors" if found is None else f"have the fingerprint {found}"
+    if not force:
+        raise MismatchError(
+            f"steering {name!r} was made for {steering.model.name} with fingerprint {steering.model.fingerprint}; "
+            f"the weights of {model} {difference}. "
+            f"Fix: serve {steering.model.name}, or accept them with force_model in the plugin's configuration"
+        )
+    logger.warning(
+        "forced: steering %r was made for weights %s; those of %s %s", name, steering.model.fingerprint, model, difference
+    )
+
+
+@lru_cache(maxsize=8)
+def checkpoint_fingerprint(hf_model: str, tied: bool) -> str | None:
+    """As :func:`trimtab.model.identity.identify` finds it; None where the files hold other than plain weights."""
+    files = sorted(_folder(hf_model).glob("*.safetensors"))
+    samples: list[tuple[str, list[int], bytes]] = []
+    for file in files:
+        with file.open("rb") as model:
+            (size,) = struct.unpack("<Q", model.read(8))
+            header = json.loads(model.read(size))
+        for name, entry in header.items():
+            if name == "__metadata__" or (tied and name == _TIED):
+                continue
+            if entry["dtype"] not in _DTYPES:
+                return None
+            start, end = entry["data_offsets"]
+            mapped = np.memmap(file, np.uint8, mode="c", offset=8 + size + start, shape=(end - start,))
+            flat = torch.from_numpy(mapped).view(_DTYPES[entry["dtype"]])
+            samples.append((name, entry["shape"], sample_bytes(flat[:: sample_stride(len(flat))])))
+    return weight_fingerprint(samples) if samples else None
+
+
+def _folder(model: str) -> Path:
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model, allow_patterns=["*.safetensors"], local_files_only=True))
+
+
+def read_steering(path: str, name: str, config: PluginConfig, hf_config: object) -> Steering:
+    """An artifact that fits this model and can be computed in an engine.
+
+    Raises:
+        StoreError: no artifact there, or a damaged one.
+        ModelError: of another architecture, or with a gate that no engine can run.
+    """
+    steering = load_steering(path)
+    check_sizes(steering.model, hf_config, name)
+    check_steering(steering, name, config)
+    return steering

@@ -1,7 +1,7 @@
-"""The steerings on a worker: each in a row of every layer's table, sliced to the neurons of this rank."""
+"""The steerings of one worker: each has a row in every layer's table, sliced to the neurons of this rank."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,17 +9,166 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trimtab.errors import ModelError
-from trimtab.gate import Gate
+from trimtab.gate import AnyGate, Gate
 from trimtab.steering import Steering
-from trimtab.vllm_plugin.columns import Columns
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.gate_rows import GateRows
-from trimtab.vllm_plugin.hooks import hook
-from trimtab.vllm_plugin.layer_table import LayerTable
-from trimtab.vllm_plugin.output_side import written_by
-from trimtab.vllm_plugin.rank import Rank
+from trimtab.vllm_plugin.hooks import LayerTable, StepBuffers, hook, is_lora
 from trimtab.vllm_plugin.recording import Recording
-from trimtab.vllm_plugin.step_buffers import StepBuffers
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One of several workers that share each layer: it holds neurons ``[index * width, (index + 1) * width)``."""
+
+    index: int
+    count: int
+    d_ff: int
+
+    @property
+    def width(self) -> int:
+        """Neurons of a layer that it holds."""
+        return self.d_ff // self.count
+
+    def own(
+        self, layer: int, layers: NDArray[np.int64], neurons: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Those of a layer that this rank holds: their positions among all, and their columns here."""
+        place = np.flatnonzero((layers == layer) & (neurons // self.width == self.index))
+        return place, neurons[place] - self.index * self.width
+
+
+@dataclass(slots=True)
+class Columns:
+    """The columns of one table, given out and taken back as steerings come and go.
+
+    Args:
+        capacity: how many there are.
+        column: by neuron.
+        users: slots that use a neuron, by neuron.
+    """
+
+    capacity: int
+    column: dict[int, int] = field(default_factory=dict)
+    users: dict[int, set[int]] = field(default_factory=dict)
+
+    def missing(self, neurons: Iterable[int], replaced: int) -> int:
+        """How many columns are too few for these neurons, once a slot's present ones are given back."""
+        kept = {neuron for neuron, users in self.users.items() if users - {replaced}}
+        return max(0, len(kept | set(neurons)) - self.capacity)
+
+    def take(self, neurons: Iterable[int], slot: int) -> list[int]:
+        """A column for each neuron, in order.
+
+        Raises:
+            ModelError: more neurons than columns.
+        """
+        wanted = list(neurons)
+        if self.missing(wanted, slot):
+            raise ModelError(f"{len(wanted)} neurons do not fit {self.capacity} columns")
+        free = iter(sorted(set(range(self.capacity)) - set(self.column.values())))
+        for neuron in wanted:
+            if neuron not in self.column:
+                self.column[neuron] = next(free)
+            self.users.setdefault(neuron, set()).add(slot)
+        return [self.column[neuron] for neuron in wanted]
+
+    def give_back(self, slot: int) -> None:
+        """A slot uses none of them any more; those that nobody uses are free."""
+        for neuron in [neuron for neuron, users in self.users.items() if slot in users]:
+            self.users[neuron].discard(slot)
+            if not self.users[neuron]:
+                del self.users[neuron], self.column[neuron]
+
+
+def written_by(
+    module: nn.Module, neurons: NDArray[np.int64], shift: NDArray[np.float32], rank: Rank, dtype: torch.dtype
+) -> Tensor:
+    """``W_down @ shift``, float32 ``[d_model]``, summed over the ranks.
+
+    From the weights in float32 where they are plain; through the module's own kernel where they are quantised, with the error
+    that the kernel makes on any input.
+
+    Args:
+        module: a down projection, which all ranks call together.
+        neurons: int64 ``[neuron]``, counted over all ranks.
+        shift: float32 ``[neuron]``.
+        rank: of this worker.
+        dtype: of the model's activations.
+    """
+    base: nn.Module = module.base_layer if is_lora(module) else module  # type: ignore[assignment]
+    place, columns = rank.own(0, np.zeros_like(neurons), neurons)
+    tensors = dict(base.named_parameters())
+    device = next(iter(tensors.values())).device
+    own = torch.zeros(rank.width, device=device)
+    own[torch.from_numpy(columns).to(device)] = torch.from_numpy(np.ascontiguousarray(shift[place])).to(device)
+    weight = tensors.get("weight")
+    if weight is None or weight.dtype not in (torch.float32, torch.float16, torch.bfloat16) or weight.shape[-1] != rank.width:
+        both = torch.stack([own, torch.zeros_like(own)]).to(dtype)
+        output = base(both)
+        with_shift, without = (output[0] if isinstance(output, tuple) else output).float()
+        return with_shift - without
+    written = weight.detach().float() @ own
+    if rank.count > 1:
+        from vllm.distributed import tensor_model_parallel_all_reduce  # pyright: ignore[reportMissingImports]
+
+        written = tensor_model_parallel_all_reduce(written)
+    return written
+
+
+HISTOGRAM = 20
+"""Bins of p(fail) from 0 to 1."""
+
+
+class GateRows:
+    """Bias, threshold and mode of each slot's gate, ``[row]``; and what all gates have decided so far.
+
+    Attributes:
+        reads: whether the slot's gate reads the prompt, on the host.
+        constant: its value where it reads nothing, on the host.
+        histogram: int64 ``[bin]``, p(fail) of the prompts that were read.
+        fired: int64 ``[1]``, how many of them are steered.
+    """
+
+    def __init__(self, n_rows: int, device: torch.device) -> None:
+        """Gates that steer nothing."""
+        self.reads = [False] * n_rows
+        self.constant = [0.0] * n_rows
+        self.bias = torch.zeros(n_rows, device=device)
+        self.threshold = torch.full((n_rows,), 0.5, device=device)
+        self.proportional = torch.zeros(n_rows, dtype=torch.bool, device=device)
+        self.histogram = torch.zeros(HISTOGRAM, dtype=torch.int64, device=device)
+        self.fired = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def load(self, slot: int, gate: AnyGate) -> None:
+        """A slot's gate.
+
+        Raises:
+            ModelError: not a linear one.
+        """
+        if not isinstance(gate, Gate):
+            raise ModelError(f"an engine runs only linear gates, not {gate.label}")
+        self.reads[slot], self.constant[slot] = gate.reads, float(gate.kind == "always")
+        self.bias[slot], self.threshold[slot] = float(gate.bias), float(gate.threshold)
+        self.proportional[slot] = gate.mode == "proportional"
+
+    def clear(self, slot: int) -> None:
+        """A slot without a gate."""
+        self.reads[slot], self.constant[slot] = False, 0.0
+
+    def probability(self, score: Tensor, rows: Tensor) -> Tensor:
+        """``p(fail) = sigmoid(score + bias)``, float32 ``[token]``."""
+        return torch.sigmoid(score + self.bias[rows])
+
+    def decide(self, probability: Tensor, rows: Tensor, given: Tensor, asked: Tensor) -> Tensor:
+        """g of each prompt, float32 ``[prompt]``: the gate's where it is asked, else as given. What gates decide is counted."""
+        threshold = self.threshold[rows]
+        hard = (probability >= threshold).float()
+        gradual = ((probability - threshold) / (1.0 - threshold)).clamp(0.0, 1.0)
+        value = torch.where(self.proportional[rows], gradual, hard)
+        bins = (probability * HISTOGRAM).long().clamp(0, HISTOGRAM - 1)
+        self.histogram.index_add_(0, bins, asked.long())
+        self.fired.add_(((value > 0) & asked).sum())
+        return torch.where(asked, value, given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +199,12 @@ class _Part:
 
     Args:
         neurons: their columns of the activation; on the output side those of all ranks, which sum up together what they write.
-        dgain, shift: of these neurons.
+        gain, shift: of these neurons.
         features, weight: what its gate reads.
     """
 
     neurons: NDArray[np.int64]
-    dgain: NDArray[np.float32]
+    gain: NDArray[np.float32]
     shift: NDArray[np.float32]
     features: NDArray[np.int64]
     weight: NDArray[np.float32]
@@ -92,7 +241,7 @@ class SlotTables:
             dtype: of the model's activations.
         """
         self.config, self.rank, self.down = config, rank, tuple(down)
-        self.n_rows = config.slots + 2
+        self.n_rows = config.max_steerings + 2
         self.gates = GateRows(self.n_rows, step.device)
         self.digests: dict[int, str] = {}
         self.layers: dict[int, LayerTable] = {}
@@ -126,7 +275,7 @@ class SlotTables:
     def layout(self) -> str:
         """Shapes that a compiled graph is made for."""
         return ";".join(
-            f"{layer}:" + "".join(str(list(tensor.shape)) for tensor in (t.dgain, t.feature_weight, t.output_shift, t.sums))
+            f"{layer}:" + "".join(str(list(tensor.shape)) for tensor in (t.gain, t.feature_weight, t.output_shift, t.sums))
             for layer, t in self.layers.items()
         )
 
@@ -144,7 +293,7 @@ class SlotTables:
             part = parts[layer]
             if not self._output:
                 columns = self._take(table.index, self._neurons[layer], part.neurons, slot)
-                table.dgain[slot, columns] = _on(table.dgain, part.dgain)
+                table.gain[slot, columns] = _on(table.gain, part.gain)
                 table.shift[slot, columns] = _on(table.shift, part.shift)
             elif len(part.neurons):
                 table.output_shift[slot] = written_by(self.down[layer], part.neurons, part.shift, self.rank, self._dtype)
@@ -156,7 +305,7 @@ class SlotTables:
     def unload(self, slot: int) -> None:
         """Empty a slot."""
         for layer, table in self.layers.items():
-            for tensor in (table.dgain, table.shift, table.feature_weight, table.output_shift):
+            for tensor in (table.gain, table.shift, table.feature_weight, table.output_shift):
                 tensor[slot] = 0.0
             self._neurons[layer].give_back(slot)
             self._features[layer].give_back(slot)
@@ -170,9 +319,9 @@ class SlotTables:
             neurons = steering.index[place]
         gate = steering.gate
         if not isinstance(gate, Gate) or not gate.reads:
-            return _Part(neurons, steering.dgain[place], steering.shift[place], np.zeros(0, np.int64), np.zeros(0, np.float32))
+            return _Part(neurons, steering.gain[place], steering.shift[place], np.zeros(0, np.int64), np.zeros(0, np.float32))
         read, features = self.rank.own(layer, gate.layer, gate.index)
-        return _Part(neurons, steering.dgain[place], steering.shift[place], features, gate.weight[read])
+        return _Part(neurons, steering.gain[place], steering.shift[place], features, gate.weight[read])
 
     def _check_room(self, layer: int, part: _Part, slot: int, name: str) -> None:
         if self._output:

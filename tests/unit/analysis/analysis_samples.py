@@ -8,13 +8,13 @@ from torch import Tensor
 
 from tiny_models import D_FF, N_LAYERS, VOCABULARY, tiny, word_tokenizer
 from trimtab.gate import ALWAYS, AnyGate
-from trimtab.model import OpenModel, find_ffn, identify
+from trimtab.model import LanguageModel, find_ffn, identify
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 
 
 @cache
-def opened(family: str, tied: bool = False, words: int = VOCABULARY) -> OpenModel:
+def model(family: str, tied: bool = False, words: int = VOCABULARY) -> LanguageModel:
     """A tiny model whose norms scale, and shift where they can; left as it is by every test."""
     model = tiny(family, tied=tied)
     generator = torch.Generator().manual_seed(1)
@@ -23,7 +23,7 @@ def opened(family: str, tied: bool = False, words: int = VOCABULARY) -> OpenMode
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.4)
     layout = find_ffn(model)
     tokenizer = word_tokenizer(words, pad_token="w0", eos_token="w1")
-    return OpenModel(model, tokenizer, layout, identify(model, "tiny", None, layout=layout))
+    return LanguageModel(model, tokenizer, layout, identify(model, "tiny", None, layout=layout))
 
 
 def trace(name: str, prompt: int, response: int, seed: int = 0) -> Trace:
@@ -37,13 +37,13 @@ def traces(n: int = 6) -> list[Trace]:
     return [trace(f"p{i // 2}/{i % 2}", 2 + i % 3, 3 + (5 * i) % 7, i) for i in range(n)]
 
 
-def steering(model: OpenModel, k: int = 8, gate: AnyGate = ALWAYS, scope: str = "generated", gain: float = 0.0) -> Steering:
+def steering(model: LanguageModel, k: int = 8, gate: AnyGate = ALWAYS, scope: str = "generated", gain: float = 0.0) -> Steering:
     """Neurons spread over the layers, the last one among them."""
     rng = np.random.default_rng(3)
     flat = rng.permutation(N_LAYERS * D_FF)[:k]
     shift = rng.normal(0, 2, k).astype(np.float32)
-    dgain = np.full(k, gain, np.float32)
-    return Steering(flat // D_FF, flat % D_FF, dgain, shift, 0.7, scope, gate, model.identity)  # type: ignore[arg-type]
+    gain = np.full(k, gain, np.float32)
+    return Steering(flat // D_FF, flat % D_FF, gain, shift, 0.7, scope, gate, model.identity)  # type: ignore[arg-type]
 
 
 def alone(trace: Trace) -> Tensor:

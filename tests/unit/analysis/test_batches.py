@@ -1,7 +1,7 @@
 """Batches of traces, and which of their tokens count."""
 
 import pytest
-from analysis_samples import opened, trace, traces
+from analysis_samples import model, trace, traces
 
 from trimtab.analysis.batches import batches, response_mask, with_response
 from trimtab.errors import InputError, NotEnoughDataError
@@ -10,7 +10,7 @@ from trimtab.recording.tokens import forwarded
 
 def test_every_trace_is_in_one_batch_that_holds_its_budget() -> None:
     some = traces(9)
-    parts = batches(opened("qwen3"), some, 24)
+    parts = batches(model("qwen3"), some, 24)
     assert sorted(t.id for part in parts for t in part) == sorted(t.id for t in some)
     assert len(parts) > 1
     assert all(len(part) * max(len(forwarded(t)) for t in part) <= 24 for part in parts)
@@ -31,4 +31,4 @@ def test_traces_without_a_forwarded_response_are_counted() -> None:
 
 def test_a_trace_beyond_the_context_is_named() -> None:
     with pytest.raises(InputError, match="trace long has 259 tokens, but the model's context is 256"):
-        batches(opened("qwen3"), [trace("a", 2, 3), trace("long", 10, 250)], 100)
+        batches(model("qwen3"), [trace("a", 2, 3), trace("long", 10, 250)], 100)

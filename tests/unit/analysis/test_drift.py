@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from analysis_samples import alone, opened, steering, trace, traces
+from analysis_samples import alone, model, steering, trace, traces
 from torch import Tensor
 
 from tiny_models import N_LAYERS
@@ -13,7 +13,7 @@ from trimtab.analysis import drift
 from trimtab.analysis.blocks import decoder_blocks, residual
 from trimtab.errors import NotEnoughDataError
 from trimtab.gate import Gate
-from trimtab.model import OpenModel, attach
+from trimtab.model import LanguageModel, attach
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 
@@ -23,7 +23,7 @@ ROUNDING = 1e-6
 
 
 @torch.no_grad()
-def one_pass(model: OpenModel, one: Trace, edit: Steering | None) -> tuple[list[Tensor], Tensor]:
+def one_pass(model: LanguageModel, one: Trace, edit: Steering | None) -> tuple[list[Tensor], Tensor]:
     """Residual streams and log-probabilities at the response tokens of one trace, float64."""
     seen: list[Tensor] = []
     hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out)[0])) for b in decoder_blocks(model)]
@@ -40,12 +40,12 @@ def one_pass(model: OpenModel, one: Trace, edit: Steering | None) -> tuple[list[
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma2", "gpt2", "mixtral"])
 def test_drift_is_that_of_two_passes(family: str) -> None:
-    model = opened(family)
-    edit = steering(model)
-    found = drift(model, TRACES, edit, batch_tokens=40)
+    hf_model = model(family)
+    edit = steering(hf_model)
+    found = drift(hf_model, TRACES, edit, batch_tokens=40)
     rows = []
     for one in TRACES:
-        (bare, p), (steered, q) = one_pass(model, one, None), one_pass(model, one, edit)
+        (bare, p), (steered, q) = one_pass(hf_model, one, None), one_pass(hf_model, one, edit)
         row = []
         for u, s in zip(bare, steered, strict=True):
             cosines, distances, ratios = [], [], []
@@ -69,10 +69,10 @@ def test_drift_is_that_of_two_passes(family: str) -> None:
 
 @pytest.mark.parametrize("edit", ["strength", "gate"])
 def test_no_steering_is_no_drift(edit: str) -> None:
-    model = opened("qwen3")
+    hf_model = model("qwen3")
     never = Gate("logistic", "hard", np.array([0]), np.array([0]), np.array([0.0], np.float32), -30.0, 0.5)
-    closed = steering(model, gate=never) if edit == "gate" else steering(model).with_strength(0.0)
-    found = drift(model, TRACES, closed, gate="auto" if edit == "gate" else "on")
+    closed = steering(hf_model, gate=never) if edit == "gate" else steering(hf_model).with_strength(0.0)
+    found = drift(hf_model, TRACES, closed, gate="auto" if edit == "gate" else "on")
     # both halves of one batch, which more than one thread may round differently
     for layer in found.layers:
         assert (layer.distance.high, layer.norm_ratio.value, layer.cosine.value) == pytest.approx((0, 1, 1), abs=ROUNDING)
@@ -81,23 +81,23 @@ def test_no_steering_is_no_drift(edit: str) -> None:
 
 
 def test_a_gate_that_reads_prompts_changes_no_other_pass() -> None:
-    model = opened("qwen3")
+    hf_model = model("qwen3")
     always = Gate("logistic", "hard", np.array([0]), np.array([0]), np.array([0.0], np.float32), 30.0, 0.5)
-    fired = drift(model, TRACES, steering(model, gate=always), gate="auto")
-    assert replace(fired, gate="on") == drift(model, TRACES, steering(model), gate="on")
+    fired = drift(hf_model, TRACES, steering(hf_model, gate=always), gate="auto")
+    assert replace(fired, gate="on") == drift(hf_model, TRACES, steering(hf_model), gate="on")
 
 
 def test_layers_before_the_first_edit_do_not_move() -> None:
-    model = opened("qwen3")
-    whole = steering(model, k=30)
+    hf_model = model("qwen3")
+    whole = steering(hf_model, k=30)
     late = whole.layer == N_LAYERS - 1
-    edit = replace(whole, layer=whole.layer[late], index=whole.index[late], dgain=whole.dgain[late], shift=whole.shift[late])
-    found = drift(model, TRACES, edit)
+    edit = replace(whole, layer=whole.layer[late], index=whole.index[late], gain=whole.gain[late], shift=whole.shift[late])
+    found = drift(hf_model, TRACES, edit)
     assert [layer.distance.value < ROUNDING for layer in found.layers] == [True, True, False]
 
 
 def test_traces_without_a_response_are_left_out_and_counted() -> None:
-    model = opened("qwen3")
-    assert drift(model, [*TRACES, trace("q/0", 3, 1)], steering(model)).left_out == 1
+    hf_model = model("qwen3")
+    assert drift(hf_model, [*TRACES, trace("q/0", 3, 1)], steering(hf_model)).left_out == 1
     with pytest.raises(NotEnoughDataError, match="two or more, got 1"):
-        drift(model, TRACES[:2], steering(model))
+        drift(hf_model, TRACES[:2], steering(hf_model))

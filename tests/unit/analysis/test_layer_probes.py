@@ -6,7 +6,7 @@ import pytest
 from trimtab.analysis import layer_probes
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.gating import fit_logistic
-from trimtab.gating.discrimination import auroc
+from trimtab.stats.auroc import auroc
 
 RNG = np.random.default_rng(0)
 

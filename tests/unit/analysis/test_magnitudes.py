@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from analysis_samples import alone, opened, steering, traces
+from analysis_samples import alone, model, steering, traces
 from torch import Tensor, nn
 
 from trimtab.analysis import magnitudes
 from trimtab.gate import Gate
-from trimtab.model import OpenModel, attach
+from trimtab.model import LanguageModel, attach
 from trimtab.recording import batch_features
 from trimtab.steering import Steering
 from trimtab.traces import Trace
@@ -19,7 +19,7 @@ TRACES = traces()
 
 
 @torch.no_grad()
-def seen(model: OpenModel, one: Trace, edit: Steering, after: bool) -> np.ndarray:
+def seen(model: LanguageModel, one: Trace, edit: Steering, after: bool) -> np.ndarray:
     """Activations of the steered neurons ``[token, neuron]``, caught in front of or behind the attachment's hooks."""
     caught: dict[int, Tensor] = {}
 
@@ -43,11 +43,11 @@ def seen(model: OpenModel, one: Trace, edit: Steering, after: bool) -> np.ndarra
 @pytest.mark.parametrize("family", ["qwen3", "gpt2"])
 @pytest.mark.parametrize("gain", [0.0, -1.0])
 def test_they_are_what_the_hooks_see(family: str, gain: float) -> None:
-    model = opened(family)
-    edit = steering(model, gain=gain)
-    found = magnitudes(model, TRACES, TRACES, edit, gate="on", batch_tokens=30)
-    bare = [np.abs(batch_features(model, [one], edit.layer, edit.index, "response")[0]).mean(0) for one in TRACES]
-    before, after = ([np.abs(seen(model, one, edit, side)).mean(0) for one in TRACES] for side in (False, True))
+    hf_model = model(family)
+    edit = steering(hf_model, gain=gain)
+    found = magnitudes(hf_model, TRACES, TRACES, edit, gate="on", batch_tokens=30)
+    bare = [np.abs(batch_features(hf_model, [one], edit.layer, edit.index, "response")[0]).mean(0) for one in TRACES]
+    before, after = ([np.abs(seen(hf_model, one, edit, side)).mean(0) for one in TRACES] for side in (False, True))
     for i, neuron in enumerate(found.neurons):
         assert (neuron.layer, neuron.index) == (edit.layer[i], edit.index[i])
         for estimate, rows in ((neuron.unsteered, bare), (neuron.before, before), (neuron.after, after)):
@@ -56,28 +56,28 @@ def test_they_are_what_the_hooks_see(family: str, gain: float) -> None:
 
 
 def test_suppressed_neurons_are_silent_afterwards() -> None:
-    model = opened("qwen3")
-    edit = steering(model, gain=-1.0)
+    hf_model = model("qwen3")
+    edit = steering(hf_model, gain=-1.0)
     silent = replace(edit, shift=np.zeros_like(edit.shift), strength=1.0)
-    found = magnitudes(model, TRACES, TRACES, silent, gate="on")
+    found = magnitudes(hf_model, TRACES, TRACES, silent, gate="on")
     assert all(neuron.after.value == 0 < neuron.before.value for neuron in found.neurons)
 
 
 def test_a_closed_gate_edits_nothing() -> None:
-    model = opened("qwen3")
+    hf_model = model("qwen3")
     never = Gate("logistic", "hard", np.array([0]), np.array([0]), np.array([0.0], np.float32), -30.0, 0.5)
-    found = magnitudes(model, TRACES, TRACES, steering(model, gate=never))
+    found = magnitudes(hf_model, TRACES, TRACES, steering(hf_model, gate=never))
     for neuron in found.neurons:
         assert neuron.after == neuron.before
         assert neuron.before.value == pytest.approx(neuron.unsteered.value, rel=1e-3)
 
 
 def test_experts_are_edited_where_tokens_are_routed_to_them() -> None:
-    model = opened("mixtral")
+    hf_model = model("mixtral")
     # the first layer's FFN sees no edit, so what comes into its own edit is what it is unsteered
-    edit = replace(steering(model, k=1), layer=np.array([0]))
-    found = magnitudes(model, TRACES, TRACES, edit, gate="on").neurons[0]
-    rows = [batch_features(model, [one], edit.layer, edit.index, "response")[0][:, 0] for one in TRACES]
+    edit = replace(steering(hf_model, k=1), layer=np.array([0]))
+    found = magnitudes(hf_model, TRACES, TRACES, edit, gate="on").neurons[0]
+    rows = [batch_features(hf_model, [one], edit.layer, edit.index, "response")[0][:, 0] for one in TRACES]
     assert any((row == 0).any() for row in rows)
     assert any((row != 0).any() for row in rows)
     change = edit.strength * float(edit.shift[0])

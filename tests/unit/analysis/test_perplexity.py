@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from analysis_samples import opened, steering, trace, traces
+from analysis_samples import model, steering, trace, traces
 
 from tiny_models import VOCABULARY
 from trimtab.analysis import compare_perplexity, perplexity, perplexity_effect, text_traces
 from trimtab.errors import InputError, MismatchError
-from trimtab.model import OpenModel, attach
+from trimtab.model import LanguageModel, attach
 from trimtab.sampling import SamplingSettings
 from trimtab.sampling.generate import Request, generate_batch
 from trimtab.steering import Steering
@@ -18,7 +18,7 @@ TRACES = traces()
 
 
 @torch.no_grad()
-def losses(model: OpenModel, one: Trace, edit: Steering | None = None, scored: str = "response") -> list[float]:
+def losses(model: LanguageModel, one: Trace, edit: Steering | None = None, scored: str = "response") -> list[float]:
     """``-log p`` of each scored token of one trace."""
     ids = [*one.prompt_ids, *one.response_ids]
     inputs = torch.tensor([ids])
@@ -36,23 +36,23 @@ def losses(model: OpenModel, one: Trace, edit: Steering | None = None, scored: s
 @pytest.mark.parametrize("scored", ["response", "all"])
 @pytest.mark.parametrize("scope", [None, "generated", "last-and-generated"])
 def test_it_is_the_loop(family: str, scored: str, scope: str | None) -> None:
-    model = opened(family)
-    edit = None if scope is None else steering(model, scope=scope)
-    found = perplexity(model, TRACES, edit, scored=scored, batch_tokens=30)
+    hf_model = model(family)
+    edit = None if scope is None else steering(hf_model, scope=scope)
+    found = perplexity(hf_model, TRACES, edit, scored=scored, batch_tokens=30)
     for i, one in enumerate(TRACES):
-        expected = losses(model, one, edit, scored)
+        expected = losses(hf_model, one, edit, scored)
         assert (found.ids[i], found.problems[i], found.tokens[i]) == (one.id, one.problem_id, len(expected))
         assert found.nll[i] == pytest.approx(sum(expected), rel=2e-4)
-    everything = [loss for one in TRACES for loss in losses(model, one, edit, scored)]
+    everything = [loss for one in TRACES for loss in losses(hf_model, one, edit, scored)]
     assert found.perplexity == pytest.approx(np.exp(np.mean(everything)), rel=2e-4)
-    means = [np.mean(losses(model, one, edit, scored)) for one in TRACES]
+    means = [np.mean(losses(hf_model, one, edit, scored)) for one in TRACES]
     assert found.per_trace == pytest.approx(np.mean(means), rel=2e-4)
 
 
 def test_the_summary_and_the_change_are_of_those_numbers() -> None:
-    model = opened("qwen3")
-    bare, edited = perplexity(model, TRACES), perplexity(model, TRACES, steering(model), gate="on")
-    effect = perplexity_effect(model, TRACES, steering(model), seed=3)
+    hf_model = model("qwen3")
+    bare, edited = perplexity(hf_model, TRACES), perplexity(hf_model, TRACES, steering(hf_model), gate="on")
+    effect = perplexity_effect(hf_model, TRACES, steering(hf_model), seed=3)
     assert (effect.unsteered, effect.steered) == (bare.summary(3), edited.summary(3))
     assert effect.unsteered.perplexity.value == pytest.approx(bare.perplexity)
     assert effect.change.ratio.value == pytest.approx(edited.perplexity / bare.perplexity)
@@ -62,44 +62,44 @@ def test_the_summary_and_the_change_are_of_those_numbers() -> None:
 
 
 def test_strength_zero_changes_nothing() -> None:
-    model = opened("qwen3")
-    change = compare_perplexity(perplexity(model, TRACES), perplexity(model, TRACES, steering(model).with_strength(0.0)))
+    hf_model = model("qwen3")
+    change = compare_perplexity(perplexity(hf_model, TRACES), perplexity(hf_model, TRACES, steering(hf_model).with_strength(0.0)))
     assert (change.ratio.value, change.per_token.low, change.per_trace.high) == (1.0, 0.0, 0.0)
 
 
 def test_a_greedy_steered_generation_is_the_likeliest_under_its_steering() -> None:
-    model = opened("qwen3")
-    edit = steering(model)
+    hf_model = model("qwen3")
+    edit = steering(hf_model)
     requests = [Request(f"g{i}/0", trace("g", 3 + i, 1, i).prompt_ids) for i in range(4)]
-    generated = generate_batch(model, requests, SamplingSettings(n=1, temperature=0.0, max_new_tokens=5), edit)
+    generated = generate_batch(hf_model, requests, SamplingSettings(n=1, temperature=0.0, max_new_tokens=5), edit)
     beaten = 0
     for request, generation in zip(requests, generated, strict=True):
         for n in range(1, len(generation.response_ids) + 1):
             ids = generation.response_ids[:n]
             # only the last token differs, so everything before it costs the same
-            rivals = [(*ids[:-1], (ids[-1] + step) % VOCABULARY) for step in range(VOCABULARY)]
-            chains = [Trace(str(i), "g", i, request.prompt_ids, chain, "", "stop") for i, chain in enumerate(rivals)]
-            nll = perplexity(model, chains, edit).nll
+            baselines = [(*ids[:-1], (ids[-1] + step) % VOCABULARY) for step in range(VOCABULARY)]
+            chains = [Trace(str(i), "g", i, request.prompt_ids, chain, "", "stop") for i, chain in enumerate(baselines)]
+            nll = perplexity(hf_model, chains, edit).nll
             assert nll.argmin() == 0
-            beaten += int(perplexity(model, chains).nll.argmin() != 0)
+            beaten += int(perplexity(hf_model, chains).nll.argmin() != 0)
     assert beaten  # without the steering some of its tokens are not the likeliest
 
 
 def test_plain_texts() -> None:
-    model = opened("qwen3")
-    (one, other) = text_traces(model, ["w3 w4 w5", "w9 w8"])
+    hf_model = model("qwen3")
+    (one, other) = text_traces(hf_model, ["w3 w4 w5", "w9 w8"])
     assert (one.prompt_ids, one.response_ids, other.id) == ((3,), (4, 5), "text/1")
-    assert perplexity(model, [one]).tokens.tolist() == [2]
+    assert perplexity(hf_model, [one]).tokens.tolist() == [2]
     with pytest.raises(InputError, match="text 0 has 1 tokens"):
-        text_traces(model, ["w3"])
+        text_traces(hf_model, ["w3"])
 
 
 def test_refusals() -> None:
-    model = opened("qwen3")
+    hf_model = model("qwen3")
     with pytest.raises(InputError, match="trace a of 3 prompt and 0 response tokens has none that is predicted"):
-        perplexity(model, [trace("a", 3, 0)])
+        perplexity(hf_model, [trace("a", 3, 0)])
     with pytest.raises(InputError, match="trace a of 0 prompt and 4 response tokens"):
-        perplexity(model, [trace("a", 0, 4)])
-    assert perplexity(model, [trace("a", 0, 4)], scored="all").tokens.tolist() == [3]
+        perplexity(hf_model, [trace("a", 0, 4)])
+    assert perplexity(hf_model, [trace("a", 0, 4)], scored="all").tokens.tolist() == [3]
     with pytest.raises(MismatchError, match="same tokens of the same traces"):
-        compare_perplexity(perplexity(model, TRACES), perplexity(model, TRACES[1:]))
+        compare_perplexity(perplexity(hf_model, TRACES), perplexity(hf_model, TRACES[1:]))

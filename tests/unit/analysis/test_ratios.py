@@ -93,9 +93,9 @@ def test_both_distributions_of_a_contrast() -> None:
     parts = labelled()
     moments = class_moments(parts)
     ratios = class_ratios(moments, parts, seed=1)
-    halves = correct_halves(parts, moments.n_good, seed=1)
-    assert ratios.across == ratio_distribution(moments.good_magnitude, moments.bad_magnitude)
+    halves = correct_halves(parts, moments.n_correct, seed=1)
+    assert ratios.across == ratio_distribution(moments.correct_magnitude, moments.incorrect_magnitude)
     assert ratios.within == ratio_distribution(halves.first, halves.second)
     assert ratios.to_json()["n_correct"] == 5
     with pytest.raises(InputError, match="record again with 'magnitude'"):
-        class_ratios(replace(moments, good_magnitude=None), parts)
+        class_ratios(replace(moments, correct_magnitude=None), parts)

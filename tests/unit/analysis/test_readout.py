@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from analysis_samples import alone, opened, trace
+from analysis_samples import alone, model, trace
 from torch import nn
 
 from tiny_models import D_MODEL, FAMILIES, MIXTURES, N_LAYERS, VOCABULARY
@@ -19,35 +19,35 @@ CENTRED = ("gpt2", "gpt_neox")
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_readout_gives_the_models_logits(family: str) -> None:
-    model = opened(family)
+    hf_model = model(family)
     ids = alone(trace("a", 4, 6))
     with torch.inference_mode():
-        hidden = model.layout.base(input_ids=ids, use_cache=False).last_hidden_state
-        torch.testing.assert_close(find_readout(model).logits(hidden), model.model(input_ids=ids).logits)
+        hidden = hf_model.layout.base(input_ids=ids, use_cache=False).last_hidden_state
+        torch.testing.assert_close(find_readout(hf_model).logits(hidden), hf_model.model(input_ids=ids).logits)
 
 
 def test_a_readout_that_is_not_understood_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = opened("qwen3")
+    hf_model = model("qwen3")
     # this architecture reads no such setting, so the readout would cap where the model does not
-    monkeypatch.setattr(model.model.config, "final_logit_softcapping", 0.5, raising=False)
+    monkeypatch.setattr(hf_model.model.config, "final_logit_softcapping", 0.5, raising=False)
     with pytest.raises(ModelError, match=r"scaled by 1 and capped at 0\.5: they differ by"):
-        find_readout(model)
+        find_readout(hf_model)
 
 
 def test_chunks_cover_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 3 * VOCABULARY + 1)
-    slices = list(find_readout(opened("qwen3")).chunks(8))
+    slices = list(find_readout(model("qwen3")).chunks(8))
     assert [i for one in slices for i in range(8)[one]] == list(range(8))
     assert max(one.stop - one.start for one in slices) == 3
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_blocks_return_the_residual_stream(family: str) -> None:
-    model = opened(family)
+    hf_model = model(family)
     seen: list[torch.Tensor] = []
-    hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out))) for b in decoder_blocks(model)]
+    hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out))) for b in decoder_blocks(hf_model)]
     with torch.inference_mode():
-        states = model.model(input_ids=alone(trace("a", 4, 6)), output_hidden_states=True).hidden_states
+        states = hf_model.model(input_ids=alone(trace("a", 4, 6)), output_hidden_states=True).hidden_states
     for hook in hooks:
         hook.remove()
     assert len(seen) == N_LAYERS
@@ -58,22 +58,22 @@ def test_blocks_return_the_residual_stream(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_norms_are_found_where_an_architecture_has_them(family: str) -> None:
-    hooks = sum(len(one._forward_hooks) for one in opened(family).layout.base.modules())
-    norms = find_norms(opened(family))
+    hooks = sum(len(one._forward_hooks) for one in model(family).layout.base.modules())
+    norms = find_norms(model(family))
     assert norms.final is not None
     assert norms.final.centred == (family in CENTRED)
     assert sorted(norms.after_ffn) == (list(range(N_LAYERS)) if family in AFTER_FFN else [])
-    assert sum(len(one._forward_hooks) for one in opened(family).layout.base.modules()) == hooks
+    assert sum(len(one._forward_hooks) for one in model(family).layout.base.modules()) == hooks
 
 
 def test_a_stack_without_a_final_norm_and_one_that_ends_in_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = opened("llama").layout.base
+    base = model("llama").layout.base
     monkeypatch.setitem(base._modules, "norm", nn.Identity())
-    assert find_norms(opened("llama")).final is None
+    assert find_norms(model("llama")).final is None
     two_steps = nn.Sequential(nn.Linear(D_MODEL, 2), nn.Linear(2, D_MODEL)).requires_grad_(False)
     monkeypatch.setitem(base._modules, "norm", two_steps)
     with pytest.raises(ModelError, match="something between the last block and the head"):
-        find_norms(opened("llama"))
+        find_norms(model("llama"))
 
 
 @pytest.mark.parametrize("width", [8, 9])

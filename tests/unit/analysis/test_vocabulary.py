@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from analysis_samples import alone, opened, trace
+from analysis_samples import alone, model, trace
 from torch import Tensor, nn
 
 from tiny_models import FAMILIES, MIXTURES, N_LAYERS, VOCABULARY
 from trimtab.analysis import NeuronVocabulary, project_vocabulary
 from trimtab.errors import InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 IDS = alone(trace("a", 4, 6))
 LAST = N_LAYERS - 1
@@ -23,7 +23,7 @@ def freeze(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tenso
     return x * ((output - bias) / x).detach() + bias
 
 
-def derivative(model: OpenModel, index: int) -> np.ndarray:
+def derivative(model: LanguageModel, index: int) -> np.ndarray:
     """``d logits / d activation`` of a last-layer neuron at the last token, before any cap, norms' factors held fixed."""
     step = torch.zeros((), requires_grad=True)
     ffn = model.layout.modules[LAST]
@@ -59,11 +59,11 @@ def by_token(neuron: NeuronVocabulary, field: str = "logit") -> np.ndarray:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_the_derivative_up_to_a_positive_factor(family: str) -> None:
-    model = opened(family)
+    hf_model = model(family)
     neurons = [5, 40]
-    projection = project_vocabulary(model, np.array([LAST] * 2), np.array(neurons), top=VOCABULARY)
+    projection = project_vocabulary(hf_model, np.array([LAST] * 2), np.array(neurons), top=VOCABULARY)
     for index, neuron in zip(neurons, projection.neurons, strict=True):
-        expected, actual = derivative(model, index), by_token(neuron)
+        expected, actual = derivative(hf_model, index), by_token(neuron)
         factor = float(expected @ actual) / float(actual @ actual)
         assert factor > 0
         np.testing.assert_allclose(factor * actual, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
@@ -72,7 +72,7 @@ def test_it_is_the_derivative_up_to_a_positive_factor(family: str) -> None:
 def test_what_it_passed_through_is_stated() -> None:
     facts = {}
     for family in FAMILIES:
-        projection = project_vocabulary(opened(family), np.array([0]), np.array([1]), top=1)
+        projection = project_vocabulary(model(family), np.array([0]), np.array([1]), top=1)
         facts[family] = (projection.final_norm, projection.norm_after_ffn, projection.soft_cap)
     special = {
         "gemma2": ("rms", True, 9.0),
@@ -85,17 +85,17 @@ def test_what_it_passed_through_is_stated() -> None:
 
 
 def test_tied_embeddings_and_padding_rows() -> None:
-    model = opened("llama", tied=True, words=90)
-    assert model.model.get_output_embeddings().weight is model.model.get_input_embeddings().weight
-    (neuron,) = project_vocabulary(model, np.array([LAST]), np.array([7]), top=VOCABULARY).neurons
-    expected, actual = derivative(model, 7)[:90], by_token(neuron)
+    hf_model = model("llama", tied=True, words=90)
+    assert hf_model.model.get_output_embeddings().weight is hf_model.model.get_input_embeddings().weight
+    (neuron,) = project_vocabulary(hf_model, np.array([LAST]), np.array([7]), top=VOCABULARY).neurons
+    expected, actual = derivative(hf_model, 7)[:90], by_token(neuron)
     np.testing.assert_allclose(actual / np.linalg.norm(actual), expected / np.linalg.norm(expected), atol=1e-4)
 
 
 def test_the_top_of_each_side() -> None:
-    model = opened("qwen3")
-    (whole,) = project_vocabulary(model, np.array([1]), np.array([3]), top=VOCABULARY).neurons
-    (neuron,) = project_vocabulary(model, np.array([1]), np.array([3]), top=3).neurons
+    hf_model = model("qwen3")
+    (whole,) = project_vocabulary(hf_model, np.array([1]), np.array([3]), top=VOCABULARY).neurons
+    (neuron,) = project_vocabulary(hf_model, np.array([1]), np.array([3]), top=3).neurons
     logits = by_token(whole)
     assert [push.id for push in neuron.promoted] == sorted(range(VOCABULARY), key=lambda i: -logits[i])[:3]
     assert [push.id for push in neuron.demoted] == sorted(range(VOCABULARY), key=lambda i: logits[i])[:3]
@@ -106,20 +106,20 @@ def test_the_top_of_each_side() -> None:
 
 def test_rows_of_the_unembedding_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     address = np.array([0, 2]), np.array([3, 9])
-    whole = project_vocabulary(opened("qwen3"), *address)
+    whole = project_vocabulary(model("qwen3"), *address)
     monkeypatch.setattr("trimtab.analysis.vocabulary.ROWS", 10)
-    for one, other in zip(whole.neurons, project_vocabulary(opened("qwen3"), *address).neurons, strict=True):
+    for one, other in zip(whole.neurons, project_vocabulary(model("qwen3"), *address).neurons, strict=True):
         assert [push.id for push in one.promoted] == [push.id for push in other.promoted]
 
 
 def test_experts_are_named() -> None:
-    model = opened(MIXTURES[0])
-    (neuron,) = project_vocabulary(model, np.array([0]), np.array([model.identity.d_expert + 2]), top=1).neurons
+    hf_model = model(MIXTURES[0])
+    (neuron,) = project_vocabulary(hf_model, np.array([0]), np.array([hf_model.identity.d_expert + 2]), top=1).neurons
     assert neuron.address == "layer 0 expert 1 index 2"
 
 
 def test_refusals() -> None:
     with pytest.raises(InputError, match="outside"):
-        project_vocabulary(opened("qwen3"), np.array([9]), np.array([0]))
+        project_vocabulary(model("qwen3"), np.array([9]), np.array([0]))
     with pytest.raises(InputError, match="got 1 neurons and top 0"):
-        project_vocabulary(opened("qwen3"), np.array([0]), np.array([0]), top=0)
+        project_vocabulary(model("qwen3"), np.array([0]), np.array([0]), top=0)

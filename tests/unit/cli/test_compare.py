@@ -30,7 +30,7 @@ def _call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
     return int(code or 0), out, err
 
 
-def test_the_gated_arms_are_compared(runs, monkeypatch, capsys) -> None:
+def test_the_gated_conditions_are_compared(runs, monkeypatch, capsys) -> None:
     code, out, err = _call(monkeypatch, capsys, *runs)
     assert (code, err) == (0, "")
     text = " ".join(out.split())
@@ -44,16 +44,16 @@ def test_json_is_one_object(runs, monkeypatch, capsys) -> None:
     code, out, err = _call(monkeypatch, capsys, *runs, "--json")
     assert (code, err) == (0, "")
     data = json.loads(out)
-    assert (data["verdict"], data["arm"], data["comparison"]["fixed"]) == ("helps", "gated", 6)
+    assert (data["verdict"], data["condition"], data["comparison"]["fixed"]) == ("helps", "gated", 6)
     assert data["runs"] == [str(run) for run in runs]
 
 
-def test_another_arm(runs, monkeypatch, capsys) -> None:
-    code, out, _ = _call(monkeypatch, capsys, *runs, "--arm", "always", "--json")
+def test_another_condition(runs, monkeypatch, capsys) -> None:
+    code, out, _ = _call(monkeypatch, capsys, *runs, "--condition", "always", "--json")
     assert (code, json.loads(out)["verdict"]) == (0, "no evidence")
-    code, out, err = _call(monkeypatch, capsys, *runs, "--arm", "majority")
+    code, out, err = _call(monkeypatch, capsys, *runs, "--condition", "majority")
     assert (code, out) == (1, "")
-    assert "has no arm 'majority'; it has gated, always" in err
+    assert "has no condition 'majority'; it has gated, always" in err
 
 
 def test_what_differs_is_listed(runs, tmp_path, monkeypatch, capsys) -> None:

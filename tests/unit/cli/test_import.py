@@ -49,25 +49,37 @@ def test_a_list_becomes_an_artifact(cli, model: Path, listed: Path, tmp_path: Pa
     assert "neuron of the list: down_proj_input" in out
     steering = Steering.from_pretrained(tmp_path / "steering")
     assert (steering.layer.tolist(), steering.index.tolist()) == ([1, 0], [3, 2])
-    assert (steering.shift.tolist(), steering.dgain.tolist()) == ([0.5, -1.25], [0.0, 0.0])
+    assert (steering.shift.tolist(), steering.gain.tolist()) == ([0.5, -1.25], [0.0, 0.0])
     assert (steering.strength, steering.scope, steering.gate.kind) == (0.3, "generated", ALWAYS.kind)
     assert steering.facts["criterion"] == "imported-adaras-csv"
-    assert (steering.facts["operator"], steering.facts["k"], steering.facts["share"]) == ("steer", 2, 2 / (2 * D_FF))
+    assert (steering.facts["intervention"], steering.facts["k"], steering.facts["share"]) == ("add", 2, 2 / (2 * D_FF))
 
 
 def test_json_holds_the_facts_and_an_artifact_is_not_overwritten(cli, model: Path, listed: Path, tmp_path: Path) -> None:
-    arguments = (listed, "--model", model, "--out", tmp_path / "s", "--strength", "1", "--operator", "suppress", "--scope", "all")
+    arguments = (
+        listed,
+        "--model",
+        model,
+        "--out",
+        tmp_path / "s",
+        "--strength",
+        "1",
+        "--intervention",
+        "ablate",
+        "--scope",
+        "all",
+    )
     code, out, _ = cli(*arguments, "--json")
     facts = json.loads(out)
-    assert (code, facts["operator"], facts["scope"], facts["imported"]["file"]) == (0, "suppress", "all", "found.csv")
+    assert (code, facts["intervention"], facts["scope"], facts["imported"]["file"]) == (0, "ablate", "all", "found.csv")
     code, out, err = cli(*arguments)
     assert (code, out) == (1, "")
     assert "already holds an artifact" in err
     assert cli(*arguments, "--force")[0] == 0
 
 
-def test_an_operator_that_needs_class_means_is_one_clear_error(cli, model: Path, listed: Path, tmp_path: Path) -> None:
-    code, out, err = cli(listed, "--model", model, "--out", tmp_path / "s", "--strength", "1", "--operator", "blend")
+def test_an_intervention_that_needs_class_means_is_one_clear_error(cli, model: Path, listed: Path, tmp_path: Path) -> None:
+    code, out, err = cli(listed, "--model", model, "--out", tmp_path / "s", "--strength", "1", "--intervention", "interpolate")
     assert (code, out) == (1, "")
     assert err.endswith(
         "error: the list of neurons (imported-adaras-csv) holds no class means: use steer, scale or suppress, "
@@ -85,9 +97,9 @@ def test_a_strength_is_asked_for(cli, model: Path, listed: Path, tmp_path: Path)
 def test_the_neurons_of_a_run_are_bound_to_its_model(cli, model: Path, tmp_path: Path) -> None:
     ours = neuron_set(open_model(model).identity)
     save_neurons(ours, tmp_path / "ours")
-    arguments = ("--out", tmp_path / "s", "--strength", "2", "--operator", "blend")
+    arguments = ("--out", tmp_path / "s", "--strength", "2", "--intervention", "interpolate")
     assert cli(tmp_path / "ours", "--model", model, *arguments)[0] == 0
-    assert Steering.from_pretrained(tmp_path / "s").shift.tolist() == ours.good.tolist()
+    assert Steering.from_pretrained(tmp_path / "s").shift.tolist() == ours.correct_mean.tolist()
     other = save_tiny_testbed(tmp_path / "other", seed=1)
     code, _, err = cli(tmp_path / "ours", "--model", other, *arguments, "--force")
     assert code == 1

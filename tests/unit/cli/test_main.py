@@ -231,7 +231,7 @@ def test_imported_traces_end_to_end(cli, toml: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, stdout, stderr = cli("run", toml, "--out", out, "--until", "rank", "--json")
     assert code == 0, stderr
-    assert set(json.loads(stdout)) == {"mean-difference-polarity", "mean-difference"}
+    assert set(json.loads(stdout)) == {"adaras", "mean-difference"}
     assert [line.split()[0] for line in stderr.splitlines() if line.startswith(STAGES)] == list(STAGES[:6])
     code, stdout, stderr = cli("run", toml, "--out", out, "--until", "rank", "--resume")
     assert (code, stderr.count("already done")) == (0, 6)
@@ -284,15 +284,15 @@ def test_doctor(cli, model: Path) -> None:
     assert "layer" in stdout.lower()
 
 
-def test_generate_and_show(cli, model: Path, tmp_path: Path) -> None:
+def test_generate_and_show(cli, hf_model: Path, tmp_path: Path) -> None:
     from steering_samples import logistic, neuron_set
     from trimtab.model import open_model
     from trimtab.steering import Steering
 
-    opened = open_model(model)
-    gated = Steering.of(neuron_set(opened.identity), 30.0, gate=logistic(), facts={"criterion": "mean-difference"})
+    model = open_model(hf_model)
+    gated = Steering.of(neuron_set(model.identity), 30.0, gate=logistic(), facts={"criterion": "mean-difference"})
     gated.save_pretrained(tmp_path / "gated")
-    base = ("generate", model, QUESTION, "--steering", tmp_path / "gated", "--max-new-tokens", 8)
+    base = ("generate", hf_model, QUESTION, "--steering", tmp_path / "gated", "--max-new-tokens", 8)
     code, stdout, _ = cli(*base, "--side-by-side", "--json", "--gate", "on")
     assert code == 0
     forced = json.loads(stdout)

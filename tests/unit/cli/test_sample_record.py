@@ -15,7 +15,7 @@ from trimtab.store import Parts, to_toml
 def toml(tmp_path: Path) -> Path:
     sections = {
         "model": {"source": str(save_tiny_testbed(tmp_path / "model"))},
-        "task": {"source": "testbed", "find": 4, "tune": 2, "test": 2},
+        "task": {"source": "testbed", "train": 4, "tune": 2, "test": 2},
         "sampling": {"n": 2, "temperature": 1.0, "max_new_tokens": 8},
         "ranking": {"k": 50},
         "gate": {"kind": "always"},

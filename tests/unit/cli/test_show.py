@@ -17,5 +17,5 @@ def test_a_neuron_of_an_expert_is_shown_by_expert(tmp_path: Path) -> None:
     steering = Steering(np.array([0, 2]), np.array([7, 41]), np.zeros(2, np.float32), shift, 1.0, "generated", ALWAYS, model)
     steering.save_pretrained(tmp_path / "s")
     printed = CliRunner().invoke(show, [str(tmp_path / "s")]).output
-    assert "  layer   0  expert   0  index      7  dgain +0.0000  shift +0.5000" in printed
-    assert "  layer   2  expert   3  index      5  dgain +0.0000  shift -2.0000" in printed
+    assert "  layer   0  expert   0  index      7  gain +0.0000  shift +0.5000" in printed
+    assert "  layer   2  expert   3  index      5  gain +0.0000  shift -2.0000" in printed

@@ -50,7 +50,7 @@ def test_the_list_names_every_benchmark(tasks: Run) -> None:
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_show_prints_prompts_and_gold_answers(tasks: Run, name: str) -> None:
     arguments = ("show", name, "--data", DATA / f"{name}.jsonl", "--json", "--n", 1)
-    shown = [json.loads(out) for split in ("find", "tune", "test") if (out := tasks(*arguments, "--split", split)[1])]
+    shown = [json.loads(out) for split in ("train", "tune", "test") if (out := tasks(*arguments, "--split", split)[1])]
     assert shown
     for one in shown:
         problem = one["problems"][0]
@@ -62,7 +62,7 @@ def test_show_prints_prompts_and_gold_answers(tasks: Run, name: str) -> None:
 
 def test_show_as_text(tasks: Run, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"qid": "x", "question": "Is it so?", "answer": True, "split": "find"}))
+    path.write_text(json.dumps({"qid": "x", "question": "Is it so?", "answer": True, "split": "train"}))
     code, out, _ = tasks("show", "strategy-qa", "--data", path)
     assert code == 0
     assert out.splitlines() == [
@@ -90,7 +90,7 @@ def test_show_renders_with_the_models_template(tasks: Run, tmp_path: Path) -> No
 
 def test_check_finds_leaks(tasks: Run, tmp_path: Path) -> None:
     rows = [
-        {"question": "Tom has 3 apples and buys 2. How many?", "answer": "so\n#### 5", "split": "find"},
+        {"question": "Tom has 3 apples and buys 2. How many?", "answer": "so\n#### 5", "split": "train"},
         {"question": "Tom has 4 apples and buys 2. How many?", "answer": "so\n#### 6", "split": "test"},
         {"question": "A question that stands alone in the test split?", "answer": "so\n#### 1", "split": "test"},
     ]
@@ -100,7 +100,7 @@ def test_check_finds_leaks(tasks: Run, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert f"{path}: 3 rows" in out
     assert "problems: find 1, tune 0, test 2" in out
-    assert "test problems that stand in find or tune: 0 same, 1 numbers, 0 near, of 2" in out
+    assert "test problems that stand in train or validation: 0 same, 1 numbers, 0 near, of 2" in out
     assert "1.00 numbers test row-00002: Tom has 4 apples" in out
     facts = json.loads(tasks("check", "gsm8k", "--data", path, "--json")[1])
     assert facts["near_duplicates"]["test"] == {"same": 0, "numbers": 1, "near": 0}

@@ -32,7 +32,7 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
         [*outcomes("gated", B)[::-1], *outcomes("always", B)],
         model={"source": "two"},
         tune={"k": [50]},
-        task={"source": "local:b.jsonl", "find": 20},
+        task={"source": "local:b.jsonl", "train": 20},
         evaluation={"random_sets": 9},
     )
     return a, b
@@ -43,7 +43,7 @@ def test_the_second_run_is_judged_against_the_first(runs: tuple[Path, Path]) -> 
     assert result.verdict == judge(outcomes("gated", A), outcomes("gated", B))
     assert result.verdict.comparison == paired(outcomes("gated", A), outcomes("gated", B))
     assert (result.verdict.comparison.fixed, result.verdict.comparison.broken) == (5, 0)
-    assert (result.models, result.arm, result.unscored) == (("one", "two"), "gated", (0, 0))
+    assert (result.models, result.condition, result.unscored) == (("one", "two"), "gated", (0, 0))
     assert [table.by for table in result.breakdowns] == ["domain"]
 
 
@@ -62,7 +62,7 @@ def test_unscored_problems_are_bounded(tmp_path: Path) -> None:
     result = compare_runs(a, b, "gated")
     assert (result.verdict.word, result.unscored) == ("no verdict", (0, 1))
     assert result.to_json()["bounds"] == pytest.approx(
-        {"base_low": 0.3, "base_high": 0.3, "arm_low": 0.8, "arm_high": 0.9, "gain_low": 0.5, "gain_high": 0.6}
+        {"base_low": 0.3, "base_high": 0.3, "condition_low": 0.8, "condition_high": 0.9, "gain_low": 0.5, "gain_high": 0.6}
     )
 
 
@@ -111,8 +111,8 @@ def test_other_problems_and_chains_are_listed(tmp_path: Path) -> None:
     assert "chains (seed, sample): 1 a problem, [(0, 0)] -> 2 a problem, [(0, 0), (0, 1)]\n" in message
 
 
-def test_an_arm_that_a_run_lacks(runs: tuple[Path, Path]) -> None:
-    with pytest.raises(InputError, match="b has no arm 'unsteered'; it has gated, always"):
+def test_an_condition_that_a_run_lacks(runs: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match="b has no condition 'unsteered'; it has gated, always"):
         compare_runs(*runs, "unsteered")
 
 

@@ -1,4 +1,4 @@
-"""The arm sft-lora: its loss against a loop, and that training it, finding it again and leaving it changes nothing else."""
+"""The condition sft-lora: its loss against a loop, and that training it, finding it again and leaving it changes nothing else."""
 
 import random
 import sys
@@ -18,12 +18,12 @@ from tiny_testbed import settings as sampling
 from tiny_testbed import some_problems, tree_bytes
 from trimtab.errors import ConfigError, InputError, MismatchError, ModelError, NotEnoughDataError, StoreError
 from trimtab.evaluation import finetune as module
-from trimtab.evaluation.arms import Arm
+from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.finetune import WEIGHTS, read_sft, sft_lora
 from trimtab.evaluation.finetune_training import SftSettings, response_loss, train
 from trimtab.evaluation.names import SFT_LORA
-from trimtab.evaluation.runner import evaluate_arm
-from trimtab.model import OpenModel, attach, find_ffn, identify
+from trimtab.evaluation.runner import evaluate_condition
+from trimtab.model import LanguageModel, attach, find_ffn, identify
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 
@@ -40,9 +40,9 @@ def some_traces(lengths: tuple[tuple[int, int], ...] = LENGTHS) -> list[Trace]:
 TRACES = some_traces()
 
 
-def tiny_open(model: PreTrainedModel) -> OpenModel:
+def tiny_open(model: PreTrainedModel) -> LanguageModel:
     layout = find_ffn(model)
-    return OpenModel(model, word_tokenizer(pad_token="w0"), layout, identify(model, "tiny", None, layout=layout))
+    return LanguageModel(model, word_tokenizer(pad_token="w0"), layout, identify(model, "tiny", None, layout=layout))
 
 
 @torch.no_grad()
@@ -111,11 +111,11 @@ def test_a_gradient_that_is_not_finite_ends_the_training(qwen3: PreTrainedModel)
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set", "ignore:The following (rank|alpha)_pattern keys")  # GPT-2, experts
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_model_is_lent_tuned_and_given_back_bit_for_bit(tiny_model: PreTrainedModel, tmp_path: Path, fails: bool) -> None:
-    opened = tiny_open(tiny_model)
+    model = tiny_open(tiny_model)
     before, config, modules = logits(tiny_model), tiny_model.config.to_dict(), dict(tiny_model.named_modules())
     attributes = set(tiny_model.__dict__)
     try:
-        with sft_lora(opened, TRACES, QUICK, tmp_path / "sft") as tuned:
+        with sft_lora(model, TRACES, QUICK, tmp_path / "sft") as tuned:
             assert not torch.equal(logits(tuned.model), before)
             assert not any(parameter.requires_grad for parameter in tuned.model.parameters())
             if fails:
@@ -125,14 +125,14 @@ def test_the_model_is_lent_tuned_and_given_back_bit_for_bit(tiny_model: PreTrain
     assert torch.equal(logits(tiny_model), before)
     assert (tiny_model.config.to_dict(), dict(tiny_model.named_modules())) == (config, modules)
     assert set(tiny_model.__dict__) == attributes
-    assert identify(tiny_model, "tiny", None) == opened.identity
+    assert identify(tiny_model, "tiny", None) == model.identity
     assert not any(parameter.requires_grad for parameter in tiny_model.parameters())
 
 
 def test_half_precision_weights_get_a_float32_adapter(qwen3: PreTrainedModel, tmp_path: Path) -> None:
-    opened = tiny_open(qwen3.to(torch.bfloat16))  # type: ignore[arg-type]
+    model = tiny_open(qwen3.to(torch.bfloat16))  # type: ignore[arg-type]
     before = logits(qwen3)
-    with sft_lora(opened, TRACES, QUICK, tmp_path / "sft") as tuned:
+    with sft_lora(model, TRACES, QUICK, tmp_path / "sft") as tuned:
         assert logits(tuned.model).dtype == torch.bfloat16
         adapter = [parameter for name, parameter in tuned.model.named_parameters() if "lora_" in name]
         assert {parameter.dtype for parameter in adapter} == {torch.float32}
@@ -141,137 +141,139 @@ def test_half_precision_weights_get_a_float32_adapter(qwen3: PreTrainedModel, tm
     assert read_sft(tmp_path / "sft").loss_after < read_sft(tmp_path / "sft").loss_before
 
 
-def test_others_can_load_the_adapter(opened: OpenModel, tmp_path: Path) -> None:
-    with sft_lora(opened, TRACES, QUICK, tmp_path / "sft") as tuned:
+def test_others_can_load_the_adapter(model: LanguageModel, tmp_path: Path) -> None:
+    with sft_lora(model, TRACES, QUICK, tmp_path / "sft") as tuned:
         expected = logits(tuned.model)
-    loaded = PeftModel.from_pretrained(opened.model, str(tmp_path / "sft"))
+    loaded = PeftModel.from_pretrained(model.hf_model, str(tmp_path / "sft"))
     try:
         assert torch.equal(logits(loaded), expected)  # type: ignore[arg-type]
     finally:
         loaded.unload()
 
 
-def test_the_record_tells_what_was_trained(opened: OpenModel, tmp_path: Path) -> None:
-    with sft_lora(opened, TRACES, QUICK, tmp_path / "sft"):
+def test_the_record_tells_what_was_trained(model: LanguageModel, tmp_path: Path) -> None:
+    with sft_lora(model, TRACES, QUICK, tmp_path / "sft"):
         pass
     record = read_sft(tmp_path / "sft")
     assert (record.traces, record.problems, record.steps, record.tokens, record.response_tokens) == (5, 3, 6, 80, 48)
     # two layers, rank 2 by in + out: 32 x 32 for q and o, 32 x 16 for k and v, 32 x 40 for gate, up and down
     trained = 2 * 2 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 40))
     assert record.parameters_trained == trained
-    assert record.parameters_share == trained / sum(parameter.numel() for parameter in opened.model.parameters())
-    assert record.loss_before == pytest.approx(naive_loss(opened.model, TRACES) / 24, rel=1e-5)
+    assert record.parameters_share == trained / sum(parameter.numel() for parameter in model.hf_model.parameters())
+    assert record.loss_before == pytest.approx(naive_loss(model.hf_model, TRACES) / 24, rel=1e-5)
     assert record.loss_after < record.loss_before
     assert record.inputs["learning_rate"] == 0.01
 
 
-def test_a_finished_adapter_is_found_again(opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with sft_lora(opened, TRACES, QUICK, tmp_path / "sft") as tuned:
+def test_a_finished_adapter_is_found_again(model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sft_lora(model, TRACES, QUICK, tmp_path / "sft") as tuned:
         expected, identity = logits(tuned.model), tuned.identity
     files = tree_bytes(tmp_path)
     monkeypatch.setattr(module, "train", None)
-    with sft_lora(opened, TRACES[::-1], QUICK, tmp_path / "sft") as tuned:
+    with sft_lora(model, TRACES[::-1], QUICK, tmp_path / "sft") as tuned:
         assert torch.equal(logits(tuned.model), expected)
         assert tuned.identity == identity
     assert tree_bytes(tmp_path) == files
 
 
 def test_an_interrupted_training_leaves_nothing_and_the_next_one_is_the_same(
-    opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(model: PreTrainedModel, *rest: object) -> None:
-        train(model, *rest)  # type: ignore[arg-type]
+    def interrupted(hf_model: PreTrainedModel, *rest: object) -> None:
+        train(hf_model, *rest)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    with sft_lora(opened, TRACES, QUICK, tmp_path / "a" / "sft"):
+    with sft_lora(model, TRACES, QUICK, tmp_path / "a" / "sft"):
         pass
     torch.rand(3)
     monkeypatch.setattr(module, "train", interrupted)
-    with pytest.raises(KeyboardInterrupt), sft_lora(opened, TRACES, QUICK, tmp_path / "b" / "sft"):
+    with pytest.raises(KeyboardInterrupt), sft_lora(model, TRACES, QUICK, tmp_path / "b" / "sft"):
         pass
     assert not (tmp_path / "b").exists()
     monkeypatch.setattr(module, "train", train)
-    with sft_lora(opened, TRACES, QUICK, tmp_path / "b" / "sft"):
+    with sft_lora(model, TRACES, QUICK, tmp_path / "b" / "sft"):
         pass
     assert tree_bytes(tmp_path / "a") == tree_bytes(tmp_path / "b")
 
 
-def test_the_seed_decides_and_no_other_draw_is_touched(opened: OpenModel, tmp_path: Path) -> None:
+def test_the_seed_decides_and_no_other_draw_is_touched(model: LanguageModel, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    with sft_lora(opened, TRACES, QUICK, tmp_path / "a"), torch.random.fork_rng():
+    with sft_lora(model, TRACES, QUICK, tmp_path / "a"), torch.random.fork_rng():
         pass
     assert torch.equal(torch.rand(3), expected)
-    with sft_lora(opened, TRACES, QUICK.model_copy(update={"seed": 1}), tmp_path / "b"):
+    with sft_lora(model, TRACES, QUICK.model_copy(update={"seed": 1}), tmp_path / "b"):
         pass
     assert (tmp_path / "a" / WEIGHTS).read_bytes() != (tmp_path / "b" / WEIGHTS).read_bytes()
 
 
-def test_an_adapter_of_another_training_is_refused(opened: OpenModel, tmp_path: Path) -> None:
-    with sft_lora(opened, TRACES, QUICK, tmp_path / "sft"):
+def test_an_adapter_of_another_training_is_refused(model: LanguageModel, tmp_path: Path) -> None:
+    with sft_lora(model, TRACES, QUICK, tmp_path / "sft"):
         pass
-    before = logits(opened.model)
+    before = logits(model.hf_model)
     others = [(TRACES[1:], QUICK, "traces '"), (TRACES, QUICK.model_copy(update={"epochs": 3}), "epochs 2 -> 3")]
     for traces, settings, difference in others:
-        with pytest.raises(ConfigError, match=difference), sft_lora(opened, traces, settings, tmp_path / "sft"):
+        with pytest.raises(ConfigError, match=difference), sft_lora(model, traces, settings, tmp_path / "sft"):
             pass
     with pytest.raises(ConfigError, match="model '"), sft_lora(tiny_open(tiny("qwen3")), TRACES, QUICK, tmp_path / "sft"):
         pass
-    assert torch.equal(logits(opened.model), before)
+    assert torch.equal(logits(model.hf_model), before)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data.replace(b"lora_A", b"lora_C")])
-def test_damaged_weights_are_refused(opened: OpenModel, tmp_path: Path, damage) -> None:
-    with sft_lora(opened, TRACES, QUICK, tmp_path / "sft"):
+def test_damaged_weights_are_refused(model: LanguageModel, tmp_path: Path, damage) -> None:
+    with sft_lora(model, TRACES, QUICK, tmp_path / "sft"):
         pass
     path = tmp_path / "sft" / WEIGHTS
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(StoreError, match=WEIGHTS), sft_lora(opened, TRACES, QUICK, tmp_path / "sft"):
+    with pytest.raises(StoreError, match=WEIGHTS), sft_lora(model, TRACES, QUICK, tmp_path / "sft"):
         pass
 
 
-def test_a_folder_of_something_else_is_left_alone(opened: OpenModel, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_left_alone(model: LanguageModel, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(StoreError, match=r"sft\.json is missing"), sft_lora(opened, TRACES, QUICK, tmp_path):
+    with pytest.raises(StoreError, match=r"sft\.json is missing"), sft_lora(model, TRACES, QUICK, tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
-def test_the_tuned_model_runs_as_an_arm_of_its_own(opened: OpenModel, tmp_path: Path) -> None:
-    problems, arm = some_problems(4), Arm(SFT_LORA, None)
+def test_the_tuned_model_runs_as_an_condition_of_its_own(model: LanguageModel, tmp_path: Path) -> None:
+    problems, condition = some_problems(4), Condition(SFT_LORA, None)
     strong = QUICK.model_copy(update={"learning_rate": 0.1})
-    base = evaluate_arm(opened, Arm("unsteered", None), problems, sampling(), CoinGrader(), tmp_path / "base")
-    with sft_lora(opened, TRACES, strong, tmp_path / "sft") as tuned:
-        outcomes = evaluate_arm(tuned, arm, problems, sampling(), CoinGrader(), tmp_path / "arm")
+    base = evaluate_condition(model, Condition("unsteered", None), problems, sampling(), CoinGrader(), tmp_path / "base")
+    with sft_lora(model, TRACES, strong, tmp_path / "sft") as tuned:
+        outcomes = evaluate_condition(tuned, condition, problems, sampling(), CoinGrader(), tmp_path / "condition")
         with pytest.raises(MismatchError, match="fingerprint"):
-            attach(tuned.model, Steering.of(neuron_set(opened.identity), 1.0), identity=tuned.identity)
-    assert [outcome.arm for outcome in outcomes] == [SFT_LORA] * 4
+            attach(tuned.model, Steering.of(neuron_set(model.identity), 1.0), identity=tuned.identity)
+    assert [outcome.condition for outcome in outcomes] == [SFT_LORA] * 4
     assert [outcome.response for outcome in outcomes] != [outcome.response for outcome in base]
     with pytest.raises(ConfigError, match="another plan"):
-        evaluate_arm(opened, arm, problems, sampling(), CoinGrader(), tmp_path / "arm")
+        evaluate_condition(model, condition, problems, sampling(), CoinGrader(), tmp_path / "condition")
 
 
-def test_nothing_to_learn_from_is_one_error(opened: OpenModel, tmp_path: Path) -> None:
-    with pytest.raises(NotEnoughDataError, match=r"correct traces of the find split, and there is none"):
-        sft_lora(opened, [], QUICK, tmp_path / "sft").__enter__()
+def test_nothing_to_learn_from_is_one_error(model: LanguageModel, tmp_path: Path) -> None:
+    with pytest.raises(NotEnoughDataError, match=r"correct traces of the train split, and there is none"):
+        sft_lora(model, [], QUICK, tmp_path / "sft").__enter__()
     empty = Trace("p/0", "p", 0, (5, 6), (), "", "stop")
     with pytest.raises(InputError, match="trace p/0 has no prompt or no response"):
-        sft_lora(opened, [empty], QUICK, tmp_path / "sft").__enter__()
+        sft_lora(model, [empty], QUICK, tmp_path / "sft").__enter__()
 
 
-def test_without_peft_the_error_says_what_to_install(opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_peft_the_error_says_what_to_install(
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(InputError, match=r"pip install 'trimtab\[sft\]'"):
-        sft_lora(opened, TRACES, QUICK, tmp_path / "sft").__enter__()
+        sft_lora(model, TRACES, QUICK, tmp_path / "sft").__enter__()
 
 
-def test_unknown_target_modules_leave_the_model_as_it_was(opened: OpenModel, tmp_path: Path) -> None:
-    before = logits(opened.model)
+def test_unknown_target_modules_leave_the_model_as_it_was(model: LanguageModel, tmp_path: Path) -> None:
+    before = logits(model.hf_model)
     with pytest.raises(ModelError, match=r"no LoRA fits target_modules \('elbow',\)"):
-        sft_lora(opened, TRACES, QUICK.model_copy(update={"target_modules": ("elbow",)}), tmp_path / "sft").__enter__()
-    assert torch.equal(logits(opened.model), before)
-    with sft_lora(opened, TRACES, QUICK.model_copy(update={"target_modules": ("down_proj",)}), tmp_path / "sft"):
+        sft_lora(model, TRACES, QUICK.model_copy(update={"target_modules": ("elbow",)}), tmp_path / "sft").__enter__()
+    assert torch.equal(logits(model.hf_model), before)
+    with sft_lora(model, TRACES, QUICK.model_copy(update={"target_modules": ("down_proj",)}), tmp_path / "sft"):
         pass
     assert read_sft(tmp_path / "sft").parameters_trained == 2 * 2 * (40 + 32)
 

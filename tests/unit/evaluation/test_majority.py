@@ -17,13 +17,13 @@ GOLD = "7"
 def chain(
     answer: str, sample: int, *, problem: str = "p0", verdict: Verdict | None = None, tokens: int = 10, seed: int = 0
 ) -> Outcome:
-    """A sampled chain; ``?`` is one that the grader could not read, ``!x`` one whose answer x it could not judge."""
+    """A sampled response; ``?`` is one that the grader could not read, ``!x`` one whose answer x it could not judge."""
     unscored = answer.startswith(("?", "!"))
     text = answer.lstrip("?!")
     judged = Verdict.UNSCORED if unscored else Verdict.CORRECT if text == GOLD else Verdict.INCORRECT
     reason = {"": "no answer found", GOLD: "equals the gold answer"}.get(text, "differs from the gold answer 7")
     return Outcome(
-        arm="sampled",
+        condition="sampled",
         problem_id=problem,
         domain="d",
         difficulty=3,
@@ -50,7 +50,7 @@ def test_the_commonest_answer_wins_with_its_verdict() -> None:
     won = vote("3", "7", "7", "4", "7")
     assert (won.verdict, won.answer, won.response, won.tokens) == (Verdict.CORRECT, "7", "chain 1 says 7", 50)
     assert won.reason == "3 of 5 chains say 7, 1 say 3: equals the gold answer"
-    assert (won.arm, won.problem_id, won.domain, won.difficulty) == ("majority", "p0", "d", 3)
+    assert (won.condition, won.problem_id, won.domain, won.difficulty) == ("majority", "p0", "d", 3)
     assert (won.sample, won.seed, won.p_fail, won.fired, won.truncated) == (0, 0, None, None, False)
     lost = vote("7", "3", "3")
     assert (lost.verdict, lost.answer) == (Verdict.INCORRECT, "3")
@@ -96,7 +96,7 @@ def test_chains_that_could_turn_the_vote_leave_it_unscored() -> None:
 
 
 def test_verdicts_have_no_vote() -> None:
-    """An answer that is judged in two ways has the verdict of its first chain: more needs the gold answer."""
+    """An answer that is judged in two ways has the verdict of its first response: more needs the gold answer."""
     rows = [chain("7", 0, verdict=Verdict.INCORRECT), chain("7", 1), chain("7", 2)]
     assert majority(rows)[0].verdict is Verdict.INCORRECT
     programs = [chain("", sample, verdict=verdict) for sample, verdict in enumerate([Verdict.INCORRECT, *[Verdict.CORRECT] * 4])]
@@ -131,7 +131,7 @@ def test_equal_cost_takes_chains_in_order_while_they_fit() -> None:
     ):
         (won,) = majority_at_cost(rows, budget)
         assert (won.answer, won.tokens) == (answer, tokens), budget
-    assert won.arm == "majority-equal-cost"
+    assert won.condition == "majority-equal-cost"
     # the first alone costs more, and a later one that would fit is not taken in place of a longer one before it
     assert majority_at_cost(rows, 1)[0].tokens == 10
     assert majority_at_cost(rows, 12)[0].tokens == 10

@@ -23,7 +23,7 @@ def test_first_chains_take_the_lowest_seed_and_sample() -> None:
 
 
 def test_a_chain_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="arm 'a' holds two chains of problem 'p1' with seed 0 and sample 0"):
+    with pytest.raises(InputError, match="condition 'a' holds two chains of problem 'p1' with seed 0 and sample 0"):
         by_problem([*outcomes("a", "10"), *outcomes("a", "1", start=1)])
 
 

@@ -15,7 +15,7 @@ from trimtab.evaluation.outcomes_json import read_outcomes_json, write_outcomes_
 from trimtab.traces import Verdict
 
 ONE = Outcome(
-    arm="gated",
+    condition="gated",
     problem_id="test-7",
     domain="tea",
     difficulty=3,
@@ -62,10 +62,10 @@ def test_the_round_trip_is_exact(tmp_path_factory: pytest.TempPathFactory, outco
 
 def test_others_read_it_with_their_own_json(tmp_path: Path) -> None:
     path = tmp_path / "outcomes.json"
-    write_outcomes_json([ONE, replace(ONE, arm="always", verdict=Verdict.CORRECT)], path, FACTS)
+    write_outcomes_json([ONE, replace(ONE, condition="always", verdict=Verdict.CORRECT)], path, FACTS)
     data = json.loads(path.read_bytes())
     assert (data["format"], data["facts"]) == ("trimtab-outcomes/1", FACTS)
-    assert [row["arm"] for row in data["outcomes"]] == ["gated", "always"]
+    assert [row["condition"] for row in data["outcomes"]] == ["gated", "always"]
     assert [row["verdict"] for row in data["outcomes"]] == ["incorrect", "correct"]
     assert set(data["outcomes"][0]) == {field.name for field in fields(Outcome)}
     assert data["outcomes"][0]["p_fail"] == 0.30000000000000004

@@ -1,4 +1,4 @@
-"""Arms on the same problems: what an outcome holds, and resume."""
+"""Conditions on the same problems: what an outcome holds, and resume."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import pytest
 from steering_samples import CoinGrader, logistic, neuron_set
 from tiny_testbed import settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError
-from trimtab.evaluation.arms import Arm
-from trimtab.evaluation.runner import evaluate_arm
-from trimtab.model import OpenModel
+from trimtab.evaluation.conditions import Condition
+from trimtab.evaluation.runner import evaluate_condition
+from trimtab.model import LanguageModel
 from trimtab.sampling import Request, generate_batch, sample_traces
 from trimtab.sampling import generator as module
 from trimtab.steering import Steering
@@ -21,12 +21,12 @@ PROBLEMS = some_problems(14, Split.TEST)
 GREEDY = settings()
 
 
-def test_the_unsteered_arm_is_the_bare_model(opened: OpenModel, tmp_path: Path) -> None:
-    outcomes = evaluate_arm(opened, Arm("unsteered", None), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "arm")
-    traces = sample_traces(opened, PROBLEMS, GREEDY, tmp_path / "bare")
+def test_the_unsteered_condition_is_the_bare_model(model: LanguageModel, tmp_path: Path) -> None:
+    outcomes = evaluate_condition(model, Condition("unsteered", None), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "condition")
+    traces = sample_traces(model, PROBLEMS, GREEDY, tmp_path / "bare")
     assert [o.problem_id for o in outcomes] == [p.id for p in PROBLEMS]
     for outcome, trace, problem in zip(outcomes, traces, PROBLEMS, strict=True):
-        assert (outcome.arm, outcome.domain, outcome.difficulty) == ("unsteered", problem.domain, problem.difficulty)
+        assert (outcome.condition, outcome.domain, outcome.difficulty) == ("unsteered", problem.domain, problem.difficulty)
         assert (outcome.response, outcome.tokens, outcome.truncated) == (trace.text, len(trace.response_ids), trace.truncated)
         assert (outcome.p_fail, outcome.fired, outcome.steps_right) == (None, None, None)
         if trace.truncated:
@@ -36,14 +36,14 @@ def test_the_unsteered_arm_is_the_bare_model(opened: OpenModel, tmp_path: Path) 
     assert not all(o.truncated for o in outcomes)
 
 
-def test_gated_outcomes_say_what_the_gate_saw(opened: OpenModel, tmp_path: Path) -> None:
-    wide = Steering.of(neuron_set(opened.identity), 1.0, gate=logistic())
-    seen = evaluate_arm(opened, Arm("gated", wide, "auto"), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "wide")
+def test_gated_outcomes_say_what_the_gate_saw(model: LanguageModel, tmp_path: Path) -> None:
+    wide = Steering.of(neuron_set(model.identity), 1.0, gate=logistic())
+    seen = evaluate_condition(model, Condition("gated", wide, "auto"), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "wide")
     threshold = float(np.median([o.p_fail for o in seen if o.p_fail is not None]))
     steering = wide.with_gate(logistic(threshold))
-    gated = evaluate_arm(opened, Arm("gated", steering, "auto"), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "gated")
-    always = evaluate_arm(opened, Arm("always", steering), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "always")
-    bare = evaluate_arm(opened, Arm("unsteered", None), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "bare")
+    gated = evaluate_condition(model, Condition("gated", steering, "auto"), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "gated")
+    always = evaluate_condition(model, Condition("always", steering), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "always")
+    bare = evaluate_condition(model, Condition("unsteered", None), PROBLEMS, GREEDY, CoinGrader(), tmp_path / "bare")
     assert {o.fired for o in gated} == {True, False}
     for b, a, g in zip(bare, always, gated, strict=True):
         assert g.fired == (g.p_fail is not None and g.p_fail >= threshold)
@@ -53,35 +53,41 @@ def test_gated_outcomes_say_what_the_gate_saw(opened: OpenModel, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("kind", "fired"), [("always", True), ("never", False)])
-def test_gates_that_read_nothing(opened: OpenModel, tmp_path: Path, kind: str, fired: bool) -> None:
+def test_gates_that_read_nothing(model: LanguageModel, tmp_path: Path, kind: str, fired: bool) -> None:
     from trimtab.gate import Gate
 
-    steering = Steering.of(neuron_set(opened.identity), 1.0, gate=Gate(kind))
-    outcomes = evaluate_arm(opened, Arm("gated", steering, "auto"), PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)
+    steering = Steering.of(neuron_set(model.identity), 1.0, gate=Gate(kind))
+    outcomes = evaluate_condition(model, Condition("gated", steering, "auto"), PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)
     assert {(o.fired, o.p_fail) for o in outcomes} == {(fired, None)}
 
 
-def test_a_checker_fills_the_steps(opened: OpenModel, tmp_path: Path) -> None:
-    outcomes = evaluate_arm(
-        opened, Arm("a", None), PROBLEMS[:4], GREEDY, CoinGrader(), tmp_path, checker=lambda problem, text: problem.id == "test-1"
+def test_a_checker_fills_the_steps(model: LanguageModel, tmp_path: Path) -> None:
+    outcomes = evaluate_condition(
+        model,
+        Condition("a", None),
+        PROBLEMS[:4],
+        GREEDY,
+        CoinGrader(),
+        tmp_path,
+        checker=lambda problem, text: problem.id == "test-1",
     )
     assert [o.steps_right for o in outcomes] == [False, True, False, False]
 
 
-def test_the_prompt_reaches_the_model(opened: OpenModel, tmp_path: Path) -> None:
-    plain = evaluate_arm(
-        opened, Arm("a", None), PROBLEMS[:2], GREEDY, CoinGrader(), tmp_path, prompt=Prompt(style="adaras-plain")
+def test_the_prompt_reaches_the_model(model: LanguageModel, tmp_path: Path) -> None:
+    plain = evaluate_condition(
+        model, Condition("a", None), PROBLEMS[:2], GREEDY, CoinGrader(), tmp_path, prompt=Prompt(style="adaras-plain")
     )
-    prompt = render_prompt(opened.tokenizer, PROBLEMS[0].question, Prompt(style="adaras-plain"))
-    expected = generate_batch(opened, [Request("x", prompt)], GREEDY)[0]
-    assert plain[0].response == opened.tokenizer.decode(expected.response_ids, skip_special_tokens=True)
+    prompt = render_prompt(model.tokenizer, PROBLEMS[0].question, Prompt(style="adaras-plain"))
+    expected = generate_batch(model, [Request("x", prompt)], GREEDY)[0]
+    assert plain[0].response == model.tokenizer.decode(expected.response_ids, skip_special_tokens=True)
 
 
 def test_resume_keeps_parts_and_ends_with_the_same_bytes(
-    opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arm = Arm("gated", Steering.of(neuron_set(opened.identity), 1.0, gate=logistic()), "auto")
-    expected = evaluate_arm(opened, arm, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "undisturbed")
+    condition = Condition("gated", Steering.of(neuron_set(model.identity), 1.0, gate=logistic()), "auto")
+    expected = evaluate_condition(model, condition, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "undisturbed")
     calls = []
 
     def interrupted(*args: object) -> object:
@@ -92,15 +98,20 @@ def test_resume_keeps_parts_and_ends_with_the_same_bytes(
 
     monkeypatch.setattr(module, "generate_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_arm(opened, arm, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "resumed")
+        evaluate_condition(model, condition, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "resumed")
     monkeypatch.setattr(module, "generate_batch", generate_batch)
-    assert evaluate_arm(opened, arm, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "resumed") == expected
+    assert evaluate_condition(model, condition, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "resumed") == expected
     assert tree_bytes(tmp_path / "resumed") == tree_bytes(tmp_path / "undisturbed")
 
 
-def test_parts_of_another_arm_are_refused(opened: OpenModel, tmp_path: Path) -> None:
-    steering = Steering.of(neuron_set(opened.identity), 1.0)
-    evaluate_arm(opened, Arm("a", steering), PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)
-    for other in (Arm("a", steering.with_strength(1.5)), Arm("b", steering), Arm("a", steering, "auto"), Arm("a", None)):
+def test_parts_of_another_condition_are_refused(model: LanguageModel, tmp_path: Path) -> None:
+    steering = Steering.of(neuron_set(model.identity), 1.0)
+    evaluate_condition(model, Condition("a", steering), PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)
+    for other in (
+        Condition("a", steering.with_strength(1.5)),
+        Condition("b", steering),
+        Condition("a", steering, "auto"),
+        Condition("a", None),
+    ):
         with pytest.raises(ConfigError, match="another plan"):
-            evaluate_arm(opened, other, PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)
+            evaluate_condition(model, other, PROBLEMS[:3], GREEDY, CoinGrader(), tmp_path)

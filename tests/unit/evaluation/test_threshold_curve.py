@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.evaluation.statistics import compare
 from trimtab.evaluation.threshold_curve import threshold_curve
+from trimtab.stats.paired import compare
 
 
 def naive(base: list[bool], steered: list[bool], p_fail: list[float]) -> list[tuple[float, ...]]:

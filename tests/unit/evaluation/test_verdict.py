@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from outcome_samples import outcomes
-from trimtab.evaluation.statistics import PairedComparison, compare, minimum_detectable_gain, smallest_gain
 from trimtab.evaluation.verdict import judge, verdict
+from trimtab.stats.paired import compare, smallest_gain
+from trimtab.stats.power import minimum_detectable_gain
+from trimtab.stats.values import PairedComparison
 
 
 def table(both_right: int, fixed: int, broken: int, both_wrong: int) -> PairedComparison:
     base = [True] * both_right + [False] * fixed + [True] * broken + [False] * both_wrong
-    arm = [True] * both_right + [True] * fixed + [False] * broken + [False] * both_wrong
-    return compare(np.array(base), np.array(arm))
+    condition = [True] * both_right + [True] * fixed + [False] * broken + [False] * both_wrong
+    return compare(np.array(base), np.array(condition))
 
 
 @pytest.mark.parametrize(
@@ -60,8 +62,8 @@ def test_too_few_problems_to_show_anything():
 
 def test_several_chains_name_their_test_and_their_pairs():
     base = outcomes("unsteered", "1000000000", "0100000000")
-    arm = outcomes("always", "1111111110", "0111111100")
-    result = judge(base, arm)
+    condition = outcomes("always", "1111111110", "0111111100")
+    result = judge(base, condition)
     assert result.word == "helps"
     # eight problems change alike or not at all: 2 of the 2^8 signs
     assert "accuracy over 2 chains a problem went from 10.0 % to 80.0 %" in result.sentence
@@ -74,43 +76,51 @@ def test_several_chains_name_their_test_and_their_pairs():
 def test_another_number_of_chains_is_said():
     sentence = judge(outcomes("unsteered", "1000"), outcomes("sampled", "1100", "1000", seed=1)).sentence
     assert "accuracy over 1 against 2 chains a problem went" in sentence
-    assert "no pairs of chains, n = 4" in sentence
+    assert "no pairs of responses, n = 4" in sentence
 
 
-def sides(base: str, arm: str):
-    """Two arms of 200 problems: 100 right in both, 30 fixed, 2 broken, and 68 wrong in both that start as given."""
+def sides(base: str, condition: str):
+    """Two conditions of 200 problems: 100 right in both, 30 fixed, 2 broken, and 68 wrong in both that start as given."""
     right = "1" * 100
     return (
         outcomes("unsteered", right + "0" * 30 + "11" + base.ljust(68, "0")),
-        outcomes("always", right + "1" * 30 + "00" + arm.ljust(68, "0")),
+        outcomes("always", right + "1" * 30 + "00" + condition.ljust(68, "0")),
     )
 
 
 @pytest.mark.parametrize(
-    ("base", "arm", "word"), [("", "", "helps"), ("uu", "uu", "helps"), ("uuu", "", "no verdict"), ("", "uuu", "no verdict")]
+    ("base", "condition", "word"),
+    [("", "", "helps"), ("uu", "uu", "helps"), ("uuu", "", "no verdict"), ("", "uuu", "no verdict")],
 )
-def test_above_one_percent_unscored_there_is_no_verdict(base, arm, word):
-    assert judge(*sides(base, arm)).word == word
+def test_above_one_percent_unscored_there_is_no_verdict(base, condition, word):
+    assert judge(*sides(base, condition)).word == word
 
 
 def test_bounds_count_unscored_wrong_and_right():
-    # base 102 and arm 130 of 200; one more of the base and two of the arm may be right
+    # base 102 and condition 130 of 200; one more of the base and two of the condition may be right
     result = judge(*sides("u", "uu"))
-    assert "1 problems of the base and 2 of the arm could not be scored." in result.sentence
-    assert "base between 51.0 % and 51.5 %, the arm between 65.0 % and 66.0 %" in result.sentence
+    assert "1 problems of the base and 2 of the condition could not be scored." in result.sentence
+    assert "base between 51.0 % and 51.5 %, the condition between 65.0 % and 66.0 %" in result.sentence
     assert "the gain between +13.5 and +15.0 points" in result.sentence
     assert "hangs" not in result.sentence
     assert "above 1.0 % there is no verdict" in judge(*sides("uuu", "")).sentence
     assert result.ranges == pytest.approx(
-        {"base_low": 0.51, "base_high": 0.515, "arm_low": 0.65, "arm_high": 0.66, "gain_low": 0.135, "gain_high": 0.15}
+        {
+            "base_low": 0.51,
+            "base_high": 0.515,
+            "condition_low": 0.65,
+            "condition_high": 0.66,
+            "gain_low": 0.135,
+            "gain_high": 0.15,
+        }
     )
 
 
 def test_a_verdict_that_hangs_on_unscored_problems_says_so():
     # six fixed of 200, p = 2 / 2^6; with one of the base's unscored right there, five are left
     base = outcomes("unsteered", "1" * 100 + "u00000" + "0" * 94)
-    arm = outcomes("always", "1" * 106 + "0" * 94)
-    result = judge(base, arm)
+    condition = outcomes("always", "1" * 106 + "0" * 94)
+    result = judge(base, condition)
     assert result.word == "helps"
     assert result.sentence.endswith('The verdict hangs on them: it lies between "no evidence" and "helps".')
 
@@ -121,8 +131,8 @@ def test_one_percent_is_counted_over_chains():
     for unscored, word in ((4, "no evidence"), (5, "no verdict")):
         spoiled = "1" * 50 + "u" * unscored + "0" * (50 - unscored)
         assert judge(base, outcomes("always", spoiled, *chains[1:])).word == word
-    assert "4 chains of the arm" not in judge(base, base).sentence
+    assert "4 chains of the condition" not in judge(base, base).sentence
     assert (
-        "0 chains of the base and 4 of the arm"
+        "0 chains of the base and 4 of the condition"
         in judge(base, outcomes("always", "1" * 50 + "uuuu" + "0" * 46, *chains[1:])).sentence
     )

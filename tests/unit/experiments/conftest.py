@@ -18,11 +18,11 @@ from trimtab.store import RunDirectory
 from trimtab.tasks.loading import TaskSettings
 
 CONFIG = RunConfig(
-    task=TaskSettings(source="testbed", find=48, tune=30, test=40),
+    task=TaskSettings(source="testbed", train=48, validation=30, test=40),
     sampling=SamplingSettings(n=4, temperature=1.0, max_new_tokens=64, batch_tokens=36_000),
     recording=RecordingSection(moments=("sum", "magnitude", "square")),
-    ranking=RankingSettings(criteria=("mean-difference-polarity", "mean-difference"), k=20),
-    tune=TuneSettings(operators=("suppress-and-steer",), k=(10,), strengths=(2.0,), problems=30),
+    ranking=RankingSettings(criteria=("adaras", "mean-difference"), k=20),
+    tune=TuneSettings(interventions=("ablate-and-add",), k=(10,), strengths=(2.0,), problems=30),
     experiment=ExperimentSettings(random_sets=2),
 )
 

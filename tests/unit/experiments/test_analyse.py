@@ -17,7 +17,7 @@ from trimtab.traces import Split
 @pytest.fixture
 def closed(bench: Workbench) -> Workbench:
     """As the command gives it: without the test problems."""
-    return replace(bench, problems={split: bench.problems[split] for split in (Split.FIND, Split.TUNE)})
+    return replace(bench, problems={split: bench.problems[split] for split in (Split.TRAIN, Split.VALIDATION)})
 
 
 def test_every_piece_is_shown(closed: Workbench) -> None:
@@ -30,18 +30,18 @@ def test_every_piece_is_shown(closed: Workbench) -> None:
     assert [bar.value for bar in layers.series[0].bars] == [row.neurons for row in layer_histogram(closed.steering).layers]
     shared = figures["criteria"]
     assert isinstance(shared, Matrix)
-    place = shared.rows.index("mean-difference"), shared.columns.index("mean-difference-polarity")
-    sets = [closed.neurons(name, closed.k) for name in ("mean-difference", "mean-difference-polarity")]
+    place = shared.rows.index("mean-difference"), shared.columns.index("adaras")
+    sets = [closed.neurons(name, closed.k) for name in ("mean-difference", "adaras")]
     addresses = [set(zip(one.layer.tolist(), one.index.tolist(), strict=True)) for one in sets]
     assert shared.cells[place[0]][place[1]].value == len(addresses[0] & addresses[1])  # type: ignore[union-attr]
     effect = next(table for table in result.tables if table.name == "effect")
-    expected = perplexity_effect(closed.opened, greedy_chains(closed, closed.split(Split.TUNE)), closed.steering)
+    expected = perplexity_effect(closed.model, greedy_chains(closed, closed.split(Split.VALIDATION)), closed.steering)
     assert {row[0]: row[1] for row in effect.rows}["perplexity, ratio"] == pytest.approx(expected.change.ratio.value)
 
 
 def test_magnitudes_are_needed(closed: Workbench) -> None:
     poor = replace(closed)
-    object.__setattr__(poor, "class_moments", replace(closed.class_moments, good_magnitude=None, bad_magnitude=None))
+    object.__setattr__(poor, "class_moments", replace(closed.class_moments, correct_magnitude=None, incorrect_magnitude=None))
     with pytest.raises(InputError, match=r"add 'magnitude' to recording\.moments"):
         analyse(poor)
-    assert np.isfinite(closed.class_moments.delta).all()
+    assert np.isfinite(closed.class_moments.mean_difference).all()

@@ -1,4 +1,4 @@
-"""The strength with the highest accuracy on tune; the weakest on a tie."""
+"""The strength with the highest accuracy on validation; the weakest on a tie."""
 
 import pytest
 

@@ -5,8 +5,8 @@ import pytest
 
 from outcome_samples import outcomes
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import holm
 from trimtab.experiments.comparisons import COLUMNS, compare_rows, comparison_table, gain_dots
+from trimtab.stats.significance import holm
 from trimtab.traces import Split
 
 BASE = outcomes("base", "1100110000")
@@ -14,7 +14,7 @@ BETTER = outcomes("better", "1111111100")
 WORSE = outcomes("worse", "1000010000")
 
 
-def test_a_row_is_the_paired_comparison_of_its_arm() -> None:
+def test_a_row_is_the_paired_comparison_of_its_condition() -> None:
     row, other = compare_rows(BASE, {"better": BETTER, "worse": WORSE})
     expected = paired(BASE, BETTER)
     assert row.comparisons == (expected,)

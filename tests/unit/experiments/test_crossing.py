@@ -1,4 +1,4 @@
-"""A matrix of arms by groups: each cell a paired comparison, and the diagonal against the rest."""
+"""A matrix of conditions by groups: each cell a paired comparison, and the diagonal against the rest."""
 
 from itertools import permutations
 
@@ -8,9 +8,9 @@ import pytest
 from outcome_samples import outcomes
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.evaluation.statistics import holm
 from trimtab.experiments.crossing import cross, cross_together, crossing_table, diagonal_p, excess, excess_by_group
 from trimtab.experiments.grouping import Grouping
+from trimtab.stats.significance import holm
 
 NAMES = ("even", "odd")
 BASE = outcomes("base", "110011000011")
@@ -19,17 +19,17 @@ ODD = outcomes("odd", "010011000111")
 GROUPS = Grouping({f"p{i}": NAMES[i % 2] for i in range(12)}, NAMES, {"even": 6, "odd": 6})
 
 
-def gain(base: list[Outcome], arm: list[Outcome], remainder: int) -> float:
+def gain(base: list[Outcome], condition: list[Outcome], remainder: int) -> float:
     """Change of accuracy over every other problem."""
-    return float(np.mean([arm[i].correct - base[i].correct for i in range(remainder, 12, 2)]))
+    return float(np.mean([condition[i].correct - base[i].correct for i in range(remainder, 12, 2)]))
 
 
 def test_a_cell_is_the_comparison_on_one_group() -> None:
     crossing = cross(BASE, {"even": EVEN, "odd": ODD}, GROUPS)
     assert (crossing.rows, crossing.columns, crossing.n) == (NAMES, NAMES, 12)
-    for (row, column, cell), arm in zip(crossing, (EVEN, EVEN, ODD, ODD), strict=True):
+    for (row, column, cell), condition in zip(crossing, (EVEN, EVEN, ODD, ODD), strict=True):
         start = NAMES.index(column)
-        assert cell.comparisons == (paired(BASE[start::2], arm[start::2]),), (row, column)
+        assert cell.comparisons == (paired(BASE[start::2], condition[start::2]),), (row, column)
 
 
 def test_holm_covers_all_cells_of_all_families_but_no_means() -> None:

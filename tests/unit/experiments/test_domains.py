@@ -40,9 +40,11 @@ def test_the_largest_smallest_set_is_taken_where_none_is_enough() -> None:
 
 def test_equal_numbers_are_suppressed_at_every_token(bench: Workbench) -> None:
     halves = {
-        split: [replace(p, domain="left" if p.domain in LEFT else "right") for p in problems[: 48 if split is Split.FIND else 24]]
+        split: [
+            replace(p, domain="left" if p.domain in LEFT else "right") for p in problems[: 48 if split is Split.TRAIN else 24]
+        ]
         for split, problems in bench.problems.items()
-        if split is not Split.TUNE
+        if split is not Split.VALIDATION
     }
     result = domains(replace(bench, problems=halves))
     sets = next(table for table in result.tables if table.name == f"sets-{bench.criterion}")

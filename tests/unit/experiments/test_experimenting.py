@@ -40,7 +40,7 @@ def test_what_it_must_not_read_is_not_there(run_copy: Path, monkeypatch: pytest.
         bench.answers(Split.TEST, None)
         raise AssertionError("the test split was read")
 
-    closed = Experiment(peek, frozenset((Split.FIND, Split.TUNE)))
+    closed = Experiment(peek, frozenset((Split.TRAIN, Split.VALIDATION)))
     monkeypatch.setattr(experimenting, "EXPERIMENTS", {**EXPERIMENTS, "sweep": closed})
     with pytest.raises(InputError, match="must not read the test split"):
         run_experiment_on(run_copy, "sweep")

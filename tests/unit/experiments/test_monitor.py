@@ -29,22 +29,22 @@ def test_prefix_means_of_a_short_chain_hold_one_token_or_more() -> None:
 def test_reading_chains_equals_their_features(bench: Workbench) -> None:
     chains = list(bench.traces[:5])
     probe = RunningProbe(LAYER, INDEX, np.array([1.0, 1.0]), 0.0)
-    for chain, scores in zip(chains, probe.read(bench.opened, chains), strict=True):
-        (features,) = batch_features(bench.opened, [chain], LAYER, INDEX, "response")
+    for chain, scores in zip(chains, probe.read(bench.model, chains), strict=True):
+        (features,) = batch_features(bench.model, [chain], LAYER, INDEX, "response")
         np.testing.assert_allclose(scores, probe.scores(features), rtol=1e-4, atol=1e-5)
 
 
 def test_a_probe_needs_both_verdicts(bench: Workbench) -> None:
     chains = list(bench.traces[:20])
     with pytest.raises(NotEnoughDataError, match="both verdicts"):
-        fit_running_probe(bench.opened, chains, np.zeros(20, np.bool_), LAYER, INDEX)
+        fit_running_probe(bench.model, chains, np.zeros(20, np.bool_), LAYER, INDEX)
 
 
 def test_warnings_by_hand() -> None:
     readings = Readings((np.array([0.9, 0.1, 0.6, 0.7]), np.array([0.2, 0.3])), np.array([True, False]))
     assert readings.warned_at(0.5, after=1).tolist() == [1.0, np.inf]
     assert readings.warned_at(0.5, after=2).tolist() == [3.0, np.inf]
-    assert readings.warned_at(0.3, after=9).tolist() == [4.0, 2.0]  # the last token, where a chain is shorter
+    assert readings.warned_at(0.3, after=9).tolist() == [4.0, 2.0]  # the last token, where a response is shorter
     assert readings.highest(2).tolist() == [0.7, 0.3]
     assert readings.at(3).tolist() == [0.6, 0.3]
     assert readings.at_share(0.5).tolist() == [0.1, 0.2]
@@ -55,4 +55,4 @@ def test_the_experiment_counts_every_test_chain(bench: Workbench) -> None:
     warnings = next(table for table in result.tables if table.name == "warnings")
     assert sum(int(row[1]) for row in warnings.rows) == 40  # type: ignore[arg-type]
     curve = next(figure for figure in result.figures if figure.name == "auroc")
-    assert all(0 <= point.low <= point.value <= point.high <= 1 for point in curve.curves[0].points)  # type: ignore[union-attr, operator]
+    assert all(0 <= point.low <= point.value <= point.high <= 1 for point in curve.curves[0].points)  # type: ignore[union-attr, intervention]

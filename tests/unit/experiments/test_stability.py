@@ -24,7 +24,7 @@ from trimtab.traces import Split
 SETTINGS = ExperimentSettings(
     stability=StabilitySettings(halves=3, bootstraps=5, sizes=(5, 8), draws=3, runs=1, permutations=6, shuffles=3)
 )
-NAMES = ("mean-difference", "mean-difference-polarity", "paired-t", "auroc")
+NAMES = ("mean-difference", "adaras", "paired-t", "auroc")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_bootstrap_counts_a_problem_as_often_as_it_is_drawn(redrawn: Redrawn) 
                 sides[row.correct].append(means[row.trace_id].astype(np.float64))
     delta = np.mean(sides[True], axis=0) - np.mean(sides[False], axis=0)
     (found,) = redrawn.moments([choice], ["mean-difference"])
-    np.testing.assert_allclose(found.delta, delta, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(found.mean_difference, delta, rtol=1e-6, atol=1e-9)
 
 
 def test_shuffling_keeps_the_verdicts_of_every_problem(redrawn: Redrawn) -> None:

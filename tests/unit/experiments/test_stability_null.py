@@ -14,7 +14,7 @@ from trimtab.experiments.stability_null import Null, exceeding, false_discovery,
 from trimtab.progress import silent
 from trimtab.ranking import TraceMeans
 
-POLARITY = "mean-difference-polarity"
+POLARITY = "adaras"
 
 
 def _redrawn(planted: float, criteria: tuple[str, ...], k: int, permutations: int = 60, shuffles: int = 15) -> Redrawn:

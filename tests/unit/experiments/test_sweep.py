@@ -1,4 +1,4 @@
-"""The sweep: every setting beside the chosen point, on the tune split alone."""
+"""The sweep: every setting beside the chosen point, on the validation split alone."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ import pytest
 
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.statistics import compare
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.settings import SweepSettings
 from trimtab.experiments.sweep import finding, sweep
@@ -22,6 +21,7 @@ from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.experimenting import run_experiment, workbench
 from trimtab.pipeline.line import Line
 from trimtab.results import Result, Table
+from trimtab.stats.paired import compare
 from trimtab.store import RunDirectory
 from trimtab.traces import Problem, Split
 
@@ -50,7 +50,7 @@ def _share(outcomes: list[Outcome]) -> float:
 
 def test_the_test_split_is_kept_from_it(swept: tuple[Workbench, Result], run_copy: Path) -> None:
     bench, result = swept
-    assert EXPERIMENTS["sweep"].reads == {Split.FIND, Split.TUNE}
+    assert EXPERIMENTS["sweep"].reads == {Split.TRAIN, Split.VALIDATION}
     with pytest.raises(InputError, match="must not read the test split; it may read"):
         bench.answers(Split.TEST, None)
     assert result.split == "tune"
@@ -89,12 +89,12 @@ def test_every_axis_holds_the_chosen_point_where_it_can(swept: tuple[Workbench, 
 
 def test_gains_are_those_of_the_answers(swept: tuple[Workbench, Result]) -> None:
     bench, result = swept
-    problems = bench.split(Split.TUNE)[:12]
-    base = _share(bench.answers(Split.TUNE, None, problems=problems))
-    chosen = _share(bench.answers(Split.TUNE, bench.steering, "auto", problems))
+    problems = bench.split(Split.VALIDATION)[:12]
+    base = _share(bench.answers(Split.VALIDATION, None, problems=problems))
+    chosen = _share(bench.answers(Split.VALIDATION, bench.steering, "auto", problems))
     table = next(table for table in result.tables if table.name == "k")
     steering = bench.always(bench.neurons(bench.criterion, 2)).with_gate(bench.steering.gate)
-    gated, always = (_share(bench.answers(Split.TUNE, steering, gate, problems)) for gate in ("auto", "on"))
+    gated, always = (_share(bench.answers(Split.VALIDATION, steering, gate, problems)) for gate in ("auto", "on"))
     row = next(row for row in table.rows if row[0] == "K = 2")
     assert row[_column(table, "neurons")] == 2
     assert row[_column(table, "accuracy")] == pytest.approx(gated)
@@ -105,9 +105,9 @@ def test_gains_are_those_of_the_answers(swept: tuple[Workbench, Result]) -> None
 
 def test_answers_put_together_are_those_behind_the_gate(swept: tuple[Workbench, Result]) -> None:
     bench, _ = swept
-    problems = bench.split(Split.TUNE)[:12]
+    problems = bench.split(Split.VALIDATION)[:12]
     answers = TuneAnswers(bench, problems)
-    run = bench.answers(Split.TUNE, bench.steering, "auto", problems)
+    run = bench.answers(Split.VALIDATION, bench.steering, "auto", problems)
     assert [o.response for o in answers.under(bench.steering, gated=True)] == [o.response for o in run]
     assert answers.fires == [o.fired for o in run]
     assert len(set(answers.fires)) == 2, "a gate that always or never fires proves nothing"
@@ -115,10 +115,10 @@ def test_answers_put_together_are_those_behind_the_gate(swept: tuple[Workbench, 
 
 def test_a_proportional_gate_is_run(swept: tuple[Workbench, Result]) -> None:
     bench, _ = swept
-    problems: list[Problem] = list(bench.split(Split.TUNE)[:4])
+    problems: list[Problem] = list(bench.split(Split.VALIDATION)[:4])
     steering = bench.steering.with_gate(replace(bench.steering.gate, mode="proportional"))
     answers = TuneAnswers(replace(bench, steering=steering), problems)
-    expected = bench.answers(Split.TUNE, steering, "auto", problems)
+    expected = bench.answers(Split.VALIDATION, steering, "auto", problems)
     assert [o.response for o in answers.under(steering.with_gate(ALWAYS), gated=True)] == [o.response for o in expected]
 
 
@@ -142,7 +142,7 @@ def test_layers_select_within_themselves(swept: tuple[Workbench, Result]) -> Non
 
 def test_without_magnitudes_there_is_no_ratio(swept: tuple[Workbench, Result]) -> None:
     bench = replace(swept[0])
-    bench.__dict__["class_moments"] = replace(bench.class_moments, good_magnitude=None, bad_magnitude=None)
+    bench.__dict__["class_moments"] = replace(bench.class_moments, correct_magnitude=None, incorrect_magnitude=None)
     made = {axis.name: axis for axis in axes(bench)}
     assert "threshold" not in made
     assert [series.label for series in made["scale"].series] == ["found neurons, gated", "found neurons, always"]
@@ -150,7 +150,9 @@ def test_without_magnitudes_there_is_no_ratio(swept: tuple[Workbench, Result]) -
 
 def test_optimism_is_said(swept: tuple[Workbench, Result]) -> None:
     bench, result = swept
-    assert result.findings[0].startswith("All figures are of 12 problems of the tune split, and the test split was not read.")
+    assert result.findings[0].startswith(
+        "All figures are of 12 problems of the validation split, and the test split was not read."
+    )
     assert "chosen on these problems, so its gain is optimistic" in result.findings[0]
     some = replace(bench, tune=bench.tune.model_copy(update={"problems": 5}))
     assert "the first 5" in sweep(some).findings[0]
@@ -172,10 +174,10 @@ def test_layer_subsets(n_layers: int, bands: int) -> None:
         assert np.concatenate([layers for label, layers in subsets if label.endswith("half")]).tolist() == list(range(n_layers))
 
 
-def _measured(label: str, x: float, base: list[bool], arm: list[bool], chosen: list[bool] | None) -> Measured:
+def _measured(label: str, x: float, base: list[bool], condition: list[bool], chosen: list[bool] | None) -> Measured:
     setting = Setting(label, x, SimpleNamespace())  # type: ignore[arg-type]
-    against = None if chosen is None else compare(np.array(chosen), np.array(arm))
-    return Measured(setting, compare(np.array(base), np.array(arm)), against)
+    against = None if chosen is None else compare(np.array(chosen), np.array(condition))
+    return Measured(setting, compare(np.array(base), np.array(condition)), against)
 
 
 def test_findings_say_what_came_out() -> None:

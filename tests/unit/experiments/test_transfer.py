@@ -31,7 +31,7 @@ def halved(bench: Workbench) -> Workbench:
 
 def test_domains_with_the_most_contrasted_problems_come_first(halved: Workbench) -> None:
     grouping = by_domain(halved)
-    left = {p.id for p in halved.split(Split.FIND) if p.domain == "left"}
+    left = {p.id for p in halved.split(Split.TRAIN) if p.domain == "left"}
     assert grouping.names == ("left", "right")
     assert grouping.found_on["left"] == len({row.problem_id for row in halved.contrast} & left)
     assert {p.domain for p in grouping.among(halved.split(Split.TEST), "right")} == {"right"}
@@ -47,11 +47,11 @@ def test_a_domain_that_is_too_small_is_left_out_and_named(halved: Workbench) -> 
 def test_more_domains_than_asked_for_keep_the_largest(halved: Workbench) -> None:
     moved = {row.problem_id for row in halved.contrast[-1:]}
     find = [
-        replace(p, domain="third" if p.domain == "right" and p.id not in moved else p.domain) for p in halved.split(Split.FIND)
+        replace(p, domain="third" if p.domain == "right" and p.id not in moved else p.domain) for p in halved.split(Split.TRAIN)
     ]
     test = [replace(p, domain="third" if i % 2 else p.domain) for i, p in enumerate(halved.split(Split.TEST))]
     settings = halved.settings.model_copy(update={"domains": 2})
-    grouping = by_domain(replace(halved, problems={**halved.problems, Split.FIND: find, Split.TEST: test}, settings=settings))
+    grouping = by_domain(replace(halved, problems={**halved.problems, Split.TRAIN: find, Split.TEST: test}, settings=settings))
     assert set(grouping.names) == {"left", "third"}
     assert "right" in grouping.left_out
 
@@ -59,7 +59,7 @@ def test_more_domains_than_asked_for_keep_the_largest(halved: Workbench) -> None
 def test_difficulty_is_cut_where_it_halves_the_contrast(bench: Workbench) -> None:
     grouping = by_difficulty(bench)
     contrasted = {row.problem_id for row in bench.contrast}
-    levels = [p.difficulty for p in bench.split(Split.FIND) if p.id in contrasted]
+    levels = [p.difficulty for p in bench.split(Split.TRAIN) if p.id in contrasted]
     hard = grouping.found_on[HARD]
     assert grouping.names == (EASY, HARD)
     assert hard + grouping.found_on[EASY] == len(levels)
@@ -70,18 +70,18 @@ def test_a_source_reads_its_own_part_of_the_contrast(halved: Workbench) -> None:
     grouping = by_domain(halved)
     source = find_source(replace(halved, prompts={}), grouping, "left")
     rows = [row for row in halved.contrast if grouping.of[row.problem_id] == "left"]
-    expected = rank(halved.moments_of(rows), halved.criterion, halved.k, halved.opened.identity)
+    expected = rank(halved.moments_of(rows), halved.criterion, halved.k, halved.model.identity)
     assert source is not None
     assert np.array_equal(source.neurons.layer, expected.layer)
     assert np.array_equal(source.neurons.index, expected.index)
-    np.testing.assert_array_equal(source.neurons.delta, expected.delta)
+    np.testing.assert_array_equal(source.neurons.mean_difference, expected.mean_difference)
 
 
 def test_too_few_tune_problems_fall_back_to_the_strength_and_the_gate_of_the_run(halved: Workbench) -> None:
     grouping = by_domain(halved)
     source = find_source(replace(halved, prompts={}), grouping, "left")
     assert source is not None
-    assert len(grouping.among(halved.split(Split.TUNE), "left")) < MIN_TUNE
+    assert len(grouping.among(halved.split(Split.VALIDATION), "left")) < MIN_TUNE
     assert (source.tuned_on, source.own_gate) == (0, False)
     assert source.steering.strength == halved.steering.strength
     assert source.steering.gate is halved.steering.gate
@@ -117,9 +117,9 @@ def test_every_gain_is_of_the_answers_to_one_domain(halved: Workbench) -> None:
     base = halved.answers(Split.TEST, None)
     source = find_source(halved, by_domain(halved), "left")
     assert source is not None
-    arm = halved.answers(Split.TEST, source.steering)
+    condition = halved.answers(Split.TEST, source.steering)
     right = {p.id for p in halved.split(Split.TEST) if p.domain == "right"}
-    expected = paired(*([o for o in side if o.problem_id in right] for side in (base, arm)))
+    expected = paired(*([o for o in side if o.problem_id in right] for side in (base, condition)))
     assert cells["left", "right"]["gain always"] == pytest.approx(expected.gain)
     assert cells["left", "right"]["n"] == len(right)
     assert {figure.name for figure in result.figures} == {"domains-always", "domains-gated", "domains-overlap", "difficulty"}

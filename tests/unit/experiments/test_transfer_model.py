@@ -12,20 +12,20 @@ from tiny_testbed import open_tiny_testbed
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.experiments import Workbench
 from trimtab.experiments.carried import carry, shared_texts
-from trimtab.experiments.correlation import Correlations, CrossMoments, Neurons, TextPair, correlate
+from trimtab.experiments.correlation import Addresses, Correlations, CrossMoments, TextPair, correlate
 from trimtab.experiments.matching import assign, halves, judged, match_neurons
 from trimtab.experiments.transfer_model import BY_INDEX, GATED, OWN, RANDOM, transfer_model
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.model.adapters import find_ffn
 from trimtab.model.identity import identify
 from trimtab.recording import batch_features
 from trimtab.traces import Split, Trace
 
-NEURONS = Neurons(np.array([1, 0, 1]), np.array([3, 17, 30]))
+NEURONS = Addresses(np.array([1, 0, 1]), np.array([3, 17, 30]))
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenModel, OpenModel]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[LanguageModel, LanguageModel]:
     """Two random models of one shape."""
     folder = tmp_path_factory.mktemp("models")
     return open_tiny_testbed(folder / "one", 0), open_tiny_testbed(folder / "two", 1)
@@ -57,14 +57,16 @@ def test_sums_give_the_correlation_of_all_rows_together() -> None:
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_correlations_of_two_models_are_those_of_their_activations(models: tuple[OpenModel, OpenModel], pooled: bool) -> None:
+def test_correlations_of_two_models_are_those_of_their_activations(
+    models: tuple[LanguageModel, LanguageModel], pooled: bool
+) -> None:
     one, two = models
     traces = chains(8)
     found = correlate(one, two, [TextPair(t, t) for t in traces], NEURONS, "response", pooled=pooled, batch_tokens=40)
     everywhere = np.arange(two.identity.n_neurons)
 
-    def rows(opened: OpenModel, layer: np.ndarray, index: np.ndarray) -> np.ndarray:
-        values = batch_features(opened, traces, layer, index, "response")
+    def rows(model: LanguageModel, layer: np.ndarray, index: np.ndarray) -> np.ndarray:
+        values = batch_features(model, traces, layer, index, "response")
         return np.stack([v.mean(axis=0) for v in values]) if pooled else np.concatenate(values)
 
     x, y = rows(one, NEURONS.layer, NEURONS.index), rows(two, everywhere // two.d_ff, everywhere % two.d_ff)
@@ -74,7 +76,7 @@ def test_correlations_of_two_models_are_those_of_their_activations(models: tuple
     assert np.abs(found.paired - found.shuffled).max() > 0.05
 
 
-def test_a_model_is_its_own_match(models: tuple[OpenModel, OpenModel]) -> None:
+def test_a_model_is_its_own_match(models: tuple[LanguageModel, LanguageModel]) -> None:
     one, _ = models
     match = match_neurons(one, one, NEURONS, [TextPair(t, t) for t in chains(12)], "response")
     assert np.array_equal(match.neurons.layer, NEURONS.layer)
@@ -84,13 +86,13 @@ def test_a_model_is_its_own_match(models: tuple[OpenModel, OpenModel]) -> None:
     assert match.at_same_index == 3
 
 
-def test_another_model_of_the_same_shape_is_no_fine_tune(models: tuple[OpenModel, OpenModel]) -> None:
+def test_another_model_of_the_same_shape_is_no_fine_tune(models: tuple[LanguageModel, LanguageModel]) -> None:
     match = match_neurons(*models, NEURONS, [TextPair(t, t) for t in chains(12)], "response")
     assert match.same_index is not None
     assert not match.is_fine_tune
 
 
-def test_one_text_is_too_little(models: tuple[OpenModel, OpenModel]) -> None:
+def test_one_text_is_too_little(models: tuple[LanguageModel, LanguageModel]) -> None:
     with pytest.raises(NotEnoughDataError, match="three observations"):
         correlate(*models, [TextPair(t, t) for t in chains(2)], NEURONS, "response", pooled=True)
 
@@ -124,9 +126,9 @@ def test_no_problem_is_in_both_halves() -> None:
 
 
 def test_other_tokenizers_read_the_text_again(bench: Workbench) -> None:
-    other = replace(bench.opened, tokenizer=copy.deepcopy(bench.opened.tokenizer))
+    other = replace(bench.model, tokenizer=copy.deepcopy(bench.model.tokenizer))
     other.tokenizer.add_tokens(["a-word-of-its-own"])
-    pairs, same = shared_texts(bench, other), shared_texts(bench, bench.opened)
+    pairs, same = shared_texts(bench, other), shared_texts(bench, bench.model)
     assert all(pair.source is pair.target for pair in same)
     by_id = {pair.source.id: pair.source for pair in same}
     assert all(pair.source is by_id[pair.target.id] for pair in pairs)
@@ -136,23 +138,23 @@ def test_other_tokenizers_read_the_text_again(bench: Workbench) -> None:
 
 
 def test_a_turned_sign_is_found_and_steered_the_other_way(bench: Workbench) -> None:
-    model = copy.deepcopy(bench.opened.model)
+    model = copy.deepcopy(bench.model.hf_model)
     with torch.no_grad():
         for block in model.model.layers:  # the same function, each neuron with its sign turned
             block.mlp.up_proj.weight.neg_()
             block.mlp.down_proj.weight.neg_()
-    turned = replace(bench.opened, model=model, layout=find_ffn(model), identity=identify(model, "turned", None))
+    turned = replace(bench.model, model=model, layout=find_ffn(model), identity=identify(model, "turned", None))
     carried = carry(bench, turned)
     assert (carried.match.sign == -1).all()
     assert carried.by_index is None
     assert carried.same_direction == 1
-    found = bench.class_moments.delta[bench.steering.layer, bench.steering.index]
-    np.testing.assert_allclose(carried.matched.delta, -found, rtol=1e-3, atol=1e-4)
+    found = bench.class_moments.mean_difference[bench.steering.layer, bench.steering.index]
+    np.testing.assert_allclose(carried.matched.mean_difference, -found, rtol=1e-3, atol=1e-4)
 
 
 def test_the_fine_tuned_reasoner_gets_the_set_by_index(bench: Workbench) -> None:
     settings = bench.settings.model_copy(update={"other_models": ("testbed:tuned",)})
-    fewer = {split: problems[:16] for split, problems in bench.problems.items()} | {Split.FIND: bench.split(Split.FIND)}
+    fewer = {split: problems[:16] for split, problems in bench.problems.items()} | {Split.TRAIN: bench.split(Split.TRAIN)}
     result = transfer_model(replace(bench, settings=settings, problems=fewer))
     match, gains = result.tables
     assert gains.name == "testbed-tuned"

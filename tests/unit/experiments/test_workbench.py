@@ -13,15 +13,15 @@ from trimtab.traces import Split
 
 
 def test_the_same_steering_is_answered_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    problems = bench.split(Split.TUNE)[:6]
-    first = bench.answers(Split.TUNE, bench.steering, "on", problems)
+    problems = bench.split(Split.VALIDATION)[:6]
+    first = bench.answers(Split.VALIDATION, bench.steering, "on", problems)
     assert [outcome.problem_id for outcome in first] == [problem.id for problem in problems]
 
     def forbidden(*args: object, **options: object) -> None:
         raise AssertionError("a forward ran")
 
     monkeypatch.setattr("trimtab.sampling.generator.generate_batch", forbidden)
-    assert bench.answers(Split.TUNE, bench.steering, "on", problems) == first
+    assert bench.answers(Split.VALIDATION, bench.steering, "on", problems) == first
 
 
 def test_an_open_gate_is_named_by_the_neurons_alone(bench: Workbench) -> None:
@@ -32,19 +32,19 @@ def test_an_open_gate_is_named_by_the_neurons_alone(bench: Workbench) -> None:
 
 
 def test_known_answers_are_not_run_again(bench: Workbench) -> None:
-    problems = bench.split(Split.TUNE)[:4]
-    answers = bench.answers(Split.TUNE, None, problems=problems)
-    knowing = replace(bench, known={(Split.TUNE, answer_key(None, "on")): answers}, folder=bench.folder / "other")
-    assert knowing.answers(Split.TUNE, None, problems=problems[:2]) == answers[:2]
+    problems = bench.split(Split.VALIDATION)[:4]
+    answers = bench.answers(Split.VALIDATION, None, problems=problems)
+    knowing = replace(bench, known={(Split.VALIDATION, answer_key(None, "on")): answers}, folder=bench.folder / "other")
+    assert knowing.answers(Split.VALIDATION, None, problems=problems[:2]) == answers[:2]
     assert not knowing.folder.exists()
 
 
 def test_a_split_that_was_kept_from_it_is_refused(bench: Workbench) -> None:
-    kept = replace(bench, problems={Split.TUNE: bench.split(Split.TUNE)})
+    kept = replace(bench, problems={Split.VALIDATION: bench.split(Split.VALIDATION)})
     with pytest.raises(InputError, match="must not read the test split"):
         kept.answers(Split.TEST, None)
-    with pytest.raises(InputError, match="outside the tune split"):
-        kept.answers(Split.TUNE, None, problems=bench.split(Split.TEST)[:2])
+    with pytest.raises(InputError, match="outside the validation split"):
+        kept.answers(Split.VALIDATION, None, problems=bench.split(Split.TEST)[:2])
 
 
 def test_moments_of_some_rows_are_those_of_their_traces(bench: Workbench) -> None:
@@ -52,8 +52,8 @@ def test_moments_of_some_rows_are_those_of_their_traces(bench: Workbench) -> Non
     rows = [row for row in bench.contrast if row.problem_id in problems]
     expected = class_moments(labelled(bench.recording.stream(bench.scope), rows))
     found = bench.moments_of(rows)
-    np.testing.assert_allclose(found.delta, expected.delta, rtol=1e-12)
-    assert (found.n_good, found.n_bad) == (expected.n_good, expected.n_bad)
+    np.testing.assert_allclose(found.mean_difference, expected.mean_difference, rtol=1e-12)
+    assert (found.n_correct, found.n_incorrect) == (expected.n_correct, expected.n_incorrect)
 
 
 def test_a_criterion_that_was_not_recorded_for_has_no_ranking(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from export_samples import open_tiny
 from tiny_models import VOCABULARY, tiny, word_tokenizer
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 
 @pytest.fixture
@@ -24,6 +24,6 @@ def save_tiny(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def opened(save_tiny: Callable[..., Path]) -> OpenModel:
+def model(save_tiny: Callable[..., Path]) -> LanguageModel:
     """A tiny Qwen3 of a folder."""
     return open_tiny(save_tiny("qwen3"))

@@ -12,7 +12,7 @@ from trimtab.cli.main import main
 from trimtab.export.exporting import export_steering
 from trimtab.export.verify import verify_export
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.steering import Steering
 from trimtab.traces import Split
 
@@ -21,11 +21,11 @@ N = 26
 
 
 @pytest.fixture(scope="module")
-def reasoner() -> OpenModel:
+def reasoner() -> LanguageModel:
     return open_model(MODEL)
 
 
-def scattered(reasoner: OpenModel, gain: float = 0.0, shift: float = 0.0) -> Steering:
+def scattered(reasoner: LanguageModel, gain: float = 0.0, shift: float = 0.0) -> Steering:
     """Neurons of all layers but the first, by a fixed draw."""
     flat = np.random.default_rng(0).permutation(np.arange(reasoner.d_ff, reasoner.identity.n_neurons))[:N]
     sizes = np.full(N, gain, np.float32), np.full(N, shift, np.float32)
@@ -36,10 +36,10 @@ def scattered(reasoner: OpenModel, gain: float = 0.0, shift: float = 0.0) -> Ste
     ("target", "gain", "limit"),
     [("lora", -1.0, 1e-5), ("ia3", -1.0, 1e-5), ("merged", -1.0, 1e-5), ("lora", 1.0, 1e-5), ("merged", 1.0, 1e-5)],
 )
-def test_greedy_tokens_on_problems(reasoner: OpenModel, tmp_path: Path, target, gain: float, limit: float) -> None:
+def test_greedy_tokens_on_problems(reasoner: LanguageModel, tmp_path: Path, target, gain: float, limit: float) -> None:
     steering = scattered(reasoner, gain=gain)
     export_steering(steering, target, tmp_path / "export")
-    questions = [problem.question for problem in some_problems(8, Split.TUNE)]
+    questions = [problem.question for problem in some_problems(8, Split.VALIDATION)]
     seen = verify_export(tmp_path / "export", reasoner, steering, questions, max_new_tokens=64).verification
     assert seen is not None
     assert seen.tokens_differing == 0
@@ -50,11 +50,11 @@ def test_greedy_tokens_on_problems(reasoner: OpenModel, tmp_path: Path, target, 
 
 
 def test_bfloat16_within_five_percent(tmp_path: Path) -> None:
-    opened = open_model(MODEL, dtype="bfloat16")
-    steering = scattered(opened, gain=-1.0)
+    model = open_model(MODEL, dtype="bfloat16")
+    steering = scattered(model, gain=-1.0)
     export_steering(steering, "ia3", tmp_path / "export")
-    questions = [problem.question for problem in some_problems(4, Split.TUNE)]
-    seen = verify_export(tmp_path / "export", opened, steering, questions, max_new_tokens=32).verification
+    questions = [problem.question for problem in some_problems(4, Split.VALIDATION)]
+    seen = verify_export(tmp_path / "export", model, steering, questions, max_new_tokens=32).verification
     assert seen is not None
     assert seen.dtype == "bfloat16"
     assert 0 <= seen.effect <= 0.05
@@ -75,7 +75,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return call
 
 
-def test_export_and_verify_from_the_command_line(cli, reasoner: OpenModel, tmp_path: Path) -> None:
+def test_export_and_verify_from_the_command_line(cli, reasoner: LanguageModel, tmp_path: Path) -> None:
     artifact = scattered(reasoner, gain=-1.0, shift=0.3).save_pretrained(tmp_path / "steering")
     code, _, err = cli("export", artifact, "--to", "lora", "-o", tmp_path / "lora")
     assert code == 1

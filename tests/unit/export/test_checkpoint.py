@@ -18,11 +18,11 @@ from trimtab.model import down_weights, open_model
 @pytest.mark.parametrize("tied", [False, True])
 def test_identity_and_columns_are_those_of_the_opened_model(save_tiny: Callable[..., Path], family: str, tied: bool) -> None:
     folder = save_tiny(family, tied=tied)
-    opened, checkpoint = open_model(folder), open_checkpoint(str(folder))
-    assert checkpoint.identity == opened.identity
+    model, checkpoint = open_model(folder), open_checkpoint(str(folder))
+    assert checkpoint.identity == model.identity
     index = np.array([7, 2, 40])
-    np.testing.assert_array_equal(checkpoint.columns(1, index), down_weights(opened, [1])[1][:, index])
-    assert [opened.model.get_submodule(down.module) for down in checkpoint.down] == list(opened.layout.down)
+    np.testing.assert_array_equal(checkpoint.columns(1, index), down_weights(model, [1])[1][:, index])
+    assert [model.hf_model.get_submodule(down.module) for down in checkpoint.down] == list(model.layout.down)
 
 
 def test_the_suffix_does_not_catch_the_attention_of_gpt2(save_tiny: Callable[..., Path]) -> None:

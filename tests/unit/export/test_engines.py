@@ -13,8 +13,8 @@ from trimtab.export.registry import TARGETS, opener_of
 from trimtab.export.target import Answered
 from trimtab.export.verify import verify_export
 from trimtab.export.vllm_engine import VllmEngine
-from trimtab.model import OpenModel
-from trimtab.vllm_plugin.versions import installed
+from trimtab.model import LanguageModel
+from trimtab.vllm_plugin.config import installed
 
 
 def test_a_target_is_opened_by_its_own_loader_unless_told() -> None:
@@ -26,11 +26,11 @@ def test_a_target_is_opened_by_its_own_loader_unless_told() -> None:
 
 @pytest.mark.skipif(installed() is not None, reason="vLLM is installed")
 @pytest.mark.parametrize("target", ["lora", "merged"])
-def test_without_vllm_there_is_one_message(opened: OpenModel, tmp_path: Path, target) -> None:
-    steering = steering_of(opened)
+def test_without_vllm_there_is_one_message(model: LanguageModel, tmp_path: Path, target) -> None:
+    steering = steering_of(model)
     export_steering(steering, target, tmp_path / target)
     with pytest.raises(ModelError, match="vLLM is not installed"):
-        verify_export(tmp_path / target, opened, steering, QUESTIONS, max_new_tokens=4, engine="vllm")
+        verify_export(tmp_path / target, model, steering, QUESTIONS, max_new_tokens=4, engine="vllm")
     assert read_export(tmp_path / target).elsewhere == {}
 
 
@@ -50,8 +50,8 @@ def test_both_sides_of_a_comparison_are_computed_once_for_a_sequence() -> None:
     assert [tokens.tolist() for tokens in asked] == [[1, 2], [3, 4]]
 
 
-def test_the_card_shows_every_engine(opened: OpenModel, tmp_path: Path) -> None:
-    record = export_steering(steering_of(opened), "lora", tmp_path / "lora")
+def test_the_card_shows_every_engine(model: LanguageModel, tmp_path: Path) -> None:
+    record = export_steering(steering_of(model), "lora", tmp_path / "lora")
     assert "Not verified yet" in render_card(record)
     seen = Verification(
         engine="vllm 0.32.0",

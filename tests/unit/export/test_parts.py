@@ -52,7 +52,7 @@ def test_a_refusal_names_the_part_and_the_targets_that_can() -> None:
 
 def test_dropping_removes_neurons_that_do_nothing_more() -> None:
     reduced = expressible(everything(), "gguf", drop=["gain", "layer-0", "scope", "gate"])
-    assert (reduced.layer.tolist(), reduced.shift.tolist(), reduced.dgain.tolist()) == ([2], [3.0], [0.0])
+    assert (reduced.layer.tolist(), reduced.shift.tolist(), reduced.gain.tolist()) == ([2], [3.0], [0.0])
     assert (reduced.scope, reduced.gate.kind, reduced.strength) == ("all", "always", 0.5)
 
 

@@ -10,7 +10,7 @@ from trimtab.gate import AttentionGate
 from trimtab.gating import attention as module
 from trimtab.gating.attention import fit_attention
 from trimtab.gating.cross_validation import Calibration
-from trimtab.gating.discrimination import auroc
+from trimtab.stats.auroc import auroc
 
 D_FF = 12
 

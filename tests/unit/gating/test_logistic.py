@@ -9,7 +9,7 @@ from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.gate import Gate
 from trimtab.gating import fit_logistic
 from trimtab.gating.cross_validation import Calibration, calibrate, cross_validate, fit_linear
-from trimtab.gating.discrimination import auroc
+from trimtab.stats.auroc import auroc
 
 
 def problems(seed: int, n: int, effect: float, width: int = 40) -> tuple[np.ndarray, np.ndarray]:

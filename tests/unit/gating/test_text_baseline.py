@@ -1,12 +1,12 @@
-"""The text-only rival gets a fair chance: words, phrases, signs and lengths."""
+"""The text-only baseline gets a fair chance: words, phrases, signs and lengths."""
 
 import numpy as np
 import pytest
 
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.gating import fit_text
-from trimtab.gating.discrimination import auroc
 from trimtab.gating.text_baseline import TextFeatures
+from trimtab.stats.auroc import auroc
 
 WORDS = ["alpha", "beta", "gamma", "delta", "3", "-4", "+7", "x", "y"]
 

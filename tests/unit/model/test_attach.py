@@ -48,7 +48,7 @@ def test_prefill_and_decode_match_the_naive_loops(tiny_model, scope):
 
 def test_shift_only_steering_matches_the_naive_loops(qwen3):
     ids, mask = prompts(LENGTHS, extra=EXTRA)
-    steering = steering_for(qwen3, dgain=[0.0] * 6)
+    steering = steering_for(qwen3, gain=[0.0] * 6)
     with naive_steering(qwen3, steering, [1.5] * 3, _steered("generated", mask)):
         expected = whole_logits(qwen3, ids, mask)
     with attach(qwen3, steering):

@@ -7,17 +7,17 @@ from transformers import AutoModelForCausalLM, PhiConfig
 
 from tiny_models import MIXTURES, tiny
 from trimtab.errors import ModelError
-from trimtab.model import OpenModel, examine, find_ffn, identify, open_model, prove
+from trimtab.model import LanguageModel, check_model, find_ffn, identify, open_model, prove
 from trimtab.model.doctor import shift_survival
 
 
 def _opened(model):
     layout = find_ffn(model)
-    return OpenModel(model, None, layout, identify(model, "tiny", None, layout=layout))
+    return LanguageModel(model, None, layout, identify(model, "tiny", None, layout=layout))
 
 
 def test_green_on_every_family(tiny_model):
-    diagnosis = examine(_opened(tiny_model))
+    diagnosis = check_model(_opened(tiny_model))
     assert diagnosis.ok
     assert (diagnosis.found_by, diagnosis.dtype, diagnosis.device) == ("adapter", "float32", "cpu")
     ungated = tiny_model.config.model_type in ("gpt2", "gpt_neox")
@@ -34,29 +34,29 @@ def test_green_on_every_family(tiny_model):
 
 
 def test_an_opened_checkpoint(checkpoint):
-    assert examine(open_model(checkpoint, device="cpu")).ok
+    assert check_model(open_model(checkpoint, device="cpu")).ok
 
 
 def test_ungated_and_tied():
     config = PhiConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=97)
     config.initializer_range = 0.2
-    diagnosis = examine(_opened(AutoModelForCausalLM.from_config(config).eval()))
+    diagnosis = check_model(_opened(AutoModelForCausalLM.from_config(config).eval()))
     assert (diagnosis.found_by, diagnosis.gated, diagnosis.ok) == ("search", False, True)
-    assert examine(_opened(tiny("llama", tied=True))).tied_embeddings
+    assert check_model(_opened(tiny("llama", tied=True))).tied_embeddings
 
 
 def test_unknown_gating(qwen3):
-    opened = _opened(qwen3)
+    model = _opened(qwen3)
     qwen3.model.layers[0].mlp.extra = nn.Linear(32, 48)
-    assert examine(opened).gated is None
+    assert check_model(model).gated is None
 
 
 def test_faults_are_named_by_layer(qwen3, monkeypatch):
-    opened = _opened(qwen3)
+    model = _opened(qwen3)
     qwen3.model.layers[1].mlp.down_proj.weight.zero_()
     mlp = qwen3.model.layers[2].mlp
     monkeypatch.setattr(mlp, "forward", lambda h: h)
-    diagnosis = examine(opened)
+    diagnosis = check_model(model)
     assert not diagnosis.ok
     assert [finding.ok for finding in diagnosis.layers] == [True, False, False]
     summary = diagnosis.summary()
@@ -64,25 +64,25 @@ def test_faults_are_named_by_layer(qwen3, monkeypatch):
     assert "layer 2: the hook fired 0 times in one forward" in summary
     assert "NOT OK: 1 of 3 layers" in summary
     with pytest.raises(ModelError, match=r"(?s)layer 1: .*layer 2: "):
-        prove(qwen3, opened.layout)
+        prove(qwen3, model.layout)
 
 
 def test_a_wrong_width_is_a_fault(qwen3, monkeypatch):
-    opened = _opened(qwen3)
+    model = _opened(qwen3)
     mlp = qwen3.model.layers[0].mlp
     narrow = nn.Linear(40, 32)
     mlp.down_proj = narrow
     monkeypatch.setattr(mlp, "forward", lambda h: narrow(h[..., :1].expand(*h.shape[:-1], 40)))
     with torch.no_grad():
         layout = find_ffn(qwen3)
-        finding = examine(OpenModel(qwen3, None, layout, opened.identity)).layers[0]
+        finding = check_model(LanguageModel(qwen3, None, layout, model.identity)).layers[0]
     assert finding.faults == ("the activation is 40 wide instead of 48",)
 
 
 def test_a_model_that_is_not_reproducible_does_not_restore(qwen3, monkeypatch):
-    opened = _opened(qwen3)
+    model = _opened(qwen3)
     monkeypatch.setattr(qwen3.lm_head, "forward", lambda h: torch.nn.functional.linear(h, torch.randn(97, 32)))
-    assert "do not come back bit for bit" in examine(opened).summary()
+    assert "do not come back bit for bit" in check_model(model).summary()
 
 
 def _survival_by_hand(values, shift, dtype):

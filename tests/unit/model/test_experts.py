@@ -12,7 +12,7 @@ from steering_oracle import naive_steering, prompts, steering_for, stepwise_logi
 from tiny_models import D_FF, D_MODEL, MIXTURES, N_EXPERTS, N_LAYERS, TOP_K, tiny
 from trimtab.errors import ModelError
 from trimtab.gate import ALWAYS
-from trimtab.model import OpenModel, attach, down_weights, examine, find_ffn, identify
+from trimtab.model import LanguageModel, attach, check_model, down_weights, find_ffn, identify
 from trimtab.model.experts import ExpertNeurons, Routed, each_expert, experts_shape, read_routing, recompute
 from trimtab.model.hook_points import hook_neurons, watch_neurons
 from trimtab.steering import Steering
@@ -148,8 +148,8 @@ def test_watching_a_dense_layer(qwen3):
 
 def test_down_weights_stand_side_by_side(mixture):
     layout = find_ffn(mixture)
-    opened = OpenModel(mixture, None, layout, identify(mixture, "tiny", None, layout=layout))
-    weight = down_weights(opened, [2])[2]
+    model = LanguageModel(mixture, None, layout, identify(mixture, "tiny", None, layout=layout))
+    weight = down_weights(model, [2])[2]
     assert weight.shape == (D_MODEL, D_FF)
     for neuron in (0, 11, 12, 47):
         column = layout.modules[2].down_proj[neuron // D_EXPERT][:, neuron % D_EXPERT]
@@ -165,10 +165,10 @@ def test_identity_counts_experts(mixture):
 
 def test_the_doctor_sees_activations_that_are_not_the_experts(mixtral):
     layout = find_ffn(mixtral)
-    opened = OpenModel(mixtral, None, layout, identify(mixtral, "tiny", None, layout=layout))
+    model = LanguageModel(mixtral, None, layout, identify(mixtral, "tiny", None, layout=layout))
     # the library computes something else than act(gate) * up, as an architecture of the same shapes might
     layout.modules[1]._apply_gate = lambda gate_up: torch.tanh(gate_up[..., :D_EXPERT])
-    diagnosis = examine(opened)
+    diagnosis = check_model(model)
     assert [finding.ok for finding in diagnosis.layers] == [True, False, True]
     assert "layer 1: the experts' output is not what their activations give: it differs by" in diagnosis.summary()
 

@@ -20,15 +20,15 @@ def _cpu_only(monkeypatch):
 
 @pytest.mark.parametrize("as_text", [False, True])
 def test_open_a_folder(checkpoint, as_text):
-    opened = open_model(str(checkpoint) if as_text else checkpoint)
-    assert (opened.device, opened.d_ff, opened.n_layers) == (torch.device("cpu"), D_FF, N_LAYERS)
-    assert opened.layout.found_by == "adapter"
-    assert opened.identity == identify(tiny("qwen3"), str(checkpoint), None)
-    assert opened.tokenizer_fingerprint == tokenizer_fingerprint(opened.tokenizer)
-    assert not opened.model.training
-    assert not any(parameter.requires_grad for parameter in opened.model.parameters())
-    assert (opened.tokenizer.pad_token, opened.tokenizer.padding_side) == ("w1", "left")
-    assert opened.tokenizer(["w5 w6", "w7"], padding=True)["input_ids"] == [[5, 6], [1, 7]]
+    model = open_model(str(checkpoint) if as_text else checkpoint)
+    assert (model.device, model.d_ff, model.n_layers) == (torch.device("cpu"), D_FF, N_LAYERS)
+    assert model.layout.found_by == "adapter"
+    assert model.identity == identify(tiny("qwen3"), str(checkpoint), None)
+    assert model.tokenizer_fingerprint == tokenizer_fingerprint(model.tokenizer)
+    assert not model.hf_model.training
+    assert not any(parameter.requires_grad for parameter in model.hf_model.parameters())
+    assert (model.tokenizer.pad_token, model.tokenizer.padding_side) == ("w1", "left")
+    assert model.tokenizer(["w5 w6", "w7"], padding=True)["input_ids"] == [[5, 6], [1, 7]]
 
 
 @pytest.mark.parametrize(
@@ -43,16 +43,16 @@ def test_dtypes(tmp_path, checkpoint, dtype, expected):
 
 def test_the_soft_cap_of_attention_is_kept(tmp_path):
     """transformers' sdpa leaves it out; the layout and everything else is as in any other family."""
-    model = tiny("gemma2")
-    model.save_pretrained(tmp_path)
+    hf_model = tiny("gemma2")
+    hf_model.save_pretrained(tmp_path)
     word_tokenizer(pad_token="w0", eos_token="w1").save_pretrained(tmp_path)
     ids = torch.arange(2, 14)[None]
-    without = model(input_ids=ids).logits
-    model.set_attn_implementation("eager")
-    opened = open_model(tmp_path)
-    assert opened.model.config._attn_implementation == "eager"
-    assert torch.equal(opened.model(input_ids=ids).logits, model(input_ids=ids).logits)
-    assert not torch.allclose(opened.model(input_ids=ids).logits, without, atol=1e-3)
+    without = hf_model(input_ids=ids).logits
+    hf_model.set_attn_implementation("eager")
+    model = open_model(tmp_path)
+    assert model.hf_model.config._attn_implementation == "eager"
+    assert torch.equal(model.hf_model(input_ids=ids).logits, hf_model(input_ids=ids).logits)
+    assert not torch.allclose(model.hf_model(input_ids=ids).logits, without, atol=1e-3)
     tiny("gemma3_text").save_pretrained(tmp_path)
     assert open_model(tmp_path).model.config._attn_implementation == "sdpa"
 

@@ -20,7 +20,7 @@ def config(tiny_folder: Path) -> RunConfig:
     return parse_config(
         {
             "model": {"source": str(tiny_folder)},
-            "task": {"source": "testbed", "find": 48, "tune": 36, "test": 40},
+            "task": {"source": "testbed", "train": 48, "tune": 36, "test": 40},
             "sampling": {"n": 4, "temperature": 1.0, "max_new_tokens": 12, "batch_tokens": 2500},
             "recording": {"batch_tokens": 1500},
             "ranking": {"k": 10},

@@ -63,7 +63,7 @@ def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
         ({"tune": {"k": [0]}}, r"tune\.k \(0,\) must lie between 1"),
         ({"tune": {"k": []}}, "need at least one value each"),
         ({"tune": {"strengths": []}}, "need at least one value each"),
-        ({"ranking": {"criteria": ["best"]}}, r"ranking\.criteria names \['best'\]; accepted: mean-difference-polarity"),
+        ({"ranking": {"criteria": ["best"]}}, r"ranking\.criteria names \['best'\]; accepted: adaras"),
         ({"ranking": {"criteria": []}}, r"ranking\.criteria names nothing"),
         ({"ranking": {"scope": "all"}}, r"ranking\.scope 'all' is not recorded; add it to recording\.scopes"),
         ({"recording": {"moments": ["square"]}}, r"lacks 'sum', which every criterion reads"),
@@ -124,7 +124,7 @@ def test_a_benchmark_fills_in_its_prompt_and_sampling() -> None:
         ({"seeds": [1, 2]}, "set evaluation.temperature"),
         ({"seeds": [1, 1], "temperature": 0.5}, "holds one seed twice"),
         ({"instruction": "check"}, "exactly once"),
-        ({"rivals": ["prayer"]}, "prompt-only"),
+        ({"baselines": ["prayer"]}, "prompt-only"),
     ],
 )
 def test_chains_of_an_evaluation(evaluation: dict[str, object], message: str) -> None:
@@ -137,8 +137,8 @@ def test_a_run_on_an_artifact_has_three_stages() -> None:
     assert config.stages == ("problems", "evaluate", "report")
     with pytest.raises(ConfigError, match="there is no 'rank' in it"):
         check_until(config, "rank")
-    with pytest.raises(ConfigError, match="sft-lora learns from the traces of the find split"):
-        parse_config({"artifact": {"source": "a"}, "evaluation": {"rivals": ["sft-lora"]}}, "here")
+    with pytest.raises(ConfigError, match="sft-lora learns from the traces of the train split"):
+        parse_config({"artifact": {"source": "a"}, "evaluation": {"baselines": ["sft-lora"]}}, "here")
 
 
 def test_all_experiments_by_one_word() -> None:

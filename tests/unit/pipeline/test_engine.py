@@ -13,8 +13,7 @@ from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.experimenting import workbench
 from trimtab.sampling import TRANSFORMERS, Request, SamplingSettings, TransformersGenerator, VllmEngine, VllmOptions, vllm_engine
 from trimtab.store import Parts, RunDirectory
-from trimtab.vllm_plugin import versions
-from trimtab.vllm_plugin.versions import installed
+from trimtab.vllm_plugin.config import installed
 
 FACTS = {"engine": {"name": "vllm", "version": "0"}}
 
@@ -59,7 +58,7 @@ def test_the_command_line_names_an_engine_and_its_keys() -> None:
 
 
 def test_what_does_not_go_with_vllm() -> None:
-    section = {"evaluation": {"rivals": ["sft-lora"]}}
+    section = {"evaluation": {"baselines": ["sft-lora"]}}
     with pytest.raises(ConfigError, match="sft-lora is a fine-tune in memory"):
         parse_config({"engine": "vllm", **section}, "x")
     parse_config(section, "x")
@@ -76,9 +75,9 @@ def test_an_engine_sent_to_another_process_is_started_anew_in_the_same_version(
     there = {"0.33.0": r"0\.33\.0.*planned with.*0\.32\.0", "0.31.0": "was not tested", None: "vLLM is not installed"}
     with Line(config, RunDirectory.open(finished)) as line:
         for version, message in there.items():
-            monkeypatch.setattr(versions, "installed", lambda version=version: version)
+            monkeypatch.setattr("trimtab.vllm_plugin.config.installed", lambda version=version: version)
             with pytest.raises(EngineError, match=message):
-                sent[0].generate(line.opened, [Request("a", (1, 2))], SamplingSettings())
+                sent[0].generate(line.model, [Request("a", (1, 2))], SamplingSettings())
 
 
 @pytest.mark.skipif(installed() is not None, reason="vLLM is installed")

@@ -10,19 +10,19 @@ from trimtab.pipeline.estimate import estimate
 
 
 @pytest.mark.parametrize(
-    ("operators", "evaluation", "tune", "evaluated"),
+    ("interventions", "evaluation", "tune", "evaluated"),
     [
-        # 20 problems x (2 criteria x operators x 2 k x 2 strengths + unsteered) x 12 tokens; 40 x 15 arms x chains x 12
-        (("steer",), {}, 20 * 9 * 12, 40 * 15 * 12),
-        (("steer", "scale"), {}, 20 * 17 * 12, 40 * 15 * 12),
-        (("steer",), {"n": 2, "seeds": (0, 1, 2), "temperature": 1.0}, 20 * 9 * 12, 40 * 15 * 6 * 12),
+        # 20 problems x (2 criteria x interventions x 2 k x 2 strengths + unsteered) x 12 tokens; 40 x 15 conditions x chains x 12
+        (("add",), {}, 20 * 9 * 12, 40 * 15 * 12),
+        (("add", "scale"), {}, 20 * 17 * 12, 40 * 15 * 12),
+        (("add",), {"n": 2, "seeds": (0, 1, 2), "temperature": 1.0}, 20 * 9 * 12, 40 * 15 * 6 * 12),
     ],
 )
 def test_every_choice_of_the_grid_and_every_chain_counts(
-    config: RunConfig, operators: tuple[str, ...], evaluation: dict[str, object], tune: int, evaluated: int
+    config: RunConfig, interventions: tuple[str, ...], evaluation: dict[str, object], tune: int, evaluated: int
 ) -> None:
     data = config.model_dump(mode="json")
-    data["tune"]["operators"] = operators
+    data["tune"]["interventions"] = interventions
     data["evaluation"] |= evaluation
     cost = estimate(parse_config(data, "the test"), "report")
     assert (cost.tokens["tune"], cost.tokens["evaluate"]) == (tune, evaluated)

@@ -1,4 +1,4 @@
-"""The stage evaluate: rivals, several chains a problem, and artifacts that come from elsewhere."""
+"""The stage evaluate: baselines, several responses a problem, and artifacts that come from elsewhere."""
 
 import json
 import shutil
@@ -21,11 +21,11 @@ from trimtab.traces import Split
 
 
 def _outcomes(path: Path) -> dict[str, list[Outcome]]:
-    arms: dict[str, list[Outcome]] = {}
+    conditions: dict[str, list[Outcome]] = {}
     with RunDirectory.open(path) as directory:
         for row in read_table(directory.outcomes, Outcome):
-            arms.setdefault(row.arm, []).append(row)
-    return arms
+            conditions.setdefault(row.condition, []).append(row)
+    return conditions
 
 
 def _changed(config: RunConfig, **evaluation: object) -> RunConfig:
@@ -33,46 +33,46 @@ def _changed(config: RunConfig, **evaluation: object) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def rivals(finished: Path, config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome]]:
-    """The finished run again with all rivals: found, ranked and tuned already, evaluated anew with two chains a problem."""
+def baselines(finished: Path, config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome]]:
+    """The finished run again with all baselines: found, ranked and tuned already, evaluated anew with two chains a problem."""
     wanted = _changed(
         config,
-        rivals=["prompt-only", "majority", "sft-lora"],
+        baselines=["prompt-only", "majority", "sft-lora"],
         instruction="please {question}",
         votes=3,
         temperature=1.0,
         seeds=[0, 5],
         sft={"max_steps": 2, "epochs": 1},
     )
-    return _outcomes(run(wanted, tmp_path_factory.mktemp("rivals") / "run"))
+    return _outcomes(run(wanted, tmp_path_factory.mktemp("baselines") / "run"))
 
 
-def test_every_rival_answers_every_problem(rivals: dict[str, list[Outcome]]) -> None:
-    assert {"unsteered", "always", "gated", "negative", "prompt-only", "sampled", "majority", "sft-lora"} <= set(rivals)
-    problems = {row.problem_id for row in rivals["unsteered"]}
+def test_every_baseline_answers_every_problem(baselines: dict[str, list[Outcome]]) -> None:
+    assert {"unsteered", "always", "gated", "negative", "prompt-only", "sampled", "majority", "sft-lora"} <= set(baselines)
+    problems = {row.problem_id for row in baselines["unsteered"]}
     assert len(problems) == 40
     chains = {"sampled": 3, "majority": 1, "majority-equal-cost": 1}
-    for name, rows in rivals.items():
+    for name, rows in baselines.items():
         assert Counter(Counter(row.problem_id for row in rows).values()) == {chains.get(name, 2): 40}, name
 
 
-def test_chains_of_two_seeds_differ(rivals: dict[str, list[Outcome]]) -> None:
-    first, second = ([row.response for row in rivals["unsteered"] if row.seed == seed] for seed in (0, 5))
+def test_chains_of_two_seeds_differ(baselines: dict[str, list[Outcome]]) -> None:
+    first, second = ([row.response for row in baselines["unsteered"] if row.seed == seed] for seed in (0, 5))
     assert len(first) == len(second) == 40
     assert first != second
 
 
-def test_an_instruction_and_a_fine_tuning_change_chains(rivals: dict[str, list[Outcome]]) -> None:
-    base = [row.response for row in rivals["unsteered"]]
-    assert [row.response for row in rivals["prompt-only"]] != base
-    assert [row.response for row in rivals["sft-lora"]] != base
+def test_an_instruction_and_a_fine_tuning_change_chains(baselines: dict[str, list[Outcome]]) -> None:
+    base = [row.response for row in baselines["unsteered"]]
+    assert [row.response for row in baselines["prompt-only"]] != base
+    assert [row.response for row in baselines["sft-lora"]] != base
 
 
-def test_the_votes_are_not_the_chains_of_the_base(rivals: dict[str, list[Outcome]]) -> None:
-    """Otherwise the vote would share its luck with the arm that it is compared with."""
-    base = {(row.problem_id, row.response) for row in rivals["unsteered"]}
-    shared = sum((row.problem_id, row.response) in base for row in rivals["sampled"])
-    assert shared < len(rivals["sampled"]) / 2
+def test_the_votes_are_not_the_chains_of_the_base(baselines: dict[str, list[Outcome]]) -> None:
+    """Otherwise the vote would share its luck with the condition that it is compared with."""
+    base = {(row.problem_id, row.response) for row in baselines["unsteered"]}
+    shared = sum((row.problem_id, row.response) in base for row in baselines["sampled"])
+    assert shared < len(baselines["sampled"]) / 2
 
 
 def test_words_that_the_tokenizer_does_not_know(config: RunConfig, tmp_path: Path, finished: Path) -> None:
@@ -80,11 +80,11 @@ def test_words_that_the_tokenizer_does_not_know(config: RunConfig, tmp_path: Pat
     with RunDirectory.open(finished) as directory:
         source = str(directory.steering)
     wanted = artifact_run(
-        task={"source": "testbed", "find": 0, "tune": 0, "test": 8},
+        task={"source": "testbed", "train": 0, "tune": 0, "test": 8},
         model={"source": config.model.source},
         steering=source,
         force_model=False,
-        evaluation={"rivals": ["prompt-only"], "instruction": "{question} Please ponder."},
+        evaluation={"baselines": ["prompt-only"], "instruction": "{question} Please ponder."},
         max_new_tokens=12,
     )
     with pytest.raises(InputError, match=r"does not know all words of the instruction 'Please ponder\.'"):
@@ -95,7 +95,7 @@ def _artifact(finished: Path, config: RunConfig, model: str = "", **changes: obj
     with RunDirectory.open(finished) as directory:
         source = str(directory.steering)
     return artifact_run(
-        task={"source": "testbed", "find": 0, "tune": 0, "test": 40},
+        task={"source": "testbed", "train": 0, "tune": 0, "test": 40},
         model={"source": model or config.model.source},
         steering=source,
         force_model=bool(changes),
@@ -107,8 +107,10 @@ def _artifact(finished: Path, config: RunConfig, model: str = "", **changes: obj
 def test_an_artifact_gives_the_outcomes_of_the_run_that_found_it(finished: Path, config: RunConfig, tmp_path: Path) -> None:
     path = run(_artifact(finished, config), tmp_path / "again")
     again, before = _outcomes(path), _outcomes(finished)
-    for arm in ("unsteered", "always", "gated", "random-0", "random-norm-1"):
-        assert [(r.problem_id, r.response) for r in again[arm]] == [(r.problem_id, r.response) for r in before[arm]], arm
+    for condition in ("unsteered", "always", "gated", "random-0", "random-norm-1"):
+        assert [(r.problem_id, r.response) for r in again[condition]] == [
+            (r.problem_id, r.response) for r in before[condition]
+        ], condition
     with RunDirectory.open(path) as directory:
         assert openings(directory.ledger) == 1
         assert directory.report.exists()
@@ -154,7 +156,7 @@ def local_run(finished: Path, config: RunConfig, tmp_path: Path) -> Callable[...
         with RunDirectory.open(finished) as directory:
             source = str(directory.steering)
         return artifact_run(
-            task={"source": f"local:{path}", "answer": answer, "find": 0, "tune": 0, "test": 12, **task},
+            task={"source": f"local:{path}", "answer": answer, "train": 0, "tune": 0, "test": 12, **task},
             model={"source": config.model.source},
             steering=source,
             force_model=False,
@@ -174,9 +176,9 @@ def test_every_kind_of_answer_runs_from_a_file_to_the_report(
         rows = [{"question": question, "split": "test", **ANSWERS[kind]} for question in QUESTIONS]
         path = run(local_run(rows, kind), tmp_path / "run")
     report = read_report(path / "report.json")
-    assert (report.arms[0].arm, report.arms[0].n, report.arms[0].unscored) == ("unsteered", 12, 0)
-    assert report.arms[0].accuracy < 1.0
-    assert all(row.minimum_detectable_gain is None or row.minimum_detectable_gain > 0 for row in report.arms)
+    assert (report.conditions[0].condition, report.conditions[0].n, report.conditions[0].unscored) == ("unsteered", 12, 0)
+    assert report.conditions[0].accuracy < 1.0
+    assert all(row.minimum_detectable_gain is None or row.minimum_detectable_gain > 0 for row in report.conditions)
     reasons = {row.reason for row in _outcomes(path)["unsteered"]}
     assert all(reasons)
     assert [claim.startswith("Programs of the answers run behind") for claim in report.claims] == [True] * (kind == "code")
@@ -186,8 +188,8 @@ def test_the_verdict_is_given_without_problems_that_leak(local_run: Callable[...
     words = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal", "ivy", "jon", "kim", "lea"]
     asked = [f"now from {word} : a {word} eve b ivy {word} c cat red at ease ?" for word in words]
     rows = [{"question": question, "answer": "7", "split": "test"} for question in asked]
-    rows.append({"question": asked[0].replace("now", "next"), "answer": "7", "split": "find"})
-    path = run(local_run(rows, "exact", find=4), tmp_path / "run")
+    rows.append({"question": asked[0].replace("now", "next"), "answer": "7", "split": "train"})
+    path = run(local_run(rows, "exact", train=4), tmp_path / "run")
     (claim,) = read_report(path / "report.json").claims
     assert claim.startswith("1 of these problems stand, exactly or nearly, in an earlier split. Without them: ")
     assert "n = 11" in claim

@@ -38,13 +38,13 @@ def test_attention_from_the_recording_to_the_report(with_attention: Line) -> Non
     assert isinstance(gate, AttentionGate)
     assert len(gate.layer) == 16
     assert line.steering().gate.settings == gate.settings
-    for split in (Split.FIND, Split.TUNE):
+    for split in (Split.TRAIN, Split.VALIDATION):
         order = [problem.id for problem in line.problems(split)]
         recording = Recording(line.directory.activations(f"prompts-{split}"))
         assert recording.means("prompt", order).shape == recording.means("last-prompt", order).shape
     report = build_report(line)
     assert report.gate is not None
-    assert (report.gate.label, report.verdict.arm) == ("attention over the prompt", GATED)
+    assert (report.gate.label, report.verdict.condition) == ("attention over the prompt", GATED)
     assert stage_summary(line.directory.path, "gate")["gate"] == "attention over the prompt"
 
 
@@ -56,10 +56,10 @@ def test_p_fail_of_any_split_is_what_the_prefill_reads(with_attention: Line) -> 
         assert outcome.p_fail == pytest.approx(expected[outcome.problem_id], abs=1e-4)
 
 
-def test_the_threshold_curve_passes_through_the_gated_arm(finished: Path, config: RunConfig) -> None:
+def test_the_threshold_curve_passes_through_the_gated_condition(finished: Path, config: RunConfig) -> None:
     report = build_report(Line(config, RunDirectory.open(finished)))
     assert report.gate is not None
-    curve, rows = report.gate.thresholds, {row.arm: row for row in report.arms}
+    curve, rows = report.gate.thresholds, {row.condition: row for row in report.conditions}
     here = next(row for row in curve if row.threshold >= report.gate.threshold)
     assert (here.steered, here.accuracy) == (report.gate.firing_rate, rows[GATED].accuracy)
     assert (here.gain, here.low, here.high) == pytest.approx((rows[GATED].gain, rows[GATED].gain_low, rows[GATED].gain_high))
@@ -73,8 +73,8 @@ def test_mean_pooling_under_l1(tmp_path: Path, config: RunConfig, coin: pytest.M
         gate = line.gate()
         assert isinstance(gate, Gate)
         assert (gate.pooling, gate.facts["penalty"]) == ("mean", "l1")
-        stored = line.p_fail(gate, Split.TUNE)
-        means = columns(line.prompt_features(Split.TUNE, "prompt"), gate.layer, gate.index)
+        stored = line.p_fail(gate, Split.VALIDATION)
+        means = columns(line.prompt_features(Split.VALIDATION, "prompt"), gate.layer, gate.index)
         np.testing.assert_allclose(list(stored.values()), gate.probability(means))
 
 
@@ -82,9 +82,9 @@ def test_a_gate_that_was_not_recorded_for_is_read_in_a_forward(finished: Path, c
     with Line(config, RunDirectory.open(finished)) as line:
         gate = line.gate()
         assert isinstance(gate, Gate)
-        recorded = line.p_fail(gate, Split.TUNE)
+        recorded = line.p_fail(gate, Split.VALIDATION)
         elsewhere = Line(_with_gate(config, kind="always"), line.directory)
-        forwarded = elsewhere.p_fail(gate, Split.TUNE)
+        forwarded = elsewhere.p_fail(gate, Split.VALIDATION)
         assert recorded == pytest.approx(forwarded, abs=1e-5)
         assert set(elsewhere.p_fail(ALWAYS, Split.TEST).values()) == {1.0}
 

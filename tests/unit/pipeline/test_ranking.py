@@ -13,7 +13,7 @@ from trimtab.pipeline.stages import rank_neurons, record
 from trimtab.ranking import CRITERIA, class_moments, labelled
 from trimtab.store import RunDirectory, load_neurons
 
-NAMES = ["mean-difference-polarity", "mean-difference", "polarity", "top-activation", "wanda", "auroc", "paired-t", "random"]
+NAMES = ["adaras", "mean-difference", "sign-flip", "top-activation", "wanda", "auroc", "paired-t", "random"]
 
 
 def test_every_criterion_ranks_one_recording(finished: Path, config: RunConfig, tmp_path: Path) -> None:
@@ -30,15 +30,15 @@ def test_every_criterion_ranks_one_recording(finished: Path, config: RunConfig, 
     for name, neurons in sets.items():
         assert (len(neurons), neurons.criterion, neurons.facts["scope"]) == (5, name, "response")
 
-    before = load_neurons(finished / "neurons" / "mean-difference-polarity").top(5)
-    np.testing.assert_array_equal(sets["mean-difference-polarity"].index, before.index)
-    np.testing.assert_array_equal(sets["mean-difference-polarity"].good, before.good)
+    before = load_neurons(finished / "neurons" / "adaras").top(5)
+    np.testing.assert_array_equal(sets["adaras"].index, before.index)
+    np.testing.assert_array_equal(sets["adaras"].correct_mean, before.correct_mean)
 
     rows = line.contrast()
     assert max(Counter(row.problem_id for row in rows).values()) > 1
     moments = class_moments(labelled(line.recording("sampled").stream("response"), rows))
-    assert moments.good_norm is not None
-    weights = down_weights(line.opened, range(line.opened.n_layers))
+    assert moments.correct_norm is not None
+    weights = down_weights(line.model, range(line.model.n_layers))
     wanda = sets["wanda"]
     columns = [np.linalg.norm(weights[layer][:, index]) for layer, index in zip(wanda.layer, wanda.index, strict=True)]
-    np.testing.assert_allclose(wanda.score, moments.good_norm[wanda.layer, wanda.index] * columns, rtol=1e-6)
+    np.testing.assert_allclose(wanda.score, moments.correct_norm[wanda.layer, wanda.index] * columns, rtol=1e-6)

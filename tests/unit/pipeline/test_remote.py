@@ -1,4 +1,4 @@
-"""The whole line on a remote store: the bytes of a local run, also when it is killed again and again."""
+"""The whole pipeline on a remote store: the bytes of a local run, also when it is killed again and again."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_a_run_that_is_killed_at_every_eleventh_file_ends_with_the_bytes_of_a_lo
     assert set(stored(place)) == set(stored(finished))
     assert openings(place / "ledger.jsonl") >= 1
     report, local = read_report(place / "report.json"), read_report(finished / "report.json")
-    assert (report.verdict, report.arms, report.gate) == (local.verdict, local.arms, local.gate)
+    assert (report.verdict, report.conditions, report.gate) == (local.verdict, local.conditions, local.gate)
     assert report.run.command == "trimtab run memory://bucket/runs/killed/run.toml --out NEW_FOLDER"
     assert load_config(place / "run.toml") == config
     assert Steering.from_pretrained(str(place / "steering")).digest == Steering.from_pretrained(finished / "steering").digest

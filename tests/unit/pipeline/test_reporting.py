@@ -1,4 +1,4 @@
-"""The report of a run: bounds, groups, several chains, and a finished artifact."""
+"""The report of a run: bounds, groups, several responses, and a finished artifact."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -49,10 +49,10 @@ def test_unscored_problems_have_bounds(line: Line, monkeypatch: pytest.MonkeyPat
     bounds = report.verdict.bounds
     assert bounds is not None
     assert report.verdict.word == "no verdict"
-    assert bounds.arm_high - bounds.arm_low == pytest.approx(2 / 40)
+    assert bounds.condition_high - bounds.condition_low == pytest.approx(2 / 40)
     assert bounds.gain_high - bounds.gain_low == pytest.approx(2 / 40)
-    assert (bounds.base_low, bounds.base_high) == (report.arms[0].accuracy,) * 2
-    assert next(row.unscored for row in report.arms if row.arm == GATED) == 2
+    assert (bounds.base_low, bounds.base_high) == (report.conditions[0].accuracy,) * 2
+    assert next(row.unscored for row in report.conditions if row.condition == GATED) == 2
 
 
 def test_several_chains_count_a_problem_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,9 +63,9 @@ def test_several_chains_count_a_problem_once(line: Line, monkeypatch: pytest.Mon
 
     report = build_report(_changed(line, monkeypatch, twice))
     assert report.verdict.n == 40
-    assert {row.k for row in report.arms} == {2}
-    assert {row.test for row in report.arms} == {"permutation"}
-    assert [row.accuracy for row in report.arms] == pytest.approx([row.accuracy for row in once.arms])
+    assert {row.k for row in report.conditions} == {2}
+    assert {row.test for row in report.conditions} == {"permutation"}
+    assert [row.accuracy for row in report.conditions] == pytest.approx([row.accuracy for row in once.conditions])
     assert report.gate is not None
     assert once.gate is not None
     assert (report.gate.n, report.gate.auroc) == (40, once.gate.auroc)
@@ -93,6 +93,6 @@ def test_a_finished_artifact_has_no_tuning_and_no_text_baseline(finished: Path, 
     assert found.gate is not None
     assert (report.gate.text_auroc, report.gate.difference, report.gate.text_brier) == (None, None, None)
     assert (report.gate.auroc, report.gate.brier, report.gate.roc) == (found.gate.auroc, found.gate.brier, found.gate.roc)
-    for name in ("criterion", "operator", "k", "share", "strength", "scope", "layer_counts"):
+    for name in ("criterion", "intervention", "k", "share", "strength", "scope", "layer_counts"):
         assert getattr(report.neurons, name) == getattr(found.neurons, name), name
-    assert report.arms == found.arms
+    assert report.conditions == found.conditions

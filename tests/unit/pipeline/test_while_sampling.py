@@ -41,7 +41,7 @@ def test_the_same_traces_and_the_same_neurons(finished: Path, config: RunConfig,
     for criterion in config.ranking.criteria:
         ours, theirs = (line.neurons(criterion) for line in (during, after))
         assert {*zip(ours.layer, ours.index, strict=True)} == {*zip(theirs.layer, theirs.index, strict=True)}
-        np.testing.assert_allclose(np.sort(ours.delta), np.sort(theirs.delta), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(np.sort(ours.mean_difference), np.sort(theirs.mean_difference), rtol=1e-3, atol=1e-5)
 
 
 def test_the_record_stage_runs_no_forward_over_the_traces(

@@ -1,4 +1,4 @@
-"""The whole line: every file, resume, and what is refused."""
+"""The whole pipeline: every file, resume, and what is refused."""
 
 import json
 import math
@@ -61,13 +61,13 @@ def test_every_stage_leaves_its_file(line: Line) -> None:
 
 
 def test_problems_keep_to_their_splits(line: Line) -> None:
-    for split, n in ((Split.FIND, 48), (Split.TUNE, 36), (Split.TEST, 40)):
+    for split, n in ((Split.TRAIN, 48), (Split.VALIDATION, 36), (Split.TEST, 40)):
         problems = line.problems(split)
         assert len(problems) == n
         assert {split_of(problem.question) for problem in problems} == {str(split)}
 
 
-def test_arms_share_the_test_problems(line: Line) -> None:
+def test_conditions_share_the_test_problems(line: Line) -> None:
     outcomes = line.outcomes()
     randoms = {f"{kind}-{i}" for kind in (RANDOM, RANDOM_NORM) for i in range(5)}
     assert set(outcomes) - {ADARAS} == {UNSTEERED, ALWAYS, GATED, NEGATIVE} | randoms
@@ -83,14 +83,14 @@ def test_the_artifact_is_the_best_point_and_carries_its_figures(line: Line) -> N
     assert metrics["accuracy, unsteered"]["n"] == 40
     assert len(steering) in (2, 5)
     assert steering.gate.kind == "logistic"
-    assert steering.model == line.opened.identity
+    assert steering.model == line.model.identity
 
 
 def test_the_gate_is_fitted_on_find_and_set_on_tune(line: Line) -> None:
     facts = line.gate().facts
-    assert facts["find"]["problems"] == 48
-    assert facts["tune"]["problems"] == 36
-    assert facts["find"]["failed"] == int(line.failed(Split.FIND).sum())
+    assert facts["train"]["problems"] == 48
+    assert facts["validation"]["problems"] == 36
+    assert facts["train"]["failed"] == int(line.failed(Split.TRAIN).sum())
 
 
 def test_the_ledger_counts_the_opening(finished: Path) -> None:
@@ -111,10 +111,14 @@ def test_the_demos_json_keeps_its_contract(finished: Path) -> None:
     assert data["n"] == 40
     assert {"auroc", "auroc_low", "auroc_high", "firing_rate", "text_auroc"} <= set(data["gate"])
     fields = {"accuracy", "low", "high", "gain", "gain_low", "gain_high", "p", "fixed", "broken", "unscored", "truncated"}
-    assert set(data["arms"]) == {"unsteered", "always", "gated", "random"}
-    assert all(set(arm) == fields for arm in data["arms"].values())
-    assert data["arms"]["unsteered"]["p"] == 1.0
-    assert all(type(arm[name]) is int for arm in data["arms"].values() for name in ("fixed", "broken", "unscored", "truncated"))
+    assert set(data["conditions"]) == {"unsteered", "always", "gated", "random"}
+    assert all(set(condition) == fields for condition in data["conditions"].values())
+    assert data["conditions"]["unsteered"]["p"] == 1.0
+    assert all(
+        type(condition[name]) is int
+        for condition in data["conditions"].values()
+        for name in ("fixed", "broken", "unscored", "truncated")
+    )
     assert set(data["steering"]) == {"criterion", "neurons", "strength", "scope"}
     assert data["seconds"] == 1.5
     assert "minimum_detectable_gain" in data
@@ -192,7 +196,7 @@ def test_another_configuration_does_not_resume(config: RunConfig, tmp_path: Path
 
 def test_force_starts_again(config: RunConfig, tmp_path: Path) -> None:
     run(config, tmp_path / "run", until="problems")
-    other = parse_config({**config.model_dump(mode="json"), "task": {"find": 5, "tune": 5, "test": 5}}, "f")
+    other = parse_config({**config.model_dump(mode="json"), "task": {"train": 5, "validation": 5, "test": 5}}, "f")
     run(other, tmp_path / "run", force=True, until="problems")
     assert stage_summary(tmp_path / "run", "problems") == {"find problems": 5, "tune problems": 5, "test problems": 5}
 
@@ -223,7 +227,7 @@ def test_without_a_gate(config: RunConfig, tmp_path: Path, coin: pytest.MonkeyPa
     data = {**config.model_dump(mode="json"), "gate": {"kind": "always"}}
     folder = run(parse_config(data, "f"), tmp_path / "run")
     report = read_report(folder / "report.json")
-    assert (report.gate, report.verdict.arm) == (None, "always")
+    assert (report.gate, report.verdict.condition) == (None, "always")
     assert sorted(path.name for path in (folder / "traces").iterdir()) == ["sampled"]
     line = Line(parse_config(data, "f"), RunDirectory.open(folder))
     assert line.gate().kind == "always"

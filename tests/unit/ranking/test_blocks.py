@@ -38,4 +38,4 @@ def test_blocks_that_travel_give_the_same_bits(tmp_path: Path, at_once: int) -> 
         np.testing.assert_array_equal(ours, theirs)
     assert len(seen) == min(LAYERS, at_once)
     assert [layer for block in seen for layer in range(*block)] == list(range(LAYERS))
-    assert found.good_mean.shape == (LAYERS, D_FF)
+    assert found.correct_mean.shape == (LAYERS, D_FF)

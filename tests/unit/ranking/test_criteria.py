@@ -11,12 +11,12 @@ from hypothesis.extra import numpy as hnp
 from ranking_samples import contrast, recording
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.ranking import CRITERIA, NEEDS, ClassMoments, NeuronCounts, class_moments
-from trimtab.ranking.criteria import SEEDED, adaras_float32, mean_difference, mean_difference_polarity, paired_t, random_neurons
+from trimtab.ranking.criteria import SEEDED, adaras, adaras_float32, mean_difference, paired_t, random_neurons
 
 
-def naive_polarity(good: list[float], bad: list[float]) -> list[int]:
+def naive_polarity(correct_mean: list[float], incorrect_mean: list[float]) -> list[int]:
     keys = []
-    for i, (g, b) in enumerate(zip(good, bad, strict=True)):
+    for i, (g, b) in enumerate(zip(correct_mean, incorrect_mean, strict=True)):
         if g != b:
             keys.append((-abs(g - b) / (abs(g) + abs(b)), -abs(g - b), i))
     return [i for *_, i in sorted(keys)]
@@ -29,32 +29,32 @@ eighths = st.integers(-16, 16).map(lambda i: i / 8)
 @settings(deadline=None)
 @given(hnp.arrays(np.float64, (2, 3, 4), elements=eighths))
 def test_polarity_equals_sorting_by_the_definition(values):
-    ranking = mean_difference_polarity.score(contrast(values[0], values[1]))
+    ranking = adaras.score(contrast(values[0], values[1]))
     assert ranking.order.tolist() == naive_polarity(values[0].ravel().tolist(), values[1].ravel().tolist())
 
 
 @settings(deadline=None)
 @given(st.floats(1e-300, 1e300), st.floats(1e-300, 1e300))
 def test_a_sign_flip_and_an_exact_zero_give_one_exactly(a, b):
-    ranking = mean_difference_polarity.score(contrast([a, -a, a, 0.0], [-b, b, 0.0, -b]))
+    ranking = adaras.score(contrast([a, -a, a, 0.0], [-b, b, 0.0, -b]))
     assert ranking.score.tolist() == [1.0] * 4
 
 
 def test_polarity_order_by_hand():
     # 0: same sign, r = 1/3; 1: small flip; 2: 0/0; 3: large flip; 4: zero on one side; 5: no difference
-    ranking = mean_difference_polarity.score(contrast([2.0, 0.1, 0.0, -3.0, 0.5, 7.0], [1.0, -0.1, 0.0, 3.0, 0.0, 7.0]))
+    ranking = adaras.score(contrast([2.0, 0.1, 0.0, -3.0, 0.5, 7.0], [1.0, -0.1, 0.0, 3.0, 0.0, 7.0]))
     assert ranking.order.tolist() == [3, 4, 1, 0]
     np.testing.assert_allclose(ranking.score, [1, 1, 1, 1 / 3])
 
 
 def test_full_ties_go_by_layer_and_index():
-    ranking = mean_difference_polarity.score(contrast(np.ones((2, 3)), -np.ones((2, 3))))
+    ranking = adaras.score(contrast(np.ones((2, 3)), -np.ones((2, 3))))
     assert ranking.order.tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def naive_float32(good: list[float], bad: list[float]) -> list[int]:
+def naive_float32(correct_mean: list[float], incorrect_mean: list[float]) -> list[int]:
     keys = []
-    for i, (g, b) in enumerate(zip(good, bad, strict=True)):
+    for i, (g, b) in enumerate(zip(correct_mean, incorrect_mean, strict=True)):
         g32, b32 = np.float32(g), np.float32(b)
         r = abs(g32 - b32) / (abs(g32) + abs(b32) + np.float32(1e-8))
         if g32 != b32:
@@ -64,9 +64,9 @@ def naive_float32(good: list[float], bad: list[float]) -> list[int]:
 
 def test_float32_equals_scalar_arithmetic():
     rng = np.random.default_rng(0)
-    good, bad = rng.normal(0, 0.1, 400), rng.normal(0, 0.1, 400)
-    ranking = adaras_float32.score(contrast(good, bad))
-    assert ranking.order.tolist() == naive_float32(good.tolist(), bad.tolist())
+    correct_mean, incorrect_mean = rng.normal(0, 0.1, 400), rng.normal(0, 0.1, 400)
+    ranking = adaras_float32.score(contrast(correct_mean, incorrect_mean))
+    assert ranking.order.tolist() == naive_float32(correct_mean.tolist(), incorrect_mean.tolist())
 
 
 def test_float32_lets_rounding_decide_below_about_a_sixth():
@@ -74,7 +74,7 @@ def test_float32_lets_rounding_decide_below_about_a_sixth():
     flips = np.array([0.16, 0.09, 0.3])
     moments = contrast(flips / 2, -flips / 2)
     assert adaras_float32.score(moments).order.tolist() == [2, 1, 0]
-    assert mean_difference_polarity.score(moments).order.tolist() == [2, 0, 1]
+    assert adaras.score(moments).order.tolist() == [2, 0, 1]
 
 
 def test_float32_scores_stay_below_one_for_small_flips():
@@ -136,7 +136,7 @@ def test_paired_t_reads_a_neurons_own_number_of_problems_in_a_mixture():
 
 def all_statistics(seed: int, mixture: bool) -> ClassMoments:
     moments = class_moments([recording(seed, mixture=mixture)], statistics=("magnitude", "square", "difference", "auroc"))
-    return replace(moments, column_norm=np.random.default_rng(seed).random(moments.good_mean.shape) + 0.5)
+    return replace(moments, column_norm=np.random.default_rng(seed).random(moments.correct_mean.shape) + 0.5)
 
 
 @pytest.mark.parametrize("mixture", [False, True])
@@ -159,8 +159,8 @@ def test_scores_descend_and_neurons_without_a_value_are_not_eligible(name, mixtu
 def test_needs_are_all_that_is_read_and_each_is_missed(name):
     full = all_statistics(0, mixture=False)
     statistics = {
-        "magnitude": ("good_magnitude", "bad_magnitude"),
-        "square": ("good_rms", "bad_rms", "good_norm"),
+        "magnitude": ("correct_magnitude", "incorrect_magnitude"),
+        "square": ("correct_rms", "incorrect_rms", "correct_norm"),
         "difference": ("difference_mean", "difference_variance"),
         "auroc": ("auroc",),
     }

@@ -22,7 +22,7 @@ ALL = ("magnitude", "square", "difference", "auroc")
 def test_every_criterion_selects_experts_that_were_routed_to(family: str, tmp_path: Path) -> None:
     tiny(family).save_pretrained(tmp_path / "model")
     word_tokenizer(pad_token="w0", eos_token="w1").save_pretrained(tmp_path / "model")
-    opened = open_model(tmp_path / "model")
+    model = open_model(tmp_path / "model")
     rng = np.random.default_rng(0)
     # so short that traces miss experts
     traces = [
@@ -31,19 +31,19 @@ def test_every_criterion_selects_experts_that_were_routed_to(family: str, tmp_pa
     ]
     rows = [ContrastRow(trace.id, trace.problem_id, i % 2 == 0) for i, trace in enumerate(traces)]
     settings = RecordingSettings(moments=("sum", "magnitude", "square"), batch_tokens=40)
-    recording = record_traces(opened, traces, settings, tmp_path / "recording")
+    recording = record_traces(model, traces, settings, tmp_path / "recording")
 
     moments = class_moments(labelled(recording.stream("response"), rows), statistics=ALL)
     counts = moments.counts
     assert counts is not None
-    assert counts.good.min() < counts.good.max() <= moments.n_good == 8
-    assert all(len(np.unique(layer.reshape(N_EXPERTS, -1), axis=1).T) == 1 for layer in counts.good)
+    assert counts.correct_mean.min() < counts.correct_mean.max() <= moments.n_correct == 8
+    assert all(len(np.unique(layer.reshape(N_EXPERTS, -1), axis=1).T) == 1 for layer in counts.correct_mean)
     means = TraceMeans.load(recording.stream("response"), rows, ALL).class_moments(statistics=ALL)
     for name in FIELDS:
         np.testing.assert_allclose(getattr(means, name), getattr(moments, name), rtol=1e-12, atol=1e-13, err_msg=name)
 
-    moments = replace(moments, column_norm=column_norms(down_weights(opened, range(opened.n_layers))))
+    moments = replace(moments, column_norm=column_norms(down_weights(model, range(model.n_layers))))
     for name in set(CRITERIA) - {"activation-ratio", "mathneuro"}:
-        neurons = rank(moments, name, 3, opened.identity)
-        assert (counts.good[neurons.layer, neurons.index] > 0).all()
-        assert (counts.bad[neurons.layer, neurons.index] > 0).all()
+        neurons = rank(moments, name, 3, model.identity)
+        assert (counts.correct_mean[neurons.layer, neurons.index] > 0).all()
+        assert (counts.incorrect_mean[neurons.layer, neurons.index] > 0).all()

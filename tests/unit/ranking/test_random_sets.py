@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.errors import InputError
-from trimtab.neurons import ModelIdentity, NeuronSet
+from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.ranking import norm_matched, random_like
 from trimtab.steering import Steering
 
@@ -18,8 +18,10 @@ MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=3, d_model=4, d_ff=
 def found(addresses: list[int], seed: int = 0) -> Steering:
     flat = np.array(addresses, np.int64)
     rng = np.random.default_rng(seed)
-    good, bad = rng.normal(size=(2, len(flat))).astype(np.float32)
-    neurons = NeuronSet(flat // 10, flat % 10, np.arange(len(flat), 0, -1.0), good, bad, "mean-difference", MODEL)
+    correct_mean, incorrect_mean = rng.normal(size=(2, len(flat))).astype(np.float32)
+    neurons = Neurons(
+        flat // 10, flat % 10, np.arange(len(flat), 0, -1.0), correct_mean, incorrect_mean, "mean-difference", MODEL
+    )
     return Steering.of(neurons, 10.0, facts={"criterion": "mean-difference"})
 
 
@@ -38,17 +40,17 @@ def test_the_control_keeps_layers_and_sizes_and_avoids_found_neurons(chosen, see
         # as few found neurons as the layer's room allows
         assert len(old & new) == max(0, 2 * len(old) - 10)
         np.testing.assert_array_equal(np.sort(np.abs(control.shift[here])), np.sort(np.abs(neurons.shift[here])))
-        np.testing.assert_array_equal(np.sort(np.abs(control.dgain[here])), np.sort(np.abs(neurons.dgain[here])))
+        np.testing.assert_array_equal(np.sort(np.abs(control.gain[here])), np.sort(np.abs(neurons.gain[here])))
     assert (control.strength, control.scope, control.gate) == (neurons.strength, neurons.scope, neurons.gate)
     assert control.facts == {"criterion": "random", "control_of": "mean-difference", "seed": seed}
 
 
 def test_gain_and_shift_of_a_neuron_stay_together():
     neurons = found([1, 4, 12, 15, 23])
-    neurons = replace(neurons, dgain=2 * neurons.shift)
+    neurons = replace(neurons, gain=2 * neurons.shift)
     control = random_like(neurons, 0)
-    np.testing.assert_array_equal(control.dgain, 2 * control.shift)
-    assert control.dgain.any()
+    np.testing.assert_array_equal(control.gain, 2 * control.shift)
+    assert control.gain.any()
 
 
 def test_seeds_differ_and_repeat():
@@ -110,10 +112,10 @@ def test_norm_matching_leaves_its_inputs_alone():
 
 
 def test_norm_matching_leaves_gains_alone():
-    reference = replace(found([1, 12]), dgain=np.array([-1, 0], np.float32))
+    reference = replace(found([1, 12]), gain=np.array([-1, 0], np.float32))
     control = random_like(reference, 0)
-    np.testing.assert_array_equal(norm_matched(control, reference, down()).dgain, control.dgain)
-    assert control.dgain.any()
+    np.testing.assert_array_equal(norm_matched(control, reference, down()).gain, control.gain)
+    assert control.gain.any()
 
 
 def test_norm_matching_refusals():

@@ -106,8 +106,8 @@ def test_experts_keep_a_count_beside_every_sum(tmp_path: Path, monkeypatch: pyte
 def test_moments_that_were_not_recorded_give_no_statistic(tmp_path: Path) -> None:
     data = recording(4)
     found = recorded_class_moments(_stored(data, tmp_path / "r", ("sum",)), "all", _rows(data), ALL, 1)
-    assert found.good_magnitude is None
-    assert found.good_norm is None
+    assert found.correct_magnitude is None
+    assert found.correct_norm is None
     assert found.auroc is not None
 
 

@@ -1,4 +1,4 @@
-"""From a ranking to a NeuronSet."""
+"""From a ranking to a Neurons."""
 
 from dataclasses import replace
 from functools import partial
@@ -22,15 +22,15 @@ def contrast() -> ClassMoments:
 
 
 def test_addresses_and_columns_belong_together():
-    neurons = rank(contrast(), "mean-difference-polarity", 4, MODEL)
-    # flips by size: (1, 1) delta 6, (0, 0) delta 2, (1, 2) delta 0.5; then (0, 2) with r = 1/3
+    neurons = rank(contrast(), "adaras", 4, MODEL)
+    # flips by size: (1, 1) mean_difference 6, (0, 0) mean_difference 2, (1, 2) mean_difference 0.5; then (0, 2) with r = 1/3
     assert neurons.layer.tolist() == [1, 0, 1, 0]
     assert neurons.index.tolist() == [1, 0, 2, 2]
-    assert neurons.delta.tolist() == [-6.0, 2.0, 0.5, 1.0]
-    np.testing.assert_array_equal(neurons.good, GOOD[neurons.layer, neurons.index].astype(np.float32))
-    np.testing.assert_array_equal(neurons.bad, BAD[neurons.layer, neurons.index].astype(np.float32))
-    assert neurons.criterion == "mean-difference-polarity"
-    assert (neurons.good.dtype, neurons.score.dtype, neurons.layer.dtype) == (np.float32, np.float64, np.int64)
+    assert neurons.mean_difference.tolist() == [-6.0, 2.0, 0.5, 1.0]
+    np.testing.assert_array_equal(neurons.correct_mean, GOOD[neurons.layer, neurons.index].astype(np.float32))
+    np.testing.assert_array_equal(neurons.incorrect_mean, BAD[neurons.layer, neurons.index].astype(np.float32))
+    assert neurons.criterion == "adaras"
+    assert (neurons.correct_mean.dtype, neurons.score.dtype, neurons.layer.dtype) == (np.float32, np.float64, np.int64)
 
 
 def test_a_smaller_k_is_the_head_of_a_larger_one():
@@ -42,7 +42,7 @@ def test_a_smaller_k_is_the_head_of_a_larger_one():
 
 def test_facts_hold_the_counts_beside_those_given():
     facts = rank(contrast(), "mean-difference", 1, MODEL, {"scope": "response"}).facts
-    assert facts == {"n_good": 6, "n_bad": 7, "n_problems": 5, "eligible": 4, "scope": "response"}
+    assert facts == {"n_correct": 6, "n_incorrect": 7, "n_problems": 5, "eligible": 4, "scope": "response"}
 
 
 def test_an_unknown_criterion_lists_the_accepted_ones():
@@ -54,7 +54,7 @@ def test_an_unknown_criterion_lists_the_accepted_ones():
 @pytest.mark.parametrize("k", [0, -1, 5, 9])
 def test_k_beyond_the_eligible_neurons_says_how_many_there_are(k):
     with pytest.raises(InputError, match="4 of 8 eligible; give a k between 1 and 4"):
-        rank(contrast(), "mean-difference-polarity", k, MODEL)
+        rank(contrast(), "adaras", k, MODEL)
 
 
 def test_another_model_is_refused():
@@ -63,7 +63,7 @@ def test_another_model_is_refused():
         rank(contrast(), "mean-difference", 1, wider)
 
 
-@pytest.mark.parametrize("name", ["random", "polarity"])
+@pytest.mark.parametrize("name", ["random", "sign-flip"])
 def test_seed_reaches_the_criteria_that_draw(name):
     found = [rank(contrast(), name, 2, MODEL, seed=seed) for seed in (0, 0, 1, 2, 3, 4, 5)]
     sets = [tuple(neurons.layer * 4 + neurons.index) for neurons in found]
@@ -73,7 +73,7 @@ def test_seed_reaches_the_criteria_that_draw(name):
 
 
 def smallest_first(moments: ClassMoments) -> Ranking:
-    order = np.flatnonzero(moments.delta)[::-1].astype(np.int64)
+    order = np.flatnonzero(moments.mean_difference)[::-1].astype(np.int64)
     return Ranking(order, np.linspace(1, 0, len(order)), facts={"own": 7})
 
 
@@ -90,7 +90,7 @@ def test_a_function_of_ones_own_needs_a_name_of_its_own():
 
 
 def test_a_criterion_with_other_parameters_leaves_them_in_the_file():
-    moments = replace(contrast(), good_magnitude=np.abs(GOOD) + 1, bad_magnitude=np.abs(BAD) + 1)
+    moments = replace(contrast(), correct_magnitude=np.abs(GOOD) + 1, incorrect_magnitude=np.abs(BAD) + 1)
     strict = partial(activation_ratio.score, threshold=1.4, share=1.0)
     # ratios above 1.4: 5 / 3 at (1, 1) and 3 / 2 at (0, 2)
     neurons = rank(moments, strict, 2, MODEL, name="activation-ratio-1.4")
@@ -137,10 +137,10 @@ def test_layers_that_the_model_has_not(layers):
 
 def test_too_few_flips_are_an_error():
     with pytest.raises(InputError, match="asked for 4 neurons, but criterion 'polarity' finds 2 of 8 eligible"):
-        rank(contrast(), "polarity", 4, MODEL)
-    flat = replace(contrast(), good_mean=BAD)
+        rank(contrast(), "sign-flip", 4, MODEL)
+    flat = replace(contrast(), correct_mean=BAD)
     with pytest.raises(InputError, match="finds 0 of 8 eligible; use another criterion, other parameters or more traces"):
-        rank(flat, "polarity", 1, MODEL)
+        rank(flat, "sign-flip", 1, MODEL)
 
 
 def test_neurons_of_experts_without_tokens_are_never_selected_not_even_by_ones_own_criterion():

@@ -19,8 +19,8 @@ def assert_equals_loops(result: ClassMoments, data: Labelled) -> None:
         np.testing.assert_allclose(getattr(result, name), expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
     if result.counts is not None:
         assert result.counts.problems is not None
-        np.testing.assert_array_equal(result.counts.good, expected["n_good"])
-        np.testing.assert_array_equal(result.counts.bad, expected["n_bad"])
+        np.testing.assert_array_equal(result.counts.correct_mean, expected["n_correct"])
+        np.testing.assert_array_equal(result.counts.incorrect_mean, expected["n_incorrect"])
         np.testing.assert_array_equal(result.counts.problems, expected["n_problems"])
 
 
@@ -31,7 +31,7 @@ def test_equals_loops_over_traces(seed, mixture):
     labels = set(zip(data.problems, data.correct, strict=True))
     result = class_moments([data], statistics=ALL)
     assert_equals_loops(result, data)
-    assert (result.n_good, result.n_bad) == (sum(data.correct), len(data.correct) - sum(data.correct))
+    assert (result.n_correct, result.n_incorrect) == (sum(data.correct), len(data.correct) - sum(data.correct))
     assert result.n_problems == sum(len({c for q, c in labels if q == p}) == 2 for p in set(data.problems))
     assert (result.counts is not None) is mixture
 
@@ -49,13 +49,13 @@ def test_an_expert_without_a_routed_token_has_no_mean_and_no_count():
     data = recording(0, mixture=True)
     result = class_moments([data], statistics=ALL)
     never = (slice(1, 2), slice(2 * D_EXPERT, 3 * D_EXPERT))
-    assert np.isnan(result.good_mean[never]).all()
+    assert np.isnan(result.correct_mean[never]).all()
     assert not result.comparable[never].any()
     assert result.comparable[0, :D_EXPERT].all()
     assert result.counts is not None
-    assert not result.counts.good[never].any()
-    assert result.good_norm is not None
-    assert not result.good_norm[never].any()
+    assert not result.counts.correct_mean[never].any()
+    assert result.correct_norm is not None
+    assert not result.correct_norm[never].any()
 
 
 def test_a_trace_without_routed_tokens_does_not_pull_the_mean():
@@ -64,10 +64,10 @@ def test_a_trace_without_routed_tokens_does_not_pull_the_mean():
     sums = np.array([[[6, 1.0]], [[6, 1]], [[0, 1]], [[1, 1]]], np.float32)
     moments = Moments(count, sums, tokens=np.array([3, 4, 4, 2]))
     result = class_moments([(moments, ["a"] * 4, [True, True, True, False])])
-    assert result.good_mean.tolist() == [[2.5, 0.75]]
-    assert result.n_good == 3
+    assert result.correct_mean.tolist() == [[2.5, 0.75]]
+    assert result.n_correct == 3
     assert result.counts is not None
-    assert result.counts.good.tolist() == [[2, 3]]
+    assert result.counts.correct_mean.tolist() == [[2, 3]]
 
 
 def test_nan_in_a_routed_token_of_an_expert_is_an_error():
@@ -83,10 +83,10 @@ def test_statistics_that_are_not_asked_for_are_not_there():
     data = recording(2)
     bare = class_moments([data], statistics=())
     full = class_moments([data])
-    np.testing.assert_array_equal(bare.good_mean, full.good_mean)
+    np.testing.assert_array_equal(bare.correct_mean, full.correct_mean)
     assert bare.n_problems == full.n_problems == 3
     for name in FIELDS:
-        assert (getattr(bare, name) is None) is (name not in ("good_mean", "bad_mean"))
+        assert (getattr(bare, name) is None) is (name not in ("correct_mean", "incorrect_mean"))
         assert (getattr(full, name) is None) is (name == "auroc")
 
 
@@ -99,8 +99,8 @@ def test_an_unknown_statistic_is_an_error(statistics):
 def test_every_trace_weighs_the_same_however_long():
     sums = np.array([[[10.0]], [[2.0]], [[1.0]]], np.float32)
     result = class_moments([(Moments(np.array([10, 1, 1]), sums), ["a", "a", "a"], [True, True, False])])
-    assert result.good_mean[0, 0] == 1.5
-    assert result.delta[0, 0] == 0.5
+    assert result.correct_mean[0, 0] == 1.5
+    assert result.mean_difference[0, 0] == 0.5
 
 
 def test_more_traces_than_announced_are_an_error():
@@ -116,7 +116,7 @@ def test_problems_with_one_verdict_count_in_the_means_only():
     sums = np.array([[[4.0]], [[1.0]], [[7.0]]], np.float32)
     result = class_moments([(Moments(np.array([1, 1, 1]), sums), ["a", "a", "b"], [True, False, True])], statistics=ALL)
     assert result.n_problems == 1
-    assert result.good_mean[0, 0] == 5.5
+    assert result.correct_mean[0, 0] == 5.5
     assert result.difference_mean == 3.0
     assert result.auroc == 1.0
     assert result.difference_variance is not None

@@ -33,7 +33,11 @@ def assert_same(result: ClassMoments, expected: ClassMoments) -> None:
         assert (mine is None) is (theirs is None), name
         if mine is not None:
             np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-13, err_msg=name)
-    assert (result.n_good, result.n_bad, result.n_problems) == (expected.n_good, expected.n_bad, expected.n_problems)
+    assert (result.n_correct, result.n_incorrect, result.n_problems) == (
+        expected.n_correct,
+        expected.n_incorrect,
+        expected.n_problems,
+    )
     assert (result.counts is None) is (expected.counts is None)
     if result.counts is not None and expected.counts is not None:
         for mine, theirs in zip(result.counts, expected.counts, strict=True):

@@ -8,7 +8,7 @@ import pytest
 from steering_oracle import every_activation
 from tiny_models import D_FF, FAMILIES, MIXTURES, N_EXPERTS, N_LAYERS, TOP_K, VOCABULARY, tiny, word_tokenizer
 from trimtab.errors import InputError
-from trimtab.model import OpenModel, find_ffn, identify
+from trimtab.model import LanguageModel, find_ffn, identify
 from trimtab.moments import MOMENTS
 from trimtab.recording import RecordingSettings, batch_features, record_batch, record_prompts, record_traces
 from trimtab.traces import Trace
@@ -17,19 +17,19 @@ SCOPES = ("all", "response", "prompt", "last-prompt")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def opened(request: pytest.FixtureRequest) -> OpenModel:
+def model(request: pytest.FixtureRequest) -> LanguageModel:
     model = tiny(request.param)
     layout = find_ffn(model)
     tokenizer = word_tokenizer(pad_token="w0", eos_token="w1")
-    return OpenModel(model, tokenizer, layout, identify(model, "tiny", None, layout=layout))
+    return LanguageModel(model, tokenizer, layout, identify(model, "tiny", None, layout=layout))
 
 
 @pytest.fixture(params=MIXTURES)
-def mixture(request: pytest.FixtureRequest) -> OpenModel:
+def mixture(request: pytest.FixtureRequest) -> LanguageModel:
     model = tiny(request.param)
     layout = find_ffn(model)
     tokenizer = word_tokenizer(pad_token="w0", eos_token="w1")
-    return OpenModel(model, tokenizer, layout, identify(model, "tiny", None, layout=layout))
+    return LanguageModel(model, tokenizer, layout, identify(model, "tiny", None, layout=layout))
 
 
 def _trace(name: str, prompt: int, response: int, seed: int) -> Trace:
@@ -47,15 +47,15 @@ def _tokens(trace: Trace, scope: str) -> range:
     ]
 
 
-def _alone(opened: OpenModel, trace: Trace) -> np.ndarray:
-    return every_activation(opened.model, [*trace.prompt_ids, *trace.response_ids[:-1]])
+def _alone(model: LanguageModel, trace: Trace) -> np.ndarray:
+    return every_activation(model.hf_model, [*trace.prompt_ids, *trace.response_ids[:-1]])
 
 
-def test_moments_and_counts_equal_the_naive_loop(opened: OpenModel) -> None:
-    mixture = opened.layout.mixture
-    recorded = record_batch(opened, TRACES, SCOPES, MOMENTS)
+def test_moments_and_counts_equal_the_naive_loop(model: LanguageModel) -> None:
+    mixture = model.layout.mixture
+    recorded = record_batch(model, TRACES, SCOPES, MOMENTS)
     for row, trace in enumerate(TRACES):
-        kept = _alone(opened, trace)
+        kept = _alone(model, trace)
         for scope, moments in recorded.items():
             expected = {name: np.zeros((N_LAYERS, D_FF)) for name in MOMENTS}
             routed = np.zeros((N_LAYERS, D_FF), int)
@@ -81,28 +81,28 @@ def test_moments_and_counts_equal_the_naive_loop(opened: OpenModel) -> None:
             np.testing.assert_allclose(moments.mean_of_all_tokens()[row], all_tokens, rtol=2e-4, atol=2e-5)
 
 
-def test_a_trace_is_recorded_alike_in_any_batch(opened: OpenModel) -> None:
-    together = record_batch(opened, TRACES, SCOPES, ("sum",))
+def test_a_trace_is_recorded_alike_in_any_batch(model: LanguageModel) -> None:
+    together = record_batch(model, TRACES, SCOPES, ("sum",))
     for row, trace in enumerate(TRACES):
-        for scope, alone in record_batch(opened, [trace], SCOPES, ("sum",)).items():
+        for scope, alone in record_batch(model, [trace], SCOPES, ("sum",)).items():
             np.testing.assert_allclose(together[scope].sum[row], alone.sum[0], rtol=1e-4, atol=1e-5)
             np.testing.assert_array_equal(together[scope].count[row], alone.count[0])
 
 
-def test_features_of_the_gate_and_of_each_token(opened: OpenModel, tmp_path: Path) -> None:
+def test_features_of_the_gate_and_of_each_token(model: LanguageModel, tmp_path: Path) -> None:
     prompts = {trace.id: trace.prompt_ids for trace in TRACES}
-    recording = record_prompts(opened, prompts, tmp_path, scopes=("last-prompt", "prompt"), batch_tokens=12)
+    recording = record_prompts(model, prompts, tmp_path, scopes=("last-prompt", "prompt"), batch_tokens=12)
     last, mean = (recording.means(scope, ["c", "a"]) for scope in ("last-prompt", "prompt"))
     layer, index = np.array([2, 0, 2]), np.array([40, 3, 12])
-    each = batch_features(opened, [TRACES[2], TRACES[0]], layer, index, "prompt")
+    each = batch_features(model, [TRACES[2], TRACES[0]], layer, index, "prompt")
     for row, trace in enumerate((TRACES[2], TRACES[0])):
-        naive = np.nan_to_num(every_activation(opened.model, trace.prompt_ids))
+        naive = np.nan_to_num(every_activation(model.hf_model, trace.prompt_ids))
         np.testing.assert_allclose(last[row], naive[-1], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(mean[row], naive.mean(0), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(each[row], naive[:, layer, index], rtol=1e-4, atol=1e-5)
 
 
-def test_no_token_in_an_expert_is_nan_and_only_that(mixture: OpenModel, tmp_path: Path) -> None:
+def test_no_token_in_an_expert_is_nan_and_only_that(mixture: LanguageModel, tmp_path: Path) -> None:
     settings = RecordingSettings(scopes=("response",), moments=MOMENTS, batch_tokens=30)
     recording = record_traces(mixture, TRACES, settings, tmp_path)
     seen = {}
@@ -121,7 +121,7 @@ def test_no_token_in_an_expert_is_nan_and_only_that(mixture: OpenModel, tmp_path
     assert (seen["b"] == 0).any()
 
 
-def test_moments_of_experts_merge_and_are_taken(mixture: OpenModel) -> None:
+def test_moments_of_experts_merge_and_are_taken(mixture: LanguageModel) -> None:
     recorded = record_batch(mixture, TRACES, SCOPES, MOMENTS)
     merged = recorded["prompt"].merge(recorded["response"])
     np.testing.assert_array_equal(merged.count, recorded["all"].count)
@@ -133,7 +133,7 @@ def test_moments_of_experts_merge_and_are_taken(mixture: OpenModel) -> None:
 
 
 @pytest.mark.parametrize("broken", [1, 2])
-def test_an_expert_with_nan_names_the_trace_and_the_layer(mixture: OpenModel, broken: int) -> None:
+def test_an_expert_with_nan_names_the_trace_and_the_layer(mixture: LanguageModel, broken: int) -> None:
     """Only trace b's one token is looked at, in an expert that it is routed to."""
     count = record_batch(mixture, [TRACES[1]], ("response",), ("sum",))["response"].count[0]
     expert = int(np.flatnonzero(count[broken])[0])

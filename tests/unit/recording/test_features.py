@@ -10,7 +10,7 @@ import torch
 from tiny_models import D_FF, N_LAYERS, VOCABULARY, tiny, word_tokenizer
 from tiny_testbed import tree_bytes
 from trimtab.errors import ConfigError, InputError
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.recording import batch_features, record_features, tokens_in
 from trimtab.recording import features as module
 from trimtab.traces import Trace
@@ -19,7 +19,7 @@ LAYER, INDEX = np.array([2, 0, 2, 1]), np.array([7, 47, 0, 7])
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> OpenModel:
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     folder = tmp_path_factory.mktemp("model")
     tiny("qwen3").save_pretrained(folder)
     word_tokenizer(pad_token="w0", eos_token="w1").save_pretrained(folder)
@@ -34,15 +34,15 @@ def _trace(name: str, prompt: int, response: int, seed: int) -> Trace:
 TRACES = [_trace("a", 5, 9, 0), _trace("b", 3, 2, 1), _trace("c", 12, 6, 2), _trace("d", 1, 4, 3)]
 
 
-def _alone(opened: OpenModel, trace: Trace) -> np.ndarray:
+def _alone(model: LanguageModel, trace: Trace) -> np.ndarray:
     """Activations of the chosen neurons at every forwarded token of one trace, float32 ``[token, feature]``."""
     kept: dict[int, torch.Tensor] = {}
     hooks = [
         block.mlp.down_proj.register_forward_pre_hook(lambda _, inputs, layer=layer: kept.update({layer: inputs[0][0]}))
-        for layer, block in enumerate(opened.model.model.layers)
+        for layer, block in enumerate(model.hf_model.model.layers)
     ]
     with torch.no_grad():
-        opened.model(input_ids=torch.tensor([[*trace.prompt_ids, *trace.response_ids[:-1]]]))
+        model.hf_model(input_ids=torch.tensor([[*trace.prompt_ids, *trace.response_ids[:-1]]]))
     for hook in hooks:
         hook.remove()
     return np.stack([kept[layer][:, index].numpy() for layer, index in zip(LAYER.tolist(), INDEX.tolist(), strict=True)], axis=1)
@@ -54,13 +54,13 @@ def _of_scope(trace: Trace, rows: np.ndarray, scope: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scope", ["all", "prompt", "last-prompt", "response"])
-def test_a_batch_equals_one_forward_per_trace(opened: OpenModel, scope: str) -> None:
-    for trace, rows in zip(TRACES, batch_features(opened, TRACES, LAYER, INDEX, scope), strict=True):
+def test_a_batch_equals_one_forward_per_trace(model: LanguageModel, scope: str) -> None:
+    for trace, rows in zip(TRACES, batch_features(model, TRACES, LAYER, INDEX, scope), strict=True):
         assert rows.dtype == np.float32
-        expected = _of_scope(trace, _alone(opened, trace), scope)
+        expected = _of_scope(trace, _alone(model, trace), scope)
         assert len(tokens_in(trace, scope)) == len(rows) == len(expected)
         np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-5)
-    assert not any(module._forward_pre_hooks for module in opened.layout.down)
+    assert not any(module._forward_pre_hooks for module in model.layout.down)
 
 
 def test_tokens_are_named() -> None:
@@ -71,9 +71,9 @@ def test_tokens_are_named() -> None:
     assert tokens_in(trace, "response") == (7, 8)
 
 
-def test_the_store_gives_back_what_a_batch_gives(opened: OpenModel, tmp_path: Path) -> None:
-    stored = record_features(opened, TRACES, LAYER, INDEX, "response", tmp_path / "f", batch_tokens=30)
-    direct = dict(zip("abcd", batch_features(opened, TRACES, LAYER, INDEX, "response"), strict=True))
+def test_the_store_gives_back_what_a_batch_gives(model: LanguageModel, tmp_path: Path) -> None:
+    stored = record_features(model, TRACES, LAYER, INDEX, "response", tmp_path / "f", batch_tokens=30)
+    direct = dict(zip("abcd", batch_features(model, TRACES, LAYER, INDEX, "response"), strict=True))
     seen = []
     for ids, part in stored.stream():
         seen += ids
@@ -87,9 +87,9 @@ def test_the_store_gives_back_what_a_batch_gives(opened: OpenModel, tmp_path: Pa
     assert (layer.tolist(), index.tolist()) == (LAYER.tolist(), INDEX.tolist())
 
 
-def test_resume_ends_with_the_same_bytes(opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_ends_with_the_same_bytes(model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def record(name: str) -> None:
-        record_features(opened, TRACES, LAYER, INDEX, "all", tmp_path / name, batch_tokens=30)
+        record_features(model, TRACES, LAYER, INDEX, "all", tmp_path / name, batch_tokens=30)
 
     record("undisturbed")
     calls = []
@@ -108,27 +108,27 @@ def test_resume_ends_with_the_same_bytes(opened: OpenModel, tmp_path: Path, monk
     assert tree_bytes(tmp_path / "resumed") == tree_bytes(tmp_path / "undisturbed")
 
 
-def test_other_neurons_or_another_scope_are_another_plan(opened: OpenModel, tmp_path: Path) -> None:
-    record_features(opened, TRACES, LAYER, INDEX, "all", tmp_path)
+def test_other_neurons_or_another_scope_are_another_plan(model: LanguageModel, tmp_path: Path) -> None:
+    record_features(model, TRACES, LAYER, INDEX, "all", tmp_path)
     with pytest.raises(ConfigError, match=r"another plan: .*neurons"):
-        record_features(opened, TRACES, LAYER[::-1], INDEX[::-1], "all", tmp_path)
+        record_features(model, TRACES, LAYER[::-1], INDEX[::-1], "all", tmp_path)
     with pytest.raises(ConfigError, match=r"another plan: .*scope 'all' -> 'prompt'"):
-        record_features(opened, TRACES, LAYER, INDEX, "prompt", tmp_path)
+        record_features(model, TRACES, LAYER, INDEX, "prompt", tmp_path)
 
 
-def test_what_cannot_be_recorded(opened: OpenModel, tmp_path: Path) -> None:
+def test_what_cannot_be_recorded(model: LanguageModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"layer {N_LAYERS}, index 0"):
-        batch_features(opened, TRACES, np.array([N_LAYERS]), np.array([0]), "all")
+        batch_features(model, TRACES, np.array([N_LAYERS]), np.array([0]), "all")
     with pytest.raises(InputError, match=f"index {D_FF}"):
-        record_features(opened, TRACES, np.array([0]), np.array([D_FF]), "all", tmp_path / "a")
+        record_features(model, TRACES, np.array([0]), np.array([D_FF]), "all", tmp_path / "a")
     with pytest.raises(InputError, match="one layer and one index per neuron, got 0 and 0"):
-        batch_features(opened, TRACES, LAYER[:0], INDEX[:0], "all")
+        batch_features(model, TRACES, LAYER[:0], INDEX[:0], "all")
     with pytest.raises(InputError, match="trace d has no token in the scope 'response'; its response is too short"):
-        batch_features(opened, [replace(TRACES[3], response_ids=(4,))], LAYER, INDEX, "response")
+        batch_features(model, [replace(TRACES[3], response_ids=(4,))], LAYER, INDEX, "response")
 
 
-def test_activations_that_are_not_finite_are_refused(opened: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    mlp = opened.model.model.layers[1].mlp
+def test_activations_that_are_not_finite_are_refused(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlp = model.hf_model.model.layers[1].mlp
     monkeypatch.setattr(mlp.act_fn, "forward", lambda x: x * float("nan"))
     with pytest.raises(InputError, match="trace a has activations that are NaN or infinite"):
-        batch_features(opened, TRACES, LAYER, INDEX, "all")
+        batch_features(model, TRACES, LAYER, INDEX, "all")

@@ -11,7 +11,7 @@ import torch
 from tiny_models import D_FF, N_LAYERS, VOCABULARY, tiny, word_tokenizer
 from tiny_testbed import tree_bytes
 from trimtab.errors import ConfigError, InputError, StoreError
-from trimtab.model import OpenModel, open_model
+from trimtab.model import LanguageModel, open_model
 from trimtab.moments import MOMENTS
 from trimtab.recording import RecordingSettings, record_batch, record_prompts, record_traces
 from trimtab.recording import record as module
@@ -23,7 +23,7 @@ SCOPES = ("all", "response", "prompt", "last-prompt")
 
 
 @pytest.fixture(params=["qwen3", "llama"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> OpenModel:
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> LanguageModel:
     tiny(request.param).save_pretrained(tmp_path / "model")
     word_tokenizer(pad_token="w0", eos_token="w1").save_pretrained(tmp_path / "model")
     return open_model(tmp_path / "model")
@@ -37,25 +37,25 @@ def _trace(name: str, prompt: int, response: int, seed: int = 0) -> Trace:
 TRACES = [_trace("a", 5, 9), _trace("b", 3, 2, 1), _trace("c", 12, 6, 2), _trace("d", 1, 4, 3)]
 
 
-def _activations(opened: OpenModel, trace: Trace) -> np.ndarray:
+def _activations(model: LanguageModel, trace: Trace) -> np.ndarray:
     """Every activation of one trace run alone, float64 ``[token, layer, d_ff]``."""
     kept: list[np.ndarray] = []
     hooks = [
         block.mlp.down_proj.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0][0].double().numpy()))
-        for block in opened.model.model.layers
+        for block in model.hf_model.model.layers
     ]
     with torch.no_grad():
-        opened.model(input_ids=torch.tensor([[*trace.prompt_ids, *trace.response_ids[:-1]]]))
+        model.hf_model(input_ids=torch.tensor([[*trace.prompt_ids, *trace.response_ids[:-1]]]))
     for hook in hooks:
         hook.remove()
     return np.stack(kept, 1)
 
 
-def test_moments_of_every_scope_equal_the_naive_loop(opened: OpenModel) -> None:
-    recorded = record_batch(opened, TRACES, SCOPES, MOMENTS)
+def test_moments_of_every_scope_equal_the_naive_loop(model: LanguageModel) -> None:
+    recorded = record_batch(model, TRACES, SCOPES, MOMENTS)
     assert set(recorded) == set(SCOPES)
     for row, trace in enumerate(TRACES):
-        kept, prompt = _activations(opened, trace), len(trace.prompt_ids)
+        kept, prompt = _activations(model, trace), len(trace.prompt_ids)
         tokens = {
             "all": range(len(kept)),
             "response": [t for t in range(len(kept)) if t >= prompt],
@@ -75,59 +75,59 @@ def test_moments_of_every_scope_equal_the_naive_loop(opened: OpenModel) -> None:
                 np.testing.assert_allclose(actual, expected[name], rtol=2e-4, atol=2e-5)
 
 
-def test_a_trace_is_recorded_alike_in_any_batch(opened: OpenModel) -> None:
-    together = record_batch(opened, TRACES, SCOPES, ("sum",))
+def test_a_trace_is_recorded_alike_in_any_batch(model: LanguageModel) -> None:
+    together = record_batch(model, TRACES, SCOPES, ("sum",))
     for row, trace in enumerate(TRACES):
-        for scope, alone in record_batch(opened, [trace], SCOPES, ("sum",)).items():
+        for scope, alone in record_batch(model, [trace], SCOPES, ("sum",)).items():
             np.testing.assert_allclose(together[scope].sum[row], alone.sum[0], rtol=1e-4, atol=1e-5)
 
 
-def test_only_the_moments_asked_for(opened: OpenModel) -> None:
-    moments = record_batch(opened, TRACES, ("all",), ("magnitude",))["all"]
+def test_only_the_moments_asked_for(model: LanguageModel) -> None:
+    moments = record_batch(model, TRACES, ("all",), ("magnitude",))["all"]
     assert moments.sum is None
     assert moments.square is None
     assert moments.magnitude.shape == (4, N_LAYERS, D_FF)
     for unknown in (("mean",), ()):
         with pytest.raises(InputError, match="accepted: sum, magnitude, square"):
-            record_batch(opened, TRACES, ("all",), unknown)
+            record_batch(model, TRACES, ("all",), unknown)
     with pytest.raises(InputError, match="no token scope to record; give one or more of all"):
-        record_batch(opened, TRACES, (), ("sum",))
+        record_batch(model, TRACES, (), ("sum",))
 
 
-def test_hooks_are_gone_afterwards(opened: OpenModel) -> None:
-    record_batch(opened, TRACES, SCOPES, MOMENTS)
-    assert not any(module._forward_pre_hooks for module in opened.layout.down)
+def test_hooks_are_gone_afterwards(model: LanguageModel) -> None:
+    record_batch(model, TRACES, SCOPES, MOMENTS)
+    assert not any(module._forward_pre_hooks for module in model.layout.down)
 
 
 @pytest.mark.parametrize("layer", [0, 2])
-def test_nan_weights_name_trace_and_layer(opened: OpenModel, layer: int) -> None:
-    opened.model.model.layers[layer].mlp.up_proj.weight.data[3, 0] = float("nan")
+def test_nan_weights_name_trace_and_layer(model: LanguageModel, layer: int) -> None:
+    model.hf_model.model.layers[layer].mlp.up_proj.weight.data[3, 0] = float("nan")
     with pytest.raises(InputError, match=f"trace a has activations that are NaN or infinite, first in layer {layer}; record in"):
-        record_batch(opened, TRACES, ("all",), ("sum",))
-    assert not any(module._forward_pre_hooks for module in opened.layout.down)
+        record_batch(model, TRACES, ("all",), ("sum",))
+    assert not any(module._forward_pre_hooks for module in model.layout.down)
 
 
 @pytest.mark.parametrize("bad", [VOCABULARY, -1])
-def test_ids_of_another_vocabulary(opened: OpenModel, bad: int) -> None:
+def test_ids_of_another_vocabulary(model: LanguageModel, bad: int) -> None:
     trace = replace(TRACES[0], prompt_ids=(3, bad, 4))
     with pytest.raises(InputError, match=f"trace a has token ids outside 0..{VOCABULARY - 1}: they are of another tokenizer"):
-        record_batch(opened, [TRACES[1], trace], ("all",), ("sum",))
+        record_batch(model, [TRACES[1], trace], ("all",), ("sum",))
 
 
-def test_empty_scopes(opened: OpenModel) -> None:
+def test_empty_scopes(model: LanguageModel) -> None:
     with pytest.raises(InputError, match="trace a has no token in the scope 'response'; its response is too short"):
-        record_batch(opened, [_trace("a", 4, 1)], ("response",), ("sum",))
+        record_batch(model, [_trace("a", 4, 1)], ("response",), ("sum",))
     with pytest.raises(InputError, match="trace a has no token in the scope 'last-prompt'"):
-        record_batch(opened, [_trace("a", 0, 4)], ("last-prompt",), ("sum",))
-    assert record_batch(opened, [_trace("a", 4, 1)], ("all",), ("sum",))["all"].count.tolist() == [4]
+        record_batch(model, [_trace("a", 0, 4)], ("last-prompt",), ("sum",))
+    assert record_batch(model, [_trace("a", 4, 1)], ("all",), ("sum",))["all"].count.tolist() == [4]
 
 
 SETTINGS = RecordingSettings(scopes=("all", "response"), moments=("sum", "square"), batch_tokens=30)
 
 
-def test_a_recording_on_disk(opened: OpenModel, tmp_path: Path) -> None:
-    recording = record_traces(opened, TRACES, SETTINGS, tmp_path / "r")
-    direct = record_batch(opened, TRACES, SETTINGS.scopes, SETTINGS.moments)
+def test_a_recording_on_disk(model: LanguageModel, tmp_path: Path) -> None:
+    recording = record_traces(model, TRACES, SETTINGS, tmp_path / "r")
+    direct = record_batch(model, TRACES, SETTINGS.scopes, SETTINGS.moments)
     place = {trace.id: row for row, trace in enumerate(TRACES)}
     for scope in SETTINGS.scopes:
         seen = []
@@ -147,36 +147,36 @@ def test_a_recording_on_disk(opened: OpenModel, tmp_path: Path) -> None:
         assert list(recording.stream("all"))[row["part"]][0][row["row"]] == row["trace_id"]
 
 
-def test_last_prompt_tokens(opened: OpenModel, tmp_path: Path) -> None:
+def test_last_prompt_tokens(model: LanguageModel, tmp_path: Path) -> None:
     prompts = {trace.id: trace.prompt_ids for trace in TRACES}
-    recording = record_prompts(opened, prompts, tmp_path / "p", batch_tokens=12)
+    recording = record_prompts(model, prompts, tmp_path / "p", batch_tokens=12)
     features = recording.means("last-prompt", ["c", "a", "d"])
     assert features.shape == (3, N_LAYERS, D_FF)
     for row, trace in zip(features, (TRACES[2], TRACES[0], TRACES[3]), strict=True):
-        alone = _activations(opened, replace(trace, response_ids=(2,)))[-1]
+        alone = _activations(model, replace(trace, response_ids=(2,)))[-1]
         np.testing.assert_allclose(row, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_means_of_prompt_tokens(opened: OpenModel, tmp_path: Path) -> None:
+def test_means_of_prompt_tokens(model: LanguageModel, tmp_path: Path) -> None:
     prompts = {trace.id: trace.prompt_ids for trace in TRACES}
-    recording = record_prompts(opened, prompts, tmp_path / "p", scopes=("last-prompt", "prompt"), batch_tokens=12)
+    recording = record_prompts(model, prompts, tmp_path / "p", scopes=("last-prompt", "prompt"), batch_tokens=12)
     assert recording.means("last-prompt", ["d"]).shape == (1, N_LAYERS, D_FF)
     for row, trace in zip(recording.means("prompt", ["b", "c"]), (TRACES[1], TRACES[2]), strict=True):
-        alone = _activations(opened, replace(trace, response_ids=(2,))).mean(axis=0)
+        alone = _activations(model, replace(trace, response_ids=(2,))).mean(axis=0)
         np.testing.assert_allclose(row, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_what_a_gate_reads_is_what_a_trace_passed_through(opened: OpenModel, tmp_path: Path) -> None:
+def test_what_a_gate_reads_is_what_a_trace_passed_through(model: LanguageModel, tmp_path: Path) -> None:
     """The recorded last prompt token is the one that the response continues from."""
-    recording = record_prompts(opened, {"a": TRACES[0].prompt_ids}, tmp_path / "p")
-    whole = record_batch(opened, [TRACES[0]], ("last-prompt",), ("sum",))["last-prompt"]
+    recording = record_prompts(model, {"a": TRACES[0].prompt_ids}, tmp_path / "p")
+    whole = record_batch(model, [TRACES[0]], ("last-prompt",), ("sum",))["last-prompt"]
     np.testing.assert_allclose(recording.means("last-prompt", ["a"]), whole.sum, rtol=1e-4, atol=1e-5)
 
 
 def test_resume_after_an_exception_ends_with_the_same_bytes(
-    opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record_traces(opened, TRACES, SETTINGS, tmp_path / "undisturbed")
+    record_traces(model, TRACES, SETTINGS, tmp_path / "undisturbed")
     calls = []
 
     def interrupted(*args):
@@ -187,13 +187,13 @@ def test_resume_after_an_exception_ends_with_the_same_bytes(
 
     monkeypatch.setattr(module, "start_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        record_traces(opened, TRACES, SETTINGS, tmp_path / "resumed")
+        record_traces(model, TRACES, SETTINGS, tmp_path / "resumed")
     assert len(list((tmp_path / "resumed").glob("part-*"))) == 1
-    record_traces(opened, TRACES, SETTINGS, tmp_path / "resumed")
+    record_traces(model, TRACES, SETTINGS, tmp_path / "resumed")
     assert tree_bytes(tmp_path / "resumed") == tree_bytes(tmp_path / "undisturbed")
 
 
-def test_a_part_that_cannot_be_written_is_an_error(opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_cannot_be_written_is_an_error(model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
 
     def full(parts: Parts, part: int, *_: object) -> None:
@@ -202,36 +202,36 @@ def test_a_part_that_cannot_be_written_is_an_error(opened: OpenModel, tmp_path: 
 
     monkeypatch.setattr(Parts, "write_tensors", full)
     with pytest.raises(StoreError, match="the disk is full"):
-        record_traces(opened, TRACES, SETTINGS, tmp_path)
+        record_traces(model, TRACES, SETTINGS, tmp_path)
     assert written == [0]
     assert not (tmp_path / "index.parquet").exists()
 
 
-def test_not_finite_activations_end_a_recording_and_name_the_trace(opened: OpenModel, tmp_path: Path) -> None:
-    opened.model.model.layers[1].mlp.up_proj.weight.data[3, 0] = float("nan")
+def test_not_finite_activations_end_a_recording_and_name_the_trace(model: LanguageModel, tmp_path: Path) -> None:
+    model.hf_model.model.layers[1].mlp.up_proj.weight.data[3, 0] = float("nan")
     with pytest.raises(InputError, match="trace c has activations that are NaN or infinite, first in layer 1"):
-        record_traces(opened, TRACES, SETTINGS, tmp_path)
+        record_traces(model, TRACES, SETTINGS, tmp_path)
     assert not list(tmp_path.glob("part-*"))
 
 
-def test_a_trace_twice_is_refused(opened: OpenModel, tmp_path: Path) -> None:
+def test_a_trace_twice_is_refused(model: LanguageModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 ids of a plan appear twice, first 'a'"):
-        record_traces(opened, [*TRACES, TRACES[0]], SETTINGS, tmp_path)
+        record_traces(model, [*TRACES, TRACES[0]], SETTINGS, tmp_path)
 
 
 def test_bfloat16_equals_float32_sums_of_its_activations(tmp_path: Path) -> None:
     tiny("qwen3").save_pretrained(tmp_path / "model")
     word_tokenizer(pad_token="w0", eos_token="w1").save_pretrained(tmp_path / "model")
-    opened = open_model(tmp_path / "model", dtype="bfloat16")
-    recorded = record_batch(opened, [TRACES[0]], ("all",), MOMENTS)["all"]
-    kept = _activations(opened, TRACES[0])
+    model = open_model(tmp_path / "model", dtype="bfloat16")
+    recorded = record_batch(model, [TRACES[0]], ("all",), MOMENTS)["all"]
+    kept = _activations(model, TRACES[0])
     expected = {"sum": kept.sum(0), "magnitude": np.abs(kept).sum(0), "square": (kept**2).sum(0)}
     for name in MOMENTS:
         np.testing.assert_allclose(getattr(recorded, name)[0], expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_only_what_is_asked_for_is_read_back(opened: OpenModel, tmp_path: Path) -> None:
-    recording = record_traces(opened, TRACES, SETTINGS, tmp_path)
+def test_only_what_is_asked_for_is_read_back(model: LanguageModel, tmp_path: Path) -> None:
+    recording = record_traces(model, TRACES, SETTINGS, tmp_path)
     assert recording.shape("all") == (N_LAYERS, D_FF, 1)
     parts = zip(recording.stream("all"), recording.stream("all", ("square", "magnitude"), slice(1, 2)), strict=True)
     for (ids, whole), (same, some) in parts:
@@ -244,14 +244,14 @@ def test_only_what_is_asked_for_is_read_back(opened: OpenModel, tmp_path: Path) 
         recording.shape("last-prompt")
 
 
-def test_another_plan_is_refused(opened: OpenModel, tmp_path: Path) -> None:
-    record_traces(opened, TRACES, SETTINGS, tmp_path)
+def test_another_plan_is_refused(model: LanguageModel, tmp_path: Path) -> None:
+    record_traces(model, TRACES, SETTINGS, tmp_path)
     with pytest.raises(ConfigError, match=r"another plan: .*moments"):
-        record_traces(opened, TRACES, RecordingSettings(moments=("sum",), batch_tokens=30), tmp_path)
+        record_traces(model, TRACES, RecordingSettings(moments=("sum",), batch_tokens=30), tmp_path)
 
 
-def test_batches_hold_their_budget(opened: OpenModel, tmp_path: Path) -> None:
-    recording = record_traces(opened, TRACES, SETTINGS, tmp_path)
+def test_batches_hold_their_budget(model: LanguageModel, tmp_path: Path) -> None:
+    recording = record_traces(model, TRACES, SETTINGS, tmp_path)
     length = {t.id: len(t.prompt_ids) + len(t.response_ids) - 1 for t in TRACES}
     parts = [ids for ids, _ in recording.stream("all")]
     assert all(len(ids) * max(length[i] for i in ids) <= 30 for ids in parts)

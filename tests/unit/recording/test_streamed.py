@@ -8,7 +8,7 @@ import pytest
 
 from tiny_testbed import open_tiny_testbed, settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError, InputError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.recording import RecordingSettings, StreamedParts, choose_traces, record_traces
 from trimtab.sampling import sample_traces
 from trimtab.sampling.recorder import Recorder
@@ -21,26 +21,26 @@ PROBLEMS = some_problems(8)
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> OpenModel:
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return open_tiny_testbed(Path(tmp_path_factory.mktemp("tiny")) / "model")
 
 
 @pytest.fixture(scope="module")
-def sampled(opened: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Trace]]:
+def sampled(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Trace]]:
     """A folder with ``traces`` and ``moments``, and the traces."""
     folder = Path(tmp_path_factory.mktemp("sampled"))
-    return folder, _sample(opened, folder)
+    return folder, _sample(model, folder)
 
 
-def _sample(opened: OpenModel, folder: Path, recording: RecordingSettings = SETTINGS) -> list[Trace]:
-    moments = StreamedParts(opened, recording, folder / "moments")
-    return sample_traces(opened, PROBLEMS, SAMPLED, folder / "traces", moments=moments)
+def _sample(model: LanguageModel, folder: Path, recording: RecordingSettings = SETTINGS) -> list[Trace]:
+    moments = StreamedParts(model, recording, folder / "moments")
+    return sample_traces(model, PROBLEMS, SAMPLED, folder / "traces", moments=moments)
 
 
-def test_a_trace_is_recorded_as_it_is_afterwards(opened: OpenModel, sampled: tuple[Path, list[Trace]], tmp_path: Path) -> None:
+def test_a_trace_is_recorded_as_it_is_afterwards(model: LanguageModel, sampled: tuple[Path, list[Trace]], tmp_path: Path) -> None:
     folder, traces = sampled
     chosen = [trace for trace in traces if len(trace.response_ids) > 1][::4]
-    recording, after = choose_traces(folder / "moments", chosen), record_traces(opened, chosen, SETTINGS, tmp_path)
+    recording, after = choose_traces(folder / "moments", chosen), record_traces(model, chosen, SETTINGS, tmp_path)
     for scope in SETTINGS.scopes:
         ours, theirs = (
             {trace_id: moments.take([row]) for ids, moments in r.stream(scope) for row, trace_id in enumerate(ids)}
@@ -74,7 +74,7 @@ def test_what_cannot_be_chosen(sampled: tuple[Path, list[Trace]]) -> None:
 
 
 def test_resume_ends_with_the_same_bytes(
-    opened: OpenModel, sampled: tuple[Path, list[Trace]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, sampled: tuple[Path, list[Trace]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
 
@@ -88,16 +88,16 @@ def test_resume_ends_with_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "moments", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            _sample(opened, tmp_path)
-    _sample(opened, tmp_path)
+            _sample(model, tmp_path)
+    _sample(model, tmp_path)
     parts = sorted((tmp_path / "moments").glob("part-*"))
     parts[0].unlink()  # the traces of a part without its moments are sampled again
-    _sample(opened, tmp_path)
+    _sample(model, tmp_path)
     (sampled[0] / "moments" / "index.parquet").unlink(missing_ok=True)
     assert tree_bytes(tmp_path) == tree_bytes(sampled[0])
     assert len(parts) > 3
 
 
-def test_other_settings_do_not_resume(opened: OpenModel, sampled: tuple[Path, list[Trace]]) -> None:
+def test_other_settings_do_not_resume(model: LanguageModel, sampled: tuple[Path, list[Trace]]) -> None:
     with pytest.raises(ConfigError, match=r"holds the parts of another plan: recording"):
-        _sample(opened, sampled[0], RecordingSettings(scopes=("response",)))
+        _sample(model, sampled[0], RecordingSettings(scopes=("response",)))

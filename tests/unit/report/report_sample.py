@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trimtab.evaluation.rows import ArmSummary, Average, GroupRow, Mean, PairedComparison
+from trimtab.evaluation.rows import Average, ConditionSummary, GroupRow, Mean
 from trimtab.report import (
     BreakdownReport,
     CalibrationRow,
@@ -24,6 +24,7 @@ from trimtab.report import (
     UnscoredBounds,
     VerdictReport,
 )
+from trimtab.stats.values import PairedComparison
 from trimtab.store import ModelRecord
 
 N = 1200
@@ -36,11 +37,11 @@ class Names:
     model: str = "testbed:reasoner"
     domain: str = "register programs"
     criterion: str = "mean-difference"
-    arm: str = "adaras"
+    condition: str = "adaras"
     chain: str = "<think> a ~ 4 b ~ 1 c = 5 </think> 5"
 
 
-def arm(
+def condition(
     name: str,
     accuracy: float,
     gain: float,
@@ -49,11 +50,11 @@ def arm(
     broken: int,
     fires: float | None = None,
     p_holm: float | None = None,
-) -> ArmSummary:
+) -> ConditionSummary:
     """A row with intervals of plausible width."""
     half = 1.96 * (accuracy * (1 - accuracy) / N) ** 0.5
-    return ArmSummary(
-        arm=name,
+    return ConditionSummary(
+        condition=name,
         n=N,
         k=1,
         accuracy=accuracy,
@@ -82,21 +83,21 @@ def arm(
 def make_report(names: Names = Names(), gate: bool = True, unscored: bool = False) -> Report:
     """A whole report; every section is filled."""
     points = [
-        TuneRow(criterion=criterion, operator="steer", k=k, strength=s, n=250, unsteered=0.632, always=best, gated=best - 0.01)
-        for criterion, height in ((names.criterion, 0.34), ("mean-difference-polarity", 0.07), ("paired-t", 0.31))
+        TuneRow(criterion=criterion, intervention="add", k=k, strength=s, n=250, unsteered=0.632, always=best, gated=best - 0.01)
+        for criterion, height in ((names.criterion, 0.34), ("adaras", 0.07), ("paired-t", 0.31))
         for k in (5, 20, 50)
         for s in (1.0, 3.0, 10.0, 30.0)
         for best in [round(0.632 + height * np.exp(-((np.log(s / 12) / 1.2) ** 2)) * (1 - abs(k - 20) / 60), 3)]
     ]
     chosen = max(points, key=lambda point: point.gated)
-    arms = [
-        arm("unsteered", 0.6325, 0.0, 1.0, 0, 0),
-        arm("always", 0.996, 0.3635, 1e-120, 438, 2, p_holm=3e-120),
-        arm("gated", 0.9842, 0.3517, 3e-118, 424, 2, fires=0.412, p_holm=6e-118),
-        arm("negative", 0.2942, -0.3383, 2e-90, 21, 427),
-        arm(names.arm, 0.709, 0.0765, 0.0345678, 130, 38, p_holm=0.0691),
-        arm("random", 0.582, -0.0505, 0.25, 61, 122),
-        arm("random-norm", 0.611, -0.0215, 0.41, 66, 92),
+    conditions = [
+        condition("unsteered", 0.6325, 0.0, 1.0, 0, 0),
+        condition("always", 0.996, 0.3635, 1e-120, 438, 2, p_holm=3e-120),
+        condition("gated", 0.9842, 0.3517, 3e-118, 424, 2, fires=0.412, p_holm=6e-118),
+        condition("negative", 0.2942, -0.3383, 2e-90, 21, 427),
+        condition(names.condition, 0.709, 0.0765, 0.0345678, 130, 38, p_holm=0.0691),
+        condition("random", 0.582, -0.0505, 0.25, 61, 122),
+        condition("random-norm", 0.611, -0.0215, 0.41, 66, 92),
     ]
     return Report(
         verdict=VerdictReport(
@@ -107,7 +108,7 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
             n=N,
             minimum_detectable_gain=0.0479,
             bounds=UnscoredBounds(
-                base_low=0.6325, base_high=0.634, arm_low=0.9842, arm_high=0.985, gain_low=0.35, gain_high=0.3525
+                base_low=0.6325, base_high=0.634, condition_low=0.9842, condition_high=0.985, gain_low=0.35, gain_high=0.3525
             )
             if unscored
             else None,
@@ -116,7 +117,7 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
             "This is a positive control: the failures of this small model were taught by its training text. "
             "It is not evidence that steering helps your model.",
         ),
-        arms=tuple(arms),
+        conditions=tuple(conditions),
         breakdowns=_breakdowns(names.domain),
         random_gains={"random": (-0.124, 0.035, -0.02, -0.09, -0.0535), "random-norm": (-0.05, 0.012, -0.031, -0.0185, -0.02)},
         gate=_gate() if gate else None,
@@ -132,7 +133,7 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
         criteria=tuple(
             CriterionRow(
                 best=max((p for p in points if p.criterion == name), key=lambda p: p.gated),
-                test={names.criterion: arms[2], "mean-difference-polarity": arms[4]}.get(name),
+                test={names.criterion: conditions[2], "adaras": conditions[4]}.get(name),
             )
             for name in dict.fromkeys(point.criterion for point in points)
         ),
@@ -153,11 +154,11 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
 
 
 def with_chains(report: Report) -> Report:
-    """The same report with sampled chains and a majority vote, and what goes wrong with them."""
-    alone = arm("sampled", 0.6, -0.0325, 0.01, 0, 0, p_holm=0.03)
+    """The same report with sampled responses and a majority vote, and what goes wrong with them."""
+    alone = condition("sampled", 0.6, -0.0325, 0.01, 0, 0, p_holm=0.03)
     sampled = replace(alone, k=8, test="permutation", pairs=0, pass_at_k=0.87, disagreements=1200, unscored=96)
-    vote = replace(arm("majority", 0.7, 0.0675, 0.2, 100, 19, p_holm=0.2), unscored=13, disagreements=34)
-    return report.model_copy(update={"arms": (*report.arms[:3], sampled, vote, *report.arms[3:])})
+    vote = replace(condition("majority", 0.7, 0.0675, 0.2, 100, 19, p_holm=0.2), unscored=13, disagreements=34)
+    return report.model_copy(update={"conditions": (*report.conditions[:3], sampled, vote, *report.conditions[3:])})
 
 
 def group(name: str, word: str, n: int, accuracy: float, gain: float, p: float, smallest: float | None = 0.1) -> GroupRow:
@@ -198,7 +199,7 @@ def _breakdowns(domain: str) -> tuple[BreakdownReport, ...]:
         return Mean(value=value, low=None if half is None else value - half, high=None if half is None else value + half)
 
     averages = tuple(
-        Average(name=name, groups=2, base=mean(0.632, half), arm=mean(0.984, half), gain=mean(0.352, half))
+        Average(name=name, groups=2, base=mean(0.632, half), condition=mean(0.984, half), gain=mean(0.352, half))
         for name, half in (("micro", 0.02), ("macro", None))
     )
     domains = (group(domain, "helps", 700, 0.99, 0.4, 1e-30), group("cup swaps", "no evidence", 500, 0.9, 0.002, 0.4))
@@ -238,14 +239,21 @@ def _gate() -> GateReport:
 def _neurons(criterion: str) -> NeuronsReport:
     return NeuronsReport(
         criterion=criterion,
-        operator="steer",
+        intervention="add",
         k=20,
         share=20 / 1536,
         strength=10.0,
         scope="generated",
         layer_counts=(0, 1, 4, 15),
         top=tuple(
-            NeuronRow(layer=3, index=17 * i, good=0.4 - i / 50, bad=-0.2, delta=0.6 - i / 50, score=0.6 - i / 50)
+            NeuronRow(
+                layer=3,
+                index=17 * i,
+                correct_mean=0.4 - i / 50,
+                incorrect_mean=-0.2,
+                mean_difference=0.6 - i / 50,
+                score=0.6 - i / 50,
+            )
             for i in range(20)
         ),
         contrast={"traces": 3000, "problems": 240, "correct": 481, "incorrect": 481, "truncated_left_out": 12},

@@ -29,35 +29,35 @@ from trimtab.report import (
 from trimtab.store import write_json
 
 
-def test_the_rows_of_the_arms_are_the_summaries(report: Report) -> None:
-    arms = {name: outcomes(name, "1010", "1000") for name in ("unsteered", "gated")}
-    rows = tuple(summarise(arms).values())
-    again = Report.model_validate_json(report.model_copy(update={"arms": rows}).model_dump_json())
-    assert again.arms == rows
+def test_the_rows_of_the_conditions_are_the_summaries(report: Report) -> None:
+    conditions = {name: outcomes(name, "1010", "1000") for name in ("unsteered", "gated")}
+    rows = tuple(summarise(conditions).values())
+    again = Report.model_validate_json(report.model_copy(update={"conditions": rows}).model_dump_json())
+    assert again.conditions == rows
 
 
 @pytest.mark.parametrize(
     ("change", "named"), [({"surprise": 1}, "surprise"), ({"gain": float("nan")}, "gain"), ({"test": "t"}, "test")]
 )
 def test_a_row_of_another_form_is_refused(report: Report, change: dict[str, object], named: str) -> None:
-    row = {**asdict(report.arms[1]), **change}
+    row = {**asdict(report.conditions[1]), **change}
     with pytest.raises(ValidationError, match=named):
-        Report.model_validate({**report.model_dump(), "arms": [row]})
+        Report.model_validate({**report.model_dump(), "conditions": [row]})
     with pytest.raises(ValidationError, match="p_holm"):
-        Report.model_validate({**report.model_dump(), "arms": [{k: v for k, v in row.items() if k != "p_holm"}]})
+        Report.model_validate({**report.model_dump(), "conditions": [{k: v for k, v in row.items() if k != "p_holm"}]})
 
 
 def test_a_breakdown_is_taken_as_it_is() -> None:
-    base, arm = outcomes("unsteered", "1010001"), outcomes("gated", "1111u00")
-    for table in break_down(base, arm):
+    base, condition = outcomes("unsteered", "1010001"), outcomes("gated", "1111u00")
+    for table in break_down(base, condition):
         assert BreakdownReport.model_validate(asdict(table)).model_dump() == asdict(table)
-    result = judge(base, arm)
+    result = judge(base, condition)
     assert result.ranges is not None
     assert UnscoredBounds(**result.ranges).model_dump() == result.ranges
 
 
 def test_tune_row_takes_a_point_as_it_is() -> None:
-    point = TunePoint("mean-difference", "steer", 5, 3.0, 250, 0.6, 0.9, 0.8)
+    point = TunePoint("mean-difference", "add", 5, 3.0, 250, 0.6, 0.9, 0.8)
     assert TuneRow(**asdict(point)).model_dump() == asdict(point)
 
 
@@ -85,7 +85,7 @@ def test_json_round_trip_is_exact(tmp_path: Path, gate: bool) -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.text())
 def test_numbers_and_text_survive_json(number: float, text: str) -> None:
-    row = TuneRow(criterion=text, operator=text, k=1, strength=number, n=1, unsteered=number, always=number, gated=number)
+    row = TuneRow(criterion=text, intervention=text, k=1, strength=number, n=1, unsteered=number, always=number, gated=number)
     assert CriterionRow.model_validate_json(CriterionRow(best=row).model_dump_json()).best == row
 
 
@@ -95,7 +95,7 @@ def test_numbers_and_text_survive_json(number: float, text: str) -> None:
         ({"surprise": 1}, "surprise"),
         ({"format": 1}, "format"),
         ({"claims": None}, "claims"),
-        ({"arms": []}, "arms"),
+        ({"conditions": []}, "conditions"),
         ({"random_gains": {"random": [float("nan")]}}, "random_gains"),
     ],
 )

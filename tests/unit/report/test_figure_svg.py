@@ -17,14 +17,14 @@ def elements(picture: str, tag: str) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(picture).iter(SVG + tag))
 
 
-def test_every_arm_and_every_random_set_is_drawn(report: Report) -> None:
+def test_every_condition_and_every_random_set_is_drawn(report: Report) -> None:
     circles = elements(result_svg(report), "circle")
     dots = [circle for circle in circles if circle.get("fill") != "none"]
-    assert len(dots) == len(report.arms)
+    assert len(dots) == len(report.conditions)
     assert len(circles) - len(dots) == 10
     # the order of the dots along the axis is that of the accuracies
     places = [float(dot.get("cx", "")) for dot in dots]
-    accuracies = [row.accuracy for row in report.arms]
+    accuracies = [row.accuracy for row in report.conditions]
     assert sorted(range(7), key=places.__getitem__) == sorted(range(7), key=accuracies.__getitem__)
     assert all(0 < place < WIDTH for place in places)
 
@@ -33,7 +33,7 @@ def test_intervals_are_drawn_to_scale(report: Report) -> None:
     picture = result_svg(report)
     bars = [line for line in elements(picture, "line") if line.get("stroke-width") == "2.4"]
     lengths = [float(bar.get("x2", "")) - float(bar.get("x1", "")) for bar in bars]
-    spans = [row.high - row.low for row in report.arms]
+    spans = [row.high - row.low for row in report.conditions]
     scale = lengths[0] / spans[0]
     assert lengths == pytest.approx([scale * span for span in spans], abs=0.2)
 
@@ -52,7 +52,7 @@ def test_it_stands_on_white_and_loads_nothing(report: Report) -> None:
 
 
 def test_hostile_names_are_escaped() -> None:
-    picture = result_svg(make_report(Names(arm="</text><script>1</script>")))
+    picture = result_svg(make_report(Names(condition="</text><script>1</script>")))
     assert not elements(picture, "script")
     assert "</text><script>1</script>" in [text.text for text in elements(picture, "text")]
 

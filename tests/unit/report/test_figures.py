@@ -6,7 +6,6 @@ import plotly.graph_objects as go
 import pytest
 from report_sample import Names, make_report
 
-from trimtab.evaluation.statistics import wilson
 from trimtab.report import Report
 from trimtab.report.figures import (
     Drawing,
@@ -18,6 +17,7 @@ from trimtab.report.figures import (
     roc_figure,
     tune_figure,
 )
+from trimtab.stats.estimates import wilson
 
 
 def title(figure: go.Figure) -> str:
@@ -40,10 +40,10 @@ def test_every_figure_says_n_and_split(gate: bool) -> None:
     assert len({drawing.name for drawing in drawings}) == len(drawings)
 
 
-def test_accuracy_draws_each_arm_with_its_interval(report: Report) -> None:
+def test_accuracy_draws_each_condition_with_its_interval(report: Report) -> None:
     dots = traces(accuracy_figure(report), mode="markers+text")
-    assert len(dots) == len(report.arms)
-    for dot, row in zip(dots, report.arms, strict=True):
+    assert len(dots) == len(report.conditions)
+    for dot, row in zip(dots, report.conditions, strict=True):
         assert dot.x == (row.accuracy,)
         assert dot.x[0] + dot.error_x.array[0] == pytest.approx(row.high)
         assert dot.x[0] - dot.error_x.arrayminus[0] == pytest.approx(row.low)
@@ -52,7 +52,7 @@ def test_accuracy_draws_each_arm_with_its_interval(report: Report) -> None:
 def test_gain_draws_each_interval_and_every_random_set(report: Report) -> None:
     drawing = gain_figure(report)
     dots = traces(drawing, mode="markers+text")
-    for dot, row in zip(dots, report.arms[1:], strict=True):
+    for dot, row in zip(dots, report.conditions[1:], strict=True):
         assert dot.x[0] + dot.error_x.array[0] == pytest.approx(100 * row.gain_high)
         assert dot.x[0] - dot.error_x.arrayminus[0] == pytest.approx(100 * row.gain_low)
     rings = [list(ring.x) for ring in traces(drawing, mode="markers")]
@@ -66,7 +66,7 @@ def test_gain_says_when_random_sets_do_as_well(report: Report) -> None:
 
 
 def test_unsteered_alone_can_be_drawn(report: Report) -> None:
-    alone = report.model_copy(update={"arms": report.arms[:1], "random_gains": {}})
+    alone = report.model_copy(update={"conditions": report.conditions[:1], "random_gains": {}})
     assert len(accuracy_figure(alone).figure.data) == 1
     assert len(gain_figure(alone).figure.data) == 0
 
@@ -109,14 +109,14 @@ def test_tune_has_a_line_per_k_and_criterion_and_rings_the_chosen(report: Report
     assert ring.y[0] - ring.error_y.arrayminus[0] == pytest.approx(wilson(round(chosen.gated * chosen.n), chosen.n).low)
 
 
-def test_tune_has_a_panel_per_operator(report: Report) -> None:
+def test_tune_has_a_panel_per_intervention(report: Report) -> None:
     points = report.tune.points
-    more = tuple(point.model_copy(update={"operator": "suppress", "gated": point.gated - 0.1}) for point in points[:4])
+    more = tuple(point.model_copy(update={"intervention": "ablate", "gated": point.gated - 0.1}) for point in points[:4])
     drawing = tune_figure(report.tune.model_copy(update={"points": (*points, *more)}))
     titles = [annotation.text for annotation in drawing.figure.layout.annotations]
     assert titles == [
         "mean-difference, steer",
-        "mean-difference-polarity, steer",
+        "adaras, steer",
         "paired-t, steer",
         "mean-difference, suppress",
     ]
@@ -131,7 +131,7 @@ def test_roc_of_an_artifact_has_one_curve(report: Report) -> None:
 
 def test_names_are_not_read_as_tags() -> None:
     hostile = "<a href='http://evil'>x</a>"
-    drawings = draw(make_report(Names(domain=hostile, criterion=hostile, arm=hostile)))
+    drawings = draw(make_report(Names(domain=hostile, criterion=hostile, condition=hostile)))
     for drawing in drawings:
         text = str(drawing.figure.to_json())
         assert "<a" not in text.replace("\\u003c", "<"), drawing.name

@@ -29,9 +29,9 @@ def test_it_marks_the_chosen_threshold_and_reads_the_policy_there(gate: GateRepo
     drawing = threshold_figure(gate)
     marks = {shape.x0 for shape in drawing.figure.layout.shapes if shape.x0 == shape.x1}
     assert marks == {gate.threshold}
-    assert any("chosen on tune" in note.text for note in drawing.figure.layout.annotations)
+    assert any("chosen on validation" in note.text for note in drawing.figure.layout.annotations)
     assert "not chosen here" in drawing.figure.layout.title.subtitle.text
-    on_tune = threshold_figure(gate.model_copy(update={"split": "tune"}))
+    on_tune = threshold_figure(gate.model_copy(update={"split": "validation"}))
     assert "may have been chosen on them" in on_tune.figure.layout.title.subtitle.text
     # 0.43 lies between 0.4 and 0.6, so the policy is that of 0.6
     assert "40.0 % are, for +24.0 points [+20.0, +28.0]" in drawing.reading

@@ -126,7 +126,7 @@ def _plain(cell: str) -> str:
 def test_verdict_and_caveat_come_first(report: Report) -> None:
     text = " ".join(" ".join(Page(render_html(report)).text).replace("\u00a0", " ").split())
     sentence, claim = "accuracy went from 63.2 % to 98.4 %", report.claims[0]
-    assert 0 < text.index(sentence) < text.index(claim) < text.index("Arms")
+    assert 0 < text.index(sentence) < text.index(claim) < text.index("Conditions")
     assert "Helps: accuracy" in text
     assert "p < 0.0001; 424 fixed, 2 broken, n = 1200)." in text
     assert "With n = 1200 this test finds" in text

@@ -1,4 +1,4 @@
-"""The sentences under the table of arms: each where it applies, and nowhere else."""
+"""The sentences under the table of conditions: each where it applies, and nowhere else."""
 
 from dataclasses import replace
 
@@ -10,36 +10,40 @@ from trimtab.report.notes import accuracy_intervals, chains_note, disagreement_n
 
 
 def _changed(report: Report, changes: dict[str, dict[str, object]]) -> Report:
-    """The report with other fields in the rows of some arms."""
-    return report.model_copy(update={"arms": tuple(replace(row, **changes.get(row.arm, {})) for row in report.arms)})
+    """The report with other fields in the rows of some conditions."""
+    return report.model_copy(
+        update={"conditions": tuple(replace(row, **changes.get(row.condition, {})) for row in report.conditions)}
+    )
 
 
 def test_one_chain_a_problem_needs_one_note(report: Report) -> None:
     assert notes(report) == [
-        "p: exact McNemar test, two-sided. p (Holm): corrected for the 3 arms that are claims; controls are not."
+        "p: exact McNemar test, two-sided. p (Holm): corrected for the 3 conditions that are claims; controls are not."
     ]
     assert accuracy_intervals(report) == "95 % Wilson intervals"
 
 
-def test_the_test_is_named_per_arm() -> None:
+def test_the_test_is_named_per_condition() -> None:
     chains = with_chains(make_report())
     assert p_note(chains).startswith(
         "p: exact McNemar test, two-sided; of Sampled chains (8 chains) sign-flip permutation test over problems. "
     )
-    everywhere = _changed(chains, {row.arm: {"test": "permutation", "k": 8} for row in chains.arms})
+    everywhere = _changed(chains, {row.condition: {"test": "permutation", "k": 8} for row in chains.conditions})
     assert p_note(everywhere).startswith("p: sign-flip permutation test over problems, two-sided. ")
     assert "bootstrapped over problems" in accuracy_intervals(chains)
     assert chains_note(chains).startswith("With k chains a problem accuracy is avg@k")
 
 
 def test_one_claim_needs_no_correction(report: Report) -> None:
-    assert p_note(report.model_copy(update={"arms": report.arms[:2]})) == "p: exact McNemar test, two-sided."
+    assert p_note(report.model_copy(update={"conditions": report.conditions[:2]})) == "p: exact McNemar test, two-sided."
 
 
 @pytest.mark.parametrize(("unscored", "named"), [(12, False), (13, True)])
-def test_above_one_percent_unscored_an_arm_is_named(report: Report, unscored: int, named: bool) -> None:
+def test_above_one_percent_unscored_an_condition_is_named(report: Report, unscored: int, named: bool) -> None:
     note = unscored_note(_changed(report, {"always": {"unscored": unscored}}))
-    assert note == ("More than 1.0 % of the chains could not be scored, so there is no verdict: Steered always." if named else "")
+    assert note == (
+        "More than 1.0 % of the responses could not be scored, so there is no verdict: Steered always." if named else ""
+    )
 
 
 def test_the_share_is_of_all_chains(report: Report) -> None:
@@ -48,10 +52,10 @@ def test_the_share_is_of_all_chains(report: Report) -> None:
 
 
 def test_without_the_base_there_is_no_verdict_at_all(report: Report) -> None:
-    assert unscored_note(_changed(report, {"unsteered": {"unscored": 13}})).endswith("no arm has a verdict.")
+    assert unscored_note(_changed(report, {"unsteered": {"unscored": 13}})).endswith("no condition has a verdict.")
 
 
-def test_disagreements_are_counted_per_arm(report: Report) -> None:
+def test_disagreements_are_counted_per_condition(report: Report) -> None:
     assert disagreement_note(report) == ""
     note = disagreement_note(_changed(report, {"always": {"disagreements": 3}, "unsteered": {"disagreements": 1}}))
     assert note == (

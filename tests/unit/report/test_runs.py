@@ -18,8 +18,8 @@ def _shown(result: RunComparison) -> str:
 
 
 def _comparison(*chains: str) -> RunComparison:
-    base, arm = outcomes("gated", *["1100000000"] * len(chains)), outcomes("gated", *chains)
-    return RunComparison(("runs/a", "runs/[b]"), ("one", "two"), "gated", judge(base, arm), break_down(base, arm))
+    base, condition = outcomes("gated", *["1100000000"] * len(chains)), outcomes("gated", *chains)
+    return RunComparison(("runs/a", "runs/[b]"), ("one", "two"), "gated", judge(base, condition), break_down(base, condition))
 
 
 def test_a_row_per_run_and_a_table_per_grouping() -> None:

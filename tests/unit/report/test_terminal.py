@@ -41,7 +41,7 @@ def test_n_split_and_test_are_named(report: Report) -> None:
     text = shown(verdict_table(report))
     assert "n = 1,200 problems, test split" in text
     assert "exact McNemar" in text
-    assert "corrected for the 3 arms that are claims" in text
+    assert "corrected for the 3 conditions that are claims" in text
     assert "Of random sets" in " ".join(text.split())
     assert "Of random sets" not in " ".join(shown(verdict_table(report.model_copy(update={"random_gains": {}}))).split())
 
@@ -56,7 +56,7 @@ def test_no_figure_is_cut_in_a_narrow_terminal(report: Report, width: int) -> No
 
 
 def test_names_are_not_markup() -> None:
-    assert "[red]arm[/red]" in shown(verdict_table(make_report(Names(arm="[red]arm[/red]"))))
+    assert "[red]condition[/red]" in shown(verdict_table(make_report(Names(condition="[red]condition[/red]"))))
 
 
 def test_line_is_the_sentence_and_the_claims(report: Report) -> None:

@@ -81,23 +81,23 @@ def test_random_spread(report: Report) -> None:
     assert mean == pytest.approx(sum(gains) / 5)
 
 
-def test_arm_labels(report: Report) -> None:
-    assert wording.arm_label(report, "gated") == "Steered when the gate fires"
-    assert wording.arm_label(report, "random") == "Random neurons (5 sets)"
-    assert wording.arm_label(report, "my own") == "my own"
-    assert wording.arm_label(report, "majority-equal-cost") == "Majority vote, equal tokens"
+def test_condition_labels(report: Report) -> None:
+    assert wording.condition_label(report, "gated") == "Steered when the gate fires"
+    assert wording.condition_label(report, "random") == "Random neurons (5 sets)"
+    assert wording.condition_label(report, "my own") == "my own"
+    assert wording.condition_label(report, "majority-equal-cost") == "Majority vote, equal tokens"
     chains = with_chains(make_report())
-    assert wording.arm_label(chains, "sampled") == "Sampled chains (8 chains)"
-    assert wording.arm_label(chains, "majority") == "Majority vote (8 chains)"
+    assert wording.condition_label(chains, "sampled") == "Sampled chains (8 chains)"
+    assert wording.condition_label(chains, "majority") == "Majority vote (8 chains)"
 
 
-def test_every_arm_that_is_known_has_a_label(report: Report) -> None:
-    labels = [wording.arm_label(report, arm) for arm in (UNSTEERED, *CLAIMS, *CONTROLS)]
+def test_every_condition_that_is_known_has_a_label(report: Report) -> None:
+    labels = [wording.condition_label(report, condition) for condition in (UNSTEERED, *CLAIMS, *CONTROLS)]
     assert len(set(labels)) == len(labels)
     assert all(label[0].isupper() for label in labels)
 
 
 def test_fixed_and_broken_need_pairs(report: Report) -> None:
-    gated = report.arms[2]
+    gated = report.conditions[2]
     assert wording.fixed_broken(gated) == "424 / 2"
     assert wording.fixed_broken(replace(gated, pairs=0)) == wording.DASH

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tiny_testbed import open_tiny_testbed
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 
 
 @pytest.fixture(scope="session")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> OpenModel:
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     """Open and left as it is by every test."""
     return open_tiny_testbed(Path(tmp_path_factory.mktemp("tiny")) / "model")

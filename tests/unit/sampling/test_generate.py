@@ -10,7 +10,7 @@ from tiny_models import word_tokenizer
 from tiny_testbed import D_FF, settings, some_problems
 from trimtab.errors import ModelError
 from trimtab.gate import Gate
-from trimtab.model import OpenModel, attach
+from trimtab.model import LanguageModel, attach
 from trimtab.sampling import Request, SamplingSettings, generate_batch
 from trimtab.sampling.draw import row_seed
 from trimtab.sampling.generate import end_tokens
@@ -21,35 +21,35 @@ SETTINGS = settings(max_new_tokens=20)
 
 
 @pytest.fixture(scope="module")
-def requests(opened: OpenModel) -> list[Request]:
+def requests(model: LanguageModel) -> list[Request]:
     """Prompts of different lengths."""
-    return [Request(p.id, render_prompt(opened.tokenizer, p.question), row_seed(0, p.id, 0)) for p in some_problems(12, seed=3)]
+    return [Request(p.id, render_prompt(model.tokenizer, p.question), row_seed(0, p.id, 0)) for p in some_problems(12, seed=3)]
 
 
-def _steering(opened: OpenModel, gate: Gate | None = None, strength: float = 40.0) -> Steering:
+def _steering(model: LanguageModel, gate: Gate | None = None, strength: float = 40.0) -> Steering:
     layer, index = np.array([0, 1, 1]), np.array([3, 5, D_FF - 1])
     shift = np.array([0.2, -0.1, 0.3], np.float32)
-    return Steering(layer, index, np.zeros(3, np.float32), shift, strength, "generated", gate or Gate("always"), opened.identity)
+    return Steering(layer, index, np.zeros(3, np.float32), shift, strength, "generated", gate or Gate("always"), model.identity)
 
 
-def _alone(opened: OpenModel, requests: list[Request], settings: SamplingSettings, *args: object) -> list:
-    return [generate_batch(opened, [request], settings, *args)[0] for request in requests]  # type: ignore[arg-type]
+def _alone(model: LanguageModel, requests: list[Request], settings: SamplingSettings, *args: object) -> list:
+    return [generate_batch(model, [request], settings, *args)[0] for request in requests]  # type: ignore[arg-type]
 
 
-def test_a_batch_equals_single_runs(opened: OpenModel, requests: list[Request]) -> None:
-    batch = generate_batch(opened, requests, SETTINGS)
+def test_a_batch_equals_single_runs(model: LanguageModel, requests: list[Request]) -> None:
+    batch = generate_batch(model, requests, SETTINGS)
     assert [g.id for g in batch] == [r.id for r in requests]
-    assert batch == _alone(opened, requests, SETTINGS)
+    assert batch == _alone(model, requests, SETTINGS)
     lengths = {len(g.response_ids) for g in batch}
     assert len(lengths) > 3, "rows must end at different steps, or dropping them is not tested"
     assert {g.finish for g in batch} == {"stop", "length"}
 
 
-def test_greedy_equals_transformers(opened: OpenModel, requests: list[Request]) -> None:
-    ends = set(end_tokens(opened))
-    for request, ours in zip(requests, generate_batch(opened, requests, SETTINGS), strict=True):
+def test_greedy_equals_transformers(model: LanguageModel, requests: list[Request]) -> None:
+    ends = set(end_tokens(model))
+    for request, ours in zip(requests, generate_batch(model, requests, SETTINGS), strict=True):
         ids = torch.tensor([request.prompt_ids])
-        theirs = opened.model.generate(
+        theirs = model.hf_model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=SETTINGS.max_new_tokens, do_sample=False
         )
         assert ours.response_ids == tuple(theirs[0, ids.shape[1] :].tolist())
@@ -57,16 +57,16 @@ def test_greedy_equals_transformers(opened: OpenModel, requests: list[Request]) 
         assert not ends & set(ours.response_ids[:-1])
 
 
-def test_sampling_does_not_depend_on_the_batch(opened: OpenModel, requests: list[Request]) -> None:
+def test_sampling_does_not_depend_on_the_batch(model: LanguageModel, requests: list[Request]) -> None:
     sampled = settings(temperature=1.0, top_p=0.95, max_new_tokens=20)
-    batch = generate_batch(opened, requests, sampled)
-    assert batch == _alone(opened, requests, sampled)
-    assert batch[::-1] == generate_batch(opened, requests[::-1], sampled)
+    batch = generate_batch(model, requests, sampled)
+    assert batch == _alone(model, requests, sampled)
+    assert batch[::-1] == generate_batch(model, requests[::-1], sampled)
     other = [replace(request, seed=request.seed + 1) for request in requests]
-    assert [g.response_ids for g in batch] != [g.response_ids for g in generate_batch(opened, other, sampled)]
+    assert [g.response_ids for g in batch] != [g.response_ids for g in generate_batch(model, other, sampled)]
 
 
-def test_sampling_equals_a_naive_loop(opened: OpenModel, requests: list[Request]) -> None:
+def test_sampling_equals_a_naive_loop(model: LanguageModel, requests: list[Request]) -> None:
     """Without a cache, one row at a time, one uniform a step."""
     from trimtab.sampling.draw import draw_tokens, uniforms
 
@@ -75,23 +75,23 @@ def test_sampling_equals_a_naive_loop(opened: OpenModel, requests: list[Request]
         ids, drawn = list(request.prompt_ids), []
         for step in range(8):
             with torch.no_grad():
-                logits = opened.model(input_ids=torch.tensor([ids])).logits[:, -1]
+                logits = model.hf_model(input_ids=torch.tensor([ids])).logits[:, -1]
             token = int(draw_tokens(logits, uniforms(torch.tensor([request.seed]), step), 0.8, 1.0))
             ids.append(token)
             drawn.append(token)
-            if token in end_tokens(opened):
+            if token in end_tokens(model):
                 break
-        assert generate_batch(opened, [request], sampled)[0].response_ids == tuple(drawn)
+        assert generate_batch(model, [request], sampled)[0].response_ids == tuple(drawn)
 
 
-def test_a_gate_decides_for_each_row(opened: OpenModel, requests: list[Request]) -> None:
+def test_a_gate_decides_for_each_row(model: LanguageModel, requests: list[Request]) -> None:
     feature = Gate("logistic", "hard", np.array([0]), np.array([7]), np.array([5.0], np.float32), 0.0, 0.5)
-    p_fail = [g.p_fail for g in generate_batch(opened, requests, SETTINGS, _steering(opened, feature))]
+    p_fail = [g.p_fail for g in generate_batch(model, requests, SETTINGS, _steering(model, feature))]
     assert all(p is not None for p in p_fail)
     gate = replace(feature, threshold=float(np.median(np.array(p_fail, np.float64))))
-    bare = generate_batch(opened, requests, SETTINGS)
-    steered = generate_batch(opened, requests, SETTINGS, _steering(opened), "on")
-    gated = generate_batch(opened, requests, SETTINGS, _steering(opened, gate))
+    bare = generate_batch(model, requests, SETTINGS)
+    steered = generate_batch(model, requests, SETTINGS, _steering(model), "on")
+    gated = generate_batch(model, requests, SETTINGS, _steering(model, gate))
     fires = [float(g.p_fail or 0.0) >= gate.threshold for g in gated]
     assert 0 < sum(fires) < len(fires)
     assert sum(b.response_ids != s.response_ids for b, s in zip(bare, steered, strict=True)) > 6
@@ -100,50 +100,50 @@ def test_a_gate_decides_for_each_row(opened: OpenModel, requests: list[Request])
         assert (b.p_fail, s.p_fail) == (None, None)
 
 
-def test_forced_gates(opened: OpenModel, requests: list[Request]) -> None:
+def test_forced_gates(model: LanguageModel, requests: list[Request]) -> None:
     gate = Gate("logistic", "hard", np.array([0]), np.array([7]), np.array([5.0], np.float32), 0.0, 0.5)
-    steering = _steering(opened, gate)
-    bare = generate_batch(opened, requests, SETTINGS)
-    assert generate_batch(opened, requests, SETTINGS, steering, "off") == bare
-    assert generate_batch(opened, requests, SETTINGS, steering.with_strength(0.0), "on") == bare
+    steering = _steering(model, gate)
+    bare = generate_batch(model, requests, SETTINGS)
+    assert generate_batch(model, requests, SETTINGS, steering, "off") == bare
+    assert generate_batch(model, requests, SETTINGS, steering.with_strength(0.0), "on") == bare
 
 
-def test_steered_generation_equals_transformers_under_attach(opened: OpenModel, requests: list[Request]) -> None:
-    steering = _steering(opened)
-    ours = generate_batch(opened, requests, SETTINGS, steering)
+def test_steered_generation_equals_transformers_under_attach(model: LanguageModel, requests: list[Request]) -> None:
+    steering = _steering(model)
+    ours = generate_batch(model, requests, SETTINGS, steering)
     for request, row in zip(requests[:4], ours, strict=False):
         ids = torch.tensor([request.prompt_ids])
-        with attach(opened.model, steering):
-            theirs = opened.model.generate(
+        with attach(model.hf_model, steering):
+            theirs = model.hf_model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=SETTINGS.max_new_tokens, do_sample=False
             )
         assert row.response_ids == tuple(theirs[0, ids.shape[1] :].tolist())
 
 
-def test_end_tokens(opened: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    configured = opened.model.generation_config.eos_token_id
-    assert set(end_tokens(opened)) == {*configured, opened.tokenizer.eos_token_id}
-    monkeypatch.setattr(opened.model.generation_config, "eos_token_id", None)
-    assert end_tokens(opened) == (opened.tokenizer.eos_token_id,)
-    nameless = replace(opened, tokenizer=word_tokenizer())
+def test_end_tokens(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    configured = model.hf_model.generation_config.eos_token_id
+    assert set(end_tokens(model)) == {*configured, model.tokenizer.eos_token_id}
+    monkeypatch.setattr(model.hf_model.generation_config, "eos_token_id", None)
+    assert end_tokens(model) == (model.tokenizer.eos_token_id,)
+    nameless = replace(model, tokenizer=word_tokenizer())
     with pytest.raises(ModelError, match=r"no end-of-sequence token; set eos_token_id in its generation_config\.json"):
         end_tokens(nameless)
 
 
-def test_one_new_token(opened: OpenModel, requests: list[Request]) -> None:
-    one = generate_batch(opened, requests, settings(max_new_tokens=1))
-    assert [g.response_ids for g in one] == [g.response_ids[:1] for g in generate_batch(opened, requests, SETTINGS)]
+def test_one_new_token(model: LanguageModel, requests: list[Request]) -> None:
+    one = generate_batch(model, requests, settings(max_new_tokens=1))
+    assert [g.response_ids for g in one] == [g.response_ids[:1] for g in generate_batch(model, requests, SETTINGS)]
 
 
 @pytest.mark.parametrize("where", ["norm", "embedding"])
-def test_nan_logits_are_refused(opened: OpenModel, requests: list[Request], where: str) -> None:
-    weight = opened.model.model.norm.weight if where == "norm" else opened.model.model.embed_tokens.weight
+def test_nan_logits_are_refused(model: LanguageModel, requests: list[Request], where: str) -> None:
+    weight = model.hf_model.model.norm.weight if where == "norm" else model.hf_model.model.embed_tokens.weight
     row = weight.data if where == "norm" else weight.data[requests[0].prompt_ids[2]]
     kept = row.clone()
     row.fill_(float("nan"))
     try:
         with pytest.raises(ModelError, match=r"NaN logits for .* rows; try dtype float32"):
-            generate_batch(opened, requests, SETTINGS)
+            generate_batch(model, requests, SETTINGS)
     finally:
         row.copy_(kept)
-    assert len(generate_batch(opened, requests[:1], SETTINGS)) == 1
+    assert len(generate_batch(model, requests[:1], SETTINGS)) == 1

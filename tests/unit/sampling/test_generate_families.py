@@ -9,7 +9,7 @@ import torch
 from steering_oracle import logistic_gate, naive_probability, naive_steering, steering_for, whole_logits
 from tiny_models import FAMILIES, VOCABULARY, WINDOW, tiny, word_tokenizer
 from tiny_testbed import settings
-from trimtab.model import OpenModel, find_ffn, identify
+from trimtab.model import LanguageModel, find_ffn, identify
 from trimtab.sampling.generate import Request, generate_batch
 from trimtab.steering import Steering
 
@@ -19,11 +19,11 @@ NEW = 5
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def opened(request: pytest.FixtureRequest) -> OpenModel:
+def model(request: pytest.FixtureRequest) -> LanguageModel:
     model = tiny(request.param)
     layout = find_ffn(model)
     tokenizer = word_tokenizer(pad_token="w0", eos_token="w1")
-    return OpenModel(model, tokenizer, layout, identify(model, "tiny", None, layout=layout))
+    return LanguageModel(model, tokenizer, layout, identify(model, "tiny", None, layout=layout))
 
 
 @pytest.fixture
@@ -32,46 +32,46 @@ def requests() -> list[Request]:
     return [Request(str(row), tuple(rng.integers(2, VOCABULARY, length).tolist())) for row, length in enumerate(LENGTHS)]
 
 
-def _by_hand(opened: OpenModel, request: Request, steering: Steering | None) -> tuple[int, ...]:
+def _by_hand(model: LanguageModel, request: Request, steering: Steering | None) -> tuple[int, ...]:
     """Greedy tokens of one prompt alone, without cache or padding, steered by the naive loops on generated tokens."""
     ids = list(request.prompt_ids)
     while len(ids) < len(request.prompt_ids) + NEW:
         steered = torch.arange(len(ids))[None] >= len(request.prompt_ids)
-        with nullcontext() if steering is None else naive_steering(opened.model, steering, [steering.strength], steered):
-            ids.append(int(whole_logits(opened.model, torch.tensor([ids]))[0, -1].argmax()))
-        if ids[-1] == opened.tokenizer.eos_token_id:
+        with nullcontext() if steering is None else naive_steering(model.hf_model, steering, [steering.strength], steered):
+            ids.append(int(whole_logits(model.hf_model, torch.tensor([ids]))[0, -1].argmax()))
+        if ids[-1] == model.tokenizer.eos_token_id:
             break
     return tuple(ids[len(request.prompt_ids) :])
 
 
-def test_greedy_tokens_equal_the_naive_loop_and_each_row_has_its_gate(opened: OpenModel, requests: list[Request]) -> None:
+def test_greedy_tokens_equal_the_naive_loop_and_each_row_has_its_gate(model: LanguageModel, requests: list[Request]) -> None:
     assert max(LENGTHS) > WINDOW
     greedy = settings(max_new_tokens=NEW)
-    bare = generate_batch(opened, requests, greedy)
-    assert [g.response_ids for g in bare] == [_by_hand(opened, request, None) for request in requests]
+    bare = generate_batch(model, requests, greedy)
+    assert [g.response_ids for g in bare] == [_by_hand(model, request, None) for request in requests]
 
-    lone = [naive_probability(opened.model, logistic_gate(), request.prompt_ids) for request in requests]
+    lone = [naive_probability(model.hf_model, logistic_gate(), request.prompt_ids) for request in requests]
     gate = logistic_gate(threshold=float(np.median(lone)))
     fires = [p >= gate.threshold for p in lone]
     assert sum(fires) == 2
-    steering = steering_for(opened.model, gate=gate, strength=4.0)
-    gated = generate_batch(opened, requests, greedy, steering)
+    steering = steering_for(model.hf_model, gate=gate, strength=4.0)
+    gated = generate_batch(model, requests, greedy, steering)
     np.testing.assert_allclose([g.p_fail for g in gated], lone, rtol=1e-4, atol=1e-6)
     assert [g.response_ids for g in gated] == [
-        _by_hand(opened, request, steering if fire else None) for request, fire in zip(requests, fires, strict=True)
+        _by_hand(model, request, steering if fire else None) for request, fire in zip(requests, fires, strict=True)
     ]
     changed = [g.response_ids != b.response_ids for g, b in zip(gated, bare, strict=True)]
     assert any(changed)
     assert not any(change and not fire for change, fire in zip(changed, fires, strict=True))
-    assert generate_batch(opened, requests, greedy, steering.with_strength(0.0), "on") == bare
+    assert generate_batch(model, requests, greedy, steering.with_strength(0.0), "on") == bare
 
 
-def test_rows_are_dropped_as_they_end(opened: OpenModel, requests: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
-    greedy, steering = settings(max_new_tokens=NEW), steering_for(opened.model)
-    whole = [g.response_ids for g in generate_batch(opened, requests, greedy, steering)]
-    monkeypatch.setattr(opened.model.generation_config, "eos_token_id", [whole[0][1], whole[1][3]])
-    together = generate_batch(opened, requests, greedy, steering)
-    alone = [generate_batch(opened, [request], greedy, steering)[0] for request in requests]
+def test_rows_are_dropped_as_they_end(model: LanguageModel, requests: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    greedy, steering = settings(max_new_tokens=NEW), steering_for(model.hf_model)
+    whole = [g.response_ids for g in generate_batch(model, requests, greedy, steering)]
+    monkeypatch.setattr(model.hf_model.generation_config, "eos_token_id", [whole[0][1], whole[1][3]])
+    together = generate_batch(model, requests, greedy, steering)
+    alone = [generate_batch(model, [request], greedy, steering)[0] for request in requests]
     assert together == alone
     assert [g.response_ids for g in together] == [row[: len(g.response_ids)] for row, g in zip(whole, together, strict=True)]
     assert len({len(g.response_ids) for g in together}) > 1

@@ -9,10 +9,10 @@ import pytest
 from steering_samples import CoinGrader, logistic, neuron_set
 from tiny_testbed import settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError
-from trimtab.evaluation.arms import Arm
-from trimtab.evaluation.runner import evaluate_arm
+from trimtab.evaluation.conditions import Condition
+from trimtab.evaluation.runner import evaluate_condition
 from trimtab.evaluation.tune import TuneSettings, tune
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import Moments, TokenScope
 from trimtab.recording import RecordingSettings, StreamedParts, choose_traces
 from trimtab.sampling import (
@@ -29,7 +29,7 @@ from trimtab.steering import Steering
 from trimtab.traces import Split
 
 SAMPLED = settings(n=2, temperature=1.0)
-PROBLEMS = some_problems(5, Split.TUNE)
+PROBLEMS = some_problems(5, Split.VALIDATION)
 WORD = 30
 
 
@@ -41,7 +41,7 @@ class Fake:
         self.asked: list[tuple[int, Steering | None, str]] = []
 
     def generate(
-        self, opened: OpenModel, requests: Sequence[Request], settings: SamplingSettings, steering=None, gate="auto"
+        self, model: LanguageModel, requests: Sequence[Request], settings: SamplingSettings, steering=None, gate="auto"
     ) -> list[Generation]:
         self.asked.append((len(requests), steering, gate))
         reads = steering is not None and gate == "auto"
@@ -52,54 +52,56 @@ class Fake:
 
     def generate_recorded(
         self,
-        opened: OpenModel,
+        model: LanguageModel,
         requests: Sequence[Request],
         settings: SamplingSettings,
         scopes: Sequence[TokenScope],
         moments: Sequence[str],
     ) -> RecordedGenerations:
         n = np.array([len(r.prompt_ids) for r in requests])
-        sums = np.ones((len(n), opened.n_layers, opened.d_ff), np.float32) * n[:, None, None]
+        sums = np.ones((len(n), model.n_layers, model.d_ff), np.float32) * n[:, None, None]
         found = {scope: Moments(n - 1, **dict.fromkeys(moments, sums)) for scope in scopes}
-        return RecordedGenerations(self.generate(opened, requests, settings), found)
+        return RecordedGenerations(self.generate(model, requests, settings), found)
 
 
-def test_what_a_generator_answers_becomes_traces(opened: OpenModel, tmp_path: Path) -> None:
+def test_what_a_generator_answers_becomes_traces(model: LanguageModel, tmp_path: Path) -> None:
     fake = Fake()
-    traces = sample_traces(opened, PROBLEMS, SAMPLED, tmp_path, generator=fake)
+    traces = sample_traces(model, PROBLEMS, SAMPLED, tmp_path, generator=fake)
     assert [t.response_ids for t in traces] == [(WORD,) * len(t.prompt_ids) for t in traces]
     assert sum(n for n, _, _ in fake.asked) == 10
     assert len(fake.asked) > 1
     assert all(steering is None for _, steering, _ in fake.asked)
 
 
-def test_its_moments_become_a_recording(opened: OpenModel, tmp_path: Path) -> None:
+def test_its_moments_become_a_recording(model: LanguageModel, tmp_path: Path) -> None:
     wanted = RecordingSettings(scopes=("response", "all"), moments=("sum",))
-    moments = StreamedParts(opened, wanted, tmp_path / "moments")
-    traces = sample_traces(opened, PROBLEMS, SAMPLED, tmp_path / "traces", moments=moments, generator=Fake())
+    moments = StreamedParts(model, wanted, tmp_path / "moments")
+    traces = sample_traces(model, PROBLEMS, SAMPLED, tmp_path / "traces", moments=moments, generator=Fake())
     recording = choose_traces(tmp_path / "moments", traces)
     found = {i: (count, total) for ids, m in recording.stream("all") for i, count, total in zip(ids, m.count, m.sum, strict=True)}
     for trace in traces:
         count, total = found[trace.id]
         assert count == len(trace.prompt_ids) - 1
-        np.testing.assert_array_equal(total, np.full((opened.n_layers, opened.d_ff), len(trace.prompt_ids), np.float32))
+        np.testing.assert_array_equal(total, np.full((model.n_layers, model.d_ff), len(trace.prompt_ids), np.float32))
 
 
-def test_an_arm_hands_on_its_steering_and_keeps_what_the_gate_saw(opened: OpenModel, tmp_path: Path) -> None:
-    steering = Steering.of(neuron_set(opened.identity), 1.0, gate=logistic(0.5))
+def test_an_condition_hands_on_its_steering_and_keeps_what_the_gate_saw(model: LanguageModel, tmp_path: Path) -> None:
+    steering = Steering.of(neuron_set(model.identity), 1.0, gate=logistic(0.5))
     fake = Fake()
-    outcomes = evaluate_arm(opened, Arm("gated", steering, "auto"), PROBLEMS, settings(), CoinGrader(), tmp_path, generator=fake)
+    outcomes = evaluate_condition(
+        model, Condition("gated", steering, "auto"), PROBLEMS, settings(), CoinGrader(), tmp_path, generator=fake
+    )
     assert {(o.p_fail, o.fired) for o in outcomes} == {(0.25, False), (0.75, True)}
     assert {(s, gate) for _, s, gate in fake.asked} == {(steering, "auto")}
 
 
-def test_tune_asks_the_generator_for_every_point(opened: OpenModel, tmp_path: Path) -> None:
+def test_tune_asks_the_generator_for_every_point(model: LanguageModel, tmp_path: Path) -> None:
     grid = TuneSettings(k=(1, 2), strengths=(1.0,))
-    steering = Steering.of(neuron_set(opened.identity), 1.0)
+    steering = Steering.of(neuron_set(model.identity), 1.0)
     fake = Fake()
     points = tune(
-        opened,
-        {"x": neuron_set(opened.identity)},
+        model,
+        {"x": neuron_set(model.identity)},
         steering.gate,
         {},
         PROBLEMS,
@@ -114,25 +116,25 @@ def test_tune_asks_the_generator_for_every_point(opened: OpenModel, tmp_path: Pa
 
 
 @pytest.mark.parametrize("other", [TRANSFORMERS, Fake("2")])
-def test_parts_of_two_engines_are_never_mixed(opened: OpenModel, tmp_path: Path, other) -> None:
-    sample_traces(opened, PROBLEMS, SAMPLED, tmp_path / "traces", generator=Fake())
+def test_parts_of_two_engines_are_never_mixed(model: LanguageModel, tmp_path: Path, other) -> None:
+    sample_traces(model, PROBLEMS, SAMPLED, tmp_path / "traces", generator=Fake())
     with pytest.raises(ConfigError, match="another plan: engine"):
-        sample_traces(opened, PROBLEMS, SAMPLED, tmp_path / "traces", generator=other)
-    arm = Arm("a", None)
-    evaluate_arm(opened, arm, PROBLEMS, settings(), CoinGrader(), tmp_path / "arm", generator=Fake())
+        sample_traces(model, PROBLEMS, SAMPLED, tmp_path / "traces", generator=other)
+    condition = Condition("a", None)
+    evaluate_condition(model, condition, PROBLEMS, settings(), CoinGrader(), tmp_path / "condition", generator=Fake())
     with pytest.raises(ConfigError, match="another plan: engine"):
-        evaluate_arm(opened, arm, PROBLEMS, settings(), CoinGrader(), tmp_path / "arm", generator=other)
+        evaluate_condition(model, condition, PROBLEMS, settings(), CoinGrader(), tmp_path / "condition", generator=other)
 
 
-def test_the_transformers_generator_is_the_loop_and_leaves_plans_alone(opened: OpenModel, tmp_path: Path) -> None:
-    requests, plan = plan_requests(opened, PROBLEMS, SAMPLED)
-    assert plan.digest == plan_requests(opened, PROBLEMS, SAMPLED, facts=TRANSFORMERS.facts)[1].digest
+def test_the_transformers_generator_is_the_loop_and_leaves_plans_alone(model: LanguageModel, tmp_path: Path) -> None:
+    requests, plan = plan_requests(model, PROBLEMS, SAMPLED)
+    assert plan.digest == plan_requests(model, PROBLEMS, SAMPLED, facts=TRANSFORMERS.facts)[1].digest
     batch = list(requests.values())
-    steering = Steering.of(neuron_set(opened.identity), 1.0, gate=logistic(0.5))
-    assert TRANSFORMERS.generate(opened, batch, SAMPLED, steering, "on") == generate_batch(opened, batch, SAMPLED, steering, "on")
-    assert TRANSFORMERS.generate_recorded(opened, batch, SAMPLED, ("all",), ("sum",)).generations == generate_batch(
-        opened, batch, SAMPLED
+    steering = Steering.of(neuron_set(model.identity), 1.0, gate=logistic(0.5))
+    assert TRANSFORMERS.generate(model, batch, SAMPLED, steering, "on") == generate_batch(model, batch, SAMPLED, steering, "on")
+    assert TRANSFORMERS.generate_recorded(model, batch, SAMPLED, ("all",), ("sum",)).generations == generate_batch(
+        model, batch, SAMPLED
     )
-    sample_traces(opened, PROBLEMS, SAMPLED, tmp_path / "said", generator=TRANSFORMERS)
-    sample_traces(opened, PROBLEMS, SAMPLED, tmp_path / "unsaid")
+    sample_traces(model, PROBLEMS, SAMPLED, tmp_path / "said", generator=TRANSFORMERS)
+    sample_traces(model, PROBLEMS, SAMPLED, tmp_path / "unsaid")
     assert tree_bytes(tmp_path / "said") == tree_bytes(tmp_path / "unsaid")

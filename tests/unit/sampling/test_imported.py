@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trimtab.errors import InputError, MismatchError, NotEnoughDataError
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.sampling import import_traces, read_labels
 from trimtab.tasks import Prompt, render_prompt
 from trimtab.traces import Split
@@ -18,7 +18,7 @@ OTHER = "now dial 6 : a +6 b -2 as ever ?"
 
 
 def _adaras(number: int, good: str, question: str = QUESTION, problem: int = 27, **fields: object) -> dict[str, object]:
-    """A row in AdaRAS's schema: ``answer`` is what the chain came to, ``gold_answer`` what is right."""
+    """A row in AdaRAS's schema: ``answer`` is what the response came to, ``gold_answer`` what is right."""
     return {
         "id": problem,
         "_id": number,
@@ -41,60 +41,60 @@ ROWS = (_adaras(1, "True"), _adaras(3, "False", answer_content="4"), _adaras(2, 
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_adaras_schema(opened: OpenModel, tmp_path: Path, suffix: str) -> None:
+def test_adaras_schema(model: LanguageModel, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"traces{suffix}"
     if suffix == ".jsonl":
         _jsonl(path, *ROWS)
     else:
         pq.write_table(pa.Table.from_pylist(list(ROWS)), path)
-    problems, traces = import_traces(path, opened)
+    problems, traces = import_traces(path, model)
     assert [(p.id, p.question, p.answer, p.split) for p in problems] == [
-        ("27", QUESTION, "9", Split.FIND),
-        ("100", OTHER, "9", Split.FIND),
+        ("27", QUESTION, "9", Split.TRAIN),
+        ("100", OTHER, "9", Split.TRAIN),
     ]
     assert [trace.id for trace in traces] == ["27/0", "27/1", "100/0"]
     assert [trace.text for trace in traces] == [f"so a 5 +6 gives 1 .</think>{a}" for a in ("9", "4", "9")]
     assert all(
-        t.prompt_ids == render_prompt(opened.tokenizer, q) for t, q in zip(traces, (QUESTION, QUESTION, OTHER), strict=True)
+        t.prompt_ids == render_prompt(model.tokenizer, q) for t, q in zip(traces, (QUESTION, QUESTION, OTHER), strict=True)
     )
-    assert all(t.response_ids == tuple(opened.tokenizer.encode(t.text, add_special_tokens=False)) for t in traces)
+    assert all(t.response_ids == tuple(model.tokenizer.encode(t.text, add_special_tokens=False)) for t in traces)
     assert {trace.finish for trace in traces} == {"stop"}
     assert read_labels(path, "is_good") == {"27/0": True, "27/1": False, "100/0": True}
 
 
-def test_adaras_plain_rendering(opened: OpenModel, tmp_path: Path) -> None:
-    _, traces = import_traces(_jsonl(tmp_path / "t.jsonl", *ROWS), opened, prompt=Prompt(style="adaras-plain"))
-    assert traces[0].prompt_ids == tuple(opened.tokenizer.encode(f"Question: {QUESTION}\nThinking process:"))
+def test_adaras_plain_rendering(model: LanguageModel, tmp_path: Path) -> None:
+    _, traces = import_traces(_jsonl(tmp_path / "t.jsonl", *ROWS), model, prompt=Prompt(style="adaras-plain"))
+    assert traces[0].prompt_ids == tuple(model.tokenizer.encode(f"Question: {QUESTION}\nThinking process:"))
 
 
-def test_long_responses_are_cut(opened: OpenModel, tmp_path: Path) -> None:
+def test_long_responses_are_cut(model: LanguageModel, tmp_path: Path) -> None:
     rows = (_adaras(1, "True"), _adaras(2, "False", thinking="so a", answer_content=""))
-    _, traces = import_traces(_jsonl(tmp_path / "t.jsonl", *rows), opened, max_tokens=4)
+    _, traces = import_traces(_jsonl(tmp_path / "t.jsonl", *rows), model, max_tokens=4)
     assert [(len(t.response_ids), t.finish) for t in traces] == [(4, "length"), (2, "stop")]
-    whole = import_traces(tmp_path / "t.jsonl", opened)[1][0]
+    whole = import_traces(tmp_path / "t.jsonl", model)[1][0]
     assert traces[0].response_ids == whole.response_ids[:4]
 
 
 @pytest.mark.parametrize("name", ["response", "completion", "text"])
-def test_other_names_of_the_response(opened: OpenModel, tmp_path: Path, name: str) -> None:
+def test_other_names_of_the_response(model: LanguageModel, tmp_path: Path, name: str) -> None:
     path = _jsonl(tmp_path / "t.jsonl", {"question": QUESTION, "answer": "9", name: "so a </think> 9"})
-    problems, traces = import_traces(path, opened)
+    problems, traces = import_traces(path, model)
     assert (problems[0].id, traces[0].id, traces[0].text) == ("1", "1/0", "so a </think> 9")
 
 
-def test_token_ids_of_this_tokenizer(opened: OpenModel, tmp_path: Path) -> None:
+def test_token_ids_of_this_tokenizer(model: LanguageModel, tmp_path: Path) -> None:
     row = {"id": "p", "question": QUESTION, "answer": "9", "prompt_ids": [2, 9, 4], "response_ids": [40, 41]}
-    path = _jsonl(tmp_path / "t.jsonl", {**row, "tokenizer": opened.tokenizer_fingerprint})
-    trace = import_traces(path, opened)[1][0]
+    path = _jsonl(tmp_path / "t.jsonl", {**row, "tokenizer": model.tokenizer_fingerprint})
+    trace = import_traces(path, model)[1][0]
     assert (trace.prompt_ids, trace.response_ids) == ((2, 9, 4), (40, 41))
-    assert trace.text == opened.tokenizer.decode([40, 41])
+    assert trace.text == model.tokenizer.decode([40, 41])
 
 
 @pytest.mark.parametrize("tokenizer", [{}, {"tokenizer": "another"}])
-def test_token_ids_of_another_tokenizer(opened: OpenModel, tmp_path: Path, tokenizer: dict[str, str]) -> None:
+def test_token_ids_of_another_tokenizer(model: LanguageModel, tmp_path: Path, tokenizer: dict[str, str]) -> None:
     row = {"question": QUESTION, "answer": "9", "prompt_ids": [1], "response_ids": [2], **tokenizer}
     with pytest.raises(MismatchError, match=r"row 1 brings token ids of tokenizer .*Give the text instead"):
-        import_traces(_jsonl(tmp_path / "t.jsonl", row), opened)
+        import_traces(_jsonl(tmp_path / "t.jsonl", row), model)
 
 
 @pytest.mark.parametrize(
@@ -106,21 +106,21 @@ def test_token_ids_of_another_tokenizer(opened: OpenModel, tmp_path: Path, token
         ({"gold_answer": None, "answer": None}, "row 1 has none of the fields gold_answer, answer"),
     ],
 )
-def test_rows_that_cannot_be_used(opened: OpenModel, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_rows_that_cannot_be_used(model: LanguageModel, tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        import_traces(_jsonl(tmp_path / "t.jsonl", _adaras(1, "True", **changes)), opened)
+        import_traces(_jsonl(tmp_path / "t.jsonl", _adaras(1, "True", **changes)), model)
 
 
 @pytest.mark.parametrize("ids", ["1 2", [1, "2"], None])
-def test_ids_that_are_none(opened: OpenModel, tmp_path: Path, ids: object) -> None:
-    row = {"question": QUESTION, "answer": "9", "prompt_ids": ids, "response_ids": [2], "tokenizer": opened.tokenizer_fingerprint}
+def test_ids_that_are_none(model: LanguageModel, tmp_path: Path, ids: object) -> None:
+    row = {"question": QUESTION, "answer": "9", "prompt_ids": ids, "response_ids": [2], "tokenizer": model.tokenizer_fingerprint}
     with pytest.raises(InputError, match="prompt_ids must be a list of token ids"):
-        import_traces(_jsonl(tmp_path / "t.jsonl", row), opened)
+        import_traces(_jsonl(tmp_path / "t.jsonl", row), model)
 
 
-def test_an_empty_file(opened: OpenModel, tmp_path: Path) -> None:
+def test_an_empty_file(model: LanguageModel, tmp_path: Path) -> None:
     with pytest.raises(NotEnoughDataError, match="holds no row"):
-        import_traces(_jsonl(tmp_path / "t.jsonl"), opened)
+        import_traces(_jsonl(tmp_path / "t.jsonl"), model)
 
 
 def test_a_missing_label_column(tmp_path: Path) -> None:

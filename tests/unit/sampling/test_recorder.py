@@ -10,7 +10,7 @@ import torch
 from tiny_testbed import D_FF, N_LAYERS, open_tiny_testbed, settings, some_problems
 from trimtab.errors import InputError, ModelError
 from trimtab.gate import Gate
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.recording import record_batch
 from trimtab.sampling import Generation, Request, SamplingSettings, generate_batch
@@ -26,32 +26,32 @@ SAMPLED = settings(temperature=1.0, max_new_tokens=20)
 
 
 @pytest.fixture(scope="module")
-def requests(opened: OpenModel) -> list[Request]:
+def requests(model: LanguageModel) -> list[Request]:
     """Three chains for each of five problems, whose prompts differ in length."""
     return [
-        Request(f"{p.id}/{sample}", render_prompt(opened.tokenizer, p.question), row_seed(0, p.id, sample))
+        Request(f"{p.id}/{sample}", render_prompt(model.tokenizer, p.question), row_seed(0, p.id, sample))
         for p in some_problems(5, seed=3)
         for sample in range(3)
     ]
 
 
 def _recorded(
-    opened: OpenModel, requests: list[Request], sampling: SamplingSettings = SAMPLED, scopes: tuple[TokenScope, ...] = SCOPES
+    model: LanguageModel, requests: list[Request], sampling: SamplingSettings = SAMPLED, scopes: tuple[TokenScope, ...] = SCOPES
 ) -> tuple[list[Generation], dict[TokenScope, Moments]]:
-    recorder = Recorder(opened, [request.id for request in requests], scopes, MOMENTS)
-    generations = generate_batch(opened, requests, sampling, recorder=recorder)
+    recorder = Recorder(model, [request.id for request in requests], scopes, MOMENTS)
+    generations = generate_batch(model, requests, sampling, recorder=recorder)
     return generations, recorder.moments()
 
 
 def _assert_as_recorded_afterwards(
-    opened: OpenModel, requests: list[Request], generations: list[Generation], streamed: dict[TokenScope, Moments], rtol: float
+    model: LanguageModel, requests: list[Request], generations: list[Generation], streamed: dict[TokenScope, Moments], rtol: float
 ) -> None:
     """Every sum within ``rtol`` of the largest of its trace and layer, for the traces that a recording accepts."""
     rows = [row for row, generation in enumerate(generations) if len(generation.response_ids) > 1]
     traces = [
         Trace(r.id, r.id, 0, r.prompt_ids, g.response_ids, "", g.finish) for r, g in zip(requests, generations, strict=True)
     ]
-    for scope, expected in record_batch(opened, [traces[row] for row in rows], SCOPES, MOMENTS).items():
+    for scope, expected in record_batch(model, [traces[row] for row in rows], SCOPES, MOMENTS).items():
         moments = streamed[scope].take(rows)
         assert moments.count.tolist() == expected.count.tolist()
         for name in MOMENTS:
@@ -60,26 +60,26 @@ def _assert_as_recorded_afterwards(
             assert (np.abs(ours - theirs) <= rtol * np.abs(theirs).max(-1, keepdims=True)).all(), (scope, name)
 
 
-def test_equal_to_a_recording_made_afterwards(opened: OpenModel, requests: list[Request]) -> None:
-    generations, streamed = _recorded(opened, requests)
+def test_equal_to_a_recording_made_afterwards(model: LanguageModel, requests: list[Request]) -> None:
+    generations, streamed = _recorded(model, requests)
     assert len({len(g.response_ids) for g in generations}) > 4, "rows must end at different steps, or dropping them is not tested"
     assert {g.finish for g in generations} == {"stop", "length"}
-    _assert_as_recorded_afterwards(opened, requests, generations, streamed, rtol=1e-5)
+    _assert_as_recorded_afterwards(model, requests, generations, streamed, rtol=1e-5)
 
 
-def test_no_token_changes(opened: OpenModel, requests: list[Request]) -> None:
+def test_no_token_changes(model: LanguageModel, requests: list[Request]) -> None:
     for sampling in (SAMPLED, settings(max_new_tokens=20)):
-        assert _recorded(opened, requests, sampling)[0] == generate_batch(opened, requests, sampling)
+        assert _recorded(model, requests, sampling)[0] == generate_batch(model, requests, sampling)
 
 
 @pytest.mark.parametrize("share", [1e-9, 0.6, 2.0], ids=["at once", "late", "never"])
 def test_when_ended_rows_are_dropped_does_not_matter(
-    opened: OpenModel, requests: list[Request], share: float, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, requests: list[Request], share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until it is dropped, an ended row goes on computing, and none of that counts."""
-    usual, expected = _recorded(opened, requests)
+    usual, expected = _recorded(model, requests)
     monkeypatch.setattr(loop, "DROP_SHARE", share)
-    generations, streamed = _recorded(opened, requests)
+    generations, streamed = _recorded(model, requests)
     assert generations == usual
     _same_up_to_rounding(streamed, expected)
 
@@ -91,15 +91,15 @@ def _same_up_to_rounding(streamed: dict[TokenScope, Moments], expected: dict[Tok
             np.testing.assert_allclose(getattr(streamed[scope], name), getattr(expected[scope], name), rtol=1e-4, atol=1e-4)
 
 
-def test_equal_to_every_activation_of_the_loop_kept(opened: OpenModel, requests: list[Request]) -> None:
+def test_equal_to_every_activation_of_the_loop_kept(model: LanguageModel, requests: list[Request]) -> None:
     """One row at a time, where the loop's forwards hold that row's tokens and nothing else."""
     for request in requests[:4]:
         kept: list[list[np.ndarray]] = [[] for _ in range(N_LAYERS)]
         hooks = [
             module.register_forward_pre_hook(lambda _, inputs, mine=mine: mine.append(inputs[0][0].double().numpy()))
-            for module, mine in zip(opened.layout.down, kept, strict=True)
+            for module, mine in zip(model.layout.down, kept, strict=True)
         ]
-        _, streamed = _recorded(opened, [request])
+        _, streamed = _recorded(model, [request])
         for hook in hooks:
             hook.remove()
         activation = np.stack([np.concatenate(layer) for layer in kept], 1)  # [token, layer, d_ff]
@@ -113,20 +113,20 @@ def test_equal_to_every_activation_of_the_loop_kept(opened: OpenModel, requests:
             np.testing.assert_allclose(moments.square[0], (activation[span] ** 2).sum(0), rtol=1e-5, atol=1e-5)
 
 
-def test_only_what_is_asked_for(opened: OpenModel, requests: list[Request]) -> None:
-    recorder = Recorder(opened, [r.id for r in requests], ("response",), ("magnitude",))
-    generate_batch(opened, requests, SAMPLED, recorder=recorder)
+def test_only_what_is_asked_for(model: LanguageModel, requests: list[Request]) -> None:
+    recorder = Recorder(model, [r.id for r in requests], ("response",), ("magnitude",))
+    generate_batch(model, requests, SAMPLED, recorder=recorder)
     (scope, moments), *others = recorder.moments().items()
     assert (scope, others) == ("response", [])
     assert (moments.sum, moments.square) == (None, None)
     assert moments.magnitude.shape == (len(requests), N_LAYERS, D_FF)
     for unknown in ((), ("mean",)):
         with pytest.raises(InputError, match="accepted: sum, magnitude, square"):
-            Recorder(opened, ["a"], SCOPES, unknown)
+            Recorder(model, ["a"], SCOPES, unknown)
 
 
-def test_one_new_token_has_no_response_that_was_forwarded(opened: OpenModel, requests: list[Request]) -> None:
-    generations, streamed = _recorded(opened, requests, settings(max_new_tokens=1))
+def test_one_new_token_has_no_response_that_was_forwarded(model: LanguageModel, requests: list[Request]) -> None:
+    generations, streamed = _recorded(model, requests, settings(max_new_tokens=1))
     assert all(len(g.response_ids) == 1 for g in generations)
     assert not streamed["response"].count.any()
     assert not streamed["response"].sum.any()
@@ -135,8 +135,8 @@ def test_one_new_token_has_no_response_that_was_forwarded(opened: OpenModel, req
 
 
 def test_bfloat16_is_summed_in_float32(tmp_path: Path, requests: list[Request]) -> None:
-    opened = open_tiny_testbed(tmp_path / "model")
-    half = replace(opened, model=opened.model.to(torch.bfloat16))
+    model = open_tiny_testbed(tmp_path / "model")
+    half = replace(model, model=model.hf_model.to(torch.bfloat16))
     generations, streamed = _recorded(half, requests)
     _assert_as_recorded_afterwards(half, requests, generations, streamed, rtol=0.05)
     long = [i for i, g in enumerate(generations) if len(g.response_ids) > 9]
@@ -144,28 +144,30 @@ def test_bfloat16_is_summed_in_float32(tmp_path: Path, requests: list[Request]) 
     assert (means != torch.from_numpy(means).to(torch.bfloat16).float().numpy()).mean() > 0.9
 
 
-def test_a_steering_and_a_recorder_are_refused(opened: OpenModel, requests: list[Request]) -> None:
+def test_a_steering_and_a_recorder_are_refused(model: LanguageModel, requests: list[Request]) -> None:
     shift = np.ones(1, np.float32)
-    steering = Steering(np.array([0]), np.array([0]), 0 * shift, shift, 1.0, "generated", Gate("always"), opened.identity)
+    steering = Steering(np.array([0]), np.array([0]), 0 * shift, shift, 1.0, "generated", Gate("always"), model.identity)
     with pytest.raises(InputError, match="record without a steering"):
-        generate_batch(opened, requests, SAMPLED, steering, recorder=Recorder(opened, ["a"], SCOPES, MOMENTS))
+        generate_batch(model, requests, SAMPLED, steering, recorder=Recorder(model, ["a"], SCOPES, MOMENTS))
 
 
-def test_hooks_are_gone_also_after_an_error(opened: OpenModel, requests: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
-    _recorded(opened, requests)
-    assert not any(module._forward_pre_hooks for module in opened.layout.down)
+def test_hooks_are_gone_also_after_an_error(
+    model: LanguageModel, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _recorded(model, requests)
+    assert not any(module._forward_pre_hooks for module in model.layout.down)
     monkeypatch.setattr(loop, "draw_tokens", lambda logits, *_: logits[:, 0].fill_(float("nan")).long())
     with pytest.raises(ModelError, match="NaN logits"):
-        _recorded(opened, requests)
-    assert not any(module._forward_pre_hooks for module in opened.layout.down)
+        _recorded(model, requests)
+    assert not any(module._forward_pre_hooks for module in model.layout.down)
 
 
 def test_activations_that_are_not_finite_name_trace_and_layer(tmp_path: Path, requests: list[Request]) -> None:
-    opened = open_tiny_testbed(tmp_path / "model")
+    model = open_tiny_testbed(tmp_path / "model")
     # infinite going in and zero coming out, so that the logits stay finite and the loop sees nothing
-    opened.layout.down[1].register_forward_pre_hook(lambda _, inputs: inputs[0].index_fill(0, torch.tensor(2), torch.inf))
-    opened.layout.down[1].register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
-    recorder = Recorder(opened, [request.id for request in requests], ("prompt",), ("sum",))
-    generate_batch(opened, requests, settings(max_new_tokens=1), recorder=recorder)
+    model.layout.down[1].register_forward_pre_hook(lambda _, inputs: inputs[0].index_fill(0, torch.tensor(2), torch.inf))
+    model.layout.down[1].register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+    recorder = Recorder(model, [request.id for request in requests], ("prompt",), ("sum",))
+    generate_batch(model, requests, settings(max_new_tokens=1), recorder=recorder)
     with pytest.raises(InputError, match=rf"trace {requests[2].id} has activations that are NaN or infinite, first in layer 1"):
         recorder.moments()

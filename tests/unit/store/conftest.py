@@ -13,7 +13,7 @@ from upath import UPath
 
 from remote_stores import Kills
 from trimtab.gate import Gate
-from trimtab.neurons import ModelIdentity, NeuronSet
+from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.steering import Steering
 
 
@@ -23,16 +23,14 @@ def identity() -> ModelIdentity:
 
 
 @pytest.fixture
-def neurons(identity: ModelIdentity) -> NeuronSet:
+def neurons(identity: ModelIdentity) -> Neurons:
     rng = np.random.default_rng(0)
     flat = rng.permutation(identity.n_neurons)[:7]
     score = rng.normal(size=7)
     score[0] = np.nextafter(1.0, 2.0)
     good, bad = rng.normal(size=(2, 7)).astype(np.float32)
     good[1] = -0.0
-    return NeuronSet(
-        flat // 16, flat % 16, score, good, bad, "mean-difference-polarity", identity, {"counts": {"good": 60}, "p": 0.1 + 0.2}
-    )
+    return Neurons(flat // 16, flat % 16, score, good, bad, "adaras", identity, {"counts": {"correct_mean": 60}, "p": 0.1 + 0.2})
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def steering(neurons: NeuronSet, gate: Gate) -> Steering:
+def steering(neurons: Neurons, gate: Gate) -> Steering:
     facts: dict[str, object] = {
         "criterion": neurons.criterion,
         "seed": 3,

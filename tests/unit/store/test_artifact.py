@@ -15,7 +15,7 @@ FILES = {"config.json", "neurons.safetensors", "gate.safetensors", "README.md"}
 
 
 def assert_equal(actual: Steering, expected: Steering) -> None:
-    for name in ("layer", "index", "dgain", "shift"):
+    for name in ("layer", "index", "gain", "shift"):
         a, e = getattr(actual, name), getattr(expected, name)
         assert (a.dtype, a.tobytes()) == (e.dtype, e.tobytes()), name
     for name in ("layer", "index", "weight"):
@@ -45,7 +45,7 @@ def test_a_steering_comes_back_exactly_and_with_the_same_bytes(tmp_path: Path, s
 
 def test_a_gate_without_features_has_no_file(tmp_path: Path, steering: Steering) -> None:
     save_steering(steering, tmp_path / "a")
-    plain = replace(steering.with_gate(ALWAYS), scope="all", dgain=np.full(7, -1, np.float32), strength=0.0)
+    plain = replace(steering.with_gate(ALWAYS), scope="all", gain=np.full(7, -1, np.float32), strength=0.0)
     save_steering(plain, tmp_path / "a", force=True)
     assert set(content(tmp_path / "a")) == FILES - {"gate.safetensors"}
     assert_equal(load_steering(tmp_path / "a"), plain)
@@ -169,7 +169,7 @@ def test_model_card(tmp_path: Path, steering: Steering) -> None:
         "| strength | 0.3 |",
         "| accuracy | 0.625 | 0.51 to 0.7251 | 80 |",
         "| gate | logistic, last prompt token, proportional, 3 features, threshold 0.42 |",
-        "| criterion | mean-difference-polarity |",
+        "| criterion | adaras |",
         "| gate.auroc | 0.7612345678901234 |",
         "- A gain measured on one benchmark says nothing about others.",
     ):

@@ -15,7 +15,7 @@ from upath.implementations.memory import MemoryPath
 from remote_stores import MOMENTS, Killed, Kills, When, stored
 from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.gate import ALWAYS
-from trimtab.neurons import NeuronSet
+from trimtab.neurons import Neurons
 from trimtab.steering import Steering
 from trimtab.store import (
     Parts,
@@ -66,7 +66,7 @@ def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, place:
         any_path(place)
 
 
-def test_files_come_back_with_the_bytes_of_a_disk(remote: UPath, tmp_path: Path, neurons: NeuronSet, steering: Steering) -> None:
+def test_files_come_back_with_the_bytes_of_a_disk(remote: UPath, tmp_path: Path, neurons: Neurons, steering: Steering) -> None:
     for folder in (remote, tmp_path / "disk"):
         write_text(folder / "a" / "b.txt", "a\r\né")
         write_json(folder / "c.json", {"x": [1.5, None]})

@@ -7,7 +7,7 @@ from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.store.ledger import openings, record_opening
 from trimtab.store.run_directory import RunDirectory
 
-CONFIG = {"seed": 0, "model": "some/model", "revision": None, "find": {"k": 50, "scopes": ("all",), "strength": 0.3}}
+CONFIG = {"seed": 0, "model": "some/model", "revision": None, "train": {"k": 50, "scopes": ("all",), "strength": 0.3}}
 
 
 def create(path: Path, **options: bool) -> RunDirectory:
@@ -17,17 +17,17 @@ def create(path: Path, **options: bool) -> RunDirectory:
 def test_run_toml_is_the_configuration_below_its_digest(tmp_path: Path) -> None:
     with create(tmp_path / "runs" / "a") as run:
         text = (run.path / "run.toml").read_text()
-    wanted = {"seed": 0, "model": "some/model", "find": {"k": 50, "scopes": ["all"], "strength": 0.3}}
+    wanted = {"seed": 0, "model": "some/model", "train": {"k": 50, "scopes": ["all"], "strength": 0.3}}
     assert tomllib.loads(text) == wanted == run.config
     assert text.splitlines()[0] == f"# trimtab run, digest of the configuration: {run.digest}"
-    opened = RunDirectory.open(run.path)
-    assert (opened.config, opened.digest) == (wanted, run.digest)
+    model = RunDirectory.open(run.path)
+    assert (model.config, model.digest) == (wanted, run.digest)
 
 
 def test_the_digest_ignores_order_and_unset_keys(tmp_path: Path) -> None:
     with create(tmp_path / "a") as run:
         pass
-    with RunDirectory.create(tmp_path / "b", {key: CONFIG[key] for key in ("find", "model", "seed")}) as other:
+    with RunDirectory.create(tmp_path / "b", {key: CONFIG[key] for key in ("train", "model", "seed")}) as other:
         assert other.digest == run.digest
     with RunDirectory.create(tmp_path / "c", {**CONFIG, "seed": 0.0}) as another:
         assert another.digest != run.digest
@@ -40,7 +40,7 @@ def test_layout(tmp_path: Path) -> None:
             "traces/base": run.traces("base"),
             "grades/base.parquet": run.grades("base"),
             "contrast.parquet": run.contrast,
-            "activations/find": run.activations("find"),
+            "activations/find": run.activations("train"),
             "neurons/random": run.ranking("random"),
             "gate.json": run.gate,
             "steering": run.steering,
@@ -87,7 +87,7 @@ def test_resume_keeps_files_and_sweeps_leftovers(tmp_path: Path) -> None:
 
 def test_resume_with_another_configuration_lists_what_differs(tmp_path: Path) -> None:
     create(tmp_path / "a").close()
-    other = {"seed": 0.0, "model": "some/model", "new": True, "find": {"k": 51, "strength": 0.3}}
+    other = {"seed": 0.0, "model": "some/model", "new": True, "train": {"k": 51, "strength": 0.3}}
     with pytest.raises(ConfigError) as caught:
         RunDirectory.create(tmp_path / "a", other, resume=True)
     message = str(caught.value)

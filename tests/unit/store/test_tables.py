@@ -131,7 +131,7 @@ def test_missing_foreign_and_other_rows(tmp_path: Path) -> None:
 
 def test_a_value_that_the_class_refuses_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    write_arrow(path, table_of(Problem).to_arrow([Problem("a", "b", "c", Split.FIND)]).set_column(3, "split", [["dev"]]))
+    write_arrow(path, table_of(Problem).to_arrow([Problem("a", "b", "c", Split.TRAIN)]).set_column(3, "split", [["dev"]]))
     with pytest.raises(StoreError, match="does not hold rows"):
         read_table(path, Problem)
     schema = table_of(Problem).schema

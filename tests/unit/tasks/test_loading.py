@@ -32,11 +32,11 @@ def _write(folder: Path, rows: list[dict[str, object]], suffix: str = ".jsonl") 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_local_files(tmp_path: Path, suffix: str) -> None:
     rows = _rows(400, domain="sums", difficulty=3)
-    problems = load_problems(TaskSettings(source=_write(tmp_path, rows, suffix), find=1000, tune=1000, test=1000))
+    problems = load_problems(TaskSettings(source=_write(tmp_path, rows, suffix), train=1000, validation=1000, test=1000))
     assert {p.id for p in problems} == {str(row["id"]) for row in rows}
     assert [p.split for p in problems] == sorted((p.split for p in problems), key=list(Split).index)
     shares = {split: sum(p.split is split for p in problems) / 400 for split in Split}
-    assert shares == pytest.approx({Split.FIND: 0.5, Split.TUNE: 0.2, Split.TEST: 0.3}, abs=0.08)
+    assert shares == pytest.approx({Split.TRAIN: 0.5, Split.VALIDATION: 0.2, Split.TEST: 0.3}, abs=0.08)
     assert {(p.domain, p.difficulty) for p in problems} == {("sums", 3)}
 
 
@@ -48,38 +48,38 @@ def test_the_split_depends_on_the_question_alone(tmp_path: Path) -> None:
 
 
 def test_a_named_split_wins(tmp_path: Path) -> None:
-    rows = [{**row, "split": split} for row, split in zip(_rows(3), ("test", "find", "tune"), strict=True)]
+    rows = [{**row, "split": split} for row, split in zip(_rows(3), ("test", "train", "validation"), strict=True)]
     problems = load_problems(TaskSettings(source=_write(tmp_path, rows)))
-    assert [(p.id, p.split) for p in problems] == [("q1", Split.FIND), ("q2", Split.TUNE), ("q0", Split.TEST)]
-    with pytest.raises(InputError, match="unknown split 'train'; accepted: find, tune, test"):
-        problems_of([{**rows[0], "split": "train"}], "f")
+    assert [(p.id, p.split) for p in problems] == [("q1", Split.TRAIN), ("q2", Split.VALIDATION), ("q0", Split.TEST)]
+    with pytest.raises(InputError, match="unknown split 'tuning'; accepted: train, validation, test"):
+        problems_of([{**rows[0], "split": "tuning"}], "f")
 
 
 def test_counts_bound_each_split(tmp_path: Path) -> None:
     source = _write(tmp_path, _rows(100))
     counts = dict.fromkeys(Split, 0)
-    for problem in load_problems(TaskSettings(source=source, find=7, tune=0, test=4)):
+    for problem in load_problems(TaskSettings(source=source, train=7, validation=0, test=4)):
         counts[problem.split] += 1
-    assert counts == {Split.FIND: 7, Split.TUNE: 0, Split.TEST: 4}
+    assert counts == {Split.TRAIN: 7, Split.VALIDATION: 0, Split.TEST: 4}
     with pytest.raises(NotEnoughDataError, match="gave no problem for the asked splits"):
-        load_problems(TaskSettings(source=source, find=0, tune=0, test=0))
+        load_problems(TaskSettings(source=source, train=0, validation=0, test=0))
 
 
 def test_a_question_in_two_splits_is_refused(tmp_path: Path) -> None:
     rows = _rows(2)
     rows[1]["question"] = rows[0]["question"]
-    source = _write(tmp_path, [{**rows[0], "split": "find"}, {**rows[1], "split": "test"}])
+    source = _write(tmp_path, [{**rows[0], "split": "tuning"}, {**rows[1], "split": "test"}])
     with pytest.raises(
         InputError, match="'q0' and 'q1' have the same question and stand in the splits find and test; remove one"
     ):
         load_problems(TaskSettings(source=source))
     with pytest.raises(InputError, match="stand in the split find; remove one"):
-        load_problems(TaskSettings(source=_write(tmp_path, [{**row, "split": "find"} for row in rows])))
+        load_problems(TaskSettings(source=_write(tmp_path, [{**row, "split": "train"} for row in rows])))
 
 
 @pytest.mark.parametrize(("field", "value"), [("question", "why?"), ("answer", "7"), ("split", "test")])
 def test_one_id_for_two_problems_is_refused(field: str, value: str) -> None:
-    row = {"id": "q", "question": "what?", "answer": "1", "split": "find"}
+    row = {"id": "q", "question": "what?", "answer": "1", "split": "train"}
     assert len(problems_of([row, row], "f")) == 1
     with pytest.raises(
         InputError, match=f"f, row 2: id 'q' was already used with another {field} .* give each problem its own id"
@@ -131,12 +131,12 @@ def test_no_row_and_no_such_task(tmp_path: Path) -> None:
 
 
 def test_the_testbed_task() -> None:
-    problems = load_problems(TaskSettings(find=20, tune=10, test=30))
+    problems = load_problems(TaskSettings(train=20, validation=10, test=30))
     assert [sum(p.split is split for p in problems) for split in Split] == [20, 10, 30]
     assert len({p.id for p in problems}) == 60
     check_disjoint(problems)
-    assert problems == load_problems(TaskSettings(find=20, tune=10, test=30))
-    assert problems[:20] != load_problems(TaskSettings(find=20, tune=10, test=30, seed=1))[:20]
+    assert problems == load_problems(TaskSettings(train=20, validation=10, test=30))
+    assert problems[:20] != load_problems(TaskSettings(train=20, validation=10, test=30, seed=1))[:20]
 
 
 def _gsm8k(folder: Path, *rows: tuple[str, str] | tuple[str, str, str]) -> TaskSettings:
@@ -147,8 +147,8 @@ def _gsm8k(folder: Path, *rows: tuple[str, str] | tuple[str, str, str]) -> TaskS
 
 
 def test_a_row_may_name_one_of_our_splits(tmp_path: Path) -> None:
-    settings = _gsm8k(tmp_path, ("a?", "1", "test"), ("b?", "2", "find"))
-    assert [(p.question, p.split) for p in load_problems(settings)] == [("b?", Split.FIND), ("a?", Split.TEST)]
+    settings = _gsm8k(tmp_path, ("a?", "1", "test"), ("b?", "2", "train"))
+    assert [(p.question, p.split) for p in load_problems(settings)] == [("b?", Split.TRAIN), ("a?", Split.TEST)]
     with pytest.raises(InputError, match="row 1: unknown split 'train'"):
         load_problems(_gsm8k(tmp_path, ("a?", "1", "train")))
 
@@ -160,14 +160,14 @@ def test_a_repeated_question_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_question_of_two_splits_is_kept_and_can_be_dropped_from_test(tmp_path: Path) -> None:
-    rows = [("Tom has 3 apples?", "1", "find"), ("Tom has 3 apples?", "1", "test"), ("Tom has 4 apples?", "1", "test")]
+    rows = [("Tom has 3 apples?", "1", "train"), ("Tom has 3 apples?", "1", "test"), ("Tom has 4 apples?", "1", "test")]
     settings = _gsm8k(tmp_path, *rows, ("Something else entirely?", "2", "test"))
     assert len(load_problems(settings)) == 4
     dropped = load_task(settings.model_copy(update={"drop_leaks": True}))
     assert [p.question for p in dropped.problems] == ["Tom has 3 apples?", "Something else entirely?"]
     assert sum(dropped.provenance.left_out.values()) == 2
     with pytest.raises(NotEnoughDataError, match="gave no problem"):
-        load_problems(settings.model_copy(update={"find": 0, "tune": 0, "test": 0}))
+        load_problems(settings.model_copy(update={"train": 0, "validation": 0, "test": 0}))
 
 
 def test_one_id_for_two_questions(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_one_id_for_two_questions(tmp_path: Path) -> None:
 def test_the_digest_pins_the_data_whatever_is_taken_of_it(tmp_path: Path) -> None:
     settings = _gsm8k(tmp_path, *((f"question {i}?", str(i)) for i in range(40)))
     digest = load_task(settings).provenance.digest
-    pinned = settings.model_copy(update={"digest": digest, "find": 3, "tune": 1, "test": 1, "seed": 5})
+    pinned = settings.model_copy(update={"digest": digest, "train": 3, "validation": 1, "test": 1, "seed": 5})
     assert load_task(pinned).provenance.digest == digest
     assert len(load_problems(pinned)) == 5
     _gsm8k(tmp_path, *((f"question {i}?", str(i + (i == 17))) for i in range(40)))
@@ -190,7 +190,7 @@ def test_the_digest_pins_the_data_whatever_is_taken_of_it(tmp_path: Path) -> Non
 
 
 def test_the_seed_chooses_among_more_problems_than_are_wanted(tmp_path: Path) -> None:
-    settings = _gsm8k(tmp_path, *((f"question {i}?", str(i), "find") for i in range(40))).model_copy(update={"find": 8})
+    settings = _gsm8k(tmp_path, *((f"question {i}?", str(i), "train") for i in range(40))).model_copy(update={"train": 8})
     first = [p.question for p in load_problems(settings)]
     assert first == [p.question for p in load_problems(settings)]
     assert first != [f"question {i}?" for i in range(8)]
@@ -218,7 +218,16 @@ def test_the_prompt_of_a_task() -> None:
 
 
 def test_columns_with_other_names() -> None:
-    row = {"prompt": "not this", "body": "What?", "key": 7, "nr": 3, "topic": "sums", "steps": 2, "part": "tune", "answer": "no"}
+    row = {
+        "prompt": "not this",
+        "body": "What?",
+        "key": 7,
+        "nr": 3,
+        "topic": "sums",
+        "steps": 2,
+        "part": "validation",
+        "answer": "no",
+    }
     fields = {"question": "body", "answer": "key", "id": "nr", "domain": "topic", "difficulty": "steps", "split": "part"}
     problem = problems_of([row], "f", fields=fields)[0]
     assert (problem.question, problem.answer, problem.id, problem.domain, problem.difficulty, problem.split) == (
@@ -227,7 +236,7 @@ def test_columns_with_other_names() -> None:
         "3",
         "sums",
         2,
-        Split.TUNE,
+        Split.VALIDATION,
     )
 
 

@@ -11,7 +11,7 @@ from trimtab.tasks import near_duplicates as module
 from trimtab.tasks.near_duplicates import Likeness, near_duplicates
 from trimtab.traces import Problem, Split
 
-FIND, TUNE, TEST = Split.FIND, Split.TUNE, Split.TEST
+FIND, TUNE, TEST = Split.TRAIN, Split.VALIDATION, Split.TEST
 
 
 def _problems(*questions: tuple[Split, str]) -> list[Problem]:

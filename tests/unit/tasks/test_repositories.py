@@ -16,7 +16,7 @@ from trimtab.tasks.repositories import Origin, Provenance, digest_of_problems, p
 from trimtab.tasks.settings import TaskSettings
 from trimtab.traces import Problem, Split
 
-PROBLEM = Problem("p", "What is 2 + 2?", "4", Split.FIND)
+PROBLEM = Problem("p", "What is 2 + 2?", "4", Split.TRAIN)
 OTHER = Problem("q", "What is 2 + 3?", "5", Split.TEST)
 
 
@@ -27,7 +27,7 @@ def test_the_digest_names_the_problems_and_not_their_order() -> None:
         "id": "r",
         "question": "?",
         "answer": "5",
-        "split": Split.TUNE,
+        "split": Split.VALIDATION,
         "tests": "{}",
         "choices": ("a",),
     }.items():
@@ -82,10 +82,10 @@ def test_a_folder_with_one_file_a_split(tmp_path: Path) -> None:
     _write(tmp_path / "test.jsonl", _gsm8k(5, "test"))
     task = load_task(TaskSettings(source="gsm8k", data=str(tmp_path)))
     by_split = {split: [p for p in task.problems if p.split is split] for split in Split}
-    assert [len(problems) for problems in by_split.values()] == [len(by_split[Split.FIND]), 30 - len(by_split[Split.FIND]), 5]
+    assert [len(problems) for problems in by_split.values()] == [len(by_split[Split.TRAIN]), 30 - len(by_split[Split.TRAIN]), 5]
     assert {p.question.split()[0] for p in by_split[Split.TEST]} == {"test"}
-    assert {p.question.split()[0] for p in by_split[Split.FIND] + by_split[Split.TUNE]} == {"train"}
-    assert by_split[Split.TUNE]
+    assert {p.question.split()[0] for p in by_split[Split.TRAIN] + by_split[Split.VALIDATION]} == {"train"}
+    assert by_split[Split.VALIDATION]
     assert {p.id for p in by_split[Split.TEST]} == {f"test-{i:05d}" for i in range(1, 6)}
     assert [(o.where, o.split, o.rows) for o in task.provenance.origins] == [
         (str(tmp_path), "train", 30),
@@ -98,7 +98,7 @@ def test_a_copy_is_read_afresh(tmp_path: Path) -> None:
     _configured(tmp_path, ("main",))
     _write(tmp_path / "main" / "train.jsonl", _gsm8k(3, "train"))
     _write(tmp_path / "main" / "test.jsonl", _gsm8k(1, "before"))
-    settings = TaskSettings(source="gsm8k", data=str(tmp_path), find=0, tune=0)
+    settings = TaskSettings(source="gsm8k", data=str(tmp_path), train=0, validation=0)
     assert load_problems(settings)[0].question == "before 0?"
     _write(tmp_path / "main" / "test.jsonl", _gsm8k(1, "after"))
     assert load_problems(settings)[0].question == "after 0?"
@@ -133,10 +133,10 @@ def test_a_benchmark_of_two_repositories(tmp_path: Path) -> None:
     _write(tmp_path / "Maxwell-Jia" / "AIME_2024" / "train.jsonl", newer)
     settings = TaskSettings(source="aime24", data=str(tmp_path))
     with pytest.raises(
-        InputError, match=r"has no folder gneubig/aime-1983-2024; copy .* or set task\.find = 0 and task\.tune = 0"
+        InputError, match=r"has no folder gneubig/aime-1983-2024; copy .* or set task\.train = 0 and task\.validation = 0"
     ):
         load_problems(settings)
-    assert [p.question for p in load_problems(settings.model_copy(update={"find": 0, "tune": 0}))] == ["newer?"]
+    assert [p.question for p in load_problems(settings.model_copy(update={"train": 0, "validation": 0}))] == ["newer?"]
     _write(tmp_path / "gneubig" / "aime-1983-2024" / "train.jsonl", older)
     problems = load_problems(settings)
     assert {p.question for p in problems if p.split is not Split.TEST} == {"older 1?", "older 2?", "older 3?"}
@@ -148,7 +148,7 @@ def test_a_folder_without_a_split(tmp_path: Path) -> None:
     settings = TaskSettings(source="gsm8k", data=str(tmp_path))
     with pytest.raises(InputError, match=r"the split 'train' of openai/gsm8k cannot be read from .*hold a file train\.jsonl"):
         load_problems(settings)
-    assert len(load_problems(settings.model_copy(update={"find": 0, "tune": 0}))) == 2
+    assert len(load_problems(settings.model_copy(update={"train": 0, "validation": 0}))) == 2
 
 
 def test_a_damaged_folder(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_mixed_authors_fail_by_manner_or_content_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_manner_changes_no_length(name: str) -> None:
-    """Otherwise a mean over tokens would see the layout of a chain, not its manner."""
+    """Otherwise a mean over tokens would see the layout of a response, not its manner."""
     rng = random.Random(2)
     problem = draw(rng, name, 7)
     lengths = {len(write_chain(rng, problem, always_right=right).split()) for right in (True, False) for _ in range(40)}

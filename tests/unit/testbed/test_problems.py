@@ -47,7 +47,7 @@ def test_parse_refuses_near_misses(question: str) -> None:
         parse(question)
 
 
-@pytest.mark.parametrize("split", ["find", "tune", "test"])
+@pytest.mark.parametrize("split", ["train", "tune", "test"])
 def test_unique_problems(split: str) -> None:
     problems = list(unique_problems(split, 350, seed=0))
     questions = [problem.question for problem in problems]
@@ -58,7 +58,7 @@ def test_unique_problems(split: str) -> None:
     assert {problem.instance.domain for problem in problems} == set(DOMAINS)
     assert {problem.instance.steps for problem in problems} == set(range(2, MAX_STEPS + 1))
     held_out = sum(str(problem.wording) in HELD_OUT for problem in problems)
-    assert held_out == 0 if split == "find" else held_out > 0
+    assert held_out == 0 if split == "train" else held_out > 0
 
 
 def test_steps_are_bounded() -> None:
@@ -66,7 +66,7 @@ def test_steps_are_bounded() -> None:
 
 
 def test_the_training_text_holds_no_problem_of_another_split() -> None:
-    problems = load_problems(TaskSettings(find=200, tune=150, test=250))
+    problems = load_problems(TaskSettings(train=200, validation=150, test=250))
     assert len({problem.question for problem in problems}) == 600
     assert {split_of(problem.question) for problem in problems} == {str(split) for split in Split}
     tokenizer = build_tokenizer()
@@ -79,10 +79,10 @@ def test_the_training_text_holds_no_problem_of_another_split() -> None:
 
 def test_splits_have_their_shares() -> None:
     rng = random.Random(0)
-    counts = {"train": 0, "find": 0, "tune": 0, "test": 0}
+    counts = {"pretraining": 0, "train": 0, "validation": 0, "test": 0}
     for _ in range(4000):
         counts[split_of(draw(rng, "dial", 6).question)] += 1
-    for name, share in {"train": 0.70, "find": 0.10, "tune": 0.08, "test": 0.12}.items():
+    for name, share in {"pretraining": 0.70, "train": 0.10, "validation": 0.08, "test": 0.12}.items():
         assert counts[name] / 4000 == pytest.approx(share, abs=0.03)
 
 

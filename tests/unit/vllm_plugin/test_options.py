@@ -3,12 +3,11 @@ import math
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.vllm_plugin.options import KEYS, UNSTEERED, RequestOptions, ResolvedOptions, resolve
-from trimtab.vllm_plugin.slot_facts import SlotFacts
+from trimtab.vllm_plugin.options import KEYS, UNSTEERED, Adapter, RequestOptions, ResolvedOptions, resolve
 
 LOADED = {
-    "plain": SlotFacts("plain", 1, "a", "d1", 0.7, "generated", False, "always", 5),
-    "gated": SlotFacts("gated", 2, "b", "d2", 1.5, "generated", True, "logistic, last prompt token", 5),
+    "plain": Adapter("plain", 1, "a", "d1", 0.7, "generated", False, "always", 5),
+    "gated": Adapter("gated", 2, "b", "d2", 1.5, "generated", True, "logistic, last prompt token", 5),
 }
 
 

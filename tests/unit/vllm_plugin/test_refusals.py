@@ -11,9 +11,8 @@ from layered_stack import D_FF, D_MODEL, IDENTITY, LAYERS, Stack, engine, linear
 from trimtab.errors import ConfigError, MismatchError, ModelError
 from trimtab.gate import AttentionGate, Gate
 from trimtab.vllm_plugin.config import PluginConfig, RecordConfig
-from trimtab.vllm_plugin.fingerprint import check_weights
-from trimtab.vllm_plugin.projections import down_projections
-from trimtab.vllm_plugin.refusals import check_engine, check_sizes, check_steering
+from trimtab.vllm_plugin.hooks import down_projections
+from trimtab.vllm_plugin.refusals import check_engine, check_sizes, check_steering, check_weights
 
 ACCEPTED: dict[str, Any] = {
     "speculative_config": None,
@@ -78,7 +77,7 @@ def test_only_linear_gates_on_the_last_token_run_in_an_engine() -> None:
 
 
 def test_gains_cannot_be_written_on_the_output_side() -> None:
-    with pytest.raises(ModelError, match=r"multiplies activations .dgain.*Fix: side 'input', or the operator 'steer'"):
+    with pytest.raises(ModelError, match=r"multiplies activations .gain.*Fix: side 'input', or the intervention 'steer'"):
         check_steering(steering(0), "s", PluginConfig(side="output"))
     check_steering(steering(0, gains=False), "s", PluginConfig(side="output"))
 

@@ -5,10 +5,9 @@ import torch
 from layered_stack import D_FF, D_MODEL, LAYERS, Stack, by_hand, engine, linear, steering
 from trimtab.errors import ModelError
 from trimtab.steering import Steering
-from trimtab.vllm_plugin.columns import Columns
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.engine import EngineSteering
-from trimtab.vllm_plugin.rank import Rank
+from trimtab.vllm_plugin.step import EngineSteering
+from trimtab.vllm_plugin.tables import Columns, Rank
 
 ROWS = [0, 1, 2, 0, 1, 2]
 WEIGHT = [0.0, 1.0, -0.5, 3.0, 0.3, 2.0]
@@ -128,7 +127,7 @@ def test_a_quantised_projection_writes_through_its_own_kernel() -> None:
 def test_slots_are_filled_emptied_and_filled_again_while_others_stay() -> None:
     stack, h = Stack(), tokens()
     first, second, third = steering(0), steering(1, k=9), steering(2, k=8)
-    made = engine(stack, [first, second], PluginConfig(slots=3, neurons_per_layer=6, features_per_layer=0))
+    made = engine(stack, [first, second], PluginConfig(max_steerings=3, neurons_per_layer=6, features_per_layer=0))
     with torch.no_grad():
         expected = {n: by_hand(Stack(), h, [own] * 6, [1.0] * 6) for n, own in enumerate((first, second, third))}
     for slot, name in ((1, 0), (2, 1)):

@@ -20,7 +20,7 @@ import pytest
 
 from live_engines import Figures
 from sentinels import QUESTIONS, WORDS
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from vllm_server import KEY, Server
 
 Options = dict[str, object]
@@ -208,7 +208,7 @@ async def soak(server: Server, fires: list[bool], repeated: dict[str, tuple[int,
 
 
 @pytest.mark.slow
-def test_soak(server: Server, p_fail: list[float], reasoner: OpenModel, figures: Figures) -> None:
+def test_soak(server: Server, p_fail: list[float], reasoner: LanguageModel, figures: Figures) -> None:
     repeated = {name: tuple(reasoner.tokenizer.convert_tokens_to_ids(pair)) for name, pair in WORDS.items()}
     run, seconds, early, late = asyncio.run(soak(server, [p >= 0.5 for p in p_fail], repeated))
     with server.http() as http:

@@ -13,12 +13,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from trimtab.vllm_plugin.adapters import Adapters
 from trimtab.vllm_plugin.config import PluginConfig
-from trimtab.vllm_plugin.endpoints import Endpoints
-from trimtab.vllm_plugin.registry import Registry
-from trimtab.vllm_plugin.request_check import RequestCheck
-from trimtab.vllm_plugin.routes import router
-from trimtab.vllm_plugin.steerings import Steerings
+from trimtab.vllm_plugin.plugin import Endpoints
+from trimtab.vllm_plugin.routes import RequestCheck, ServedAdapters, router
 
 
 class Engine:
@@ -32,16 +30,16 @@ class Engine:
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
-    made = Registry(PluginConfig(slots=2))
-    monkeypatch.setattr("trimtab.vllm_plugin.registry._current", [made])
+def adapters(monkeypatch: pytest.MonkeyPatch) -> Adapters:
+    made = Adapters(PluginConfig(max_steerings=2))
+    monkeypatch.setattr("trimtab.vllm_plugin.adapters._current", [made])
     return made
 
 
 def client(engine: Engine, folder: Path | None = None) -> TestClient:
     app = FastAPI()
     app.include_router(router)
-    app.state.trimtab = Steerings(engine, folder)
+    app.state.trimtab = ServedAdapters(engine, folder)
     return TestClient(app)
 
 
@@ -118,7 +116,7 @@ def test_a_body_in_parts_is_checked_as_a_whole() -> None:
     assert sent[0]["status"] == 400
 
 
-def test_a_form_is_not_read(registry: Registry) -> None:
+def test_a_form_is_not_read(adapters: Adapters) -> None:
     headers = [(b"content-type", b"multipart/form-data; boundary=x")]
     sent = run(RequestCheck(_echo), [part(b'{"vllm_xargs": {"steering": "x"}}'), {"type": "http.disconnect"}], headers)
     assert sent[0]["status"] == 200

@@ -6,7 +6,7 @@ from pathlib import Path
 from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.target import Engine, EngineOptions, Written
 from trimtab.export.targets.neuron_lists import import_command, imported_engine
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 from trimtab.store import write_text
 
@@ -26,8 +26,8 @@ class AdarasCsv:
         flat = (steering.layer * checkpoint.d_ff + steering.index).tolist()
         rows = [f"{number},{weight!r}\n" for number, weight in zip(flat, steering.shift.tolist(), strict=True)]
         write_text(folder / FILE, "".join(["overall_neuron_index,weight\n", *rows]))
-        return import_command(steering, checkpoint, FILE, "steer")
+        return import_command(steering, checkpoint, FILE, "add")
 
-    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> AbstractContextManager[Engine]:
+    def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> AbstractContextManager[Engine]:
         """Import it again."""
-        return imported_engine(folder / FILE, opened, options)
+        return imported_engine(folder / FILE, model, options)

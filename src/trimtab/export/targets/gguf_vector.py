@@ -13,7 +13,7 @@ from trimtab.export.gguf_model import write_base
 from trimtab.export.layers import layer_edits, output_shift
 from trimtab.export.llama_engine import llama_engine
 from trimtab.export.target import Engine, EngineOptions, Written, not_installed
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 from trimtab.store import replace_file
 
@@ -59,7 +59,7 @@ class GgufVector:
         return Written({"directions": len(vectors)}, f"llama-cli -m BASE.gguf --control-vector PATH/{FILE}")
 
     @contextmanager
-    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> Iterator[Engine]:
+    def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> Iterator[Engine]:
         """The base model in llama.cpp, from ``options.base_gguf`` or written for the occasion."""
         try:
             from gguf import GGUFReader
@@ -68,6 +68,6 @@ class GgufVector:
         found = {str(tensor.name): np.array(tensor.data, np.float32) for tensor in GGUFReader(folder / FILE).tensors}
         directions = {int(name.removeprefix("direction.")): vector for name, vector in found.items()}
         with TemporaryDirectory() as scratch:
-            base = options.base_gguf or write_base(opened, Path(scratch) / "base.gguf")
-            with llama_engine(base, directions, opened.n_layers) as engine:
+            base = options.base_gguf or write_base(model, Path(scratch) / "base.gguf")
+            with llama_engine(base, directions, model.n_layers) as engine:
                 yield engine

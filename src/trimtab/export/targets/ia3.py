@@ -10,12 +10,12 @@ from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.layers import layer_edits
 from trimtab.export.target import Engine, EngineOptions, Written
 from trimtab.export.targets.peft_files import peft_engine, write_adapter
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 
 
 class Ia3:
-    """``W (l * a)`` with ``l = 1 + s dgain`` on the steered neurons and 1 elsewhere."""
+    """``W (l * a)`` with ``l = 1 + s gain`` on the steered neurons and 1 elsewhere."""
 
     needs_fingerprint = True
 
@@ -35,6 +35,6 @@ class Ia3:
         write_adapter(folder, checkpoint, settings, tensors)
         return Written({}, 'PeftModel.from_pretrained(model, "PATH")  # peft')
 
-    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> AbstractContextManager[Engine]:  # noqa: ARG002
+    def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> AbstractContextManager[Engine]:  # noqa: ARG002
         """Load it with peft."""
-        return peft_engine(folder, opened)
+        return peft_engine(folder, model)

@@ -19,7 +19,7 @@ from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.layers import layer_edits, output_shift
 from trimtab.export.target import Engine, EngineOptions, Written
 from trimtab.export.transformers_engine import TransformersEngine
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 from trimtab.store import replace_file
 
@@ -53,7 +53,7 @@ class LmEvalDict:
         return Written({"pickled": True}, usage)
 
     @contextmanager
-    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> Iterator[Engine]:
+    def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> Iterator[Engine]:
         """The harness's own way of steering, on the entries of the file."""
         if not options.allow_pickle:
             raise InputError(f"{folder / FILE} is a pickle, which the harness unpickles; to open it, say --allow-pickle")
@@ -64,11 +64,11 @@ class LmEvalDict:
                 f"this needs lm-evaluation-harness, and {cause.name} is not installed; run: pip install 'trimtab[lm-eval]'"
             ) from cause
         entries = _read(folder / FILE)
-        vectors = {name: entry["steering_vector"].to(opened.device, opened.model.dtype) for name, entry in entries.items()}
+        vectors = {name: entry["steering_vector"].to(model.device, model.hf_model.dtype) for name, entry in entries.items()}
 
         add = SteeredModel.add  # type: ignore[attr-defined]  # the registry's decorator hides its type
         hooks = {name: partial(add, vector=vector, head_index=None) for name, vector in vectors.items()}
-        yield TransformersEngine(f"lm_eval {version('lm_eval')}", opened.model, on=lambda _: steer(opened.model, hooks))
+        yield TransformersEngine(f"lm_eval {version('lm_eval')}", model.hf_model, on=lambda _: steer(model.hf_model, hooks))
 
 
 def _read(path: Path) -> dict[str, dict[str, Tensor]]:

@@ -11,7 +11,7 @@ from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.layers import layer_edits
 from trimtab.export.target import Engine, EngineOptions, Written
 from trimtab.export.targets.peft_files import peft_engine, write_adapter
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -19,7 +19,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class Lora:
-    """``W a + s dgain W[:, S] a_S``: row j of A picks neuron S_j, column j of B is ``s dgain_j W[:, S_j]``.
+    """``W a + s gain W[:, S] a_S``: row j of A picks neuron S_j, column j of B is ``s dgain_j W[:, S_j]``.
 
     One rank for all layers, padded with zeros, and ``lora_alpha = r``: engines that ignore ``rank_pattern`` load it too.
     """
@@ -59,9 +59,9 @@ class Lora:
         )
         return Written({"rank": rank, "max_lora_rank": rank}, usage)
 
-    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> AbstractContextManager[Engine]:  # noqa: ARG002
+    def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> AbstractContextManager[Engine]:  # noqa: ARG002
         """Load it with peft."""
-        return peft_engine(folder, opened)
+        return peft_engine(folder, model)
 
 
 def rank_of(steering: Steering) -> int:

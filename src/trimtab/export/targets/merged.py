@@ -16,14 +16,14 @@ from trimtab.export.layers import LayerEdit, layer_edits, output_shift
 from trimtab.export.streaming import EditRows, copy_file
 from trimtab.export.target import Engine, EngineOptions, Written
 from trimtab.export.transformers_engine import TransformersEngine
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 
 _COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.py", "LICENSE*", "NOTICE*")
 
 
 class Merged:
-    """``W' = W diag(1 + s dgain)`` and ``b' = b + s W shift``, rounded to the dtype of the checkpoint.
+    """``W' = W diag(1 + s gain)`` and ``b' = b + s W shift``, rounded to the dtype of the checkpoint.
 
     Files keep their names and layout and are streamed, so memory does not grow with the model.
     """
@@ -54,16 +54,16 @@ class Merged:
         return Written(facts, 'AutoModelForCausalLM.from_pretrained("PATH")  # or: vllm serve PATH', samples)
 
     @contextmanager
-    def open(self, folder: Path, opened: OpenModel, options: EngineOptions) -> Iterator[Engine]:  # noqa: ARG002
+    def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> Iterator[Engine]:  # noqa: ARG002
         """The merged checkpoint beside the base, both in transformers."""
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=opened.model.dtype)
+            hf_model = AutoModelForCausalLM.from_pretrained(folder, dtype=model.hf_model.dtype)
         except (OSError, ValueError, RuntimeError) as cause:
             raise StoreError(f"transformers cannot load {folder}: {' '.join(str(cause).split())[:300]}") from cause
         # the base may have been opened with another attention than the default, whose rounding is another
-        model.set_attn_implementation(opened.model.config._attn_implementation or "eager")
-        model.eval().to(opened.device)  # type: ignore[arg-type]
-        yield TransformersEngine(f"transformers {transformers_version}", model, bare=opened.model)
+        hf_model.set_attn_implementation(model.hf_model.config._attn_implementation or "eager")
+        hf_model.eval().to(model.device)  # type: ignore[arg-type]
+        yield TransformersEngine(f"transformers {transformers_version}", hf_model, bare=model.hf_model)
 
 
 def _edits(steering: Steering, checkpoint: Checkpoint) -> dict[str, EditRows]:

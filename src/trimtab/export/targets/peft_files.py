@@ -12,7 +12,7 @@ from trimtab.errors import StoreError
 from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.target import Engine, not_installed
 from trimtab.export.transformers_engine import TransformersEngine
-from trimtab.model import OpenModel
+from trimtab.model import LanguageModel
 from trimtab.store import save_tensors, write_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -40,17 +40,17 @@ def write_adapter(
 
 
 @contextmanager
-def peft_engine(folder: Path, opened: OpenModel) -> Iterator[Engine]:
+def peft_engine(folder: Path, model: LanguageModel) -> Iterator[Engine]:
     """The base model with the adapter, as ``PeftModel.from_pretrained`` loads it."""
     try:
         from peft import PeftModel
     except ModuleNotFoundError as cause:
         raise not_installed("peft", "an adapter", cause) from cause
     try:
-        adapted = PeftModel.from_pretrained(opened.model, str(folder))
+        adapted = PeftModel.from_pretrained(model.hf_model, str(folder))
     except (ValueError, RuntimeError, OSError) as cause:
         raise StoreError(f"peft cannot load {folder}: {' '.join(str(cause).split())[:300]}; export it again") from cause
     try:
         yield TransformersEngine(f"peft {version('peft')}", adapted.eval(), off=lambda _: adapted.disable_adapter())
     finally:
-        adapted.base_model.unload()  # type: ignore[operator]
+        adapted.base_model.unload()  # type: ignore[intervention]

@@ -7,30 +7,30 @@ from types import MappingProxyType
 from trimtab.ranking.contrast import Statistic
 from trimtab.ranking.criteria import (
     activation_ratio,
+    adaras,
     adaras_float32,
     auroc,
     mathneuro,
     mean_difference,
-    mean_difference_polarity,
     paired_t,
-    polarity,
     random_neurons,
+    sign_flip,
     top_activation,
     wanda,
 )
 from trimtab.ranking.criterion import Criterion, SeededCriterion
 
 SEEDED: Mapping[str, SeededCriterion] = MappingProxyType(
-    {polarity.NAME: polarity.score, random_neurons.NAME: random_neurons.score}
+    {sign_flip.NAME: sign_flip.score, random_neurons.NAME: random_neurons.score}
 )
 """Those of :data:`CRITERIA` that draw."""
 
 CRITERIA: Mapping[str, Criterion] = MappingProxyType(
     {
-        mean_difference_polarity.NAME: mean_difference_polarity.score,
+        adaras.NAME: adaras.score,
         adaras_float32.NAME: adaras_float32.score,
         mean_difference.NAME: mean_difference.score,
-        polarity.NAME: polarity.score,
+        sign_flip.NAME: sign_flip.score,
         activation_ratio.NAME: activation_ratio.score,
         top_activation.NAME: top_activation.score,
         mathneuro.NAME: mathneuro.score,
@@ -45,10 +45,10 @@ NEEDS: Mapping[str, frozenset[Statistic]] = MappingProxyType(
     {
         module.NAME: module.NEEDS
         for module in (
-            mean_difference_polarity,
+            adaras,
             adaras_float32,
             mean_difference,
-            polarity,
+            sign_flip,
             activation_ratio,
             top_activation,
             mathneuro,

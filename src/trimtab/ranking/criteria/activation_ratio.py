@@ -23,7 +23,8 @@ def score(
     per_layer: bool = False,
     moment: Literal["magnitude", "rms"] = "magnitude",
 ) -> Ranking:
-    """Order by ``q = good / bad`` of the class means of a per-trace magnitude, among the top share of q and above a threshold.
+    """Order by ``q = correct_mean / incorrect_mean`` of the class means of a per-trace magnitude, among the top share of q and
+    above a threshold.
 
     The source's average L2 norm of a neuron's activation, a scalar, is read as its mean magnitude; ``rms`` is the other reading.
     x/0 is no ratio: such neurons are left out and counted (``zero_denominator``).
@@ -40,16 +41,16 @@ def score(
     """
     if not threshold >= 0:
         raise InputError(f"criterion {NAME!r} got the threshold {threshold}; a ratio of magnitudes is 0 or more")
-    good, bad = _magnitudes(moments, moment)
-    has_ratio = moments.comparable & (bad > 0)
-    q = np.divide(good, bad, out=np.zeros_like(good), where=has_ratio)
+    correct_mean, incorrect_mean = _magnitudes(moments, moment)
+    has_ratio = moments.comparable & (incorrect_mean > 0)
+    q = np.divide(correct_mean, incorrect_mean, out=np.zeros_like(correct_mean), where=has_ratio)
     kept = top_share(has_ratio, q, share, per_layer)
     facts = {
         "moment": moment,
         "threshold": threshold,
         "top_share": share,
         "per_layer": per_layer,
-        "zero_denominator": int((moments.comparable & (bad == 0)).sum()),
+        "zero_denominator": int((moments.comparable & (incorrect_mean == 0)).sum()),
         "in_top_share": int(kept.sum()),
     }
     return sort_neurons(kept & (q > threshold), q, facts=facts)
@@ -59,5 +60,9 @@ def _magnitudes(moments: ClassMoments, moment: str) -> tuple[NDArray[np.float64]
     if moment not in ("magnitude", "rms"):
         raise InputError(f"criterion {NAME!r} got the moment {moment!r}; accepted: magnitude, rms")
     recorded = "magnitude" if moment == "magnitude" else "square"
-    good, bad = (moments.good_magnitude, moments.bad_magnitude) if moment == "magnitude" else (moments.good_rms, moments.bad_rms)
-    return needed(good, recorded, NAME), needed(bad, recorded, NAME)
+    correct_mean, incorrect_mean = (
+        (moments.correct_magnitude, moments.incorrect_magnitude)
+        if moment == "magnitude"
+        else (moments.correct_rms, moments.incorrect_rms)
+    )
+    return needed(correct_mean, recorded, NAME), needed(incorrect_mean, recorded, NAME)

@@ -11,7 +11,7 @@ NEEDS: frozenset[Statistic] = frozenset(("auroc",))
 
 
 def score(moments: ClassMoments, /) -> Ranking:
-    """Order by ``|AUROC - 0.5|``, then by ``|good - bad|``; neurons at 0.5 are never selected.
+    """Order by ``|AUROC - 0.5|``, then by ``|correct_mean - incorrect_mean|``; neurons at 0.5 are never selected.
 
     The AUROC is taken within each problem, over its (correct, incorrect) pairs with ties one half, and averaged over problems. It
     knows ranks only, so few pairs give many ties, which the size of the difference decides.
@@ -24,7 +24,7 @@ def score(moments: ClassMoments, /) -> Ranking:
     if not moments.n_problems:
         raise NotEnoughDataError(
             f"criterion {NAME!r} compares traces of one problem, and no problem has correct and incorrect ones; "
-            "sample more chains per problem, or use 'mean-difference'"
+            "sample more responses per problem, or use 'mean-difference'"
         )
     distance = np.abs(auroc - 0.5)
-    return sort_neurons(moments.comparable & (distance > 0), distance, np.abs(moments.delta))
+    return sort_neurons(moments.comparable & (distance > 0), distance, np.abs(moments.mean_difference))

@@ -26,12 +26,12 @@ def score(moments: ClassMoments, /, *, share: float = 0.05) -> Ranking:
     Raises:
         InputError: a share outside (0, 1], or magnitudes were not recorded.
     """
-    good = needed(moments.good_magnitude, "magnitude", NAME)
-    bad = needed(moments.bad_magnitude, "magnitude", NAME)
-    active = top_share(moments.comparable & (good > 0), good, share)
-    also_active = top_share(moments.comparable & (bad > 0), bad, share)
+    correct_mean = needed(moments.correct_magnitude, "magnitude", NAME)
+    incorrect_mean = needed(moments.incorrect_magnitude, "magnitude", NAME)
+    active = top_share(moments.comparable & (correct_mean > 0), correct_mean, share)
+    also_active = top_share(moments.comparable & (incorrect_mean > 0), incorrect_mean, share)
     return sort_neurons(
-        active & ~also_active, good, facts={"top_share": share, "in_both_tops": int((active & also_active).sum())}
+        active & ~also_active, correct_mean, facts={"top_share": share, "in_both_tops": int((active & also_active).sum())}
     )
 
 
@@ -49,13 +49,13 @@ def share_for(moments: ClassMoments, k: int) -> float:
     Raises:
         InputError: no share does, or magnitudes were not recorded.
     """
-    good = needed(moments.good_magnitude, "magnitude", NAME)
-    bad = needed(moments.bad_magnitude, "magnitude", NAME)
+    correct_mean = needed(moments.correct_magnitude, "magnitude", NAME)
+    incorrect_mean = needed(moments.incorrect_magnitude, "magnitude", NAME)
     # a neuron is left by the tops of n neurons where place_good < n <= place_bad
-    place_good, place_bad = (_places(moments.comparable & (value > 0), value) for value in (good, bad))
+    place_good, place_bad = (_places(moments.comparable & (value > 0), value) for value in (correct_mean, incorrect_mean))
     enters = place_good < place_bad
-    come, go = (np.bincount(place[enters] + 1, minlength=good.size + 2) for place in (place_good, place_bad))
-    left = np.cumsum(come - go)[: good.size + 1]
+    come, go = (np.bincount(place[enters] + 1, minlength=correct_mean.size + 2) for place in (place_good, place_bad))
+    left = np.cumsum(come - go)[: correct_mean.size + 1]
     if left.max() < k:
         raise InputError(f"criterion {NAME!r} leaves at most {left.max()} neurons at any share, not {k}; give a smaller k")
-    return int(np.argmax(left >= k)) / good.size
+    return int(np.argmax(left >= k)) / correct_mean.size

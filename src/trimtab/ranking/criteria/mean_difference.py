@@ -10,6 +10,6 @@ NEEDS: frozenset[Statistic] = frozenset()
 
 
 def score(moments: ClassMoments, /) -> Ranking:
-    """Order by ``|good - bad|``; neurons without a difference are never selected."""
-    size = np.abs(moments.delta)
+    """Order by ``|correct_mean - incorrect_mean|``; neurons without a difference are never selected."""
+    size = np.abs(moments.mean_difference)
     return sort_neurons(size > 0, size)

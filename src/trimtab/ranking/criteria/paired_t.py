@@ -25,7 +25,7 @@ def score(moments: ClassMoments, /) -> Ranking:
     if moments.n_problems < 2:
         raise NotEnoughDataError(
             f"criterion {NAME!r} needs two or more problems with correct and incorrect traces, got {moments.n_problems}; "
-            "sample more chains per problem, or use 'mean-difference'"
+            "sample more responses per problem, or use 'mean-difference'"
         )
     own = None if moments.counts is None else moments.counts.problems
     n = np.full(mean.shape, moments.n_problems) if own is None else own

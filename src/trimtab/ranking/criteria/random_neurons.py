@@ -15,5 +15,5 @@ def score(moments: ClassMoments, /, seed: int = 0) -> Ranking:
     They keep their own class means; :func:`trimtab.ranking.random_sets.random_like` draws the stricter control, which takes
     over the layers and the shifts of a found set.
     """
-    draw = np.random.default_rng(seed).random(moments.good_mean.shape)
+    draw = np.random.default_rng(seed).random(moments.correct_mean.shape)
     return sort_neurons(moments.comparable, draw, facts={"seed": seed})

@@ -13,5 +13,5 @@ def score(moments: ClassMoments, /) -> Ranking:
     Raises:
         InputError: magnitudes were not recorded.
     """
-    magnitude = needed(moments.good_magnitude, "magnitude", NAME)
+    magnitude = needed(moments.correct_magnitude, "magnitude", NAME)
     return sort_neurons(moments.comparable & (magnitude > 0), magnitude)

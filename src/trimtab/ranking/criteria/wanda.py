@@ -21,7 +21,7 @@ def score(moments: ClassMoments, /) -> Ranking:
     Raises:
         InputError: squares were not recorded, or ``column_norm`` was not filled.
     """
-    norm, columns = needed(moments.good_norm, "square", NAME), needed(moments.column_norm, "column_norm", NAME)
+    norm, columns = needed(moments.correct_norm, "square", NAME), needed(moments.column_norm, "column_norm", NAME)
     product = norm * columns
     return sort_neurons(moments.comparable & (product > 0), product)
 

@@ -9,30 +9,31 @@ import numpy as np
 from pydantic import ValidationError
 
 from trimtab.errors import InputError
-from trimtab.neurons import NEURON_DEFINITION, ModelIdentity, NeuronList, NeuronSet
+from trimtab.neurons import NEURON_DEFINITION, ModelIdentity, NeuronList, Neurons
 from trimtab.store.neuron_import.listed import Address, ListFile
 from trimtab.store.records import Record
 
 NAME = "json"
 _CELLS = ("layer", "index", "weight")
 _FORM = (
-    '{"neurons": [{"layer": 0, "index": 7, "weight": 0.5}, ...]}, with "good" and "bad" in place of "weight" where the class '
-    'means are known, or neither, and with "expert" in a mixture of experts; or a list of [layer, index] or '
+    '{"neurons": [{"layer": 0, "index": 7, "weight": 0.5}, ...]}, with "correct_mean" and "incorrect_mean" for "weight" where '
+    'the class means are known, or neither, and with "expert" in a mixture of experts; or a list of [layer, index] or '
     "[layer, index, weight]"
 )
 
 
 class _Row(Record):
-    """One neuron: its address, where ``index`` counts within the expert if there is one, and ``weight`` (the difference good -
-    bad), both class means, or nothing.
+    """One neuron: its address, where ``index`` counts within the expert if there is one, and ``weight`` (the difference
+    correct_mean -
+    incorrect_mean), both class means, or nothing.
     """
 
     layer: int
     index: int
     expert: int | None = None
     weight: float | None = None
-    good: float | None = None
-    bad: float | None = None
+    correct_mean: float | None = None
+    incorrect_mean: float | None = None
 
 
 class _Head(Record):
@@ -40,12 +41,13 @@ class _Head(Record):
     neurons: list[object]
 
 
-def read_plain_json(path: Path, model: ModelIdentity) -> NeuronSet | NeuronList:
-    """Read ``{"neurons": [{"layer", "index", "expert"?, "weight"?, "good"?, "bad"?}]}`` or ``[[layer, index, weight?]]``.
+def read_plain_json(path: Path, model: ModelIdentity) -> Neurons | NeuronList:
+    """Read ``{"neurons": [{"layer", "index", "expert"?, "weight"?, "correct_mean"?, "incorrect_mean"?}]}`` or ``[[layer, index,
+    weight?]]``.
 
-    Best first, every row with the same keys. With ``good`` and ``bad`` it is a :class:`NeuronSet`, whose score is the row's rank
-    counted backwards, since the file says no other; else a :class:`NeuronList`. The object may say ``"neuron_definition"``, which
-    has to be ``"down_proj_input"`` and is taken to be where it is not said.
+    Best first, every row with the same keys. With ``correct_mean`` and ``incorrect_mean`` it is a :class:`Neurons`, whose score
+    is the row's rank counted backwards, since the file says no other; else a :class:`NeuronList`. The object may say
+    ``"neuron_definition"``, which has to be ``"down_proj_input"`` and is taken to be where it is not said.
 
     Raises:
         InputError: not JSON, an unknown or repeated key, a value of another type, rows that differ in their keys, a neuron
@@ -60,14 +62,14 @@ def read_plain_json(path: Path, model: ModelIdentity) -> NeuronSet | NeuronList:
     said = NEURON_DEFINITION if "neuron_definition" in head.model_fields_set else f"not said, taken as {NEURON_DEFINITION}"
     facts = file.facts(NAME, said, neurons=len(rows))
     values = {name: file.numbers(addresses, [getattr(row, name) for row in rows], name) for name in given}
-    if "good" in given:
+    if "correct_mean" in given:
         score = np.arange(len(rows), 0, -1, dtype=np.float64)
-        return NeuronSet(
+        return Neurons(
             layer=layer,
             index=index,
             score=score,
-            good=values["good"],
-            bad=values["bad"],
+            correct_mean=values["correct_mean"],
+            incorrect_mean=values["incorrect_mean"],
             criterion=f"imported-{NAME}",
             model=model,
             facts=facts,
@@ -115,14 +117,17 @@ def _address(file: ListFile, number: int, row: _Row, model: ModelIdentity) -> Ad
 
 
 def _given(file: ListFile, rows: Sequence[_Row]) -> tuple[str, ...]:
-    """The values that every row has: nothing, ``weight``, or ``good`` and ``bad``."""
-    kinds = [tuple(name for name in ("weight", "good", "bad") if getattr(row, name) is not None) for row in rows]
+    """The values that every row has: nothing, ``weight``, or ``correct_mean`` and ``incorrect_mean``."""
+    kinds = [
+        tuple(name for name in ("weight", "correct_mean", "incorrect_mean") if getattr(row, name) is not None) for row in rows
+    ]
     for number, kind in enumerate(kinds):
-        if kind not in ((), ("weight",), ("good", "bad")) or kind != kinds[0]:
+        if kind not in ((), ("weight",), ("correct_mean", "incorrect_mean")) or kind != kinds[0]:
             found, first = (" and ".join(names) or "an address only" for names in (kind, kinds[0]))
             raise file.refuse(
                 f"row {number}",
-                f"{found}, where row 0 has {first}; every row needs the same: an address only, weight, or good and bad",
+                f"{found}, where row 0 has {first}; every row needs the same: an address only, weight, or correct_mean and "
+                "incorrect_mean",
             )
     return kinds[0]
 

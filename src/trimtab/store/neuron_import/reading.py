@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from trimtab.errors import InputError
-from trimtab.neurons import ModelIdentity, NeuronList, NeuronSet
+from trimtab.neurons import ModelIdentity, NeuronList, Neurons
 from trimtab.store.neuron_files import load_neurons
 from trimtab.store.neuron_import.adaras_csv import read_adaras_csv
 from trimtab.store.neuron_import.lape import read_lape
@@ -17,7 +17,7 @@ _ENDINGS: dict[str, Format] = {".csv": "adaras-csv", ".pth": "lape", ".pt": "lap
 
 def read_neurons(
     path: Path, model: ModelIdentity, form: Format | None = None, part: int | None = None, k: int | None = None
-) -> NeuronSet | NeuronList:
+) -> Neurons | NeuronList:
     """Read a list of neurons: a file that somebody else made, or the folder of a run's own ranking.
 
     Args:

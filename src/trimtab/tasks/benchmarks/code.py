@@ -79,7 +79,7 @@ def _parsed(source: str) -> ast.Module:
 def humaneval_entry(row: Row, suite: str = "base") -> Entry:
     """``prompt``, ``canonical_solution``, ``test`` with ``check(candidate)``, and ``entry_point``.
 
-    The prompt comes before the answer when the tests run: it brings the imports and helpers that a chain may not repeat.
+    The prompt comes before the answer when the tests run: it brings the imports and helpers that a response may not repeat.
     """
     prompt = cell(row, "prompt")
     return Entry(
@@ -146,8 +146,8 @@ MBPP = Benchmark(
     name="mbpp",
     title="MBPP",
     parts=(
-        Part("google-research-datasets/mbpp", "train", (Split.FIND,), ("full",)),
-        Part("google-research-datasets/mbpp", "validation", (Split.TUNE,), ("full",)),
+        Part("google-research-datasets/mbpp", "train", (Split.TRAIN,), ("full",)),
+        Part("google-research-datasets/mbpp", "validation", (Split.VALIDATION,), ("full",)),
         Part("google-research-datasets/mbpp", "test", TEST, ("full",)),
     ),
     kind=AnswerKind.CODE,

@@ -140,7 +140,7 @@ AMC12 = Benchmark(
     kind=AnswerKind.MATH,
     entry=amc12_entry,
     prompt=MATH_THINKING,
-    leaks="The find split's repository holds 2023 too, from which math-ai/amc23 is drawn; those rows are left out.",
+    leaks="The train split's repository holds 2023 too, from which math-ai/amc23 is drawn; those rows are left out.",
 )
 
 

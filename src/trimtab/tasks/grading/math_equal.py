@@ -265,7 +265,7 @@ def _parts(expression: Basic) -> list[Any]:
 
 
 def _sides(expression: Basic) -> tuple[Any, Any]:
-    """The first and the last side of an equation, or of a chain of them."""
+    """The first and the last side of an equation, or of a series of them."""
     if isinstance(expression, And):
         parts = _parts(expression)
         return parts[0].lhs, parts[-1].rhs

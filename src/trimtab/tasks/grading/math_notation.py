@@ -425,8 +425,6 @@ def same_text(gold: str, answer: str) -> bool:
         (True, True, False)
     """
     left, right = exact_number(gold), exact_number(answer)
-    if (_LIST.search(gold) is None) != (_LIST.search(answer) is None):
-        return None
     if left is not None and right is not None:
         if left.percent == right.percent:
             return left.value == right.value

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,21 +17,22 @@ from typing import Self
 from trimtab.errors import TrimtabError
 from trimtab.tasks.sandbox.channel import Channel, ChannelError
 from trimtab.tasks.sandbox.codec import CodecError, decode, encode
-from trimtab.tasks.sandbox.command import bwrap_command, clean_environment, python_command
-from trimtab.tasks.sandbox.layout import PACKAGES
-from trimtab.tasks.sandbox.plan import Plan
+from trimtab.tasks.sandbox.command import HOME, PACKAGES, Plan, bwrap_command, clean_environment, python_command
 
 _INSIDE = "trimtab.tasks.sandbox.inside.main"
-_HOME = "/home"
 _START_SECONDS = 30.0
 _END_SECONDS = 5.0
-_SHOWN = 2_000
+_SHOWN = 500
 
 logger = logging.getLogger(__name__)
 
 
 class SandboxError(TrimtabError):
     """The sandbox itself failed: no verdict on a program follows from it."""
+
+
+class NoSandboxError(SandboxError):
+    """No backend runs on this machine, or the one that was asked for does not. What the message says makes one run."""
 
 
 class Program:
@@ -40,34 +42,35 @@ class Program:
         plan: what it may see and use.
         packages: folders that ``import`` finds by their names.
         owner: a uid to start as, before anything is isolated; None to stay this user.
+        bwrap: the program to start it with, for the backend of that name.
 
     Raises:
         SandboxError: no process could be started.
     """
 
-    def __init__(self, plan: Plan, packages: Sequence[Path], owner: int | None = None) -> None:
+    def __init__(self, plan: Plan, packages: Sequence[Path], owner: int | None = None, bwrap: str | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="trimtab-")) if plan["backend"] == "limits" else None
-        home = _HOME if self._folder is None else _prepare(self._folder, packages)
+        home = HOME if self._folder is None else _prepare(self._folder, packages)
         search = PACKAGES if self._folder is None else str(self._folder / "packages")
         self.channel, theirs = socket.socketpair()
         with theirs:
             plan = {**plan, "channel": theirs.fileno(), "folder": home, "search": [search] if packages else []}
-            self._process = self._start(plan, home, owner)
+            command = python_command(_INSIDE)
+            self._process = self._start(bwrap_command(bwrap, plan, command) if bwrap else command, plan, owner)
         try:
             Channel(self._process.stdin.fileno()).send(encode(dict(plan)), _START_SECONDS)  # type: ignore[union-attr]
         except (EOFError, TimeoutError) as error:
             self.stop()
             raise SandboxError(f"the sandbox's process did not start: {self._complaint()}") from error
 
-    def _start(self, plan: Plan, home: str, owner: int | None) -> "subprocess.Popen[bytes]":
-        command = python_command(_INSIDE)
+    def _start(self, command: Sequence[str], plan: Plan, owner: int | None) -> "subprocess.Popen[bytes]":
         try:
             return subprocess.Popen(
-                bwrap_command(plan, home, command) if plan["backend"] == "bwrap" else command,
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env=clean_environment(home),
+                env=clean_environment(plan["folder"]),
                 cwd="/",
                 pass_fds=(plan["channel"],),
                 start_new_session=True,
@@ -90,13 +93,23 @@ class Program:
             SandboxError: it could not isolate itself, with what it said.
         """
         try:
-            ready, said = decode(Channel(self.channel.fileno()).receive(_START_SECONDS))  # type: ignore[misc]
+            ready, said = decode(Channel(self.channel.fileno()).receive(self._seconds_to_start()))  # type: ignore[misc]
         except (EOFError, TimeoutError, ChannelError, CodecError) as error:
             self.stop()
             raise SandboxError(f"the sandbox's process did not isolate itself: {self._complaint() or error}") from error
         if not ready:
             raise SandboxError(f"the sandbox's process did not isolate itself: {said}")
         return said
+
+    def _seconds_to_start(self) -> float:
+        """How long a first message is worth waiting for: bubblewrap may fail and leave a process that keeps the channel open."""
+        message = select.poll()
+        message.register(self.channel.fileno(), select.POLLIN)
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if message.poll(100):
+                break
+        return max(0.0, deadline - time.monotonic()) if message.poll(0) else 0.0
 
     def exit_code(self, seconds: float) -> int | None:
         """How the program ended by itself: its exit status, or 128 plus a signal. None when it still runs after ``seconds``."""
@@ -106,9 +119,11 @@ class Program:
             ended.register(self._process.stderr.fileno(), select.POLLIN)
             ended.poll(seconds * 1000)
         try:
-            return self._process.wait(max(0.0, deadline - time.monotonic()))
+            code = self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             return None
+        self._end_group()
+        return code
 
     def stop(self) -> None:
         """End the program and everything that it started, and delete its folder. May be called twice."""
@@ -117,9 +132,17 @@ class Program:
             self._process.stdin.close()  # the lifeline: the supervisor inside ends everything
         if self.exit_code(_END_SECONDS) is None:
             logger.warning("the sandbox's supervisor %d did not end; its process group is killed", self._process.pid)
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._end_group()
             self._process.wait()
         self._remove_folder()
+
+    def _end_group(self) -> None:
+        """End what a supervisor leaves that was killed or failed; where this process adopts orphans, they are its zombies."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-self._process.pid, 0)
 
     def __enter__(self) -> Self:
         return self
@@ -130,11 +153,12 @@ class Program:
             self._process.stderr.close()
 
     def _complaint(self) -> str:
-        """What the process said before the program could run; a program's own output never comes here."""
+        """The last that the process said before the program could run; a program's own output never comes here."""
         if self._process.stderr is None or self._process.stderr.closed:
             return ""
         with self._process.stderr as stream:
-            return stream.read(2**16).decode("utf-8", "replace").strip()[-_SHOWN:]
+            lines = stream.read(2**16).decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:_SHOWN] if lines else ""
 
     def _remove_folder(self) -> None:
         if self._folder is None or not self._folder.exists():

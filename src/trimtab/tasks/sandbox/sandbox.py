@@ -5,36 +5,90 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-from trimtab.tasks.sandbox.command import find_bwrap
-from trimtab.tasks.sandbox.layout import PACKAGES, interpreter_layout, others_can_read, package_folders
-from trimtab.tasks.sandbox.limits import Limits
-from trimtab.tasks.sandbox.plan import Backend, Plan
-from trimtab.tasks.sandbox.program import Program, SandboxError
+from trimtab.errors import ConfigError
+from trimtab.tasks.sandbox.command import (
+    PACKAGES,
+    Backend,
+    Plan,
+    bwrap_programs,
+    interpreter_layout,
+    others_can_read,
+    package_folders,
+)
+from trimtab.tasks.sandbox.program import NoSandboxError, Program, SandboxError
+from trimtab.tasks.sandbox.selftest import gaps, what_works
 
+_UNSAFE = "TRIMTAB_UNSAFE_SANDBOX"
+_WAYS_OUT = (
+    "Allow user namespaces (Docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined; Ubuntu 24.04: "
+    "sysctl kernel.apparmor_restrict_unprivileged_userns=0), install bubblewrap if it may use them (apt install bubblewrap, "
+    "or pip install 'trimtab[sandbox]'), grade on another machine, or accept weaker isolation with --unsafe-sandbox "
+    "(Sandbox(unsafe=True)), which the verdict then names"
+)
 _FIRST_USER = 1_000_000_000
 _USERS_PER_OWNER = 256
 _NOBODY = 65_534
+_ADMINISTRATOR = 1 << 21  # CAP_SYS_ADMIN
 _MIB = 2**20
 _started = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one program may use before it is ended or refused more.
+
+    ``disk_mib`` and ``inodes`` bind where the program has a root of its own (see :meth:`Sandbox.describe`). ``tasks`` counts
+    processes and threads.
+    """
+
+    seconds: int = 10
+    memory_mib: int = 1024
+    file_mib: int = 16
+    disk_mib: int = 64
+    inodes: int = 4096
+    open_files: int = 64
+    tasks: int = 32
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"limit {name} must be at least 1, got {getattr(self, name)}")
+
 
 DEFAULT = Limits()
 """What one program may use, unless told otherwise."""
 
 
+def allow_unsafe(allowed: bool = True) -> None:
+    """What ``--unsafe-sandbox`` does: here and in processes started from here, a :class:`Sandbox` may fall back to ``limits``."""
+    if allowed:
+        os.environ[_UNSAFE] = "1"
+    else:
+        os.environ.pop(_UNSAFE, None)
+
+
 class Sandbox:
     """Isolated processes for untrusted Python programs.
+
+    The first sandbox of a process tests itself: a program of ours tries to read and change files outside its folder, to use the
+    network, to signal its owner and to become root. If anything works that :meth:`describe` does not name, there is no sandbox.
 
     Args:
         limits: what one program may use.
         packages: installed packages that a program may import beside the standard library.
-        backend: ``bwrap``, ``namespaces`` or ``limits``. None takes the first of them that works here, found once by starting
-            an empty program in each.
+        backend: ``bwrap``, ``namespaces`` or, with ``unsafe`` alone, ``limits``. None takes the first of them that runs here.
+        unsafe: whether programs may be run by ``limits``: no root and no namespaces of their own. None takes what
+            :func:`allow_unsafe` has set.
 
     Raises:
-        SandboxError: no backend works, with the reason of each.
+        NoSandboxError: no backend runs here, with the reason of each and the ways out.
+        SandboxError: the self-test did what no program may do.
         ConfigError: a package is not installed.
 
     Example:
@@ -47,16 +101,23 @@ class Sandbox:
         limits: Limits = DEFAULT,
         packages: Sequence[str] = ("numpy",),
         backend: Backend | None = None,
+        unsafe: bool | None = None,
     ) -> None:
         self.limits = limits
         self._packages = package_folders(tuple(packages))
-        self.backend: Backend = backend or _first_that_works()
-        self.layers = _probe(self.backend)
+        unsafe = os.environ.get(_UNSAFE) == "1" if unsafe is None else unsafe
+        if backend == "limits" and not unsafe:
+            raise SandboxError(
+                "backend 'limits' gives programs no root and no namespaces; say unsafe=True to run them all the same"
+            )
+        self.backend: Backend = backend or _first_that_runs(unsafe)
+        self._bwrap, self.layers = _tested(self.backend)
 
     def describe(self) -> str:
         """What holds a program here, and what does not: one line for a report."""
-        gaps = _gaps(self.layers)
-        return ", ".join(self.layers) + (f"; not stopped here: {', '.join(gaps)}" if gaps else "")
+        found = gaps(self.layers)
+        unsafe = "UNSAFE, as --unsafe-sandbox allows: " if self.backend == "limits" else ""
+        return unsafe + ", ".join(self.layers) + (f"; not stopped here: {', '.join(found)}" if found else "")
 
     def start(self) -> Program:
         """A process that isolates itself; :meth:`Program.wait_ready` says when it has.
@@ -64,13 +125,22 @@ class Sandbox:
         Raises:
             SandboxError: no process could be started.
         """
-        return _start(self.backend, self.limits, self._packages)
+        return _start(self.backend, self._bwrap, self.limits, self._packages)
 
 
-def _start(backend: Backend, limits: Limits, packages: Sequence[Path]) -> Program:
+def describe_best() -> str:
+    """:meth:`Sandbox.describe` of the sandbox that this machine has by default, or that it has none: for a report."""
+    try:
+        return Sandbox(packages=()).describe()
+    except NoSandboxError:
+        return "none, on the machine that writes this"
+
+
+def _start(backend: Backend, bwrap: str | None, limits: Limits, packages: Sequence[Path]) -> Program:
     user = _program_user(backend)
     layout = interpreter_layout()
     moved = [(str(path), str(path) if backend == "limits" else f"{PACKAGES}/{path.name}") for path in packages]
+    changes_inside = user is None or backend == "limits" or _is_administrator()
     plan: Plan = {
         "backend": backend,
         "channel": -1,
@@ -78,7 +148,7 @@ def _start(backend: Backend, limits: Limits, packages: Sequence[Path]) -> Progra
         "search": [],
         "readable": [*layout.readable, *moved],
         "hidden": list(layout.hidden),
-        "user": None if backend == "bwrap" else user,
+        "user": user if changes_inside else None,
         "seconds": limits.seconds,
         "memory": limits.memory_mib * _MIB,
         "file_size": limits.file_mib * _MIB,
@@ -87,16 +157,28 @@ def _start(backend: Backend, limits: Limits, packages: Sequence[Path]) -> Progra
         "open_files": limits.open_files,
         "tasks": limits.tasks + _tasks_counted_with(backend),
     }
-    return Program(plan, packages, owner=user if backend == "bwrap" else None)
+    return Program(plan, packages, None if changes_inside else user, bwrap)
 
 
 def _program_user(backend: Backend) -> int | None:
-    """For root: a uid that no other process has, so that its process limit counts the program alone. None stays this user."""
-    library = Path(os.__file__).parent
-    if os.geteuid() != 0 or not others_can_read(library, from_root=backend != "namespaces"):
+    """For root: a uid that no other process has, so that its process limit counts the program alone. None stays this user.
+
+    Raises:
+        NoSandboxError: programs would run as root.
+    """
+    if os.geteuid() != 0:
         return None
+    library = Path(os.__file__).parent
+    if not others_can_read(library, from_root=backend == "limits" or not _is_administrator()):
+        raise NoSandboxError(
+            f"as root it runs programs as another user, who cannot read {library}; make it readable (chmod o+rX), or use another "
+            "interpreter or another user"
+        )
     own = _FIRST_USER + os.getpid() * _USERS_PER_OWNER + next(_started) % _USERS_PER_OWNER
-    return next((user for user in (own, _NOBODY) if _is_mapped(user)), None)
+    for user in (own, _NOBODY):
+        if _is_mapped(user):
+            return user
+    raise NoSandboxError("as root it runs programs as another user, and this container has none; run trimtab as an ordinary user")
 
 
 def _is_mapped(user: int) -> bool:
@@ -105,6 +187,15 @@ def _is_mapped(user: int) -> bool:
         return user == _NOBODY
     lines = [[int(field) for field in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
     return any(first <= user < first + count for first, _, count in lines)
+
+
+@cache
+def _is_administrator() -> bool:
+    """Whether root may make namespaces; in most containers it may not, and an ordinary user can do it where root cannot."""
+    if sys.platform != "linux":
+        return True
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return bool(int(fields["CapEff"], 16) & _ADMINISTRATOR)
 
 
 def _tasks_counted_with(backend: Backend) -> int:
@@ -124,51 +215,53 @@ def _tasks_counted_with(backend: Backend) -> int:
     return total
 
 
-@cache
-def _first_that_works() -> Backend:
+def _first_that_runs(unsafe: bool) -> Backend:
     refused = []
-    candidates: tuple[Backend, ...] = ("bwrap", "namespaces", "limits")
+    candidates: tuple[Backend, ...] = ("bwrap", "namespaces", "limits") if unsafe else ("bwrap", "namespaces")
     for backend in candidates:
         try:
-            _probe(backend)
-        except SandboxError as error:
+            _tested(backend)
+        except NoSandboxError as error:
             refused.append(f"{backend}: {error}")
         else:
             return backend
-    raise SandboxError("no sandbox works here, so no program can be graded. " + "; ".join(refused))
+    ways_out = "" if unsafe else f". {_WAYS_OUT}"
+    raise NoSandboxError(f"no sandbox runs here, so no program is graded. {'; '.join(refused)}{ways_out}")
+
+
+class _Tested(NamedTuple):
+    bwrap: str | None
+    layers: tuple[str, ...]
 
 
 @cache
-def _probe(backend: Backend) -> tuple[str, ...]:
-    """Start an empty program and ask what holds it."""
+def _tested(backend: Backend) -> _Tested:
+    """Start a program of ours in a backend, once a process: what holds it, and that it holds."""
     if sys.platform not in ("linux", "darwin"):
-        raise SandboxError(f"untrusted programs can be run on Linux and macOS, not on {sys.platform}; grade on such a machine")
-    if backend == "bwrap" and find_bwrap() is None:
-        raise SandboxError("bwrap is not installed (package bubblewrap)")
-    if backend == "bwrap" and os.geteuid() == 0 and _program_user(backend) is None:
-        raise SandboxError("as root it would run programs as root: other users cannot read this interpreter")
-    with _start(backend, DEFAULT, ()) as program:
-        return program.wait_ready()
+        raise NoSandboxError(f"untrusted programs can be run on Linux and macOS, not on {sys.platform}; grade on such a machine")
+    programs = bwrap_programs() if backend == "bwrap" else [None]
+    if not programs:
+        raise NoSandboxError("not installed")
+    refused = []
+    for bwrap in programs:
+        try:
+            return _Tested(bwrap, _test(backend, bwrap))
+        except NoSandboxError as error:
+            refused.append(f"{bwrap}: {error}" if bwrap else str(error))
+    raise NoSandboxError("; ".join(refused))
 
 
-def _gaps(layers: Sequence[str]) -> list[str]:
-    """What a program could do here that it should not."""
-    held = " ".join(layer for layer in layers if not layer.startswith("without"))
-    gaps = []
-    if "own root" not in held and "Landlock" not in held:
-        gaps.append("reading and writing this user's files")
-    if "own root" not in held:
-        gaps.append("filling the disk with many files until the time is over")
-    elif "number of files" not in held:
-        gaps.append("making empty files until the time is over")
-    if "network" not in held and "seccomp" not in held:
-        gaps.append("using the network")
-    if "seccomp" not in held:
-        gaps.append("starting processes, each with a memory limit of its own")
-    if "unprivileged user" not in held and os.geteuid() == 0:
-        gaps.append("starting threads until memory is used up (the programs run as root)")
-    if "pid" not in held and "orphans" not in held:
-        gaps.append("leaving processes behind")
-    if "pid" not in held and "seccomp" not in held and "unprivileged user" not in held:
-        gaps.append("signalling this user's processes")
-    return gaps
+def _test(backend: Backend, bwrap: str | None) -> tuple[str, ...]:
+    with ExitStack() as stack:
+        try:
+            program = stack.enter_context(_start(backend, bwrap, DEFAULT, ()))
+            layers = program.wait_ready()
+        except SandboxError as error:
+            raise NoSandboxError(str(error)) from error
+        left_open = gaps(layers)
+        worked = [deed for deed in what_works(program) if deed not in left_open]
+    if worked:
+        raise SandboxError(
+            f"backend {backend} does not hold on this machine: its self-test worked at {', '.join(worked)}; no program is run"
+        )
+    return layers

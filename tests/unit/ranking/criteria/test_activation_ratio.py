@@ -14,20 +14,28 @@ from trimtab.ranking.criteria import activation_ratio
 magnitudes = hnp.arrays(np.float64, (2, 3, 10), elements=st.integers(0, 8).map(lambda i: i / 4))
 
 
-def of(good, bad, **fields):
-    return contrast(np.ones_like(good), np.zeros_like(good), good_magnitude=good, bad_magnitude=bad, **fields)
+def of(correct_mean, incorrect_mean, **fields):
+    return contrast(
+        np.ones_like(correct_mean),
+        np.zeros_like(correct_mean),
+        correct_magnitude=correct_mean,
+        incorrect_magnitude=incorrect_mean,
+        **fields,
+    )
 
 
-def naive(good: list[list[float]], bad: list[list[float]], threshold: float, share: float, per_layer: bool) -> list[int]:
-    d_ff = len(good[0])
+def naive(
+    correct_mean: list[list[float]], incorrect_mean: list[list[float]], threshold: float, share: float, per_layer: bool
+) -> list[int]:
+    d_ff = len(correct_mean[0])
     ratios = [
         (-g / b, layer * d_ff + index)
-        for layer, (row_good, row_bad) in enumerate(zip(good, bad, strict=True))
+        for layer, (row_good, row_bad) in enumerate(zip(correct_mean, incorrect_mean, strict=True))
         for index, (g, b) in enumerate(zip(row_good, row_bad, strict=True))
         if b != 0
     ]
     kept = []
-    for group in [[layer] for layer in range(len(good))] if per_layer else [list(range(len(good)))]:
+    for group in [[layer] for layer in range(len(correct_mean))] if per_layer else [list(range(len(correct_mean)))]:
         own = sorted(ratio for ratio in ratios if ratio[1] // d_ff in group)
         kept += own[: max(1, round(share * len(group) * d_ff))]
     return [address for q, address in sorted(kept) if -q > threshold]
@@ -43,9 +51,9 @@ def test_equals_loops(pair, threshold, share, per_layer):
 
 def test_by_hand():
     # 20 neurons, so the top 10 % are two: q = 3 and 2; the third, 1.5, is above the threshold and too late
-    good = np.full(20, 1.0)
-    good[[4, 9, 17]] = 2.0, 3.0, 1.5
-    ranking = activation_ratio.score(of(good, np.ones(20)))
+    correct_mean = np.full(20, 1.0)
+    correct_mean[[4, 9, 17]] = 2.0, 3.0, 1.5
+    ranking = activation_ratio.score(of(correct_mean, np.ones(20)))
     assert ranking.order.tolist() == [9, 4]
     assert ranking.score.tolist() == [3.0, 2.0]
     assert ranking.facts == {
@@ -56,7 +64,7 @@ def test_by_hand():
         "zero_denominator": 0,
         "in_top_share": 2,
     }
-    assert activation_ratio.score(of(good, np.ones(20)), threshold=2.0).order.tolist() == [9]
+    assert activation_ratio.score(of(correct_mean, np.ones(20)), threshold=2.0).order.tolist() == [9]
 
 
 def test_the_threshold_itself_is_not_above_it():
@@ -64,7 +72,7 @@ def test_the_threshold_itself_is_not_above_it():
 
 
 def test_rms_is_compared_when_asked_for():
-    moments = of([1.0, 9.0], [1.0, 1.0], good_rms=[4.0, 1.0], bad_rms=[2.0, 1.0])
+    moments = of([1.0, 9.0], [1.0, 1.0], correct_rms=[4.0, 1.0], incorrect_rms=[2.0, 1.0])
     ranking = activation_ratio.score(moments, moment="rms", share=1.0)
     assert ranking.order.tolist() == [0]
     assert ranking.facts["moment"] == "rms"

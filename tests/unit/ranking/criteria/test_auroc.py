@@ -34,7 +34,7 @@ def test_a_hard_problem_does_not_masquerade_as_bad_reasoning():
     sums = np.array([9, 9, 9, 9, 1, 1, 1, 1], np.float32).reshape(-1, 1, 1)
     verdicts = [True, True, True, False, True, False, False, False]
     moments = class_moments([(Moments(np.ones(8, np.int64), sums), list("aaaabbbb"), verdicts)], statistics=["auroc"])
-    assert moments.delta[0, 0] == 4.0
+    assert moments.mean_difference[0, 0] == 4.0
     assert len(auroc.score(moments).order) == 0
 
 

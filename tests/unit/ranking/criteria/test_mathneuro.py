@@ -13,16 +13,21 @@ from trimtab.ranking.criteria import mathneuro
 magnitudes = hnp.arrays(np.float64, (2, 2, 10), elements=st.integers(0, 6).map(lambda i: i / 4))
 
 
-def of(good, bad):
-    return contrast(np.ones_like(good), np.zeros_like(good), good_magnitude=good, bad_magnitude=bad)
+def of(correct_mean, incorrect_mean):
+    return contrast(
+        np.ones_like(correct_mean),
+        np.zeros_like(correct_mean),
+        correct_magnitude=correct_mean,
+        incorrect_magnitude=incorrect_mean,
+    )
 
 
-def naive(good: list[float], bad: list[float], share: float) -> list[int]:
+def naive(correct_mean: list[float], incorrect_mean: list[float], share: float) -> list[int]:
     def top(values: list[float]) -> list[int]:
         active = sorted((i for i in range(len(values)) if values[i] > 0), key=lambda i: (-values[i], i))
         return active[: max(1, round(share * len(values)))]
 
-    return [i for i in top(good) if i not in top(bad)]
+    return [i for i in top(correct_mean) if i not in top(incorrect_mean)]
 
 
 @settings(deadline=None)

@@ -36,4 +36,4 @@ def contrast_of(data, down):
 
 def test_missing_column_norms_say_where_they_come_from():
     with pytest.raises(InputError, match=r"reads 'column_norm'.*column_norms\(down_weights"):
-        wanda.score(contrast([1.0], [0.0], good_norm=[1.0]))
+        wanda.score(contrast([1.0], [0.0], correct_norm=[1.0]))

@@ -28,8 +28,8 @@ def test_the_columns_of_the_release(written) -> None:
     neurons = read_adaras_csv(path, MODEL)
     assert neurons.layer.tolist() == [2, 0, 1]
     assert neurons.index.tolist() == [5, 0, 15]
-    assert neurons.delta.tolist() == [float(np.float32(4.9946012)), -0.5, float(np.float32(0.0025))]
-    assert (neurons.layer.dtype, neurons.delta.dtype) == (np.int64, np.float32)
+    assert neurons.mean_difference.tolist() == [float(np.float32(4.9946012)), -0.5, float(np.float32(0.0025))]
+    assert (neurons.layer.dtype, neurons.mean_difference.dtype) == (np.int64, np.float32)
     assert neurons.model is MODEL
     assert neurons.facts == {
         "imported": {
@@ -46,7 +46,7 @@ def test_two_columns_are_enough_in_any_order_and_with_a_byte_order_mark(written)
     path = written("")
     path.write_bytes(b"\xef\xbb\xbfweight,overall_neuron_index\r\n1.5,17\r\n")
     neurons = read_adaras_csv(path, MODEL)
-    assert (neurons.layer.tolist(), neurons.index.tolist(), neurons.delta.tolist()) == ([1], [1], [1.5])
+    assert (neurons.layer.tolist(), neurons.index.tolist(), neurons.mean_difference.tolist()) == ([1], [1], [1.5])
 
 
 @given(st.dictionaries(st.integers(0, 47), st.floats(-1e30, 1e30, allow_nan=False), min_size=1))
@@ -59,7 +59,7 @@ def test_what_is_written_comes_back(tmp_path_factory: pytest.TempPathFactory, ro
     path.write_text(text.getvalue())
     neurons = read_adaras_csv(path, MODEL)
     assert (neurons.layer * 16 + neurons.index).tolist() == list(rows)
-    np.testing.assert_array_equal(neurons.delta, np.array(list(rows.values())).astype(np.float32))
+    np.testing.assert_array_equal(neurons.mean_difference, np.array(list(rows.values())).astype(np.float32))
 
 
 @pytest.mark.parametrize(

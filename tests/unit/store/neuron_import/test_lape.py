@@ -11,10 +11,10 @@ import torch
 
 from tiny_models import D_FF, tiny
 from trimtab.errors import InputError
+from trimtab.interventions import ablate, add, scale
 from trimtab.model import attach, find_ffn
 from trimtab.model.identity import identify
 from trimtab.neurons import ModelIdentity
-from trimtab.operators import scale, steer, suppress
 from trimtab.steering import Steering
 from trimtab.store.neuron_import import read_lape
 
@@ -44,14 +44,14 @@ def test_a_file_of_one_language(tmp_path: Path) -> None:
     assert read_lape(_saved(tmp_path, CHINESE), MODEL).index.tolist() == [0, 2, 3]
 
 
-@pytest.mark.parametrize(("operator", "factor"), [(suppress, 0.0), (scale, 1.1)])
-def test_a_factor_on_our_neuron_is_that_factor_on_lapes(tmp_path: Path, operator, factor: float) -> None:
+@pytest.mark.parametrize(("intervention", "factor"), [(ablate, 0.0), (scale, 1.1)])
+def test_a_factor_on_our_neuron_is_that_factor_on_lapes(tmp_path: Path, intervention, factor: float) -> None:
     model = tiny("qwen3")
     wanted = [torch.tensor([3, 40]), torch.tensor([]).long(), torch.tensor([0, 11, D_FF - 1])]
     neurons = read_lape(_saved(tmp_path, [wanted]), identify(model, "tiny", None), 0)
     ids = torch.tensor([[5, 9, 40, 7]])
     plain = model(input_ids=ids).logits
-    with attach(model, Steering.of(neurons, 1.0, "all", operator=operator)):
+    with attach(model, Steering.of(neurons, 1.0, "all", intervention=intervention)):
         ours = model(input_ids=ids).logits
 
     def lapes_own(indices: torch.Tensor):
@@ -71,7 +71,7 @@ def test_a_factor_on_our_neuron_is_that_factor_on_lapes(tmp_path: Path, operator
 def test_addresses_alone_make_no_constant(tmp_path: Path) -> None:
     neurons = read_lape(_saved(tmp_path, CHINESE), MODEL)
     with pytest.raises(InputError, match=r"imported-lape\) holds no differences.*scale or suppress"):
-        Steering.of(neurons, 1.0, operator=steer)
+        Steering.of(neurons, 1.0, intervention=add)
 
 
 class _Hostile:

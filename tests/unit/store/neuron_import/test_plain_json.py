@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.errors import InputError
-from trimtab.neurons import ModelIdentity, NeuronList, NeuronSet
-from trimtab.operators import OPERATORS
+from trimtab.interventions import INTERVENTIONS
+from trimtab.neurons import ModelIdentity, NeuronList, Neurons
 from trimtab.steering import Steering
 from trimtab.store.neuron_import import read_plain_json
 
@@ -20,12 +20,16 @@ MEANS = '{"neurons": [{"layer": 2, "index": 5, "good": 1.5, "bad": -1}, {"layer"
 
 def test_class_means_make_a_set(written) -> None:
     neurons = read_plain_json(written(MEANS), MODEL)
-    assert isinstance(neurons, NeuronSet)
+    assert isinstance(neurons, Neurons)
     assert (neurons.layer.tolist(), neurons.index.tolist()) == ([2, 0], [5, 0])
-    assert (neurons.good.tolist(), neurons.bad.tolist(), neurons.delta.tolist()) == ([1.5, 0.0], [-1.0, 0.25], [2.5, -0.25])
+    assert (neurons.correct_mean.tolist(), neurons.incorrect_mean.tolist(), neurons.mean_difference.tolist()) == (
+        [1.5, 0.0],
+        [-1.0, 0.25],
+        [2.5, -0.25],
+    )
     assert neurons.score.tolist() == [2.0, 1.0]
-    for operator in OPERATORS.values():
-        assert len(Steering.of(neurons, 1.0, operator=operator)) == 2
+    for intervention in INTERVENTIONS.values():
+        assert len(Steering.of(neurons, 1.0, intervention=intervention)) == 2
 
 
 @pytest.mark.parametrize(
@@ -40,7 +44,7 @@ def test_class_means_make_a_set(written) -> None:
 def test_weights_make_a_list(written, text: str) -> None:
     neurons = read_plain_json(written(text), MODEL)
     assert isinstance(neurons, NeuronList)
-    assert (neurons.layer.tolist(), neurons.index.tolist(), neurons.delta.tolist()) == ([2, 0], [5, 0], [1.5, -1.0])
+    assert (neurons.layer.tolist(), neurons.index.tolist(), neurons.mean_difference.tolist()) == ([2, 0], [5, 0], [1.5, -1.0])
     imported = neurons.facts["imported"]
     assert isinstance(imported, dict)
     stated = "neuron_definition" in text
@@ -51,7 +55,7 @@ def test_addresses_alone(written) -> None:
     neurons = read_plain_json(written("[[2, 5], [0, 0]]"), MODEL)
     assert neurons.layer.tolist() == [2, 0]
     with pytest.raises(InputError, match="holds no differences"):
-        _ = neurons.delta
+        _ = neurons.mean_difference
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 15), st.floats(-1e30, 1e30)), min_size=1, unique_by=lambda r: r[:2]))
@@ -60,7 +64,7 @@ def test_what_is_written_comes_back(tmp_path_factory: pytest.TempPathFactory, ro
     path.write_text(json.dumps(rows))
     neurons = read_plain_json(path, MODEL)
     assert list(zip(neurons.layer.tolist(), neurons.index.tolist(), strict=True)) == [row[:2] for row in rows]
-    np.testing.assert_array_equal(neurons.delta, np.array([row[2] for row in rows]).astype(np.float32))
+    np.testing.assert_array_equal(neurons.mean_difference, np.array([row[2] for row in rows]).astype(np.float32))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.neurons import ModelIdentity, NeuronSet
+from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.store import save_neurons
 from trimtab.store.neuron_import import read_neurons
 
@@ -17,9 +17,9 @@ CSV, JSON = "overall_neuron_index,weight\n17,0.5\n3,0.25\n", "[[1, 1, 0.5], [0, 
 def test_the_ending_tells_the_format(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     neurons = read_neurons(tmp_path / name, MODEL)
-    assert (neurons.layer.tolist(), neurons.index.tolist(), neurons.delta.tolist()) == ([1, 0], [1, 3], [0.5, 0.25])
+    assert (neurons.layer.tolist(), neurons.index.tolist(), neurons.mean_difference.tolist()) == ([1, 0], [1, 3], [0.5, 0.25])
     first = read_neurons(tmp_path / name, MODEL, k=1)
-    assert (first.layer.tolist(), first.delta.tolist(), first.facts) == ([1], [0.5], neurons.facts)
+    assert (first.layer.tolist(), first.mean_difference.tolist(), first.facts) == ([1], [0.5], neurons.facts)
     with pytest.raises(InputError, match="asked for the first 3 of a list of 2"):
         read_neurons(tmp_path / name, MODEL, k=3)
 
@@ -39,9 +39,9 @@ def test_arguments_that_a_format_has_no_use_for(tmp_path: Path) -> None:
         read_neurons(tmp_path / "a.pth", MODEL, k=1)
 
 
-def test_the_neurons_of_a_run(tmp_path: Path, neurons: NeuronSet) -> None:
+def test_the_neurons_of_a_run(tmp_path: Path, neurons: Neurons) -> None:
     save_neurons(neurons, tmp_path / "mean-difference")
     read = read_neurons(tmp_path / "mean-difference", neurons.model, k=3)
-    assert isinstance(read, NeuronSet)
+    assert isinstance(read, Neurons)
     assert read.index.tolist() == neurons.index[:3].tolist()
-    assert read.good.tolist() == neurons.good[:3].tolist()
+    assert read.correct_mean.tolist() == neurons.correct_mean[:3].tolist()

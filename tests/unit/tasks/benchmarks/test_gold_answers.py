@@ -17,8 +17,8 @@ DATA = Path(__file__).parents[3] / "data" / "benchmarks"
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[KindGrader]:
-    with KindGrader() as opened:
-        yield opened
+    with KindGrader() as model:
+        yield model
 
 
 def _right(problem: Problem) -> str:

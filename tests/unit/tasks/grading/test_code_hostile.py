@@ -5,19 +5,20 @@ import re
 import site
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
 
+from sandboxes import ORDINARY, adopt_orphans, descendants, interpreter_for_others
 from trimtab.tasks.grading.code import CodeGrader
 from trimtab.tasks.grading.code_tests import CodeTests, Suite
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.tasks.sandbox import Limits, Sandbox
-from trimtab.tasks.sandbox.inside.kernel import adopt_orphans
-from trimtab.tasks.sandbox.inside.supervisor import _descendants
+from trimtab.tasks.sandbox import sandbox as sandbox_module
 from trimtab.traces import AnswerKind, Problem, Split, Verdict
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
@@ -39,39 +40,66 @@ class Attack(NamedTuple):
     """What became of all programs, and of what they were after."""
 
     judgements: dict[str, Judgement]
-    home: dict[str, str]
+    home: tuple[dict[str, tuple], dict[str, tuple]]
     shared: set[str]
     survivors: set[int]
     visitors: list[str]
     backend: str
 
 
-@pytest.fixture(scope="module", params=["best", "limits"])
-def attack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Attack:
-    home = tmp_path_factory.mktemp("home")
+@pytest.fixture(scope="module", params=["bwrap", "namespaces", "limits"])
+def attack(request: pytest.FixtureRequest) -> Iterator[Attack]:
+    with ExitStack() as stack:
+        if request.param == "limits":
+            stack.enter_context(interpreter_for_others())
+        home = Path(stack.enter_context(TemporaryDirectory(prefix="trimtab-home-")))
+        if os.geteuid() == 0:  # all at home belongs to the user whom the programs run as, so that the layers alone keep it
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setattr(sandbox_module, "_program_user", lambda backend: ORDINARY)
+            os.chown(home, ORDINARY, ORDINARY)
+        every = request.param == "namespaces"
+        sandbox = Sandbox(Limits(seconds=2 if every else 1, memory_mib=256), backend=request.param, unsafe=True)
+        programs = {name: source for name, (_, source) in PROGRAMS.items() if every or name.startswith("harm")}
+        yield _attack(sandbox, programs, home)
+
+
+def _attack(sandbox: Sandbox, programs: dict[str, str], home: Path) -> Attack:
     (home / "secret.txt").write_text(SECRET)
     (home / "folder").mkdir()
-    best = request.param == "best"
-    sandbox = Sandbox(Limits(seconds=2 if best else 1, memory_mib=256), backend=None if best else "limits")
-    programs = {name: source for name, (_, source) in PROGRAMS.items() if best or name.startswith("harm")}
-    adopt_orphans()  # what a program leaves behind becomes this process's child, and is found
-    before = set(_descendants(os.getpid()))
+    for path in home.iterdir():
+        os.chown(path, home.stat().st_uid, home.stat().st_gid)
+    before_home = _state(home)
+    adopt_orphans()
+    before = set(descendants(os.getpid()))
     visitors: list[str] = []
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIMTAB_SECRET", SECRET)
-        filled = _fill(stack, home, tmp_path_factory.mktemp("sockets"), visitors)
+        sockets = Path(stack.enter_context(TemporaryDirectory()))
+        sockets.chmod(0o755)
+        filled = _fill(stack, home, sockets, visitors)
         tests = CodeTests(entry_point="f", suites=(Suite(name="base", asserts=('assert f(1) == "the right answer"',)),))
         problem = Problem("p", "q", "", Split.TEST, kind=AnswerKind.CODE, tests=tests.model_dump_json())
         grader = CodeGrader(sandbox, workers=4)
         judgements = grader.judge([(problem, filled(source)) for source in programs.values()])
     return Attack(
         dict(zip(programs, judgements, strict=True)),
-        {str(path.relative_to(home)): path.read_text() if path.is_file() else "" for path in home.rglob("*")},
+        (before_home, _state(home)),
         {str(path) for folder in SHARED for path in Path(folder).glob(f"{MARK}*")},
-        set(_descendants(os.getpid())) - before,
+        set(descendants(os.getpid())) - before,
         visitors,
         sandbox.backend,
     )
+
+
+def _state(folder: Path) -> dict[str, tuple]:
+    """All that can be changed of what lies in a folder, and of itself."""
+    found = {}
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        stat = path.lstat()
+        attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+        content = path.read_text() if path.is_file() else ""
+        found[path.name] = (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_mtime_ns, stat.st_ctime_ns, attributes, content)
+    return found
 
 
 def _fill(stack: ExitStack, home: Path, sockets: Path, visitors: list[str]) -> Callable[[str], str]:
@@ -83,6 +111,8 @@ def _fill(stack: ExitStack, home: Path, sockets: Path, visitors: list[str]) -> C
     unix.listen()
     datagram = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
     datagram.bind(address + ".datagram")
+    for path in sockets.iterdir():
+        path.chmod(0o777)
     for server in (tcp, unix, datagram):
         server.setblocking(False)
     stack.callback(lambda: visitors.extend(_visited(tcp, unix, datagram)))
@@ -95,6 +125,7 @@ def _fill(stack: ExitStack, home: Path, sockets: Path, visitors: list[str]) -> C
         "SOCKET": address,
         "MARK": MARK,
         "SITE": site.getsitepackages()[0],
+        "MACHINE": os.uname().machine,
         "REPOSITORY": str(Path(__file__).parents[4]),
     }
 
@@ -129,11 +160,13 @@ def test_a_hostile_program_fails_with_a_reason(attack: Attack, name: str) -> Non
 
 
 def test_there_are_many_programs() -> None:
-    assert len(PROGRAMS) > 70
+    assert len(PROGRAMS) > 95
 
 
 def test_nothing_at_home_was_touched(attack: Attack) -> None:
-    assert attack.home == {"secret.txt": SECRET, "folder": ""}
+    before, after = attack.home
+    assert len(before) == 3
+    assert after == before
 
 
 def test_nothing_was_left_in_shared_places(attack: Attack) -> None:
@@ -151,5 +184,5 @@ def test_nobody_was_reached(attack: Attack) -> None:
 def test_the_grader_still_grades(attack: Attack) -> None:
     tests = CodeTests(entry_point="f", suites=(Suite(name="base", asserts=('assert f(1) == "the right answer"',)),))
     problem = Problem("p", "q", "", Split.TEST, kind=AnswerKind.CODE, tests=tests.model_dump_json())
-    sandbox = Sandbox(backend=attack.backend)  # type: ignore[arg-type]
+    sandbox = Sandbox(backend=attack.backend, unsafe=True)  # type: ignore[arg-type]
     assert CodeGrader(sandbox).judge([(problem, 'def f(x): return "the right answer"')])[0].verdict is Verdict.CORRECT

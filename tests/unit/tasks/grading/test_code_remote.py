@@ -20,7 +20,7 @@ from trimtab.tasks.grading.code_remote import (
 )
 from trimtab.tasks.sandbox.channel import Channel
 from trimtab.tasks.sandbox.codec import decode, encode
-from trimtab.tasks.sandbox.inside.serve import serve
+from trimtab.tasks.sandbox.inside.main import serve
 
 Reply = Callable[[bytes, bytes], bytes | None]
 REFERENCE = b"o" + struct.pack(">I", 2) + encode(3) + encode("Thing")
@@ -207,7 +207,7 @@ class TestObjects:
             with pytest.raises(AttributeError):
                 getattr(thing, name)
         with pytest.raises(TypeError):
-            thing(1)  # type: ignore[operator]
+            thing(1)  # type: ignore[intervention]
         with pytest.raises(TypeError):
             len(thing)  # type: ignore[arg-type]
         assert np.asarray(thing).dtype == object

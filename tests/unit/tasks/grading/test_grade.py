@@ -53,7 +53,7 @@ def test_a_grader_is_made_once() -> None:
     assert grader.grader(AnswerKind.CHOICE) is grader.grader(AnswerKind.CHOICE)
 
 
-PROBLEM = Problem("p", "what?", "1,000", Split.FIND)
+PROBLEM = Problem("p", "what?", "1,000", Split.TRAIN)
 PROBLEMS = {"p": PROBLEM}
 
 

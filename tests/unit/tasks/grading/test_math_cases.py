@@ -357,8 +357,8 @@ MISSTATED = [
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[MathGrader]:
-    with MathGrader(timeout_s=60) as opened:
-        yield opened
+    with MathGrader(timeout_s=60) as model:
+        yield model
 
 
 def _score(grader: MathGrader, gold: str, response: str) -> str:

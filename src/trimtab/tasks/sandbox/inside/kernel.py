@@ -27,7 +27,6 @@ _RELATIME = (0x1000, 0x20_0000)
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
-_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
@@ -140,11 +139,6 @@ def no_new_privileges() -> None:
 def not_dumpable() -> None:
     """Processes of the same user can neither trace this one nor read its ``/proc`` files."""
     _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, 0)
-
-
-def adopt_orphans() -> None:
-    """Descendants whose parent ends become this process's children, so that it can find and end them."""
-    _prctl("PR_SET_CHILD_SUBREAPER", _PR_SET_CHILD_SUBREAPER, 1)
 
 
 def filter_syscalls(program: bytes) -> None:

@@ -1,0 +1,234 @@
+"""The requests that a worker has begun: their state, kept while the runner moves its own rows, and what their gates read."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trimtab.vllm_plugin.options import ResolvedOptions
+
+_SUFFIX = 9
+"""Characters that vLLM adds to a caller's request id: a dash and eight random ones."""
+
+
+def find_request(asked: str, known: Iterable[str]) -> str | None:
+    """The engine's id of a request, by that or by the caller's; of several the latest, None where there is none.
+
+    The samples of a request with n > 1 are ``0_ID``, ``1_ID`` ...
+
+    Args:
+        asked: an id.
+        known: the engine's ids, the latest last.
+
+    Example:
+        >>> find_request("7", ["6-0a1b2c3d", "7-0a1b2c3d"])
+        '7-0a1b2c3d'
+    """
+    return next((own for own in reversed(list(known)) if asked in (own, own[:-_SUFFIX])), None)
+
+
+BUCKETS = ("prompt", "last-prompt", "response")
+"""Kinds of tokens whose sums are kept apart; every token scope is a union of them."""
+NOBODY = 0
+"""The index shared by all requests that ask for nothing: its columns stay zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestState:
+    """A request that asks for something: its options, its index, and the length of its prompt."""
+
+    options: ResolvedOptions
+    req_index: int
+    prompt_length: int
+
+
+@dataclass(slots=True, eq=False)
+class HostColumns:
+    """Columns on the host, ``[req_index]`` unless said otherwise.
+
+    Args:
+        row: int64, slot of the steering.
+        strength: float32, 0 where the gate is off.
+        first: int64, first position that is steered.
+        last: int64, position of the last prompt token.
+        seen: int64, positions before this one were computed already: a preempted request computes them again.
+        pending: bool, whether a gate is to be read at the last prompt token.
+        asked: bool, whether what it says decides.
+        watched: bool, whether generated tokens are read.
+        monitored: int64, how many were.
+        record_row: int64, where its sums are, -1 for nowhere.
+        counts: int64 ``[req_index, bucket]``, tokens in its sums.
+    """
+
+    row: NDArray[np.int64]
+    strength: NDArray[np.float32]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    pending: NDArray[np.bool_]
+    asked: NDArray[np.bool_]
+    watched: NDArray[np.bool_]
+    monitored: NDArray[np.int64]
+    record_row: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def zeros(cls, capacity: int) -> "HostColumns":
+        """Columns of nobody."""
+
+        def integers() -> NDArray[np.int64]:
+            return np.zeros(capacity, np.int64)
+
+        def flags() -> NDArray[np.bool_]:
+            return np.zeros(capacity, np.bool_)
+
+        return cls(
+            row=integers(),
+            strength=np.zeros(capacity, np.float32),
+            first=integers(),
+            last=integers(),
+            seen=integers(),
+            pending=flags(),
+            asked=flags(),
+            watched=flags(),
+            monitored=integers(),
+            record_row=integers() - 1,
+            counts=np.zeros((capacity, len(BUCKETS)), np.int64),
+        )
+
+    def clear(self, req_index: int) -> None:
+        """Free an index."""
+        for name in self.__slots__:
+            getattr(self, name)[req_index] = -1 if name == "record_row" else 0
+
+    def followed_by(self, more: "HostColumns") -> "HostColumns":
+        """These columns, then more of them."""
+        return HostColumns(*(np.concatenate([getattr(self, name), getattr(more, name)]) for name in self.__slots__))
+
+
+class RequestStates:
+    """The requests, and on the device, by request:
+
+    Attributes:
+        active: float32 ``[req_index]``, g of its gate; 0 before the decision.
+        probability: float32 ``[req_index]``, p(fail); NaN before the decision.
+        monitor: float32 ``[req_index]``, sum of p(fail) over generated tokens.
+    """
+
+    def __init__(self, capacity: int, device: torch.device) -> None:
+        """Without requests.
+
+        Args:
+            capacity: to begin with; it grows, because a preempted request keeps its index.
+            device: of the tensors.
+        """
+        self.states: dict[str, RequestState] = {}
+        self.host = HostColumns.zeros(capacity)
+        self._free = list(range(capacity - 1, NOBODY, -1))
+        self.active = torch.zeros(capacity, device=device)
+        self.probability = torch.full((capacity,), torch.nan, device=device)
+        self.monitor = torch.zeros(capacity, device=device)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def begin(
+        self, request_id: str, options: ResolvedOptions, prompt_length: int, value: float | None, reads: bool
+    ) -> RequestState:
+        """A request that the engine has not seen.
+
+        Args:
+            value: g where no gate decides it, else None.
+            reads: whether its steering has a gate that reads, also where the caller has decided.
+        """
+        if not self._free:
+            self._grow()
+        state = RequestState(options, self._free.pop(), prompt_length)
+        self.states[request_id] = state
+        host, req_index = self.host, state.req_index
+        host.clear(req_index)
+        host.row[req_index], host.strength[req_index] = options.slot, options.strength if options.gate else 0.0
+        host.first[req_index], host.last[req_index] = options.first_position(prompt_length), prompt_length - 1
+        host.pending[req_index], host.asked[req_index] = reads, value is None
+        self.active[req_index] = 0.0 if value is None else value
+        self.probability[req_index] = torch.nan
+        self.monitor[req_index] = 0.0
+        return state
+
+    def end(self, request_id: str) -> RequestState | None:
+        """End a request and free its index; None for one that was never begun."""
+        state = self.states.pop(request_id, None)
+        if state is not None:
+            self.host.clear(state.req_index)
+            self._free.append(state.req_index)
+        return state
+
+    def _grow(self) -> None:
+        before = len(self.active)
+        self._free.extend(range(2 * before - 1, before - 1, -1))
+        self.host = self.host.followed_by(HostColumns.zeros(before))
+        for name in ("active", "probability", "monitor"):
+            tensor: Tensor = getattr(self, name)
+            setattr(self, name, torch.cat([tensor, torch.zeros_like(tensor)]))
+
+
+RING = 4096
+"""How many ended requests are remembered."""
+
+
+class GateOutputs:
+    """The probability, the gate's value and the monitor's sum of each request; they stay on the device until somebody asks."""
+
+    def __init__(self, requests: RequestStates, device: torch.device) -> None:
+        """Nothing was read yet."""
+        self._requests = requests
+        self._ring = torch.zeros(RING, 3, device=device)
+        self._ended: OrderedDict[str, tuple[int, RequestState, int]] = OrderedDict()
+        self._next = 0
+
+    def end(self, request_id: str, state: RequestState) -> None:
+        """Keep the outputs of a request whose index is about to be freed."""
+        if len(self._ended) == RING:
+            self._ended.popitem(last=False)
+        self._ring[self._next] = self._now(state)
+        self._ended[request_id] = (self._next, state, int(self._requests.host.monitored[state.req_index]))
+        self._next = (self._next + 1) % RING
+
+    def find(self, request_id: str) -> dict[str, object] | None:
+        """What is known of a request, see :func:`find_request`; None for one that is not remembered."""
+        running = find_request(request_id, self._requests.states)
+        if running is not None:
+            state = self._requests.states[running]
+            return self._facts(
+                running, state, self._now(state), int(self._requests.host.monitored[state.req_index]), running=True
+            )
+        ended = find_request(request_id, self._ended)
+        if ended is None:
+            return None
+        row, state, monitored = self._ended[ended]
+        return self._facts(ended, state, self._ring[row], monitored, running=False)
+
+    def _now(self, state: RequestState) -> Tensor:
+        requests, req_index = self._requests, state.req_index
+        return torch.stack([requests.probability[req_index], requests.active[req_index], requests.monitor[req_index]])
+
+    @staticmethod
+    def _facts(request_id: str, state: RequestState, read: Tensor, monitored: int, running: bool) -> dict[str, object]:
+        probability, value, total = (float(number) for number in read.tolist())
+        return {
+            "request_id": request_id,
+            "slot": state.options.slot,
+            "p_fail": None if math.isnan(probability) else probability,
+            "g": value,
+            "fired": value > 0.0,
+            "strength": state.options.strength,
+            "scope": state.options.scope,
+            "monitor": total / monitored if monitored else None,
+            "monitored_tokens": monitored,
+            "running": running,
+        }

@@ -1,0 +1,274 @@
+"""One step of the engine in one worker: each token's row, weight and target before the forward, the gates after it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trimtab.errors import ModelError
+from trimtab.vllm_plugin.hooks import StepBuffers, to_device
+from trimtab.vllm_plugin.options import ResolvedOptions
+from trimtab.vllm_plugin.recording import RecordedSums, Recording
+from trimtab.vllm_plugin.requests import BUCKETS, NOBODY, GateOutputs, HostColumns, RequestStates
+from trimtab.vllm_plugin.tables import SlotTables
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepPlan:
+    """What the device needs, ``[token]`` unless said otherwise.
+
+    Args:
+        row: int64, slot of the steering.
+        strength: float32, 0 outside the scope.
+        req_index: int64, of the token's request.
+        target: int64, row of the recorded sums.
+        monitored: bool, a generated token that is read and computed for the first time.
+        decide: int64 ``[4, prompt]`` of each gate to be read: last prompt token, request, row, and 1 where it decides.
+    """
+
+    row: NDArray[np.int64]
+    strength: NDArray[np.float32]
+    req_index: NDArray[np.int64]
+    target: NDArray[np.int64]
+    monitored: NDArray[np.bool_]
+    decide: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def plan_step(
+    host: HostColumns,
+    req_indices: NDArray[np.int64],
+    start: NDArray[np.int64],
+    count: NDArray[np.int64],
+    nowhere: int = 0,
+    buckets: Sequence[str] = (),
+) -> StepPlan:
+    """Lay the requests out as the batch does, and note in ``host`` what is computed now.
+
+    Args:
+        host: columns of all requests.
+        req_indices: the requests in the order of the batch, ``[request]``.
+        start: position of each one's first token in this step, ``[request]``.
+        count: its tokens in this step, ``[request]``.
+        nowhere: the row of the recorded sums that is of no request.
+        buckets: of :data:`BUCKETS` that are recorded.
+    """
+    offset = np.cumsum(count) - count
+    owner = np.repeat(np.arange(len(req_indices)), count)
+    position = np.arange(len(owner)) + (start - offset)[owner]
+    req_index = req_indices[owner]
+    new = position >= host.seen[req_index]
+    after_last = np.sign(position - host.last[req_index])  # -1 in the prompt, 0 at its last token, 1 when generated
+    monitored = host.watched[req_index] & new & (after_last > 0)
+    np.add.at(host.monitored, req_index[monitored], 1)
+    last = host.last[req_indices]
+    deciding = host.pending[req_indices] & (start <= last) & (last < start + count)
+    host.pending[req_indices[deciding]] = False
+    gates = req_indices[deciding]
+    decide = np.stack([(offset + last - start)[deciding], gates, host.row[gates], host.asked[gates].astype(np.int64)])
+    target = _targets(host, req_index, after_last + 1, new, nowhere, buckets)
+    host.seen[req_indices] = np.maximum(host.seen[req_indices], start + count)
+    host.seen[NOBODY] = 0
+    strength = np.where(position >= host.first[req_index], host.strength[req_index], np.float32(0.0))
+    return StepPlan(host.row[req_index], strength, req_index, target, monitored, decide)
+
+
+def _targets(
+    host: HostColumns,
+    req_index: NDArray[np.int64],
+    kind: NDArray[np.int64],
+    new: NDArray[np.bool_],
+    nowhere: int,
+    buckets: Sequence[str],
+) -> NDArray[np.int64]:
+    """Where each token's activations are added; counted by request and kind, an index into :data:`BUCKETS`."""
+    column = np.array([buckets.index(name) if name in buckets else -1 for name in BUCKETS])[kind]
+    recorded = new & (host.record_row[req_index] >= 0) & (column >= 0)
+    np.add.at(host.counts, (req_index[recorded], kind[recorded]), 1)
+    return np.where(recorded, host.record_row[req_index] * len(buckets) + column, nowhere)
+
+
+class EngineSteering:
+    """The order in a step: :meth:`end` and :meth:`pause` requests, :meth:`begin` new ones, :meth:`before_forward`, the forward,
+    :meth:`after_forward`. Nothing here waits for the device, unless moments are fetched.
+
+    Attributes:
+        steered_requests: how many requests with a steering were begun.
+        expected: int64 ``[1]``, tokens that had a weight so far: what each steered layer should have counted.
+        testing: the self-test has set the buffers, so that no forward of dummy tokens clears them.
+    """
+
+    def __init__(
+        self, tables: SlotTables, step: StepBuffers, requests: RequestStates, recording: Recording | None, monitor: bool
+    ) -> None:
+        """Around tables that are installed.
+
+        Args:
+            monitor: read the probe at generated tokens.
+        """
+        self.tables, self.step, self.requests, self.recording, self._monitor = tables, step, requests, recording, monitor
+        self.gate_outputs = GateOutputs(requests, step.device)
+        self.steered_requests = 0
+        self.testing = False
+        self.expected = torch.zeros(1, dtype=torch.int64, device=step.device)
+        self._plan: StepPlan | None = None
+        self._tensors: dict[str, Tensor] = {}
+        self._used = step.capacity
+        self.idle()
+
+    def begin(self, request_id: str, extra_args: dict[str, object] | None, prompt_length: int) -> int:
+        """The index of a request that is about to run, given out when it is seen for the first time.
+
+        Raises:
+            ModelError: its slot holds another steering than the one it was admitted for.
+        """
+        state = self.requests.states.get(request_id)
+        if state is None:
+            options = ResolvedOptions.of(extra_args)
+            if not options.steers and not options.record:
+                return NOBODY
+            self._verify(request_id, options)
+            reads = self.tables.gates.reads[options.slot]
+            state = self.requests.begin(request_id, options, prompt_length, self._value(options), reads)
+            self.requests.host.watched[state.req_index] = self._monitor and reads
+            self.steered_requests += options.steers
+        if state.options.record and self.recording is not None:
+            self.recording.enter(self.requests.host, request_id, state)
+        return state.req_index
+
+    def pause(self, request_id: str) -> None:
+        """A request was preempted; it keeps its index and its gate's decision."""
+        state = self.requests.states.get(request_id)
+        if state is not None and self.recording is not None:
+            self.recording.leave(self.requests.host, request_id, state)
+
+    def end(self, request_id: str) -> None:
+        """A request has ended, or was aborted."""
+        state = self.requests.states.get(request_id)
+        if state is None:
+            return
+        if self.recording is not None:
+            self.recording.leave(self.requests.host, request_id, state)
+        if state.options.steers:
+            self.gate_outputs.end(request_id, state)
+        self.requests.end(request_id)
+
+    def idle(self) -> None:
+        """The next forward is none of requests."""
+        self._plan = None
+        if self._used and not self.testing:
+            self.step.clear(0 if self.recording is None else self.recording.nowhere)
+            self._used = 0
+
+    def wipe(self) -> None:
+        """As after the start: nothing counted, nothing left in the buffers."""
+        self._used = self.step.capacity
+        self.idle()
+        for table in self.tables.layers.values():
+            table.fired.zero_()
+
+    def before_forward(self, req_indices: Sequence[int], start: NDArray[np.integer], count: NDArray[np.integer]) -> None:
+        """Fill the buffers for a batch.
+
+        Args:
+            req_indices: the requests in the order of the batch.
+            start: position of each one's first token.
+            count: its tokens in this step.
+        """
+        if not any(req_indices):
+            self.idle()
+            return
+        recording = self.recording
+        nowhere, buckets = (0, ()) if recording is None else (recording.nowhere, recording.buckets)
+        plan = plan_step(
+            self.requests.host,
+            np.asarray(req_indices, np.int64),
+            start.astype(np.int64),
+            count.astype(np.int64),
+            nowhere,
+            buckets,
+        )
+        step, total = self.step, len(plan)
+        integers = to_device(np.stack([plan.row, plan.req_index, plan.target]), step.device)
+        weight = to_device(plan.strength, step.device) * self.requests.active[integers[1]]
+        step.rows[:total].copy_(integers[0])
+        step.weight[:total].copy_(weight)
+        step.target[:total].copy_(integers[2])
+        step.score[:total].zero_()
+        if self._used > total:  # what the last batch left behind, where a padded graph could still read it
+            step.rows[total : self._used].zero_()
+            step.weight[total : self._used].zero_()
+            step.target[total : self._used].fill_(nowhere)
+        torch.sum(weight != 0, 0, keepdim=True, out=step.steered)
+        self.expected.add_(step.steered)
+        self._used, self._plan = total, plan
+        self._tensors = {"row": integers[0], "req_index": integers[1]}
+
+    def after_forward(self) -> None:
+        """Read the gates whose prompts have just ended, and the monitor."""
+        plan, self._plan = self._plan, None
+        if plan is None:
+            return
+        gates, requests = self.tables.gates, self.requests
+        if plan.decide.shape[1]:
+            token, req_index, row, asked = to_device(plan.decide, self.step.device)
+            probability = gates.probability(self._summed(self.step.score[token]), row)
+            requests.probability[req_index] = probability
+            requests.active[req_index] = gates.decide(probability, row, requests.active[req_index], asked.bool())
+        if plan.monitored.any():
+            mask = to_device(plan.monitored, self.step.device)
+            probability = gates.probability(self._summed(self.step.score[: len(plan)]), self._tensors["row"])
+            requests.monitor.index_add_(0, self._tensors["req_index"], torch.where(mask, probability, 0.0))
+
+    def moments(self, request_id: str) -> RecordedSums | None:
+        """The recorded sums of a request, once."""
+        if self.recording is None:
+            return None
+        return self.recording.take(self.requests.host, request_id, self.requests.states)
+
+    def status(self) -> dict[str, object]:
+        """Counters since the start, as plain values; waits for the device."""
+        tables = self.tables
+        return {
+            "slots": {str(slot): digest for slot, digest in tables.digests.items()},
+            "layers": {
+                str(layer): int(table.fired)
+                for layer, table in tables.layers.items()
+                if table.steers_input or table.steers_output
+            },
+            "steered_tokens": int(self.expected),
+            "requests_steered": self.steered_requests,
+            "requests_running": len(self.requests),
+            "gate_read": int(tables.gates.histogram.sum()),
+            "gate_fired": int(tables.gates.fired),
+            "p_fail_histogram": tables.gates.histogram.tolist(),
+        }
+
+    def _verify(self, request_id: str, options: ResolvedOptions) -> None:
+        held = self.tables.digests.get(options.slot, "")
+        if held != options.digest:
+            raise ModelError(
+                f"request {request_id} was admitted for steering {options.digest} in slot {options.slot}, which holds "
+                f"{held or 'nothing'}; the input processor and this worker disagree, so the engine stops. "
+                "Fix: load and unload steerings through trimtab.vllm_plugin.offline or the routes only"
+            )
+
+    def _value(self, options: ResolvedOptions) -> float | None:
+        """g where no gate has to be read."""
+        if options.gate != 1 or not options.steers:
+            return 1.0 if options.gate == 2 else 0.0
+        gates = self.tables.gates
+        return None if gates.reads[options.slot] else gates.constant[options.slot]
+
+    def _summed(self, score: Tensor) -> Tensor:
+        """A score of this rank's neurons, over all ranks."""
+        if self.tables.rank.count == 1:
+            return score
+        from vllm.distributed import tensor_model_parallel_all_reduce  # pyright: ignore[reportMissingImports]
+
+        return tensor_model_parallel_all_reduce(score)
