@@ -75,18 +75,24 @@ def final_answer(text: str) -> str | None:
 
 
 def conclusion(text: str) -> str:
+    """:func:`after_thinking` without white space around it.
+
+    Example:
+        >>> conclusion("<think>maybe 3</think> It is 4.<|im_end|>"), conclusion("<think>maybe 3")
+        ('It is 4.', '')
+    """
+    return after_thinking(text).strip()
+
+
+def after_thinking(text: str) -> str:
     """What follows the last end of thinking, ``</think>`` or another model's mark, and precedes a thinking that never ends.
 
     Special tokens (``<|im_end|>``) are taken out. The whole text where there is no mark.
-
-    Example:
-        >>> conclusion("<think>maybe 3</think>It is 4.<|im_end|>"), conclusion("<think>maybe 3")
-        ('It is 4.', '')
     """
     ends = deque(_THINK_END.finditer(text), maxlen=1)
     tail = text[ends[0].end() :] if ends else text
     start = _THINK_START.search(tail)
-    return _SPECIAL.sub("", tail[: start.start()] if start else tail).strip()
+    return _SPECIAL.sub("", tail[: start.start()] if start else tail)
 
 
 def boxes(text: str) -> Iterator[Box]:
