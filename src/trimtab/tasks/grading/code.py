@@ -206,11 +206,12 @@ def _judge(sandbox: Sandbox, tester: TrustedTester, problem: Problem, response: 
 
 def _run(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite, program: str) -> Outcome:
     """One suite, and once more when the program's process was killed."""
-    for _ in range(_ATTEMPTS):
+    for _ in range(_ATTEMPTS - 1):
         outcome = _run_once(sandbox, tester, tests, suite, program)
         if outcome.status != KILLED:
             return outcome
-    return Outcome(BROKEN, outcome.reason)
+    outcome = _run_once(sandbox, tester, tests, suite, program)
+    return Outcome(BROKEN, outcome.reason) if outcome.status == KILLED else outcome
 
 
 def _run_once(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite, program: str) -> Outcome:

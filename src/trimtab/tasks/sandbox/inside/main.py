@@ -177,7 +177,7 @@ class _Program:
         """Call a function by its name, or one that a call returned."""
         found = self.module.__dict__[function] if type(function) is str else function
         self.last = ((), None)
-        value = found(*positional, **named)
+        value = found(*positional, **named)  # type: ignore[operator]
         self.last = (positional, value)
         return value
 
