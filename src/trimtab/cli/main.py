@@ -49,7 +49,7 @@ COMMANDS = {
     "grade": ("trimtab.cli.grade", "grade", "Grade the answers of a file, or the traces of a run."),
     **{name: ("trimtab.cli.experiments", f"{name.replace('-', '_')}_command", text) for name, text in EXPERIMENT_HELP.items()},
     "evaluate": ("trimtab.cli.evaluate", "evaluate_command", STAGE_HELP["evaluate"]),
-    "compare": ("trimtab.cli.compare", "compare", "Compare one condition of two runs, problem by problem."),
+    "compare": ("trimtab.cli.compare", "compare", "A paired verdict on two result files, whichever tool wrote them."),
 }
 
 

@@ -13,7 +13,7 @@ from trimtab.experiments.workbench import Workbench
 from trimtab.interventions import ablate, scale
 from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, rank
-from trimtab.ranking.criteria import mathneuro
+from trimtab.ranking.criteria import mathneuro, share_for
 from trimtab.traces import Split
 
 PARITY_ONLY = "adaras-float32"
@@ -28,7 +28,7 @@ def criterion_table(bench: Workbench, base: Sequence[Outcome]) -> Section:
     for name in CRITERIA:
         if name == PARITY_ONLY:
             continue
-        if name == mathneuro.NAME and bench.class_moments.correct_magnitude is not None:
+        if name == "mathneuro" and bench.class_moments.correct_magnitude is not None:
             answers[name] = _three_interventions(bench, _mathneuro(bench), name)
             continue
         ranking = bench.ranking(name)
@@ -67,8 +67,8 @@ def _three_interventions(bench: Workbench, neurons: Neurons, name: str) -> list[
 
 def _mathneuro(bench: Workbench) -> Neurons:
     """With the share of top neurons at which the criterion finds K of them, as neuron activation differential analysis counts."""
-    share = mathneuro.share_for(bench.class_moments, bench.k)
-    criterion = partial(mathneuro.score, share=share)
+    share = share_for(bench.class_moments, bench.k)
+    criterion = partial(mathneuro, share=share)
     return rank(bench.class_moments, criterion, bench.k, bench.model.identity, name=f"mathneuro at {share:.1%}")
 
 

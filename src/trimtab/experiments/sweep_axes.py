@@ -101,10 +101,10 @@ def _threshold(bench: Workbench) -> Axis:
     chosen, enhanced = [], []
     if bench.class_moments.correct_magnitude is not None:
         for threshold in sorted({*bench.settings.sweep.thresholds, PUBLISHED_THRESHOLD}):
-            criterion = partial(activation_ratio.score, threshold=threshold)
+            criterion = partial(activation_ratio, threshold=threshold)
             n = len(criterion(bench.class_moments).order)
             if n:
-                name = f"{activation_ratio.NAME}-{threshold:g}"
+                name = f"activation-ratio-{threshold:g}"
                 neurons = rank(bench.class_moments, criterion, n, bench.model.identity, name=name)
                 chosen.append(Setting(f"ratio > {threshold:g}", threshold, bench.always(neurons)))
                 enhanced.append(Setting(f"ratio > {threshold:g}", threshold, bench.always(neurons, 1.0, scale)))
@@ -131,9 +131,9 @@ def _factor(bench: Workbench) -> Axis:
         return [Setting(f"factor {f:g}", f, bench.always(neurons, (f - 1) / ENHANCEMENT, scale)) for f in factors]
 
     series = [*_views(bench, scaled(bench.neurons(bench.criterion, bench.k)), "found neurons, ")]
-    ranking = bench.ranking(activation_ratio.NAME)
-    if ranking is not None and len(ranking.order) and bench.criterion != activation_ratio.NAME:
-        neurons = bench.neurons(activation_ratio.NAME, min(bench.k, len(ranking.order)))
+    ranking = bench.ranking("activation-ratio")
+    if ranking is not None and len(ranking.order) and bench.criterion != "activation-ratio":
+        neurons = bench.neurons("activation-ratio", min(bench.k, len(ranking.order)))
         label = f"by activation ratio, {UNGATED}"
         series.append(Series(label, tuple(scaled(neurons)), gated=False))
     return Axis(

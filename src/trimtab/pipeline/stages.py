@@ -18,7 +18,6 @@ from trimtab.pipeline.experimenting import run_experiments
 from trimtab.pipeline.line import SAMPLED, Line, greedy_name, prompts_name
 from trimtab.pipeline.reporting import write_run_report
 from trimtab.ranking import NEEDS, column_norms, rank, recorded_class_moments
-from trimtab.ranking.criteria import wanda
 from trimtab.recording import INDEX, StreamedParts, choose_traces, prompts_job, record_job
 from trimtab.report import RESULT
 from trimtab.sampling import import_traces, read_labels, sample_job
@@ -128,7 +127,7 @@ def rank_neurons(line: Line) -> None:
     moments = recorded_class_moments(
         line.recording(SAMPLED), settings.scope, rows, statistics, at_once=executor.width, run_blocks=executor.map
     )
-    if wanda.NAME in settings.criteria:
+    if "wanda" in settings.criteria:
         moments = replace(moments, column_norm=column_norms(down_weights(line.model, range(line.model.n_layers))))
     facts = {"contrast": read_json(line.directory.contrast.with_suffix(".json")), "scope": settings.scope}
     for criterion in settings.criteria:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ranking_samples import D_FF, FIELDS, LAYERS, NEURONS, Labelled, recording
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.moments import Moments
-from trimtab.ranking import Choice, ClassMoments, TraceMeans, class_moments, trace_means
+from trimtab.ranking import Choice, ClassMoments, TraceMeans, class_moments, resample
 from trimtab.tasks.contrast import ContrastRow
 
 ALL = ("magnitude", "square", "difference", "auroc")
@@ -99,8 +99,8 @@ def test_blocks_and_batches_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     choices = [Choice(correct=means.shuffled(rng)) for _ in range(7)]
     whole = list(means.resampled(choices, ALL))
-    monkeypatch.setattr("trimtab.ranking.resampling._BLOCK_BYTES", 8 * 24 * 5)
-    monkeypatch.setattr(trace_means, "_MOST_AT_ONCE", 3)
+    monkeypatch.setattr("trimtab.ranking.resample._BLOCK_BYTES", 8 * 24 * 5)
+    monkeypatch.setattr(resample, "_MOST_AT_ONCE", 3)
     for mine, theirs in zip(means.resampled(choices, ALL), whole, strict=True):
         assert_same(mine, theirs)
 

@@ -47,7 +47,7 @@ def test_facts_hold_the_counts_beside_those_given():
 
 def test_an_unknown_criterion_lists_the_accepted_ones():
     with pytest.raises(InputError) as caught:
-        rank(contrast(), "adaras", 1, MODEL)
+        rank(contrast(), "no-such-criterion", 1, MODEL)
     assert all(name in str(caught.value) for name in CRITERIA)
 
 
@@ -91,7 +91,7 @@ def test_a_function_of_ones_own_needs_a_name_of_its_own():
 
 def test_a_criterion_with_other_parameters_leaves_them_in_the_file():
     moments = replace(contrast(), correct_magnitude=np.abs(GOOD) + 1, incorrect_magnitude=np.abs(BAD) + 1)
-    strict = partial(activation_ratio.score, threshold=1.4, share=1.0)
+    strict = partial(activation_ratio, threshold=1.4, share=1.0)
     # ratios above 1.4: 5 / 3 at (1, 1) and 3 / 2 at (0, 2)
     neurons = rank(moments, strict, 2, MODEL, name="activation-ratio-1.4")
     assert (neurons.layer * 4 + neurons.index).tolist() == [5, 2]
@@ -136,7 +136,7 @@ def test_layers_that_the_model_has_not(layers):
 
 
 def test_too_few_flips_are_an_error():
-    with pytest.raises(InputError, match="asked for 4 neurons, but criterion 'polarity' finds 2 of 8 eligible"):
+    with pytest.raises(InputError, match="asked for 4 neurons, but criterion 'sign-flip' finds 2 of 8 eligible"):
         rank(contrast(), "sign-flip", 4, MODEL)
     flat = replace(contrast(), correct_mean=BAD)
     with pytest.raises(InputError, match="finds 0 of 8 eligible; use another criterion, other parameters or more traces"):

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from trimtab.errors import InputError, MismatchError
 from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.ranking.contrast import ClassMoments
-from trimtab.ranking.criteria import CRITERIA, SEEDED
-from trimtab.ranking.criterion import Criterion, Ranking
+from trimtab.ranking.criteria import CRITERIA, SEEDED, Criterion, Ranking
 
 
 def rank(
@@ -32,7 +31,7 @@ def rank(
         k: how many neurons to keep.
         model: the model whose activations were recorded.
         facts: provenance to store beside the contrast's counts and the criterion's facts, which are added here.
-        seed: of the criteria ``random`` and ``polarity``; the others draw nothing.
+        seed: of the criteria ``random`` and ``sign-flip``; the others draw nothing.
         name: of a function, for the file; not one of :data:`CRITERIA`.
         layers: only neurons of these layers may be selected; the criterion still ranks all. None is every layer.
 
@@ -47,7 +46,7 @@ def rank(
         >>> correct_mean, incorrect_mean = np.array([[1.0, 3.0, 2.0]]), np.array([[1.0, 2.0, 1.0]])
         >>> moments = ClassMoments(correct_mean, incorrect_mean, correct_mean, incorrect_mean, 5, 5, None, None, 5)
         >>> model = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=1, d_model=2, d_ff=3, vocab_size=7)
-        >>> strict = partial(activation_ratio.score, threshold=1.3, share=0.5)
+        >>> strict = partial(activation_ratio, threshold=1.3, share=0.5)
         >>> rank(moments, strict, 2, model, name="activation-ratio-1.3").index.tolist()
         [2, 1]
     """
