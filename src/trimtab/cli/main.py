@@ -46,6 +46,7 @@ COMMANDS = {
     "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
     "tasks": ("trimtab.cli.tasks", "tasks", "List the benchmarks, show their prompts, look for leaks between splits."),
     **{stage: ("trimtab.cli.stages", f"{stage}_command", text) for stage, text in STAGE_HELP.items()},
+    "grade": ("trimtab.cli.grade", "grade", "Grade the answers of a file, or the traces of a run."),
     **{name: ("trimtab.cli.experiments", f"{name.replace('-', '_')}_command", text) for name, text in EXPERIMENT_HELP.items()},
     "evaluate": ("trimtab.cli.evaluate", "evaluate_command", STAGE_HELP["evaluate"]),
     "compare": ("trimtab.cli.compare", "compare", "A paired verdict on two result files, whichever tool wrote them."),

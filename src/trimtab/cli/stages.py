@@ -88,6 +88,6 @@ def tune_command(
     stage_command(run, "tune", config, Output(as_json, quiet), executor=executor, engine=engine)
 
 
-problems_command, grade_command, contrast_command = map(_command, ("problems", "grade", "contrast"))
+problems_command, contrast_command = map(_command, ("problems", "contrast"))
 gate_command, experiments_command, report_command = map(_command, ("gate", "experiments", "report"))
 record_command, rank_command = map(_distributed_command, ("record", "rank"))
