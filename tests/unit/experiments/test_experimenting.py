@@ -19,6 +19,8 @@ def test_every_name_has_an_experiment_and_a_command() -> None:
 
     assert set(EXPERIMENTS) == set(EXPERIMENT_NAMES) == set(EXPERIMENT_HELP)
     assert set(EXPERIMENT_NAMES) <= set(COMMANDS)
+    for name, experiment in EXPERIMENTS.items():  # a module of the same name would hide the function
+        assert getattr(experiment.run, "__name__", "").replace("_", "-") == name
 
 
 def test_it_leaves_its_files_once_and_writes_each_opening_down(run_copy: Path) -> None:
