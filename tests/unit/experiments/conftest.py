@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from trimtab.evaluation.tune import TuneSettings
-from trimtab.experiments import ExperimentSettings, Workbench
 from trimtab.pipeline import RunConfig, run
 from trimtab.pipeline.config import RankingSettings, RecordingSection
 from trimtab.pipeline.experimenting import workbench
 from trimtab.pipeline.line import Line
+
+from trimtab.evaluation.tune import TuneSettings
+from trimtab.experiments import ExperimentSettings, Workbench
 from trimtab.sampling import SamplingSettings
 from trimtab.store import RunDirectory
 from trimtab.tasks.loading import TaskSettings

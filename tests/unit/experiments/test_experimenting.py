@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import experimenting
+from trimtab.pipeline.experimenting import run_experiment_on
 
 from trimtab.errors import InputError
 from trimtab.experiments import EXPERIMENT_NAMES, EXPERIMENTS, Experiment, Workbench
-from trimtab.pipeline import experimenting
-from trimtab.pipeline.experimenting import run_experiment_on
 from trimtab.results import Result
 from trimtab.store import openings
 from trimtab.traces import Split

@@ -10,6 +10,9 @@ from typing import cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from trimtab.pipeline.config import parse_config
+from trimtab.pipeline.experimenting import workbench
+from trimtab.pipeline.line import Line
 
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.redrawn import Redrawn, fitting, jaccard, middle, shared
@@ -26,9 +29,6 @@ from trimtab.experiments.stability import (
     random_pairs,
     stability,
 )
-from trimtab.pipeline.config import parse_config
-from trimtab.pipeline.experimenting import workbench
-from trimtab.pipeline.line import Line
 from trimtab.progress import silent
 from trimtab.ranking import CRITERIA, Ranking, TraceMeans
 from trimtab.results import Curves, Result

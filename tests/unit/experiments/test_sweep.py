@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from trimtab.pipeline.config import parse_config
+from trimtab.pipeline.experimenting import run_experiment, workbench
+from trimtab.pipeline.line import Line
 
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
@@ -15,9 +18,6 @@ from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.settings import SweepSettings
 from trimtab.experiments.sweep import Axis, Measured, Series, Setting, TuneAnswers, axes, finding, is_chosen, layer_subsets, sweep
 from trimtab.gate import ALWAYS
-from trimtab.pipeline.config import parse_config
-from trimtab.pipeline.experimenting import run_experiment, workbench
-from trimtab.pipeline.line import Line
 from trimtab.results import Result, Table
 from trimtab.stats.paired import compare
 from trimtab.store import RunDirectory
