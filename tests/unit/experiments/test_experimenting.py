@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import experimenting
+from trimtab.pipeline.experimenting import run_experiment_on
 
 from trimtab.errors import InputError
 from trimtab.experiments import EXPERIMENT_NAMES, EXPERIMENTS, Experiment, Workbench
-from trimtab.pipeline import experimenting
-from trimtab.pipeline.experimenting import run_experiment_on
+from trimtab.findings import Findings
 from trimtab.report import FINDINGS, read_findings
-from trimtab.results import Result
 from trimtab.store import openings
 from trimtab.traces import Split
 
@@ -20,6 +20,8 @@ def test_every_name_has_an_experiment_and_a_command() -> None:
 
     assert set(EXPERIMENTS) == set(EXPERIMENT_NAMES) == set(EXPERIMENT_HELP)
     assert set(EXPERIMENT_NAMES) <= set(COMMANDS)
+    for name, experiment in EXPERIMENTS.items():  # a module of the same name would hide the function
+        assert getattr(experiment.run, "__name__", "").replace("_", "-") == name
 
 
 def test_it_leaves_its_files_once_and_writes_each_opening_down(run_copy: Path) -> None:
@@ -37,7 +39,7 @@ def test_it_leaves_its_files_once_and_writes_each_opening_down(run_copy: Path) -
 
 
 def test_what_it_must_not_read_is_not_there(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def peek(bench: Workbench) -> Result:
+    def peek(bench: Workbench) -> Findings:
         bench.answers(Split.TEST, None)
         raise AssertionError("the test split was read")
 
