@@ -34,7 +34,7 @@ ENGINE_HELP = "own is the target's own loader; vllm loads a lora or merged expor
 @output_options
 def verify_command(
     export: Path,
-    hf_model: str,
+    model: str,
     steering: str,
     prompts: Path | None,
     task: str | None,
@@ -65,13 +65,13 @@ def verify_command(
     from trimtab.tasks.settings import TaskSettings
 
     output = Output(as_json, quiet)
-    model = open_model(hf_model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    base = open_model(model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     settings = TaskSettings(source=task or "testbed", data=data, train=0, validation=limit, test=0)
     problems = load_problems(settings) if task else []
     questions = [problem.question for problem in problems] or (questions_of(prompts) if prompts else list(QUESTIONS))
     record = verify_export(
         export,
-        model,
+        base,
         Steering.from_pretrained(steering),
         questions,
         problems=problems,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from trimtab.analysis import LayerHistogram, PairOverlap, Ratios, TopOverlap, TopTokens, VocabularyProjection
+from trimtab.analysis.activity import TokenHit
 from trimtab.analysis.ratios import EDGES, THRESHOLD, RatioDistribution
-from trimtab.analysis.top_tokens import TokenHit
 from trimtab.analysis.vocabulary import TokenPush
 from trimtab.results import Bar, Bars, Column, Curve, CurvePoint, Curves, Matrix, Point, Series, Table
 from trimtab.traces import Split

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trimtab.analysis.batches import batches, with_response
+from trimtab.analysis.passes import batches, with_response
 from trimtab.experiments.correlation import BATCH_TOKENS, Addresses, TextPair
 from trimtab.experiments.matching import Match, match_neurons
 from trimtab.experiments.sources import neurons_of

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trimtab.analysis.batches import batches
+from trimtab.analysis.passes import batches
 from trimtab.errors import NotEnoughDataError
 from trimtab.model import LanguageModel
 from trimtab.model.hook_points import hook_neurons

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from trimtab.analysis.batches import BATCH_TOKENS, batches
+from trimtab.analysis.passes import BATCH_TOKENS, batches
 from trimtab.errors import NotEnoughDataError
 from trimtab.gating.cross_validation import calibrate, fit_linear
 from trimtab.model import LanguageModel

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from trimtab.analysis.overlap import set_overlaps
+from trimtab.analysis.sets import set_overlaps
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
 from trimtab.experiments.comparisons import gain_dots, gain_words

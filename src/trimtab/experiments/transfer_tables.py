@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trimtab.analysis.overlap import PairOverlap
+from trimtab.analysis.sets import PairOverlap
 from trimtab.experiments.comparisons import Row
 from trimtab.experiments.crossing import Crossing
 from trimtab.experiments.grouping import Grouping

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tiny_models import N_LAYERS
 from trimtab.analysis import drift
-from trimtab.analysis.blocks import decoder_blocks, residual
+from trimtab.analysis.passes import decoder_blocks, residual
 from trimtab.errors import NotEnoughDataError
 from trimtab.gate import Gate
 from trimtab.model import LanguageModel, attach
@@ -28,10 +28,10 @@ def one_pass(model: LanguageModel, one: Trace, edit: Steering | None) -> tuple[l
     seen: list[Tensor] = []
     hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out)[0])) for b in decoder_blocks(model)]
     if edit is None:
-        logits = model.model(input_ids=alone(one), use_cache=False).logits[0]
+        logits = model.hf_model(input_ids=alone(one), use_cache=False).logits[0]
     else:
-        with attach(model.model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
-            logits = model.model(input_ids=alone(one), use_cache=False).logits[0]
+        with attach(model.hf_model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
+            logits = model.hf_model(input_ids=alone(one), use_cache=False).logits[0]
     for hook in hooks:
         hook.remove()
     start = len(one.prompt_ids)

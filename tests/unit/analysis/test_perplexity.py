@@ -23,10 +23,10 @@ def losses(model: LanguageModel, one: Trace, edit: Steering | None = None, score
     ids = [*one.prompt_ids, *one.response_ids]
     inputs = torch.tensor([ids])
     if edit is None:
-        logits = model.model(input_ids=inputs, use_cache=False).logits[0]
+        logits = model.hf_model(input_ids=inputs, use_cache=False).logits[0]
     else:
-        with attach(model.model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
-            logits = model.model(input_ids=inputs, use_cache=False).logits[0]
+        with attach(model.hf_model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
+            logits = model.hf_model(input_ids=inputs, use_cache=False).logits[0]
     log_p = torch.log_softmax(logits.double(), -1)
     first = len(one.prompt_ids) if scored == "response" else 1
     return [-float(log_p[t - 1, ids[t]]) for t in range(first, len(ids))]

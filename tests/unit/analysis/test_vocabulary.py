@@ -38,13 +38,13 @@ def derivative(model: LanguageModel, index: int) -> np.ndarray:
         return output + step * module.down_proj[expert, :, within]
 
     logits: list[Tensor] = []
-    head = model.model.get_output_embeddings()
+    head = model.hf_model.get_output_embeddings()
     hooks = [head.register_forward_hook(lambda m, i, out: logits.append(out[0, -1]))]
-    hooks += [m.register_forward_hook(freeze) for m in model.model.modules() if "Norm" in type(m).__name__]
+    hooks += [m.register_forward_hook(freeze) for m in model.hf_model.modules() if "Norm" in type(m).__name__]
     hooks.append(ffn.register_forward_hook(push_experts) if model.layout.mixture else ffn.register_forward_pre_hook(push_input))
     try:
         with torch.enable_grad():
-            model.model(input_ids=IDS, use_cache=False)
+            model.hf_model(input_ids=IDS, use_cache=False)
             rows = [torch.autograd.grad(one, step, retain_graph=True)[0] for one in logits[0]]
     finally:
         for hook in hooks:

@@ -75,6 +75,6 @@ def test_neurons_outside_the_model_are_refused(tmp_path: Path, neurons: Neurons)
 def test_what_could_not_be_loaded_again_is_not_saved(tmp_path: Path, neurons: Neurons) -> None:
     with pytest.raises(InputError, match=r"facts\.x is of type ndarray"):
         save_neurons(replace(neurons, facts={"x": np.zeros(1)}), tmp_path)
-    with pytest.raises(InputError, match=r"column 'good'.*float64.*astype"):
+    with pytest.raises(InputError, match=r"column 'correct_mean'.*float64.*astype"):
         save_neurons(replace(neurons, correct_mean=neurons.correct_mean.astype(np.float64)), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -91,7 +91,7 @@ def test_resume_with_another_configuration_lists_what_differs(tmp_path: Path) ->
     with pytest.raises(ConfigError) as caught:
         RunDirectory.create(tmp_path / "a", other, resume=True)
     message = str(caught.value)
-    for change in ("find.k: 50 -> 51", "find.scopes: ['all'] -> (not set)", "new: (not set) -> True", "seed: 0 -> 0.0"):
+    for change in ("train.k: 50 -> 51", "train.scopes: ['all'] -> (not set)", "new: (not set) -> True", "seed: 0 -> 0.0"):
         assert change in message
     assert "model" not in message.split("configuration: ")[1].split("; resume")[0]
     assert "strength" not in message

@@ -15,7 +15,10 @@ from trimtab.steering import Steering
 from trimtab.store.neuron_import import read_plain_json
 
 MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=3, d_model=8, d_ff=16, vocab_size=97)
-MEANS = '{"neurons": [{"layer": 2, "index": 5, "good": 1.5, "bad": -1}, {"layer": 0, "index": 0, "good": 0, "bad": 0.25}]}'
+MEANS = (
+    '{"neurons": [{"layer": 2, "index": 5, "correct_mean": 1.5, "incorrect_mean": -1}, '
+    '{"layer": 0, "index": 0, "correct_mean": 0, "incorrect_mean": 0.25}]}'
+)
 
 
 def test_class_means_make_a_set(written) -> None:
@@ -38,7 +41,7 @@ def test_class_means_make_a_set(written) -> None:
         '{"neurons": [{"layer": 2, "index": 5, "weight": 1.5}, {"layer": 0, "index": 0, "weight": -1}]}',
         '{"neuron_definition": "down_proj_input", "neurons": [[2, 5, 1.5], [0, 0, -1]]}',
         "[[2, 5, 1.5], [0, 0, -1]]",
-        '[{"layer": 2, "index": 5, "weight": 1.5, "good": null}, [0, 0, -1.0]]',
+        '[{"layer": 2, "index": 5, "weight": 1.5, "correct_mean": null}, [0, 0, -1.0]]',
     ],
 )
 def test_weights_make_a_list(written, text: str) -> None:
@@ -82,7 +85,7 @@ def test_what_is_written_comes_back(tmp_path_factory: pytest.TempPathFactory, ro
         ('{"layer": 1, "index": 2, "weight": "0.5"}', "row 1: weight: Input should be a valid number"),
         ('{"layer": 1, "index": 2, "weight": 1e999}', "row 1: weight: Input should be a finite number"),
         ('{"layer": 1, "index": 2, "weight": 0.5}', "row 1: weight, where row 0 has an address only"),
-        ('{"layer": 1, "index": 2, "good": 0.5}', "row 1: good, where row 0"),
+        ('{"layer": 1, "index": 2, "correct_mean": 0.5}', "row 1: correct_mean, where row 0"),
         ("[1]", "row 1: a list of 1 is no neuron"),
         ("[1, 2, 0.5, 0.5]", "row 1: a list of 4 is no neuron"),
         ("17", "row 1: a int is no neuron"),
@@ -110,7 +113,10 @@ def test_a_bad_row_is_named(written, row: str, problem: str) -> None:
         ('{"neurons": [], "model": "x"}', "unknown key 'model'"),
         ('{"neuron_definition": "act_gate", "neurons": [[0, 3]]}', "neuron_definition: Input should be 'down_proj_input'"),
         ('[{"layer": 0, "layer": 1, "index": 3}]', "a key stands twice among layer, layer, index"),
-        ('[{"layer": 0, "index": 3, "weight": 1, "good": 1, "bad": 0}]', "row 0: weight and good and bad"),
+        (
+            '[{"layer": 0, "index": 3, "weight": 1, "correct_mean": 1, "incorrect_mean": 0}]',
+            "row 0: weight and correct_mean and incorrect_mean",
+        ),
     ],
 )
 def test_a_bad_file_is_refused(written, text: str, problem: str) -> None:

@@ -29,11 +29,11 @@ def seen(model: LanguageModel, one: Trace, edit: Steering, after: bool) -> np.nd
 
         return hook
 
-    with attach(model.model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
+    with attach(model.hf_model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
         hooks = [
             module.register_forward_pre_hook(catch(layer), prepend=not after) for layer, module in enumerate(model.layout.modules)
         ]
-        model.model(input_ids=alone(one), use_cache=False)
+        model.hf_model(input_ids=alone(one), use_cache=False)
     for hook in hooks:
         hook.remove()
     columns = [caught[layer][:, i] for layer, i in zip(edit.layer.tolist(), edit.index.tolist(), strict=True)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trimtab.analysis import layer_histogram
-from trimtab.analysis.layers import in_words
+from trimtab.analysis.sets import in_words
 from trimtab.errors import InputError
 from trimtab.neurons import ModelIdentity, NeuronList
 

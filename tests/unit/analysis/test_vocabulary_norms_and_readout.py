@@ -7,10 +7,9 @@ from analysis_samples import alone, model, trace
 from torch import nn
 
 from tiny_models import D_MODEL, FAMILIES, MIXTURES, N_LAYERS, VOCABULARY
-from trimtab.analysis import readout as module
-from trimtab.analysis.blocks import decoder_blocks, residual
-from trimtab.analysis.norms import find_norms, measure_norm
-from trimtab.analysis.readout import find_readout
+from trimtab.analysis import passes as module
+from trimtab.analysis.passes import decoder_blocks, find_readout, residual
+from trimtab.analysis.vocabulary import find_norms, measure_norm
 from trimtab.errors import ModelError
 
 AFTER_FFN = ("gemma2", "gemma3_text", "olmo2")

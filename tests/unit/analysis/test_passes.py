@@ -3,7 +3,7 @@
 import pytest
 from analysis_samples import model, trace, traces
 
-from trimtab.analysis.batches import batches, response_mask, with_response
+from trimtab.analysis.passes import batches, response_mask, with_response
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.recording.tokens import forwarded
 
