@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.display import as_html, counted
 from trimtab.errors import InputError
 from trimtab.gate import ALWAYS, AnyGate
 from trimtab.interventions import Intervention, add
 from trimtab.neurons import ModelIdentity, NeuronList, Neurons, check_addresses
 
 if TYPE_CHECKING:
+    import pandas
     from transformers import PreTrainedModel
 
     from trimtab.model.attach import Attachment
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 PositionScope = Literal["generated", "last-and-generated", "all"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Steering:
     """``a' = a + strength * g * (gain * a + shift)`` on the neurons ``(layer, index)``, with g from the gate.
 
@@ -57,6 +59,8 @@ class Steering:
         check_addresses(self.layer, self.index, self.model)
         if self.gate.reads:
             check_addresses(self.gate.layer, self.gate.index, self.model)
+            # a placeholder would steer in silence, so a gate without a threshold makes no steering
+            _ = self.gate.cutoff
         if not (np.isfinite(self.gain).all() and np.isfinite(self.shift).all() and np.isfinite(self.strength)):
             raise InputError("a steering needs finite gain, shift and strength; NaN or infinity was given")
         if self.scope not in get_args(PositionScope):
@@ -69,6 +73,29 @@ class Steering:
 
     def __len__(self) -> int:
         return len(self.layer)
+
+    def __repr__(self) -> str:
+        made = ", ".join(str(self.facts[name]) for name in ("criterion", "intervention") if name in self.facts)
+        gains = int(np.count_nonzero(self.gain))
+        does = [f"gain on {counted(gains, 'neuron')}"] if gains else []
+        if np.count_nonzero(self.shift):
+            does.append(f"shift of mean size {np.abs(self.shift).mean():.3g}")
+        layers = len(np.unique(self.layer))
+        return (
+            f"steering of {counted(len(self), 'neuron')} of {self.model.name}, in {layers} of {counted(self.model.n_layers, 'layer')}"
+            f"{f' ({made})' if made else ''}\n"
+            f"strength {self.strength:g}, scope {self.scope}; at unit strength {' and '.join(does) or 'nothing'}\n"
+            f"{repr(self.gate).splitlines()[0]}"
+        )
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a neuron, in the steering's order: ``layer, index, gain, shift`` at unit strength."""
+        import pandas
+
+        return pandas.DataFrame({name: getattr(self, name) for name in ("layer", "index", "gain", "shift")})
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.to_pandas())
 
     @property
     def digest(self) -> str:

@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold
 
 from trimtab.analysis.passes import BATCH_TOKENS, batches
 from trimtab.errors import NotEnoughDataError
-from trimtab.gating.cross_validation import calibrate, fit_linear
+from trimtab.gating.probe import calibrate, fit_linear
 from trimtab.model import LanguageModel
 from trimtab.recording.features import batch_features
 from trimtab.traces import Trace

@@ -35,7 +35,7 @@ def gate_report(line: Line, gate: AnyGate, outcomes: Mapping[str, Sequence[Outco
         {
             **figures,
             "split": split,
-            "threshold": gate.threshold,
+            "threshold": gate.cutoff,
             "firing_rate": float(np.mean([bool(outcome.fired) for outcome in gated])),
             "label": gate.label,
             "thresholds": [asdict(point) for point in _thresholds(outcomes)],

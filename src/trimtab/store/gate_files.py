@@ -16,7 +16,7 @@ class GateRecord(Record):
     kind: GateKind | Literal["attention"]
     mode: GateMode
     bias: float
-    threshold: float
+    threshold: float | None
     n_features: int
     facts: dict[str, object]
     pooling: Pooling = "last"
@@ -31,7 +31,7 @@ class GateRecord(Record):
             kind=gate.kind,
             mode=gate.mode,
             bias=float(gate.bias),
-            threshold=float(gate.threshold),
+            threshold=None if gate.threshold is None else float(gate.threshold),
             n_features=len(gate.layer),
             facts=plain_facts(gate.facts),
             pooling=gate.pooling if isinstance(gate, Gate) else "last",

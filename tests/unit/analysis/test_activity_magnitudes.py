@@ -43,11 +43,11 @@ def seen(model: LanguageModel, one: Trace, edit: Steering, after: bool) -> np.nd
 @pytest.mark.parametrize("family", ["qwen3", "gpt2"])
 @pytest.mark.parametrize("gain", [0.0, -1.0])
 def test_they_are_what_the_hooks_see(family: str, gain: float) -> None:
-    hf_model = model(family)
-    edit = steering(hf_model, gain=gain)
-    found = magnitudes(hf_model, TRACES, TRACES, edit, gate="on", batch_tokens=30)
-    bare = [np.abs(batch_features(hf_model, [one], edit.layer, edit.index, "response")[0]).mean(0) for one in TRACES]
-    before, after = ([np.abs(seen(hf_model, one, edit, side)).mean(0) for one in TRACES] for side in (False, True))
+    lm = model(family)
+    edit = steering(lm, gain=gain)
+    found = magnitudes(lm, TRACES, TRACES, edit, gate="on", batch_tokens=30)
+    bare = [np.abs(batch_features(lm, [one], edit.layer, edit.index, "response")[0]).mean(0) for one in TRACES]
+    before, after = ([np.abs(seen(lm, one, edit, side)).mean(0) for one in TRACES] for side in (False, True))
     for i, neuron in enumerate(found.neurons):
         assert (neuron.layer, neuron.index) == (edit.layer[i], edit.index[i])
         for estimate, rows in ((neuron.unsteered, bare), (neuron.before, before), (neuron.after, after)):
@@ -56,28 +56,28 @@ def test_they_are_what_the_hooks_see(family: str, gain: float) -> None:
 
 
 def test_suppressed_neurons_are_silent_afterwards() -> None:
-    hf_model = model("qwen3")
-    edit = steering(hf_model, gain=-1.0)
+    lm = model("qwen3")
+    edit = steering(lm, gain=-1.0)
     silent = replace(edit, shift=np.zeros_like(edit.shift), strength=1.0)
-    found = magnitudes(hf_model, TRACES, TRACES, silent, gate="on")
+    found = magnitudes(lm, TRACES, TRACES, silent, gate="on")
     assert all(neuron.after.value == 0 < neuron.before.value for neuron in found.neurons)
 
 
 def test_a_closed_gate_edits_nothing() -> None:
-    hf_model = model("qwen3")
+    lm = model("qwen3")
     never = Gate("logistic", "hard", np.array([0]), np.array([0]), np.array([0.0], np.float32), -30.0, 0.5)
-    found = magnitudes(hf_model, TRACES, TRACES, steering(hf_model, gate=never))
+    found = magnitudes(lm, TRACES, TRACES, steering(lm, gate=never))
     for neuron in found.neurons:
         assert neuron.after == neuron.before
         assert neuron.before.value == pytest.approx(neuron.unsteered.value, rel=1e-3)
 
 
 def test_experts_are_edited_where_tokens_are_routed_to_them() -> None:
-    hf_model = model("mixtral")
+    lm = model("mixtral")
     # the first layer's FFN sees no edit, so what comes into its own edit is what it is unsteered
-    edit = replace(steering(hf_model, k=1), layer=np.array([0]))
-    found = magnitudes(hf_model, TRACES, TRACES, edit, gate="on").neurons[0]
-    rows = [batch_features(hf_model, [one], edit.layer, edit.index, "response")[0][:, 0] for one in TRACES]
+    edit = replace(steering(lm, k=1), layer=np.array([0]))
+    found = magnitudes(lm, TRACES, TRACES, edit, gate="on").neurons[0]
+    rows = [batch_features(lm, [one], edit.layer, edit.index, "response")[0][:, 0] for one in TRACES]
     assert any((row == 0).any() for row in rows)
     assert any((row != 0).any() for row in rows)
     change = edit.strength * float(edit.shift[0])

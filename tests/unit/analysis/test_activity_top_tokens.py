@@ -16,9 +16,9 @@ LAYER, INDEX = np.array([0, 2, 2]), np.array([5, 1, 30])
 
 @pytest.mark.parametrize("batch_tokens", [10, 10_000])
 def test_they_are_the_ends_of_a_sort(batch_tokens: int) -> None:
-    hf_model = model("qwen3")
-    found = top_tokens(hf_model, TRACES, LAYER, INDEX, top=4, batch_tokens=batch_tokens)
-    rows = [batch_features(hf_model, [one], LAYER, INDEX, "response")[0] for one in TRACES]
+    lm = model("qwen3")
+    found = top_tokens(lm, TRACES, LAYER, INDEX, top=4, batch_tokens=batch_tokens)
+    rows = [batch_features(lm, [one], LAYER, INDEX, "response")[0] for one in TRACES]
     assert found.n_tokens == sum(map(len, rows))
     for column, neuron in enumerate(found.neurons):
         every = [
@@ -33,8 +33,8 @@ def test_they_are_the_ends_of_a_sort(batch_tokens: int) -> None:
 
 
 def test_context_on_either_side() -> None:
-    hf_model = model("qwen3")
-    (neuron,) = top_tokens(hf_model, TRACES, LAYER[:1], INDEX[:1], top=50, context=2).neurons
+    lm = model("qwen3")
+    (neuron,) = top_tokens(lm, TRACES, LAYER[:1], INDEX[:1], top=50, context=2).neurons
     by_id = {one.id: one for one in TRACES}
     for hit in neuron.highest:
         ids = (*by_id[hit.trace_id].prompt_ids, *by_id[hit.trace_id].response_ids)
@@ -47,22 +47,22 @@ def test_context_on_either_side() -> None:
 
 
 def test_ties_go_to_the_first_trace_and_token() -> None:
-    hf_model = model("qwen3")
+    lm = model("qwen3")
     one = trace("a", 3, 5)
     # batches are made in the order of the names
     twins = [replace(one, id=name, problem_id=name) for name in ("d", "c", "a", "b")]
     for batch_tokens in (7, 1000):
-        (neuron,) = top_tokens(hf_model, twins, LAYER[:1], INDEX[:1], top=2, batch_tokens=batch_tokens).neurons
+        (neuron,) = top_tokens(lm, twins, LAYER[:1], INDEX[:1], top=2, batch_tokens=batch_tokens).neurons
         for hits in (neuron.highest, neuron.lowest):
             assert [hit.trace_id for hit in hits] == ["d", "c"]
             assert hits[0].position == hits[1].position
 
 
 def test_refusals_and_counts() -> None:
-    hf_model = model("qwen3")
-    found = top_tokens(hf_model, [*TRACES, trace("z/0", 3, 1)], LAYER, INDEX, top=1)
+    lm = model("qwen3")
+    found = top_tokens(lm, [*TRACES, trace("z/0", 3, 1)], LAYER, INDEX, top=1)
     assert (found.n_traces, found.left_out) == (6, 1)
     with pytest.raises(InputError, match="top of at least 1"):
-        top_tokens(hf_model, TRACES, LAYER, INDEX, top=0)
+        top_tokens(lm, TRACES, LAYER, INDEX, top=0)
     with pytest.raises(InputError, match="outside"):
-        top_tokens(hf_model, TRACES, np.array([7]), np.array([0]))
+        top_tokens(lm, TRACES, np.array([7]), np.array([0]))

@@ -18,19 +18,19 @@ CENTRED = ("gpt2", "gpt_neox")
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_readout_gives_the_models_logits(family: str) -> None:
-    hf_model = model(family)
+    lm = model(family)
     ids = alone(trace("a", 4, 6))
     with torch.inference_mode():
-        hidden = hf_model.layout.base(input_ids=ids, use_cache=False).last_hidden_state
-        torch.testing.assert_close(find_readout(hf_model).logits(hidden), hf_model.model(input_ids=ids).logits)
+        hidden = lm.layout.base(input_ids=ids, use_cache=False).last_hidden_state
+        torch.testing.assert_close(find_readout(lm).logits(hidden), lm.hf_model(input_ids=ids).logits)
 
 
 def test_a_readout_that_is_not_understood_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    hf_model = model("qwen3")
+    lm = model("qwen3")
     # this architecture reads no such setting, so the readout would cap where the model does not
-    monkeypatch.setattr(hf_model.model.config, "final_logit_softcapping", 0.5, raising=False)
+    monkeypatch.setattr(lm.hf_model.config, "final_logit_softcapping", 0.5, raising=False)
     with pytest.raises(ModelError, match=r"scaled by 1 and capped at 0\.5: they differ by"):
-        find_readout(hf_model)
+        find_readout(lm)
 
 
 def test_chunks_cover_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,11 +42,11 @@ def test_chunks_cover_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_blocks_return_the_residual_stream(family: str) -> None:
-    hf_model = model(family)
+    lm = model(family)
     seen: list[torch.Tensor] = []
-    hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out))) for b in decoder_blocks(hf_model)]
+    hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out))) for b in decoder_blocks(lm)]
     with torch.inference_mode():
-        states = hf_model.model(input_ids=alone(trace("a", 4, 6)), output_hidden_states=True).hidden_states
+        states = lm.hf_model(input_ids=alone(trace("a", 4, 6)), output_hidden_states=True).hidden_states
     for hook in hooks:
         hook.remove()
     assert len(seen) == N_LAYERS

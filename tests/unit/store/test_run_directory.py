@@ -40,7 +40,7 @@ def test_layout(tmp_path: Path) -> None:
             "traces/base": run.traces("base"),
             "grades/base.parquet": run.grades("base"),
             "contrast.parquet": run.contrast,
-            "activations/find": run.activations("train"),
+            "activations/train": run.activations("train"),
             "neurons/random": run.ranking("random"),
             "gate.json": run.gate,
             "steering": run.steering,

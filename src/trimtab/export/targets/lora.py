@@ -19,7 +19,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class Lora:
-    """``W a + s gain W[:, S] a_S``: row j of A picks neuron S_j, column j of B is ``s dgain_j W[:, S_j]``.
+    """``W a + s gain W[:, S] a_S``: row j of A picks neuron S_j, column j of B is ``s gain_j W[:, S_j]``.
 
     One rank for all layers, padded with zeros, and ``lora_alpha = r``: engines that ignore ``rank_pattern`` load it too.
     """

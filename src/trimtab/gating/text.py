@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from trimtab.errors import InputError
-from trimtab.gating.cross_validation import Fold, Linear, calibrate, check_classes, cross_validate, fit_linear
+from trimtab.gating.probe import Fold, Linear, calibrate, check_classes, cross_validate, fit_linear
 from trimtab.stats.auroc import auroc
 
 # signed numbers and one-letter words count as words, and every other sign as a word of its own

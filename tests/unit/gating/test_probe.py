@@ -8,7 +8,7 @@ import pytest
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.gate import Gate
 from trimtab.gating import fit_logistic
-from trimtab.gating.cross_validation import Calibration, calibrate, cross_validate, fit_linear
+from trimtab.gating.probe import Calibration, calibrate, cross_validate, fit_linear
 from trimtab.stats.auroc import auroc
 
 
@@ -32,10 +32,10 @@ def test_finds_the_signal_and_generalises():
     held_out, truth = problems(1, 600, 1.2)
     assert auroc(truth, predict(gate, held_out)) > 0.85
     assert {(1, 0), (1, 1), (1, 2)} <= set(zip(gate.layer.tolist(), gate.index.tolist(), strict=True))
-    assert (gate.kind, gate.threshold, len(gate.weight)) == ("logistic", 0.5, 20)
+    assert (gate.kind, gate.threshold, len(gate.weight)) == ("logistic", None, 20)
     assert gate.weight.dtype == np.float32
-    assert gate.facts["n_find"] == 300
-    assert gate.facts["n_find_failed"] == failed.sum()
+    assert gate.facts["n_train"] == 300
+    assert gate.facts["n_train_failed"] == failed.sum()
 
 
 def test_probabilities_are_calibrated_on_new_problems():
@@ -97,7 +97,7 @@ def test_calibration_is_folded_into_weights_and_bias(monkeypatch):
     features, failed = problems(9, 80, 1.0, width=6)
     logits = []
     for calibration in (Calibration(1.0, 0.0), Calibration(2.0, 0.3)):
-        monkeypatch.setattr("trimtab.gating.logistic.calibrate", lambda *_, fixed=calibration: fixed)
+        monkeypatch.setattr("trimtab.gating.probe.calibrate", lambda *_, fixed=calibration: fixed)
         p = predict(fit_logistic(features, failed), features)
         logits.append(np.log(p / (1 - p)))
     np.testing.assert_allclose(logits[1], 2 * logits[0] + 0.3, atol=1e-4)
@@ -203,7 +203,7 @@ def test_l1_keeps_few_features_and_says_what_it_is():
 
 def test_l1_without_any_weight_still_reads_a_feature(monkeypatch):
     features, failed = problems(12, 60, 0.0, width=4)
-    monkeypatch.setattr("trimtab.gating.logistic.calibrate", lambda *_: Calibration(0.0, -0.4))
+    monkeypatch.setattr("trimtab.gating.probe.calibrate", lambda *_: Calibration(0.0, -0.4))
     gate = fit_logistic(features, failed, penalty="l1")
     assert gate.weight.tolist() == [0.0]
     np.testing.assert_allclose(predict(gate, features), 1 / (1 + np.exp(0.4)))

@@ -5,7 +5,7 @@ import pytest
 
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.gating import fit_text
-from trimtab.gating.text_baseline import TextFeatures
+from trimtab.gating.text import TextFeatures
 from trimtab.stats.auroc import auroc
 
 WORDS = ["alpha", "beta", "gamma", "delta", "3", "-4", "+7", "x", "y"]
