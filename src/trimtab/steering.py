@@ -80,9 +80,9 @@ class Steering:
         does = [f"gain on {counted(gains, 'neuron')}"] if gains else []
         if np.count_nonzero(self.shift):
             does.append(f"shift of mean size {np.abs(self.shift).mean():.3g}")
-        layers = len(np.unique(self.layer))
+        layers = f"{len(np.unique(self.layer))} of {counted(self.model.n_layers, 'layer')}"
         return (
-            f"steering of {counted(len(self), 'neuron')} of {self.model.name}, in {layers} of {counted(self.model.n_layers, 'layer')}"
+            f"steering of {counted(len(self), 'neuron')} of {self.model.name}, in {layers}"
             f"{f' ({made})' if made else ''}\n"
             f"strength {self.strength:g}, scope {self.scope}; at unit strength {' and '.join(does) or 'nothing'}\n"
             f"{repr(self.gate).splitlines()[0]}"

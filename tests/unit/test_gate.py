@@ -119,10 +119,9 @@ def test_the_neurons_it_reads_must_be_in_the_model() -> None:
         _steering(replace(attention(), layer=np.array([0, 1, 2]), index=np.zeros(3, np.int64)))
 
 
-@pytest.mark.parametrize(
-    "gate", [replace(LAST, threshold=None), replace(attention(), threshold=None)], ids=["logistic", "attention"]
-)
-def test_a_gate_without_a_threshold_steers_nothing(gate: AnyGate) -> None:
+@pytest.mark.parametrize("whole", [LAST, attention()], ids=["logistic", "attention"])
+def test_a_gate_without_a_threshold_steers_nothing(whole: AnyGate) -> None:
+    gate = replace(whole, threshold=None)
     assert gate.threshold is None
     assert "no threshold chosen yet" in repr(gate)
     for act in (lambda: gate.value(np.array([0.4])), lambda: gate.cutoff, lambda: _steering(gate)):
