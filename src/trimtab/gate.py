@@ -209,7 +209,7 @@ class AttentionGate:
 
 def _check(threshold: float | None, *values: float | NDArray[np.float32]) -> None:
     if threshold is not None and not 0.0 < threshold < 1.0:
-        raise InputError(f"a gate's threshold of p(fail) is {threshold}; give one between 0 and 1, or None to choose it later")
+        raise InputError(f"a gate has a threshold between 0 and 1 of p(fail), or None to choose it later; got {threshold}")
     if not all(np.isfinite(value).all() for value in values):
         raise InputError("a gate needs finite weights; NaN or infinity was given")
 
