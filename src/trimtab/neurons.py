@@ -45,6 +45,9 @@ class ModelIdentity:
     vocab_size: int
     n_experts: int = 1
 
+    # what pydantic asks of a file that holds one: no unknown key, no conversion
+    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012
+
     def __post_init__(self) -> None:
         if self.n_experts < 1 or self.d_ff % self.n_experts:
             raise InputError(

@@ -1,10 +1,10 @@
 """Steering: every intervention as one affine map on K neurons."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -138,20 +138,22 @@ class Steering:
 
         return attach(model, self, **options)  # type: ignore[arg-type]
 
-    def save_pretrained(self, folder: "str | AnyPath", force: bool = False) -> "AnyPath":
+    def save_pretrained(self, folder: "str | os.PathLike[str] | AnyPath", force: bool = False) -> "AnyPath":
         """Write the artifact; see :func:`trimtab.store.artifact.save_steering`."""
         from trimtab.store.artifact import save_steering
 
         return save_steering(self, folder, force=force)
 
     @classmethod
-    def from_pretrained(cls, source: "str | AnyPath", revision: str | None = None) -> "Steering":
+    def from_pretrained(cls, source: "str | os.PathLike[str] | AnyPath", revision: str | None = None) -> "Steering":
         """Read an artifact from a folder or a hub repository; see :func:`trimtab.store.artifact.load_steering`."""
         from trimtab.store.artifact import load_steering
 
         return load_steering(source, revision=revision)
 
-    def push_to_hub(self, repo: str, private: bool = True, token: str | None = None, exports: Sequence[str | Path] = ()) -> str:
+    def push_to_hub(
+        self, repo: str, private: bool = True, token: str | None = None, exports: Sequence[str | os.PathLike[str]] = ()
+    ) -> str:
         """Upload the artifact and its exports; see :func:`trimtab.store.artifact.push_steering`. Returns the commit's URL."""
         from trimtab.store.artifact import push_steering
 

@@ -11,7 +11,7 @@ from trimtab.export.registry import TARGETS
 from trimtab.export.shares import shares_of
 from trimtab.model import check_identity
 from trimtab.steering import Steering
-from trimtab.store import ModelRecord, replace_folder
+from trimtab.store import replace_folder
 
 
 def export_steering(
@@ -71,7 +71,7 @@ def export_steering(
             strength=reduced.strength,
             scope=reduced.scope,
             dropped={part: found[part] for part in found if part in drop},
-            model=ModelRecord.of(steering.model),
+            model=steering.model,
             license=str(steering.facts.get("license", "unknown")),
             facts={**written.facts, **shares_of(steering, drop, checkpoint)},
             usage=written.usage.replace("PATH", folder.name),

@@ -27,7 +27,7 @@ from trimtab.report import (
     VerdictReport,
     write_report,
 )
-from trimtab.store import ModelRecord, openings, read_json, write_table
+from trimtab.store import openings, read_json, write_table
 from trimtab.tasks.sandbox import describe_best
 from trimtab.tasks.settings import TESTBED
 from trimtab.testbed.sources import FailureSource, failure_sources
@@ -133,7 +133,7 @@ def _run(line: Line, found: bool) -> RunReport:
     if found:
         samples |= {"sampled traces": len(line.grades(SAMPLED)), "contrast traces": len(line.contrast())}
     return RunReport(
-        model=ModelRecord.model_validate(asdict(line.model.identity)),
+        model=line.model.identity,
         task=line.config.task.source,
         config_digest=line.directory.digest,
         samples=samples,

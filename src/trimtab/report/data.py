@@ -5,9 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from trimtab.evaluation.rows import ConditionSummary
+from trimtab.neurons import ModelIdentity
 from trimtab.report.data_verdict import BreakdownReport, Section, VerdictReport
 from trimtab.results import Result
-from trimtab.store import AnyPath, ModelRecord, read_record
+from trimtab.store import AnyPath, read_record
 
 FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
 FlipTable = dict[str, dict[FlipKind, int]]
@@ -171,7 +172,7 @@ class RunReport(Section):
         command: reproduces the run.
     """
 
-    model: ModelRecord
+    model: ModelIdentity
     task: str
     config_digest: str
     samples: dict[str, int]

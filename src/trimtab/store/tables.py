@@ -1,4 +1,7 @@
-"""Parquet tables of frozen dataclasses: the annotations of a row's class are its schema."""
+"""Parquet tables of frozen dataclasses: the annotations of a row's class are its schema.
+
+Columns are converted as columns: ``pa.Table.from_pylist`` would need the same schema and a dictionary a row beside it.
+"""
 
 import types
 from collections.abc import Callable, Sequence

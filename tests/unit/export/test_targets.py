@@ -20,7 +20,7 @@ from trimtab.gate import ALWAYS
 from trimtab.interventions import ENHANCEMENT
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
-from trimtab.store.neuron_import import read_neurons
+from trimtab.store.import_lists import read_neurons
 
 DENSE = [family for family in FAMILIES if family not in MIXTURES]
 SHIFTS = (3.0, -2.0, 4.0, 1.5)

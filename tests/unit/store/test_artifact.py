@@ -207,3 +207,9 @@ def test_metrics_of_another_form_are_refused(tmp_path: Path, steering: Steering,
     with pytest.raises(InputError, match=r'facts\["metrics"\] must map'):
         save_steering(replace(steering, facts={"metrics": metrics}), tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_names_its_artifact(steering: Steering, tmp_path: Path) -> None:
+    save_steering(steering, str(tmp_path / "run" / "steering"))
+    with pytest.raises(StoreError, match=r"run is a run, not an artifact; its artifact is .*run/steering: give that folder"):
+        load_steering(str(tmp_path / "run"))

@@ -14,7 +14,7 @@ from trimtab.export.transformers_engine import hooks_engine
 from trimtab.interventions import INTERVENTIONS
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
-from trimtab.store.neuron_import import read_neurons
+from trimtab.store.import_lists import read_neurons
 
 
 def import_command(steering: Steering, checkpoint: Checkpoint, file: str, intervention: str) -> Written:

@@ -7,7 +7,7 @@ import pytest
 from trimtab.errors import InputError
 from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.store import save_neurons
-from trimtab.store.neuron_import import read_neurons
+from trimtab.store.import_lists import read_neurons
 
 MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=3, d_model=8, d_ff=16, vocab_size=97)
 CSV, JSON = "overall_neuron_index,weight\n17,0.5\n3,0.25\n", "[[1, 1, 0.5], [0, 3, 0.25]]"

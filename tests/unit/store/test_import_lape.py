@@ -16,7 +16,7 @@ from trimtab.model import attach, find_ffn
 from trimtab.model.identity import identify
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import Steering
-from trimtab.store.neuron_import import read_lape
+from trimtab.store.import_lists import read_lape
 
 MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=3, d_model=8, d_ff=16, vocab_size=97)
 ENGLISH = [torch.tensor([1, 5]), torch.tensor([]).long(), torch.tensor([15])]
@@ -70,7 +70,7 @@ def test_a_factor_on_our_neuron_is_that_factor_on_lapes(tmp_path: Path, interven
 
 def test_addresses_alone_make_no_constant(tmp_path: Path) -> None:
     neurons = read_lape(_saved(tmp_path, CHINESE), MODEL)
-    with pytest.raises(InputError, match=r"imported-lape\) holds no differences.*scale or suppress"):
+    with pytest.raises(InputError, match=r"imported-lape\) holds no differences.*scale or ablate"):
         Steering.of(neurons, 1.0, intervention=add)
 
 

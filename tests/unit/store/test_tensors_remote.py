@@ -9,7 +9,7 @@ from upath import UPath
 
 from trimtab.errors import StoreError
 from trimtab.store import load_tensors, open_tensor, open_tensors, save_tensors
-from trimtab.store.remote_tensors import RemoteTensors
+from trimtab.store.tensors import RemoteTensors
 
 DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "bool")
 ARRAYS = {

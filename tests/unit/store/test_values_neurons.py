@@ -8,7 +8,7 @@ import pytest
 from stored_samples import assert_equal, content
 from trimtab.errors import InputError, StoreError
 from trimtab.neurons import Neurons
-from trimtab.store.neuron_files import load_neurons, save_neurons
+from trimtab.store.values import load_neurons, save_neurons
 
 
 def test_neurons_come_back_exactly_and_with_the_same_bytes(tmp_path: Path, neurons: Neurons) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trimtab.errors import InputError
 from trimtab.neurons import ModelIdentity
-from trimtab.store.neuron_import import read_adaras_csv
+from trimtab.store.import_lists import read_adaras_csv
 
 MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=3, d_model=8, d_ff=16, vocab_size=97)
 FULL = """overall_neuron_index,layer,neuron_index_in_layer,weight,abs_weight,useless

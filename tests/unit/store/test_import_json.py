@@ -12,7 +12,7 @@ from trimtab.errors import InputError
 from trimtab.interventions import INTERVENTIONS
 from trimtab.neurons import ModelIdentity, NeuronList, Neurons
 from trimtab.steering import Steering
-from trimtab.store.neuron_import import read_plain_json
+from trimtab.store.import_lists import read_plain_json
 
 MODEL = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=3, d_model=8, d_ff=16, vocab_size=97)
 MEANS = (
