@@ -11,11 +11,9 @@ from transformers import AutoModelForCausalLM
 from transformers import __version__ as transformers_version
 
 from trimtab.errors import InputError, StoreError
-from trimtab.export.checkpoint import Checkpoint
-from trimtab.export.layers import LayerEdit, layer_edits, output_shift
-from trimtab.export.streaming import EditRows, copy_file
-from trimtab.export.target import Engine, EngineOptions, Written
-from trimtab.export.transformers_engine import TransformersEngine
+from trimtab.export.checkpoint import Checkpoint, EditRows, copy_file
+from trimtab.export.engines import TransformersEngine
+from trimtab.export.target import Engine, EngineOptions, LayerEdit, Written, layer_edits, output_shift
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 
