@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trimtab.comparison import compare
     from trimtab.gate import ALWAYS, NEVER, Gate
     from trimtab.model import LanguageModel, attach, check_model, open_model
     from trimtab.neurons import ModelIdentity, Neurons
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "trimtab.comparison": ("compare",),
     "trimtab.gate": ("ALWAYS", "NEVER", "Gate"),
     "trimtab.model": ("LanguageModel", "attach", "check_model", "open_model"),
     "trimtab.neurons": ("ModelIdentity", "Neurons"),
@@ -44,6 +46,7 @@ __all__ = [
     "Verdict",
     "attach",
     "check_model",
+    "compare",
     "load_config",
     "open_model",
     "read_report",

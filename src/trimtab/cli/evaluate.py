@@ -11,6 +11,7 @@ from trimtab.cli.options import (
     executor_option,
     model_options,
     output_options,
+    sandbox_option,
     task_options,
 )
 from trimtab.cli.output import Output
@@ -51,6 +52,7 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @model_options
 @executor_option
 @engine_option
+@sandbox_option
 @output_options
 def evaluate_command(
     run: AnyPath,

@@ -3,7 +3,7 @@
 import click
 
 from trimtab.cli.main import EXPERIMENT_HELP
-from trimtab.cli.options import RunPath
+from trimtab.cli.options import RunPath, sandbox_option
 from trimtab.cli.output import Output
 from trimtab.experiments import ExperimentName
 from trimtab.pipeline.experimenting import run_experiment_on
@@ -14,6 +14,7 @@ from trimtab.store import AnyPath
 def _command(name: ExperimentName) -> click.Command:
     @click.command(name, help=f"{EXPERIMENT_HELP[name]}\n\nRUN is a run directory that `tune` has finished.")
     @click.argument("run", type=RunPath(exists=True))
+    @sandbox_option
     @click.option("--force", is_flag=True, help="Run it again; answers on disk are used all the same.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
     @click.option("--quiet", is_flag=True, help="Show no progress and no notes.")

@@ -48,7 +48,7 @@ COMMANDS = {
     **{stage: ("trimtab.cli.stages", f"{stage}_command", text) for stage, text in STAGE_HELP.items()},
     **{name: ("trimtab.cli.experiments", f"{name.replace('-', '_')}_command", text) for name, text in EXPERIMENT_HELP.items()},
     "evaluate": ("trimtab.cli.evaluate", "evaluate_command", STAGE_HELP["evaluate"]),
-    "compare": ("trimtab.cli.compare", "compare", "Compare one condition of two runs, problem by problem."),
+    "compare": ("trimtab.cli.compare", "compare", "A paired verdict on two result files, whichever tool wrote them."),
 }
 
 

@@ -51,6 +51,19 @@ def executor_option(command: Command) -> Command:
     return click.option("--executor", "executor", metavar="KIND[,KEY=VALUE...]", help=text)(command)
 
 
+def _allow_unsafe(context: click.Context, parameter: click.Parameter, given: bool) -> None:  # noqa: ARG001
+    if given:
+        from trimtab.tasks.sandbox import allow_unsafe
+
+        allow_unsafe()
+
+
+def sandbox_option(command: Command) -> Command:
+    """``--unsafe-sandbox``, of every command that grades; it sets what :func:`trimtab.tasks.sandbox.allow_unsafe` says."""
+    text = "Grade code where neither bubblewrap nor namespaces run, with the weaker isolation that the verdict then names."
+    return click.option("--unsafe-sandbox", is_flag=True, expose_value=False, callback=_allow_unsafe, help=text)(command)
+
+
 def engine_option(command: Command) -> Command:
     """``--engine``."""
     text = (

@@ -2,7 +2,7 @@
 
 import click
 
-from trimtab.cli.options import RunPath, engine_option, executor_option, output_options, run_options
+from trimtab.cli.options import RunPath, engine_option, executor_option, output_options, run_options, sandbox_option
 from trimtab.cli.output import Output
 from trimtab.pipeline import STAGES, RunConfig, Stage, check_until, load_config, run, with_engine, with_executor
 from trimtab.store import AnyPath
@@ -13,6 +13,7 @@ from trimtab.store import AnyPath
 @run_options
 @executor_option
 @engine_option
+@sandbox_option
 @click.option("--until", type=click.Choice(STAGES), default="report", show_default=True, help="The last stage.")
 @click.option("--dry-run", is_flag=True, help="Print tokens, disk, memory and time, and write nothing.")
 @output_options

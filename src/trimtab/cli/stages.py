@@ -3,7 +3,7 @@
 import click
 
 from trimtab.cli.main import STAGE_HELP
-from trimtab.cli.options import RunPath, engine_option, executor_option, output_options
+from trimtab.cli.options import RunPath, engine_option, executor_option, output_options, sandbox_option
 from trimtab.cli.output import Output
 from trimtab.pipeline import RunConfig, Stage, load_config, run_one, with_executor
 from trimtab.pipeline.summaries import stage_summary
@@ -25,7 +25,7 @@ def _command(stage: Stage) -> click.Command:
     def command(run: AnyPath, config: AnyPath | None, as_json: bool, quiet: bool) -> None:
         stage_command(run, stage, config, Output(as_json, quiet))
 
-    return command
+    return sandbox_option(command) if stage in ("grade", "experiments", "report") else command
 
 
 def _distributed_command(stage: Stage) -> click.Command:
@@ -79,6 +79,7 @@ def sample_command(
 @click.option("--config", type=RunPath(file_okay=True), help="run.toml of a new run.")
 @executor_option
 @engine_option
+@sandbox_option
 @output_options
 def tune_command(
     run: AnyPath, config: AnyPath | None, executor: str | None, engine: str | None, as_json: bool, quiet: bool

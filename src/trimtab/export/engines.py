@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.errors import InputError, StoreError
-from trimtab.export.peft import CONFIG
-from trimtab.export.target import Answered, Engine, EngineOptions
+from trimtab.export.target import ADAPTER_CONFIG, Answered, Engine, EngineOptions
 from trimtab.model import LanguageModel, attach
 from trimtab.sampling.vllm_engine import starting_vllm, vllm_environment
 from trimtab.steering import Steering
@@ -163,7 +162,7 @@ def lora_in_vllm(folder: Path, model: LanguageModel, options: EngineOptions) -> 
         enable_lora=True,
         max_lora_rank=options.facts["max_lora_rank"],
         # else its kernels for CPUs expect a LoRA on the head, and fail at the logits of a prompt
-        lora_target_modules=read_json(folder / CONFIG)["target_modules"],  # type: ignore[index]
+        lora_target_modules=read_json(folder / ADAPTER_CONFIG)["target_modules"],  # type: ignore[index]
         # with one slot, vLLM's kernels for CPUs give the one adapter to requests without any (vllm issue 48421)
         max_loras=2,
     ) as hf_model:

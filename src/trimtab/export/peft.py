@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from trimtab.errors import InputError, StoreError
 from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.engines import TransformersEngine
-from trimtab.export.target import Engine, EngineOptions, Written, layer_edits, not_installed
+from trimtab.export.target import ADAPTER_CONFIG, Engine, EngineOptions, Written, layer_edits, not_installed
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 from trimtab.store import save_tensors, write_json
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 
 
 def write_adapter(
@@ -36,7 +36,7 @@ def write_adapter(
         "modules_to_save": None,
         **settings,
     }
-    write_json(folder / CONFIG, config)
+    write_json(folder / ADAPTER_CONFIG, config)
     save_tensors(folder / WEIGHTS, {f"base_model.model.{name}": value for name, value in tensors.items()}, {})
 
 

@@ -16,6 +16,9 @@ from trimtab.export.parts import Part
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""What PEFT and vLLM look for in the folder of an adapter."""
+
 
 @dataclass(frozen=True, slots=True)
 class Written:

@@ -10,7 +10,7 @@ from trimtab.evaluation.breakdown import break_down
 from trimtab.evaluation.names import ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome, first_chains
 from trimtab.evaluation.pairing import matched
-from trimtab.evaluation.summary import finite, flips, random_gains, summarise
+from trimtab.evaluation.summary import flips, random_gains, summarise
 from trimtab.evaluation.verdict import ConditionVerdict, judge
 from trimtab.gate import AnyGate
 from trimtab.pipeline.experimenting import experiment_results
@@ -27,6 +27,7 @@ from trimtab.report import (
     VerdictReport,
     write_report,
 )
+from trimtab.stats.verdict import finite
 from trimtab.store import openings, read_json, write_table
 from trimtab.tasks.sandbox import describe_best
 from trimtab.tasks.settings import TESTBED
