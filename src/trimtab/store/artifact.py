@@ -14,11 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from trimtab.errors import InputError, StoreError
 from trimtab.neurons import NEURON_DEFINITION, ModelIdentity
 from trimtab.steering import PositionScope, Steering
-from trimtab.store.atomic import read_json, replace_folder, write_json, write_text, writing
+from trimtab.store.atomic import digest_of, read_json, replace_folder, unreadable, write_json, write_text, writing
 from trimtab.store.hub import download, upload
 from trimtab.store.records import Record, read_record
 from trimtab.store.remote import AnyPath, any_path, as_os_errors, is_partial
-from trimtab.store.values import GateRecord, gate_of, load_columns, plain_facts, save_columns
+from trimtab.store.values import GateRecord, gate_of, load_columns, plain_facts, save_columns, sha256_of
 
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
 EXPORT = "export.json"
@@ -27,13 +27,19 @@ STEERING_COLUMNS = ("layer", "index", "gain", "shift")
 
 _FILES = (CONFIG, NEURONS, GATE, CARD)
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_FRESH = "fetch an unchanged copy or save it again"
 _PACKAGES = ("trimtab", "torch", "transformers", "numpy", "safetensors")
 
 
 class ArtifactConfig(Record):
-    """config.json of an artifact. ``versions`` are those of the packages that were installed when it was written."""
+    """config.json of an artifact.
 
-    format_version: Literal[1]
+    Args:
+        versions: of the packages that were installed when it was written.
+        sha256: of every other file that is read, by its name, and under ``config.json`` the digest of all other keys of this one.
+    """
+
+    format_version: Literal[2]
     neuron_definition: Literal["down_proj_input"]
     n_neurons: int
     scope: PositionScope
@@ -42,6 +48,12 @@ class ArtifactConfig(Record):
     model: ModelIdentity
     facts: dict[str, object]
     versions: dict[str, str]
+    sha256: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Of all keys but ``sha256``."""
+        return digest_of(self.model_dump(exclude={"sha256"}))
 
 
 def save_steering(steering: Steering, folder: str | os.PathLike[str] | AnyPath, force: bool = False) -> AnyPath:
@@ -89,12 +101,17 @@ def load_steering(source: str | os.PathLike[str] | AnyPath, revision: str | None
         raise StoreError(f"{source} does not exist; give the folder of an artifact or the id of a hub repository, owner/name")
     _refuse_run(folder)
     config = read_record(folder / CONFIG, ArtifactConfig)
+    for name in (NEURONS, *([GATE] if config.gate.n_features else [])):
+        _check_sha256(folder / name, config.sha256)
     layer, index, gain, shift = load_columns(folder / NEURONS, STEERING_COLUMNS, config.n_neurons)
     gate = gate_of(config.gate, folder / GATE if config.gate.n_features else None)
     try:
-        return Steering(layer, index, gain, shift, config.strength, config.scope, gate, config.model, config.facts)
+        steering = Steering(layer, index, gain, shift, config.strength, config.scope, gate, config.model, config.facts)
     except InputError as cause:
-        raise StoreError(f"the files in {folder} make no steering: {cause}; fetch an unchanged copy or save it again") from cause
+        raise StoreError(f"the files in {folder} make no steering: {cause}; {_FRESH}") from cause
+    if config.digest != config.sha256.get(CONFIG):
+        raise StoreError(f"{folder / CONFIG} was changed after it was written; {_FRESH}")
+    return steering
 
 
 def push_steering(
@@ -136,7 +153,7 @@ def push_steering(
 
 def _write_files(steering: Steering, folder: Path, source: str) -> None:
     config = ArtifactConfig(
-        format_version=1,
+        format_version=2,
         neuron_definition=NEURON_DEFINITION,
         n_neurons=len(steering),
         scope=steering.scope,
@@ -145,11 +162,13 @@ def _write_files(steering: Steering, folder: Path, source: str) -> None:
         model=steering.model,
         facts=plain_facts(steering.facts),
         versions=_versions(),
+        sha256={},
     )
-    write_json(folder / CONFIG, config.model_dump())
     save_columns(folder / NEURONS, steering, STEERING_COLUMNS)
     if config.gate.n_features:
         save_columns(folder / GATE, steering.gate, tuple(steering.gate.arrays))
+    sha256 = {name: sha256_of(folder / name) for name in (NEURONS, GATE) if (folder / name).exists()}
+    write_json(folder / CONFIG, {**config.model_dump(), "sha256": {CONFIG: config.digest, **sha256}})
     write_text(folder / CARD, render_card(steering, source))
 
 
@@ -168,6 +187,16 @@ def _refuse_occupied(folder: AnyPath, force: bool) -> None:
         )
     if CONFIG in entries and not force:
         raise StoreError(f"{folder} already holds an artifact; pass force=True (--force) to replace it, or choose another folder")
+
+
+def _check_sha256(path: AnyPath, sha256: Mapping[str, str]) -> None:
+    """Raise StoreError unless a file has the bytes that it was saved with."""
+    try:
+        found = sha256_of(path)
+    except OSError as cause:
+        raise unreadable(path, "safetensors", cause) from cause
+    if found != sha256.get(path.name):
+        raise StoreError(f"{path} is truncated, damaged or was changed: its SHA-256 is not the one in {CONFIG}; {_FRESH}")
 
 
 def _refuse_run(folder: AnyPath) -> None:

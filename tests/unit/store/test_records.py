@@ -1,6 +1,5 @@
-"""The identity of a model in a file, and that of a file from before there were experts."""
+"""The identity of a model in a file."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,15 +24,6 @@ def steering(model) -> Steering:
 def test_round_trip(model, tmp_path: Path) -> None:
     steering(model).save_pretrained(tmp_path / "s")
     assert Steering.from_pretrained(tmp_path / "s").model == model
-
-
-def test_an_artifact_from_before_experts_is_dense(tmp_path: Path) -> None:
-    steering(MODEL).save_pretrained(tmp_path / "s")
-    path = tmp_path / "s" / "config.json"
-    config = json.loads(path.read_text())
-    assert config["model"].pop("n_experts") == 1
-    path.write_text(json.dumps(config))
-    assert Steering.from_pretrained(tmp_path / "s").model == MODEL
 
 
 def test_experts_that_do_not_divide_the_layer(tmp_path: Path) -> None:
