@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import experimenting
+from trimtab.pipeline.experimenting import run_experiment_on
 
 from trimtab.errors import InputError
 from trimtab.experiments import EXPERIMENT_NAMES, EXPERIMENTS, Experiment, Workbench
-from trimtab.pipeline import experimenting
-from trimtab.pipeline.experimenting import run_experiment_on
 from trimtab.results import Result
 from trimtab.store import openings
 from trimtab.traces import Split
@@ -19,6 +19,8 @@ def test_every_name_has_an_experiment_and_a_command() -> None:
 
     assert set(EXPERIMENTS) == set(EXPERIMENT_NAMES) == set(EXPERIMENT_HELP)
     assert set(EXPERIMENT_NAMES) <= set(COMMANDS)
+    for name, experiment in EXPERIMENTS.items():  # a module of the same name would hide the function
+        assert getattr(experiment.run, "__name__", "").replace("_", "-") == name
 
 
 def test_it_leaves_its_files_once_and_writes_each_opening_down(run_copy: Path) -> None:
