@@ -216,7 +216,7 @@ def _gate(study: "Study", evaluation: Evaluation, found: bool) -> GateReport | N
     return GateReport(
         split=evaluation.split,
         assessment=assess(failed, p_fail, p_text),
-        threshold=gate.threshold,
+        threshold=gate.cutoff,
         firing_rate=float(np.mean([bool(outcome.fired) for outcome in gated])),
         text_roc=text_roc,
         label=gate.label,
