@@ -18,11 +18,11 @@ def test_every_name_is_its_own_experiment() -> None:
 
 def test_it_is_computed_once_and_survives_its_json(study: Study) -> None:
     found = study.experiment("causal")
-    opened = study.openings
+    opened = study.openings()
     assert opened > 0
     assert Findings.from_json(found.to_json()).to_json() == found.to_json()
     assert study.experiment("causal").to_json() == found.to_json()
-    assert study.openings == opened
+    assert study.openings() == opened
 
 
 def test_what_it_must_not_read_is_not_there(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_what_it_must_not_read_is_not_there(study: Study, monkeypatch: pytest.Mo
 
     closed = Experiment(peek, frozenset((Split.TRAIN, Split.VALIDATION)))
     monkeypatch.setattr(module, "EXPERIMENTS", {**EXPERIMENTS, "sweep": closed})
-    opened = study.openings
+    opened = study.openings()
     with pytest.raises(InputError, match="must not read the test split"):
         study.experiment("sweep")
-    assert study.openings == opened
+    assert study.openings() == opened
