@@ -18,6 +18,7 @@ from trimtab.neurons import ModelIdentity, NeuronList, Neurons, check_addresses
 
 if TYPE_CHECKING:
     import pandas
+    import plotly.graph_objects
     from transformers import PreTrainedModel
 
     from trimtab.model.attach import Attachment
@@ -94,6 +95,14 @@ class Steering:
         import pandas
 
         return pandas.DataFrame({name: getattr(self, name) for name in ("layer", "index", "gain", "shift")})
+
+    def plot(self) -> "plotly.graph_objects.Figure":
+        """Steered neurons per layer."""
+        from trimtab.report.frames import layer_frame
+        from trimtab.report.plots import draw
+
+        counts = np.bincount(self.layer, minlength=self.model.n_layers).tolist()
+        return draw(layer_frame(counts, str(self.facts.get("criterion", "steering"))))
 
     def _repr_html_(self) -> str:
         return as_html(repr(self), self.to_pandas())

@@ -19,7 +19,6 @@ from trimtab.neurons import Neurons
 from trimtab.steering import Steering
 from trimtab.store import (
     Parts,
-    RunDirectory,
     any_path,
     load_gate,
     load_neurons,
@@ -250,36 +249,6 @@ def test_a_killed_save_leaves_the_old_artifact_the_new_one_or_none(
     new.save_pretrained(remote, force=True)
     assert Steering.from_pretrained(remote).digest == new.digest
     assert set(stored(remote)) == {"config.json", "neurons.safetensors", "gate.safetensors", "README.md"}
-
-
-def test_a_run_directory_is_begun_resumed_and_begun_again(remote: UPath) -> None:
-    with RunDirectory.create(remote, {"seed": 0}) as run:
-        write_json(run.seconds, {})
-        record_opening(run.ledger, "evaluate", "all", run.digest)
-        write_text(run.path / ".outcomes.parquet.01234567.trimtab-partial", "half")
-    with pytest.raises(ConfigError, match=r"already holds a run.*--resume.*--force"):
-        RunDirectory.create(remote, {"seed": 0})
-    with pytest.raises(ConfigError, match="seed: 0 -> 1"):
-        RunDirectory.create(remote, {"seed": 1}, resume=True)
-    with RunDirectory.create(remote, {"seed": 0}, resume=True) as run:
-        assert set(stored(remote)) == {"run.toml", "seconds.json", "ledger.jsonl"}
-        assert run.config == {"seed": 0}
-    with RunDirectory.create(remote, {"seed": 1}, force=True) as run:
-        assert set(stored(remote)) == {"run.toml", "ledger.jsonl"}
-        assert openings(run.ledger) == 1
-    assert RunDirectory.open(remote).config == {"seed": 1}
-
-
-def test_a_remote_folder_that_is_no_run_is_left_untouched(remote: UPath) -> None:
-    write_text(remote / "thesis.tex", "mine")
-    for flags in ({}, {"resume": True}, {"force": True}):
-        with pytest.raises(ConfigError, match=r"is not a run directory.*nothing there was touched"):
-            RunDirectory.create(remote, {"seed": 0}, **flags)
-    assert stored(remote) == {"thesis.tex": b"mine"}
-    with pytest.raises(StoreError, match="cannot write"):
-        RunDirectory.create(remote / "thesis.tex", {"seed": 0})
-    with pytest.raises(StoreError, match=r"run\.toml is missing"):
-        RunDirectory.open(remote / "none")
 
 
 @pytest.mark.parametrize("error", [TypeError("an argument is missing"), KeyError("name"), RuntimeError("a bug of ours")])
