@@ -153,6 +153,7 @@ def _killed(folder: Path, files: int) -> int:
     return subprocess.run([sys.executable, "-c", CHILD, str(folder), str(files)], env=environment, check=False).returncode
 
 
+@pytest.mark.slow  # two more processes, which import torch
 def test_kill_9_at_files_and_run_again_end_with_the_same_bytes(small: Small, tmp_path: Path) -> None:
     with small(tmp_path / "undisturbed") as whole:
         run(whole)

@@ -41,7 +41,7 @@ def test_every_point_equals_conditions_run_alone(small: Small) -> None:
         neurons = study.rank(point.criterion).top(point.k)
         steering = Steering.of(neurons, point.strength, intervention=INTERVENTIONS[point.intervention])
         steered = study.answers(Condition("alone", steering), _chosen(study))
-        gated = [s if p_fail[s.problem_id] >= gate.threshold else b for b, s in zip(base, steered, strict=True)]
+        gated = [s if p_fail[s.problem_id] >= gate.cutoff else b for b, s in zip(base, steered, strict=True)]
         assert (point.n, point.unsteered, point.always, point.gated) == (12, _share(base), _share(steered), _share(gated))
     assert len({point.always for point in tuning.points}) > 1
     assert tuning.best == best_point(tuning.points)
