@@ -65,6 +65,7 @@ def small(settings: Settings, coin: pytest.MonkeyPatch, tmp_path: Path) -> Calla
     def make(path: AnyPath | None = None, **sections: object) -> Study:
         said = with_sections(settings, task={"source": "testbed", "train": 12, "validation": 8, "test": 8})
         said = with_sections(said, gate={"kind": "always"}, tune={"strengths": (100.0,), "k": (2,), "problems": 8})
+        said = with_sections(said, evaluation={"controls": ()})
         return Study(settings=with_sections(said, **sections), path=path or tmp_path / "run")
 
     return make

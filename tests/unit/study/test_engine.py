@@ -97,7 +97,7 @@ def test_every_verb_that_generates_asks_the_engine(
         assert batches
         made = [*(tmp_path / "run").glob("sample/*/plan.json"), *(tmp_path / "run").glob("answers/*/plan.json")]
         named = [plan.parent for plan in made if Parts(plan.parent).plan.settings.get("engine") == FACTS["engine"]]
-        assert len(named) == len(made) // 2 > 10
+        assert len(named) == len(made) // 2 >= 4
         assert all(key_facts(folder)["engine"]["engine"] == FACTS["engine"] for folder in named)  # type: ignore[index]
         batches.clear()
         study.evaluate()

@@ -121,7 +121,7 @@ def test_one_opening_for_each_verb_with_something_new(small: Small, batches: lis
     assert batches == []
     study.evaluate(alpha=0.01)
     assert (study.openings(), batches) == (1, []), "another level reads the same answers"
-    assert study.evaluate(random_sets=6).openings == 2
+    assert study.evaluate(controls=["negative"]).openings == 2
     assert batches
     test = study.problems().split(Split.TEST)
     study.answers(Condition("bare"), test)

@@ -227,7 +227,7 @@ def test_a_run_needs_a_path(settings: Settings) -> None:
 
 
 def test_without_a_gate(small: Small) -> None:
-    with small() as study:
+    with small(evaluation={"controls": ("random",)}) as study:
         run(study)
         report = read_report(study.cache.root / "report.json")
         assert (report.gate, report.verdict.condition) == (None, "always")

@@ -30,10 +30,10 @@ def _chosen(study: Study) -> list[Problem]:
 
 def test_every_point_equals_conditions_run_alone(small: Small) -> None:
     study = small(gate=GATED, task=MANY)
-    tuning = study.tune(interventions=("add", "ablate"), k=(2, 5), strengths=(10.0, 100.0), problems=12)
+    tuning = study.tune(interventions=("add", "scale"), k=(2, 5), strengths=(10.0, 100.0), problems=12)
     points = [(p.criterion, p.intervention, p.k, p.strength) for p in tuning.points]
     criteria = study.settings.ranking.criteria
-    assert points == [(c, i, k, s) for c in criteria for i in ("add", "ablate") for k in (2, 5) for s in (10.0, 100.0)]
+    assert points == [(c, i, k, s) for c in criteria for i in ("add", "scale") for k in (2, 5) for s in (10.0, 100.0)]
     gate = study.fit_gate()
     p_fail = find.p_fail(study, gate, Split.VALIDATION)
     base = study.answers(Condition("bare"), _chosen(study))
