@@ -1,11 +1,11 @@
 """The grid of the verb ``tune``: what is tried on the validation split, and which point is best."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trimtab.evaluation.rows import TunePoint
 from trimtab.steering import PositionScope
 
 InterventionName = Literal["add", "scale", "ablate", "interpolate", "softplus-add", "ablate-and-add"]
@@ -21,20 +21,6 @@ class TuneSettings(BaseModel):
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
     scope: PositionScope = "generated"
     problems: int = Field(default=250, ge=1)
-
-
-@dataclass(frozen=True, slots=True)
-class TunePoint:
-    """One point of the grid. ``gated`` is the accuracy with the gate, composed: steered where it fires, unsteered elsewhere."""
-
-    criterion: str
-    intervention: str
-    k: int
-    strength: float
-    n: int
-    unsteered: float
-    always: float
-    gated: float
 
 
 def best_point(points: Sequence[TunePoint], criterion: str | None = None, intervention: str | None = None) -> TunePoint:
