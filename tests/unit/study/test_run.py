@@ -259,7 +259,7 @@ def test_the_last_stage_is_named(settings: Settings, tmp_path: Path) -> None:
     for stage in STAGES:
         if stage != "experiments":
             assert stage in settings.stages
-    with pytest.raises(ConfigError, match="names no experiments"):
+    with pytest.raises(ConfigError, match="the settings name no experiments"):
         run(Study(settings=settings, path=tmp_path / "run"), until="experiments")
     imported = with_sections(settings, traces={"path": "t.jsonl"})
     with pytest.raises(ConfigError, match="use --until rank"):

@@ -93,7 +93,7 @@ def test_check_until() -> None:
     imported = parse_settings({"traces": {"path": "t.jsonl"}}, "f")
     for stage in STAGES:
         assert check_until(Settings(experiments=("ablate",)), stage) == stage
-    with pytest.raises(ConfigError, match="names no experiments"):
+    with pytest.raises(ConfigError, match="the settings name no experiments"):
         check_until(Settings(), "experiments")
     for stage in STAGES[:6]:
         assert check_until(imported, stage) == stage
