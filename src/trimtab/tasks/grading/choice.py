@@ -372,7 +372,7 @@ _EMPHATIC_YES = re.compile(
 _STATEMENT = re.compile(
     r"(?i)\b(?:the|this|that|your|given|above|following|said|its)? ?(?:statement|claim|proposition|assertion|sentence|"
     r"premise|hypothesis|conclusion|conjecture|belief|idea|theorem|"
-    r"question's premise|it|this|that|which)\s*"
+    r"question's premise|(?P<it>it|this|that|which))\s*"
     r"(?:(?:is|was|must be|should be|has to be|would be|seems|appears|turns out(?: to be)?|holds|evaluates to|['\u2019]s)\b|"
     r"(?=(?:is|was|does)n['\u2019]t))"
     r"(?: (?:therefore|thus|hence|clearly|definitely|indeed|simply|actually|overall|also|in fact|certainly|obviously|"
@@ -440,11 +440,13 @@ def _read_word(text: str) -> Read | None:
 
 
 def _truths(text: str) -> Iterator[Claim]:
-    """ "The statement is false", up to the end of a clause."""
+    """ "The statement is false", up to the end of a clause; "it is correct" may speak of the answer itself and says nothing."""
     for match in _STATEMENT.finditer(text):
+        word = match["word"].casefold()
+        if match["it"] and word not in ("true", "false", "untrue"):
+            continue
         if is_question(text, match.end()) or said_by_others(text, match.start()) or not ends_clause(text, match.end()):
             continue
-        word = match["word"].casefold()
         meaning = _TRUTH.get(word) or MEANINGS[word]
         yield Claim(match.start(), frozenset({_OPPOSITE[meaning] if match["not"] else meaning}))
 
