@@ -52,7 +52,7 @@ def test_a_named_split_wins(tmp_path: Path) -> None:
     problems = load_problems(TaskSettings(source=_write(tmp_path, rows)))
     assert [(p.id, p.split) for p in problems] == [("q1", Split.TRAIN), ("q2", Split.VALIDATION), ("q0", Split.TEST)]
     with pytest.raises(InputError, match="unknown split 'tuning'; accepted: train, validation, test"):
-        problems_of([{**rows[0], "split": "train"}], "f")
+        problems_of([{**rows[0], "split": "tuning"}], "f")
 
 
 def test_counts_bound_each_split(tmp_path: Path) -> None:
