@@ -24,7 +24,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 .PHONY: demo test check slow docs test-export test-ray test-vllm smoke-vllm bench bench-peers
 
 demo: $(VENV)/report.stamp
-	$(BIN)/trimtab demo --force
+	$(BIN)/trimtab demo
 
 test check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check

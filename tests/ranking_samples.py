@@ -82,7 +82,7 @@ def naive_class_moments(data: Labelled) -> dict[str, NDArray[np.float64]]:
 
 
 def _neuron(data: Labelled, layer: int, index: int) -> dict[str, float]:
-    moments, problems, correct = data
+    moments, problems, is_correct = data
     mixture = moments.count.ndim == 3
     count = [int(moments.count[i, layer, index // D_EXPERT] if mixture else moments.count[i]) for i in range(len(problems))]
     per_token = {
@@ -91,9 +91,9 @@ def _neuron(data: Labelled, layer: int, index: int) -> dict[str, float]:
         if array is not None
     }
     per_token["rms"] = [sqrt(value) for value in per_token["rms"]]
-    sides = {side: [i for i in range(len(problems)) if correct[i] is side and count[i]] for side in (True, False)}
+    sides = {side: [i for i in range(len(problems)) if is_correct[i] is side and count[i]] for side in (True, False)}
     found = {
-        f"{'correct_mean' if side else 'incorrect_mean'}_{name}": mean([values[i] for i in sides[side]])
+        f"{'correct' if side else 'incorrect'}_{name}": mean([values[i] for i in sides[side]])
         for side in (True, False)
         for name, values in per_token.items()
     }
@@ -101,12 +101,10 @@ def _neuron(data: Labelled, layer: int, index: int) -> dict[str, float]:
     found["correct_norm"] = sqrt(sum(float(moments.square[i, layer, index]) for i in sides[True]))
     differences, shares = [], []
     for problem in sorted(set(problems)):
-        correct_mean, incorrect_mean = (
-            [per_token["mean"][i] for i in sides[side] if problems[i] == problem] for side in (True, False)
-        )
-        if correct_mean and incorrect_mean:
-            differences.append(mean(correct_mean) - mean(incorrect_mean))
-            shares.append(mean([1.0 if g > b else 0.5 if g == b else 0.0 for g in correct_mean for b in incorrect_mean]))
+        correct, incorrect = ([per_token["mean"][i] for i in sides[side] if problems[i] == problem] for side in (True, False))
+        if correct and incorrect:
+            differences.append(mean(correct) - mean(incorrect))
+            shares.append(mean([1.0 if g > b else 0.5 if g == b else 0.0 for g in correct for b in incorrect]))
     centre = mean(differences)
     return {
         **found,

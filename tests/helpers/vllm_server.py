@@ -1,17 +1,20 @@
-"""A server of the bundled model, started by the command that a user would type."""
+"""Servers of the bundled model, started by ``trimtab serve`` or as ``vllm serve`` starts them."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from openai import OpenAI
+
+from trimtab.testbed.models import resolve
 
 MODEL = "testbed:reasoner"
 KEY = "key-of-the-tests"
@@ -36,28 +39,46 @@ class Server:
         return OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0)
 
 
+OURS = ("-m", "trimtab.cli.main", "serve", MODEL)
+STOCK = ("-m", "vllm.entrypoints.openai.api_server", "--model", str(resolve(MODEL)))
+"""What ``vllm serve`` runs. The command itself looks for a package called vllm, which that for CPUs is not."""
+
+
 @contextmanager
-def serving(folder: Path, options: Sequence[str]) -> Iterator[Server]:
-    """``trimtab serve`` on a free port, in eager mode, with its log in the folder."""
+def serving(
+    folder: Path, options: Sequence[str], command: Sequence[str] = OURS, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """A server on a free port, in eager mode, run in the folder and with its log there."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     engine = ["--enforce-eager", "--host=127.0.0.1", f"--port={port}", "--served-model-name=reasoner", "--max-num-seqs=64"]
     engine += [f"--api-key={KEY}", "--disable-uvicorn-access-log"]
-    command = [sys.executable, "-m", "trimtab.cli.main", "serve", MODEL, *options, *engine]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | SMALL_CACHES
+    words = [sys.executable, *command, *options, *engine]
+    settings = (
+        {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | SMALL_CACHES | dict(environment or {})
+    )
     log = folder / "server.log"
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment) as process:
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            words, cwd=folder, stdout=out, stderr=subprocess.STDOUT, env=os.environ | settings, start_new_session=True
+        ) as process,
+    ):
         made = Server(f"http://127.0.0.1:{port}", process.pid, log)
         try:
             _wait(process, made)
             yield made
         finally:
             process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:  # a server that is still starting swallows the signal, and its engine outlives it
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait(process: "subprocess.Popen[bytes]", made: Server) -> None:
-    until = time.monotonic() + 300
+    until = time.monotonic() + 600
     while time.monotonic() < until and process.poll() is None:
         try:
             if httpx.get(f"{made.url}/health").status_code == 200:

@@ -4,29 +4,53 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trimtab.cli.options import RunPath, output_options
+from trimtab.cli.options import output_options
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
-    from trimtab.store import AnyPath
+    from trimtab.comparison import Comparison
 
 
 @click.command("compare")
-@click.argument("run_a", type=RunPath())
-@click.argument("run_b", type=RunPath())
-@click.option("--condition", default="gated", show_default=True, help="The condition that is compared, by its name in both runs.")
+@click.argument("base", metavar="A")
+@click.argument("others", metavar="B...", nargs=-1, required=True)
+@click.option("--metric", help="Which of several: a metric, a scorer of Inspect, base or plus of evalplus.")
+@click.option("--filter", "filter_name", help="Which of several filters of lm-evaluation-harness.")
+@click.option("--condition", default="gated", show_default=True, help="The condition that is compared of runs of trimtab.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="KIND",
+    help="List a difference instead of refusing it: documents, tasks, version, few-shots, filter, metric, or a setting's name.",
+)
+@click.option("--alpha", default=0.05, show_default=True, help="Two-sided level of the verdict.")
+@click.option("--flips", is_flag=True, help="Print every document that flipped, with both responses.")
 @output_options
-def compare(run_a: "AnyPath", run_b: "AnyPath", condition: str, as_json: bool, quiet: bool) -> None:
-    """Compare one condition of two runs, problem by problem: RUN_A is the base.
+def compare(
+    base: str,
+    others: tuple[str, ...],
+    metric: str | None,
+    filter_name: str | None,
+    condition: str,
+    allow: tuple[str, ...],
+    alpha: float,
+    flips: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """A paired verdict on result files: is B better than A on the same documents?
 
-    Refused, with a list of what differs, when problems, prompt, sampling or another setting of the measurement are not the same.
+    Reads lm-evaluation-harness (samples_*.jsonl or its folder), Inspect (.eval, .json), evalplus (eval_results.json), JSON lines,
+    CSV or Parquet with the columns id and correct, and runs of trimtab. Several B are all compared with A. What was measured
+    otherwise is refused, with a list of it.
     """
-    from trimtab.evaluation.compare_runs import compare_runs
-    from trimtab.report import run_tables
+    from trimtab.comparison import compare
 
-    result = compare_runs(run_a, run_b, condition)
-    output = Output(as_json, quiet)
-    if as_json:
-        output.data(result.to_json(), "")
-    else:
-        output.tables(run_tables(result), result.verdict.sentence)
+    result = compare(base, *others, metric=metric, filter_name=filter_name, condition=condition, allow=allow, alpha=alpha)
+    Output(as_json, quiet).data(result.to_json(flips=flips), _text(result, flips) if not as_json else "")
+
+
+def _text(result: "Comparison", flips: bool) -> str:
+    from trimtab.comparison.text import render_flips
+
+    return f"{result}\n\n{render_flips(result)}" if flips else str(result)

@@ -53,8 +53,9 @@ def serve_command(
         "neurons_per_layer": neurons_per_layer,
         "side": side,
         "monitor": monitor,
+        "load_from": None if load_from is None else str(load_from),
     }
     config = parse_config(
         {"steerings": named_paths(steering), **{key: value for key, value in given.items() if value is not None}}
     )
-    serve(resolve(model), config, vllm_options, load_from)
+    serve(resolve(model), config, vllm_options)

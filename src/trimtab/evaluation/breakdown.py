@@ -10,12 +10,11 @@ from trimtab.evaluation.names import BreakdownBy
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import correctness, paired, unscored_bounds
 from trimtab.evaluation.rows import Average, GroupRow, Mean
-from trimtab.evaluation.summary import finite
-from trimtab.evaluation.verdict import POWER, verdict_word
 from trimtab.stats.estimates import bootstrap_macro
 from trimtab.stats.paired import smallest_gain
 from trimtab.stats.significance import holm
 from trimtab.stats.values import PairedComparison
+from trimtab.stats.verdict import POWER, finite, verdict_word
 
 UNKNOWN = "(unknown)"
 

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-VerdictWord = Literal["helps", "no evidence", "hurts", "no verdict"]
 BreakdownBy = Literal["domain", "difficulty"]
 
 UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "negative", "adaras"

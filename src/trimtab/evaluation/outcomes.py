@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from trimtab.errors import InputError
 from trimtab.traces import Verdict
 
-UNSCORED_LIMIT = 0.01
-"""Above this share of unscored chains there is no verdict."""
 ChainKey = tuple[int, int]
 """(seed, sample): which of a problem's chains."""
 

@@ -8,25 +8,12 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import ChainKey, Outcome, by_problem
+from trimtab.stats import verdict
 from trimtab.stats.paired import compare
 from trimtab.stats.values import PairedComparison
+from trimtab.stats.verdict import UnscoredBounds
 
 Chains = Mapping[str, Mapping[ChainKey, Outcome]]
-
-
-class UnscoredBounds(NamedTuple):
-    """What the grader could not score, and what it could have changed.
-
-    Args:
-        base, condition: how many chains of each.
-        worst: the comparison with all of the base counted right and all of the condition wrong.
-        best: the other way round.
-    """
-
-    base: int
-    condition: int
-    worst: PairedComparison
-    best: PairedComparison
 
 
 class Correctness(NamedTuple):
@@ -49,13 +36,9 @@ def paired(base: Sequence[Outcome], condition: Sequence[Outcome]) -> PairedCompa
 
 def unscored_bounds(base: Sequence[Outcome], condition: Sequence[Outcome]) -> UnscoredBounds | None:
     """How far unscored chains could move the comparison; None when all were scored."""
-    counts = [sum(outcome.unscored for outcome in side) for side in (base, condition)]
-    if not any(counts):
-        return None
-    worst, best = (
-        compare(*correctness(base, condition, unscored_base=side, unscored_condition=not side)) for side in (True, False)
-    )
-    return UnscoredBounds(counts[0], counts[1], worst, best)
+    scored, right = (correctness(base, condition, unscored_base=counted, unscored_condition=counted) for counted in (False, True))
+    unscored = right.base & ~scored.base, right.condition & ~scored.condition
+    return verdict.unscored_bounds(scored.base, scored.condition, *unscored, shared=scored.shared)
 
 
 def matched(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from trimtab.evaluation.names import VerdictWord
-from trimtab.stats.values import PairedComparison, TestName
+from trimtab.stats.values import PairedComparison, TestName, VerdictWord
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """From outcomes to the tables of a verdict: one row per condition, always beside the unsteered model on the same problems."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +11,11 @@ from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEER
 from trimtab.evaluation.outcomes import Outcome, by_problem
 from trimtab.evaluation.pairing import correctness, matched, paired
 from trimtab.evaluation.rows import ConditionSummary
-from trimtab.evaluation.verdict import POWER
 from trimtab.stats.estimates import mean_pass_at
 from trimtab.stats.paired import gain_p, smallest_gain
 from trimtab.stats.significance import holm
 from trimtab.stats.values import PairedComparison
+from trimtab.stats.verdict import POWER, finite
 
 Outcomes = Mapping[str, Sequence[Outcome]]
 
@@ -81,11 +80,6 @@ def condition_metrics(rows: Mapping[str, ConditionSummary]) -> dict[str, dict[st
         if name != UNSTEERED:
             metrics[f"gain, {name}"] = {"value": row.gain, "low": row.gain_low, "high": row.gain_high, "n": row.n}
     return metrics
-
-
-def finite(gain: float) -> float | None:
-    """A detectable gain as a report holds it: None where no gain of any size could be shown."""
-    return gain if math.isfinite(gain) else None
 
 
 def correct(outcomes: Sequence[Outcome]) -> NDArray[np.bool_]:

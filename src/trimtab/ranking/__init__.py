@@ -1,14 +1,11 @@
 """Which neurons tell correct from incorrect reasoning: contrast, criteria, and random controls."""
 
 from trimtab.ranking.contrast import DEFAULT_STATISTICS, ClassMoments, NeuronCounts, Statistic
-from trimtab.ranking.criteria import CRITERIA, NEEDS
-from trimtab.ranking.criteria.wanda import column_norms
-from trimtab.ranking.criterion import Criterion, Ranking, reaching, sort_neurons
+from trimtab.ranking.criteria import CRITERIA, NEEDS, Criterion, Ranking, column_norms, criterion, reaching, sort_neurons
 from trimtab.ranking.random_sets import norm_matched, random_like
-from trimtab.ranking.resampling import Choice
-from trimtab.ranking.selection import rank
+from trimtab.ranking.resample import Choice, TraceMeans
+from trimtab.ranking.select import rank
 from trimtab.ranking.streamed import LabelledMoments, class_moments, labelled, recorded_class_moments
-from trimtab.ranking.trace_means import TraceMeans
 
 __all__ = [
     "CRITERIA",
@@ -24,6 +21,7 @@ __all__ = [
     "TraceMeans",
     "class_moments",
     "column_norms",
+    "criterion",
     "labelled",
     "norm_matched",
     "random_like",

@@ -28,8 +28,8 @@ class NeuronCounts(NamedTuple):
     """How much data each neuron has, int64 ``[layer, d_ff]``: traces of each class with a token routed to it, and problems where
     both classes have one (None without the statistic ``difference``)."""
 
-    correct_mean: NDArray[np.int64]
-    incorrect_mean: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    incorrect: NDArray[np.int64]
     problems: NDArray[np.int64] | None
 
 
@@ -48,7 +48,8 @@ class ClassMoments:
     Args:
         correct_mean, incorrect_mean: float64 ``[layer, d_ff]``, of the correct and of the incorrect traces.
         correct_magnitude, incorrect_magnitude: the same of the per-trace mean magnitude; None without the statistic
-        ``magnitude``. n_correct, n_incorrect: number of traces in each class.
+            ``magnitude``.
+        n_correct, n_incorrect: number of traces in each class.
         difference_mean: float64 ``[layer, d_ff]``, mean over problems of the difference; NaN when no problem has both verdicts,
             None without the statistic ``difference``.
         difference_variance: float64 ``[layer, d_ff]``, its sample variance (n - 1); NaN when fewer than two problems have both.

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
-from trimtab.ranking.criteria.random_neurons import NAME
 from trimtab.steering import Steering
 
 
@@ -39,7 +38,7 @@ def random_like(steering: Steering, seed: int) -> Steering:
         index=index,
         gain=sign * steering.gain[source],
         shift=sign * steering.shift[source],
-        facts={"criterion": NAME, "control_of": steering.facts.get("criterion"), "seed": seed},
+        facts={"criterion": "random", "control_of": steering.facts.get("criterion"), "seed": seed},
     )
 
 

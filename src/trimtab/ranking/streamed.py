@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.moments import MAX_STATE_BYTES, Moments, TokenScope, layer_blocks
 from trimtab.ranking.contrast import DEFAULT_STATISTICS, ClassMoments, NeuronCounts, Statistic, checked_statistics
-from trimtab.ranking.tallies import FiniteCheck, Tally, presence
-from trimtab.ranking.within import WithinProblems
+from trimtab.ranking.tallies import FiniteCheck, Tally, WithinProblems, presence
 from trimtab.tasks.contrast import ContrastRow
 
 if TYPE_CHECKING:
@@ -250,12 +249,12 @@ class _Stream:
         return self.classes[name][verdict].mean() if name in self.classes else None
 
     def _counts(self, within: WithinProblems) -> NeuronCounts | None:
-        correct_mean, incorrect_mean = (self.classes["mean"][verdict].n for verdict in (True, False))
-        if isinstance(correct_mean, int) or isinstance(incorrect_mean, int):
+        correct, incorrect = (self.classes["mean"][verdict].n for verdict in (True, False))
+        if isinstance(correct, int) or isinstance(incorrect, int):
             return None
         # no problem with both verdicts leaves the count at the integer 0
         problems = np.broadcast_to(within.differences.n, self.shape) if "difference" in self.statistics else None
-        return NeuronCounts(correct_mean, incorrect_mean, problems)
+        return NeuronCounts(correct, incorrect, problems)
 
     def _fit(self, values: Mapping[str, NDArray[np.float32]]) -> WithinProblems:
         """Start at the first part; every later one must hold the same."""

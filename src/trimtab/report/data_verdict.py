@@ -2,8 +2,9 @@
 
 from pydantic import ConfigDict, Field
 
-from trimtab.evaluation.names import BreakdownBy, VerdictWord
+from trimtab.evaluation.names import BreakdownBy
 from trimtab.evaluation.rows import Average, GroupRow
+from trimtab.stats.values import VerdictWord
 from trimtab.store import Record
 
 

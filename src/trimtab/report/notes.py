@@ -1,11 +1,10 @@
 """The sentences under a table: which test, which correction, and what its figures leave out."""
 
 from trimtab.evaluation.names import UNSTEERED, is_claim
-from trimtab.evaluation.outcomes import UNSCORED_LIMIT
 from trimtab.evaluation.rows import ConditionSummary
 from trimtab.report.data import Report
 from trimtab.report.wording import base_condition, condition_label, count, percent
-from trimtab.stats.values import TestName
+from trimtab.stats.values import UNSCORED_LIMIT, TestName
 
 TESTS: dict[TestName, str] = {
     "McNemar": "exact McNemar test",

@@ -30,7 +30,7 @@ from trimtab.vllm_plugin.requests import RING
 
 
 class VllmOptions(BaseModel):
-    """What the user can say of the engine; everything else follows from the model and the sampling settings.
+    """The user's settings of the engine; the rest follows from the model and the sampling settings.
 
     Args:
         gpu_memory: share of the GPU's memory for weights and cache. The transformers model stays open beside it, on the device of
@@ -61,7 +61,7 @@ _SETTINGS = {
 
 @contextmanager
 def vllm_environment() -> Iterator[None]:
-    """Engines that start within run in this process, say only what went wrong, and refuse logits that are NaN.
+    """Make engines that start within run in this process, log errors only, and refuse logits that are NaN.
 
     What the user has set stays as it is. Enter it before vLLM is imported, for it reads the log level then.
     """
@@ -76,7 +76,7 @@ def vllm_environment() -> Iterator[None]:
 
 @contextmanager
 def starting_vllm() -> Iterator[None]:
-    """While vLLM is imported and an engine starts: what its authors are warned of is no business of its users."""
+    """Silence deprecation warnings while vLLM is imported and an engine starts: they address its authors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -85,7 +85,7 @@ def starting_vllm() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What an engine has to be started with.
+    """The properties that an engine must be started with.
 
     Args:
         model: fingerprint and dtype.
@@ -99,17 +99,17 @@ class Needs:
     record: RecordConfig | None = None
 
     def covers(self, other: "Needs") -> bool:
-        """Whether an engine that was started for this serves the other, too."""
+        """Tell whether an engine that was started for these needs also serves the others."""
         room = self.neurons >= other.neurons and self.features >= other.features
         return self.model == other.model and room and other.record in (None, self.record)
 
     def joined(self, other: "Needs") -> "Needs":
-        """The other's needs, with the room that this has."""
+        """Return the other's needs, with at least the room of these."""
         return Needs(other.model, max(self.neurons, other.neurons), max(self.features, other.features), other.record)
 
 
 def attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> Steering | None:
-    """What is loaded: with the gate held open there is none to read, and what never steers is no steering."""
+    """Return the steering to load: without its gate where the caller holds it open, None where it never steers."""
     if steering is None or gate == "off":
         return None
     if not len(steering):
@@ -119,7 +119,7 @@ def attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> S
 
 
 def needs_of(model: str, steering: Steering | None) -> Needs:
-    """What a steering takes, None for the bare model."""
+    """Return the needs of a steering; None stands for the bare model."""
     if steering is None:
         return Needs(model)
     features = int(np.bincount(steering.gate.layer).max()) if steering.gate.reads else 0
@@ -130,7 +130,7 @@ _CPU_CACHE_BYTES, _CPU_STEP_TOKENS = 4 * 2**30, 4096
 
 
 class VllmEngine:
-    """One vLLM engine in this process, started at the first call and again when a call needs more than it was started with.
+    """One vLLM engine in this process. It starts at the first call, and again when a call needs more than it was started with.
 
     Steerings come and go with the calls. A gate is read and decided in the engine. Greedy chains are those of the transformers
     loop up to the first near tie; sampled ones draw from vLLM's random numbers, seeded by request. Each call begins with an empty
@@ -138,7 +138,7 @@ class VllmEngine:
 
     Example:
         >>> with VllmEngine() as engine:  # doctest: +SKIP
-        ...     generations = engine.generate(opened, requests, settings, steering, "auto")
+        ...     generations = engine.generate(model, requests, settings, steering, "auto")
         >>> generations[0].p_fail  # doctest: +SKIP
         0.81
     """
@@ -149,7 +149,7 @@ class VllmEngine:
         trust_remote_code: bool = False,
         expected: Mapping[str, object] | None = None,
     ) -> None:
-        """Nothing is started yet.
+        """Configure an engine that is not started yet.
 
         Args:
             options: of the engine.
@@ -171,12 +171,12 @@ class VllmEngine:
         self.close()
 
     def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
-        """In another process it is started anew, and refused unless it is the same version."""
+        """Start anew in another process, and refuse another version there."""
         return type(self), (self.options, self._trust_remote_code, self.facts)
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """Engine, version and what else decides how it rounds."""
+        """The engine, its version and the settings that decide how it rounds."""
         return {
             "engine": {
                 "name": "vllm",
@@ -280,7 +280,7 @@ class VllmEngine:
             raise ModelError(f"{model.identity.name} gave NaN logits in vLLM; try dtype float32") from cause
 
     def _probabilities(self, answers: Sequence[Any]) -> list[float]:
-        """p(fail) of each answer, as the engine's gate has read it."""
+        """Return p(fail) of each answer, as the engine's gate has read it."""
         told = gate_outputs(self._llm, [answer.request_id for answer in answers])
         found = [None if one is None else one["p_fail"] for one in told]
         if None in found:
@@ -290,7 +290,7 @@ class VllmEngine:
         return cast("list[float]", found)
 
     def _hold(self, steering: Steering | None) -> None:
-        """Have this steering loaded and no other: those before it gave their room back."""
+        """Load this steering and unload the one before it."""
         name = None if steering is None else steering.digest
         if name == self._loaded:
             return
@@ -357,7 +357,7 @@ class VllmEngine:
 
 
 def _on_cpu(longest: int) -> dict[str, object]:
-    """What vLLM needs to be told on a CPU alone."""
+    """Return the engine arguments that only a CPU needs."""
     arguments: dict[str, object] = {
         # a prompt read in pieces makes its sampler set back a seeded generator, which those of CPUs cannot
         "enable_chunked_prefill": False,

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 TestName = Literal["McNemar", "permutation"]
+VerdictWord = Literal["helps", "no evidence", "hurts", "no verdict"]
+
+UNSCORED_LIMIT = 0.01
+"""Above this share of unscored responses there is no verdict."""
 
 
 class Interval(NamedTuple):

@@ -4,6 +4,7 @@ The rest of trimtab takes an :data:`AnyPath` and uses what :mod:`pathlib` and :m
 by ``isinstance(path, Path)``, in this package alone: a local path keeps its renames, its locks and its memory maps.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ _lost: set[str] = set()
 """Folders whose lock another process has taken over from this one."""
 
 
-def any_path(place: str) -> AnyPath:
+def any_path(place: "str | os.PathLike[str] | AnyPath") -> AnyPath:
     """The path of what a user typed: text with ``://`` is a URL, and ``file://`` is a path on this machine like any other.
 
     Raises:
@@ -40,6 +41,8 @@ def any_path(place: str) -> AnyPath:
         >>> str(any_path("memory://runs/a") / "run.toml")
         'memory://runs/a/run.toml'
     """
+    if not isinstance(place, str):
+        return Path(place) if isinstance(place, os.PathLike) else place
     scheme, separator, rest = place.partition("://")
     if not separator:
         return Path(place)

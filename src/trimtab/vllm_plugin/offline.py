@@ -18,7 +18,7 @@ LLM: TypeAlias = Any
 
 
 def open_llm(model: str | Path, steerings: Mapping[str, str | Path] | PluginConfig | None = None, **engine: Any) -> LLM:
-    """vLLM's ``LLM`` with the plugin.
+    """Start vLLM's ``LLM`` with the plugin.
 
     Args:
         model: hub id or folder.
@@ -47,7 +47,7 @@ def open_llm(model: str | Path, steerings: Mapping[str, str | Path] | PluginConf
 
 
 def adapters_of(llm: LLM) -> Adapters:
-    """The steering adapters of an engine."""
+    """Return the steering adapters of an engine."""
     return llm.llm_engine.input_processor.trimtab_adapters
 
 
@@ -74,7 +74,7 @@ def load(llm: LLM, name: str, path: str | Path) -> Adapter:
 
 
 def unload(llm: LLM, name: str) -> None:
-    """Take no more requests for a steering; its slot is emptied at once if none runs, else before it is needed again.
+    """Admit no more requests for a steering. Its slot is emptied at once if none runs, else before it is needed again.
 
     Raises:
         InputError: none of that name, or the engine's default.
@@ -85,17 +85,17 @@ def unload(llm: LLM, name: str) -> None:
 
 
 def gate_outputs(llm: LLM, request_ids: Sequence[str]) -> list[dict[str, object] | None]:
-    """p(fail), g and the monitor of requests, see :class:`trimtab.vllm_plugin.requests.GateOutputs`."""
+    """Return p(fail), g and the monitor of each request; see :class:`trimtab.vllm_plugin.requests.GateOutputs`."""
     return [llm.collective_rpc("trimtab_request", args=(request_id,))[0] for request_id in request_ids]
 
 
 def status(llm: LLM) -> dict[str, object]:
-    """What the first worker says of itself."""
+    """Return the status of the first worker."""
     return llm.collective_rpc("trimtab_status")[0]
 
 
 def moments(llm: LLM, request_ids: Sequence[str]) -> dict[str, Moments]:
-    """The moments of finished requests by token scope, one trace a request; each can be fetched once.
+    """Return the moments of finished requests by token scope, one trace per request. Each can be fetched once.
 
     Raises:
         InputError: a request that was not recorded, or was fetched before.

@@ -37,7 +37,7 @@ class Adapter:
 
     @classmethod
     def of(cls, name: str, slot: int, path: str, steering: Steering) -> "Adapter":
-        """The adapter that a steering becomes in a slot."""
+        """Describe a steering in a slot."""
         return cls(
             name,
             slot,
@@ -60,7 +60,7 @@ INTERNAL = "trimtab_"
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What a caller asks for; None everywhere means the engine's default.
+    """The options that a caller gives; None means the engine's default.
 
     Args:
         steering: name of a loaded steering, ``none``, or None for the engine's default.
@@ -78,7 +78,7 @@ class RequestOptions:
 
     @classmethod
     def parse(cls, xargs: Mapping[str, object] | None, loaded: Mapping[str, Adapter]) -> "RequestOptions":
-        """Read ``extra_args`` (``vllm_xargs`` over HTTP). Keys that are not ours are left alone.
+        """Parse ``extra_args`` (``vllm_xargs`` over HTTP). Other keys are ignored.
 
         Args:
             xargs: flat scalars by name.
@@ -102,7 +102,7 @@ class RequestOptions:
         )
 
     def extra_args(self) -> dict[str, object]:
-        """What :meth:`parse` reads back as this."""
+        """Return the ``extra_args`` that :meth:`parse` reads back as these options."""
         entries: dict[str, object] = {"steering": self.steering, "strength": self.strength, "scope": self.scope}
         if self.gate != "auto":
             entries["gate"] = self.gate
@@ -113,7 +113,7 @@ class RequestOptions:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedOptions:
-    """The same for the workers, which know slots and no names.
+    """The options as the workers get them: workers know slots, not names.
 
     Args:
         slot: row of the tables, 0 for an unsteered request.
@@ -137,11 +137,11 @@ class ResolvedOptions:
         return self.slot > 0
 
     def first_position(self, prompt_length: int) -> int:
-        """The first position that is steered."""
+        """Return the first steered position."""
         return {"generated": prompt_length, "last-and-generated": prompt_length - 1, "all": 0}[self.scope]
 
     def entries(self) -> dict[str, object]:
-        """As entries of ``extra_args``; nothing for a request that asks for nothing."""
+        """Return these options as entries of ``extra_args``; none for an unsteered request that records nothing."""
         if not self.steers and not self.record:
             return {}
         names = ("slot", "digest", "strength", "scope", "gate", "record")
@@ -149,7 +149,7 @@ class ResolvedOptions:
 
     @classmethod
     def of(cls, extra_args: Mapping[str, object] | None) -> "ResolvedOptions":
-        """What :meth:`entries` wrote; that of an unsteered request where it wrote nothing."""
+        """Read back the entries that :meth:`entries` wrote; none of them means an unsteered request."""
         if not extra_args or INTERNAL + "slot" not in extra_args:
             return UNSTEERED
         names = ("slot", "digest", "strength", "scope", "gate", "record")
@@ -161,7 +161,7 @@ GATE_CODE: Mapping[GateOverride, int] = {"off": 0, "auto": 1, "on": 2}
 
 
 def resolve(options: RequestOptions, default: str | None, loaded: Mapping[str, Adapter]) -> ResolvedOptions:
-    """What a request's options mean with the steerings that are loaded.
+    """Resolve a request's options against the loaded steerings.
 
     Raises:
         InputError: options without a steering, or a scope that the gate cannot decide.

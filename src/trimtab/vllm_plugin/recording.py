@@ -23,14 +23,14 @@ _SCOPES: dict[TokenScope, tuple[str, ...]] = {
 
 @dataclass(slots=True, eq=False)
 class RecordedSums:
-    """What was fetched of a request so far: float32 ``[layer, moment, bucket, d_ff]`` and int64 ``[bucket]`` of all kinds."""
+    """The sums and counts fetched of a request so far: float32 ``[layer, moment, bucket, d_ff]``, int64 ``[bucket]``."""
 
     sums: NDArray[np.float32]
     counts: NDArray[np.int64]
 
 
 class Recording:
-    """The rows of the sums and who has them.
+    """The rows of the sums, and the request that holds each.
 
     A request has a row while it is in the batch. When it is preempted its sums are fetched and the row is given away; when it
     comes back it gets another, and its parts are added up.
@@ -43,7 +43,7 @@ class Recording:
     """
 
     def __init__(self, config: RecordConfig, layers: int, requests: int, width: int, device: torch.device) -> None:
-        """Rows of zeros.
+        """Allocate rows of zeros.
 
         Args:
             config: which moments, over which tokens.
@@ -68,7 +68,7 @@ class Recording:
         return "prompt" in self.buckets
 
     def enter(self, host: HostColumns, request_id: str, state: RequestState) -> None:
-        """A request is in the batch: give it a row if it has none."""
+        """Give a request that is in the batch a row, if it has none."""
         if host.record_row[state.req_index] >= 0:
             return
         row = self._free.pop()
@@ -80,7 +80,7 @@ class Recording:
         self._parts.setdefault(request_id, [])
 
     def leave(self, host: HostColumns, request_id: str, state: RequestState) -> None:
-        """A request leaves the batch: fetch its sums, which waits for the device, and give its row away."""
+        """Fetch the sums of a request that leaves the batch, which waits for the device, and free its row."""
         row = int(host.record_row[state.req_index])
         if row < 0:
             return
@@ -89,7 +89,7 @@ class Recording:
         self._free.append(row)
 
     def take(self, host: HostColumns, request_id: str, states: Mapping[str, RequestState]) -> RecordedSums | None:
-        """The sums of a request, once; see :func:`find_request`. None for one that was not recorded, or that was taken.
+        """Return the sums of a request, once; see :func:`find_request`. None if it was not recorded, or was taken already.
 
         Raises:
             ModelError: activations that are not finite.
@@ -110,7 +110,7 @@ class Recording:
         return total
 
     def wire(self, total: RecordedSums) -> dict[str, object]:
-        """As plain values that vLLM can send between processes: count and bytes by scope and moment."""
+        """Convert sums into plain values that vLLM can send between processes: count and bytes by scope and moment."""
         layers, _, _, width = total.sums.shape
         scopes: dict[str, object] = {}
         for scope in self.config.scopes:
@@ -132,7 +132,7 @@ class Recording:
 
 
 def read_wire(ranks: Sequence[dict[str, object]]) -> tuple[dict[str, int], dict[str, dict[str, NDArray[np.float32]]]]:
-    """Counts by scope and float32 ``[layer, d_ff]`` by scope and moment, from what each rank sent."""
+    """Join the ranks' parts: counts by scope, and float32 ``[layer, d_ff]`` by scope and moment."""
     counts: dict[str, int] = {}
     arrays: dict[str, dict[str, NDArray[np.float32]]] = {}
     first = ranks[0]["scopes"]

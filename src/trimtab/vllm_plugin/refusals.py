@@ -34,7 +34,7 @@ class EngineConfig(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """A setting of the engine under which tokens or layers do not stand where the hooks expect them."""
+    """A setting of the engine that moves tokens or layers away from where the hooks expect them."""
 
     path: str
     accepted: object
@@ -52,6 +52,18 @@ _SETTINGS = (
         1,
         "a rank holds stubs in place of the others' layers",
         "use --tensor-parallel-size instead of --pipeline-parallel-size",
+    ),
+    _Setting(
+        "parallel_config.data_parallel_size",
+        1,
+        "one engine only would know a steering that is loaded at run time",
+        "leave out --data-parallel-size and start one engine per replica",
+    ),
+    _Setting(
+        "parallel_config._api_process_count",
+        1,
+        "one API server only would know a steering that is loaded at run time",
+        "leave out --api-server-count and start one server per replica",
     ),
     _Setting(
         "parallel_config.prefill_context_parallel_size",
@@ -76,7 +88,7 @@ _SETTINGS = (
 
 
 def check_engine(vllm_config: EngineConfig, config: PluginConfig) -> None:
-    """Refuse settings under which a steering would not do what it says.
+    """Refuse settings of the engine under which a steering would not act as described.
 
     Raises:
         ConfigError: naming the setting, its value, the reason and the fix.
@@ -98,7 +110,7 @@ def check_engine(vllm_config: EngineConfig, config: PluginConfig) -> None:
 
 
 def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
-    """Refuse what cannot be computed inside an engine.
+    """Refuse a steering that an engine cannot compute.
 
     Raises:
         ModelError: a gate that reads more than the last prompt token, or an intervention that the output side cannot express.
@@ -115,7 +127,7 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
     if config.side == "output" and steering.gain.any():
         raise ModelError(
             f"steering {name!r} multiplies activations (gain), which cannot be added to a down projection's output. "
-            "Fix: side 'input', or the intervention 'steer'"
+            "Fix: side 'input', or the intervention 'add'"
         )
 
 
@@ -181,14 +193,14 @@ def check_weights(steering: Steering, model: str, tied: bool, name: str, force: 
 
 
 @lru_cache(maxsize=8)
-def checkpoint_fingerprint(hf_model: str, tied: bool) -> str | None:
-    """As :func:`trimtab.model.identity.identify` finds it; None where the files hold other than plain weights."""
-    files = sorted(_folder(hf_model).glob("*.safetensors"))
+def checkpoint_fingerprint(model: str, tied: bool) -> str | None:
+    """Return the fingerprint as :func:`trimtab.model.identity.identify` does; None if the files hold other than plain weights."""
+    files = sorted(_folder(model).glob("*.safetensors"))
     samples: list[tuple[str, list[int], bytes]] = []
     for file in files:
-        with file.open("rb") as model:
-            (size,) = struct.unpack("<Q", model.read(8))
-            header = json.loads(model.read(size))
+        with file.open("rb") as stream:
+            (size,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(size))
         for name, entry in header.items():
             if name == "__metadata__" or (tied and name == _TIED):
                 continue
@@ -210,7 +222,7 @@ def _folder(model: str) -> Path:
 
 
 def read_steering(path: str, name: str, config: PluginConfig, hf_config: object) -> Steering:
-    """An artifact that fits this model and can be computed in an engine.
+    """Read an artifact, and check that it fits this model and that an engine can compute it.
 
     Raises:
         StoreError: no artifact there, or a damaged one.

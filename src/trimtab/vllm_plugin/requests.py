@@ -17,7 +17,7 @@ _SUFFIX = 9
 
 
 def find_request(asked: str, known: Iterable[str]) -> str | None:
-    """The engine's id of a request, by that or by the caller's; of several the latest, None where there is none.
+    """Return the engine's id of a request, given that or the caller's id: the latest of several, None if there is none.
 
     The samples of a request with n > 1 are ``0_ID``, ``1_ID`` ...
 
@@ -79,7 +79,7 @@ class HostColumns:
 
     @classmethod
     def zeros(cls, capacity: int) -> "HostColumns":
-        """Columns of nobody."""
+        """Allocate columns without requests."""
 
         def integers() -> NDArray[np.int64]:
             return np.zeros(capacity, np.int64)
@@ -107,12 +107,12 @@ class HostColumns:
             getattr(self, name)[req_index] = -1 if name == "record_row" else 0
 
     def followed_by(self, more: "HostColumns") -> "HostColumns":
-        """These columns, then more of them."""
+        """Return these columns with more of them appended."""
         return HostColumns(*(np.concatenate([getattr(self, name), getattr(more, name)]) for name in self.__slots__))
 
 
 class RequestStates:
-    """The requests, and on the device, by request:
+    """The requests that the worker has begun, and on the device, by request:
 
     Attributes:
         active: float32 ``[req_index]``, g of its gate; 0 before the decision.
@@ -121,7 +121,7 @@ class RequestStates:
     """
 
     def __init__(self, capacity: int, device: torch.device) -> None:
-        """Without requests.
+        """Start without requests.
 
         Args:
             capacity: to begin with; it grows, because a preempted request keeps its index.
@@ -140,7 +140,7 @@ class RequestStates:
     def begin(
         self, request_id: str, options: ResolvedOptions, prompt_length: int, value: float | None, reads: bool
     ) -> RequestState:
-        """A request that the engine has not seen.
+        """Begin a request that the worker has not seen.
 
         Args:
             value: g where no gate decides it, else None.
@@ -182,10 +182,10 @@ RING = 4096
 
 
 class GateOutputs:
-    """The probability, the gate's value and the monitor's sum of each request; they stay on the device until somebody asks."""
+    """p(fail), the gate's value and the monitor's sum of each request. They stay on the device until they are read."""
 
     def __init__(self, requests: RequestStates, device: torch.device) -> None:
-        """Nothing was read yet."""
+        """Start without any output."""
         self._requests = requests
         self._ring = torch.zeros(RING, 3, device=device)
         self._ended: OrderedDict[str, tuple[int, RequestState, int]] = OrderedDict()
@@ -200,7 +200,7 @@ class GateOutputs:
         self._next = (self._next + 1) % RING
 
     def find(self, request_id: str) -> dict[str, object] | None:
-        """What is known of a request, see :func:`find_request`; None for one that is not remembered."""
+        """Return the outputs of a request, see :func:`find_request`; None if it is not remembered."""
         running = find_request(request_id, self._requests.states)
         if running is not None:
             state = self._requests.states[running]

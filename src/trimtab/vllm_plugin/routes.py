@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def answer_error(cause: Exception | str, status: HTTPStatus) -> "JSONResponse":
-    """The cause's message, without the paths of this machine."""
+    """Answer with the message of a cause, without the paths of this machine."""
     from starlette.responses import JSONResponse  # pyright: ignore[reportMissingImports]
     from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse  # pyright: ignore[reportMissingImports]
     from vllm.entrypoints.serve.exception_handling.utils import sanitize_message  # pyright: ignore[reportMissingImports]
@@ -41,13 +41,13 @@ _MARKS = (b"args", b"beam", b"salt", b"\\u", b"\0")
 
 
 class RequestCheck:
-    """ASGI middleware: answers HTTP 400 to what :func:`check` refuses, and lets every other request pass as it came."""
+    """ASGI middleware that answers HTTP 400 to requests that :func:`check` refuses, and passes on all others unchanged."""
 
     def __init__(self, app: "ASGIApp") -> None:
         self._app = app
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Read the body, check it and hand it on."""
+        """Read the body, check it and pass it on."""
         if scope["type"] != "http" or scope["method"] != "POST" or _is_upload(scope):
             return await self._app(scope, receive, send)
         messages = await _read(receive)
@@ -58,7 +58,7 @@ class RequestCheck:
 
 
 def check(request: Mapping[str, object]) -> None:
-    """Refuse what the input processor would refuse, and a steered beam search.
+    """Refuse a request that the input processor would refuse, and a steered beam search.
 
     Raises:
         InputError: naming the key, the value and what is accepted.
@@ -77,7 +77,7 @@ def check(request: Mapping[str, object]) -> None:
 
 
 def _options(request: Mapping[str, object]) -> Mapping[str, object]:
-    """``vllm_xargs``, or ``sampling_params.extra_args`` of the route that takes tokens; vLLM refuses both in any other form."""
+    """Return ``vllm_xargs``, or ``sampling_params.extra_args`` of the token route; vLLM refuses both in any other form."""
     sampling = request.get("sampling_params")
     found = request.get("vllm_xargs") or (sampling.get("extra_args") if isinstance(sampling, dict) else None)
     return found if isinstance(found, dict) else {}
@@ -100,12 +100,12 @@ def _refusal(body: bytes) -> InputError | None:
 
 
 def _is_upload(scope: "Scope") -> bool:
-    """Whether the body is a form, such as a recording to be transcribed, and not JSON."""
+    """Tell whether the body is a form, such as a recording to transcribe, and not JSON."""
     return any(name == b"content-type" and value.startswith(b"multipart/") for name, value in scope["headers"])
 
 
 async def _read(receive: "Receive") -> list["Message"]:
-    """All messages of a body, or those up to the client's disconnect."""
+    """Read all messages of a body, or those up to the client's disconnect."""
     messages = [await receive()]
     while messages[-1].get("more_body", False):
         messages.append(await receive())
@@ -113,7 +113,7 @@ async def _read(receive: "Receive") -> list["Message"]:
 
 
 def _again(messages: list["Message"], receive: "Receive") -> "Receive":
-    """The messages once more, then whatever comes after them: vLLM waits there for a disconnect."""
+    """Replay the messages, then pass on what follows: vLLM waits there for a disconnect."""
     waiting = iter(messages)
 
     async def replay() -> "Message":
@@ -125,10 +125,10 @@ def _again(messages: list["Message"], receive: "Receive") -> "Receive":
 
 
 class ServedAdapters:
-    """Loads and unloads, one change at a time, and asks the workers."""
+    """The steerings of a running server: loads and unloads them one at a time, and asks the workers."""
 
     def __init__(self, engine: Any, folder: Path | None) -> None:
-        """Of a server that has just started.
+        """Serve an engine that has just started.
 
         Args:
             engine: vLLM's engine client, which answers ``collective_rpc``.
@@ -138,7 +138,7 @@ class ServedAdapters:
         self._lock = asyncio.Lock()
 
     async def load(self, name: str, path: str) -> Adapter:
-        """Read an artifact, hand it to the workers, and only then let requests name it.
+        """Read an artifact, have the workers load it, and only then let requests name it.
 
         Args:
             name: what requests will call it.
@@ -168,7 +168,7 @@ class ServedAdapters:
             return own.add(reservation)
 
     async def unload(self, name: str) -> Adapter:
-        """Take no more requests for a steering; its slot is emptied at once if none runs, else before it is needed again.
+        """Admit no more requests for a steering. Its slot is emptied at once if none runs, else before it is needed again.
 
         Raises:
             InputError: none of that name, or the default.
@@ -179,7 +179,7 @@ class ServedAdapters:
             return adapter
 
     async def status(self) -> dict[str, object]:
-        """What is loaded, who still holds a slot, and what the first worker says of itself."""
+        """Return the loaded steerings, the requests that hold each slot, and the status of the first worker."""
         async with self._lock:
             await self._empty_drained()
         own = current_adapters()
@@ -194,11 +194,11 @@ class ServedAdapters:
         }
 
     async def engine_status(self) -> dict[str, Any]:
-        """What the first worker says of itself; the others of a tensor-parallel group do the same."""
+        """Return the status of the first worker; the others of a tensor-parallel group do the same."""
         return await self._ask("trimtab_status")
 
     async def answers(self, request_id: str) -> list[dict[str, object]]:
-        """What was read for each answer to a request, prompt by prompt; empty for one that is not remembered.
+        """Return the gate's outputs for each choice, prompt by prompt; empty if the request is not remembered.
 
         vLLM appends a number to each prompt of a completion or a batch of chats and to each round of a response, and prepends one
         to the answers of ``n > 1``.
@@ -253,7 +253,7 @@ class ServedAdapters:
 
 
 def shown(adapter: Adapter) -> dict[str, object]:
-    """A steering as clients see it: without its path, which is no business of theirs."""
+    """Describe a steering to clients, without its path on the server."""
     return {name: getattr(adapter, name) for name in ("name", "slot", "digest", "strength", "scope", "gate", "neurons")}
 
 
@@ -261,7 +261,7 @@ router = APIRouter(prefix="/v1/trimtab", tags=["trimtab"])
 
 
 class Load(BaseModel):
-    """``name``: what requests will call it; ``path``: in the folder of ``--load-from``."""
+    """Body of the route: ``name`` for requests to use, ``path`` in the folder of ``--load-from``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -270,7 +270,7 @@ class Load(BaseModel):
 
 
 class Unload(BaseModel):
-    """``name``: of a steering that is loaded."""
+    """Body of the route: ``name`` of a loaded steering."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -279,13 +279,13 @@ class Unload(BaseModel):
 
 @router.get("/status")
 async def status(request: Request) -> JSONResponse:
-    """What is loaded, and what the engine has counted."""
+    """Return the loaded steerings and the engine's counters."""
     return JSONResponse(await _adapters(request).status())
 
 
 @router.get("/requests/{request_id}")
 async def gate_outputs(request: Request, request_id: str) -> JSONResponse:
-    """Score, decision and monitor of each answer to a request, by the ``id`` of that answer."""
+    """Return p(fail), decision and monitor of each prompt and choice, by the ``id`` of the answer."""
     answers = await _adapters(request).answers(request_id)
     if not answers:
         return answer_error(
@@ -307,7 +307,7 @@ async def load(request: Request, body: Load) -> JSONResponse:
 
 @router.post("/unload")
 async def unload(request: Request, body: Unload) -> JSONResponse:
-    """Take no more requests for a steering; those that run end as they began."""
+    """Admit no more requests for a steering; running ones finish as they began."""
     try:
         return JSONResponse(shown(await _adapters(request).unload(body.name)))
     except TrimtabError as refusal:

@@ -20,7 +20,7 @@ Runner = Any
 
 
 def follow_v1(runner: Runner, steering: EngineSteering) -> None:
-    """Tell the steering what this runner does, by wrapping four methods of this one object.
+    """Keep the steering informed of a V1 runner's batch, by wrapping four methods of this one object.
 
     Rows are built *after* the runner has updated its batch: before, they would be those of the step before it.
     """
@@ -31,7 +31,7 @@ def follow_v1(runner: Runner, steering: EngineSteering) -> None:
 
 
 def follow_v2(runner: Runner, steering: EngineSteering) -> None:
-    """Tell the steering what this runner does, by wrapping methods of its model state, and the one that ends requests.
+    """Keep the steering informed of a V2 runner's batch, by wrapping methods of its model state and the one that ends requests.
 
     A preempted request leaves the model state as a finished one does; only the runner knows which it is.
     """

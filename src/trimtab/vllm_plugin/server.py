@@ -1,23 +1,18 @@
-"""vLLM's own OpenAI server, started with the plugin."""
+"""``trimtab serve``: vLLM's own OpenAI server with the plugin."""
 
 import os
 import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from trimtab.errors import ConfigError, InputError
 from trimtab.vllm_plugin.config import NONE, PluginConfig, engine_arguments
 
 ENTRY_POINT = "trimtab"
-"""Name of the plugin in each of vLLM's groups."""
-LOAD_FROM = "trimtab_load_from"
-"""Attribute of the server's arguments: the folder from which clients may load artifacts, or None."""
+"""Name of the plugin in vLLM's groups."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_GROUPS = ("vllm.general_plugins", "vllm.platform_plugins", "vllm.io_processor_plugins", "vllm.stat_logger_plugins")
-_ENDPOINTS = "vllm.endpoint_plugins"
 _ONE = {
     "api_server_count": (None, 1),
     "data_parallel_size": (1,),
@@ -32,7 +27,7 @@ _ONE = {
 
 
 def named_paths(arguments: Sequence[str]) -> dict[str, str]:
-    """Artifacts by name, from ``[NAME=]PATH``; without a name it is that of the folder.
+    """Parse ``[NAME=]PATH`` into artifacts by name; the name defaults to the folder's.
 
     Raises:
         InputError: two have the same name, or a name that a request could not write.
@@ -58,28 +53,18 @@ def named_paths(arguments: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def allowed_plugins(environment: Mapping[str, str]) -> str:
-    """The value of ``VLLM_PLUGINS`` under which ours serves its routes and all others do what they did before.
+def with_plugin(allowed: str) -> str:
+    """Add this plugin to a value of ``VLLM_PLUGINS``.
 
-    vLLM opens routes only for plugins named there, and naming one leaves out every other plugin that is not named.
-
-    Raises:
-        ConfigError: the variable is not set, and to name all plugins would open the routes of another one.
+    Example:
+        >>> with_plugin("lora_resolver")
+        'lora_resolver,trimtab'
     """
-    if "VLLM_PLUGINS" in environment:
-        return ",".join(dict.fromkeys([*filter(None, environment["VLLM_PLUGINS"].split(",")), ENTRY_POINT]))
-    named = dict.fromkeys([*(entry.name for group in _GROUPS for entry in entry_points(group=group)), ENTRY_POINT])
-    model = sorted({entry.name for entry in entry_points(group=_ENDPOINTS)} & named.keys() - {ENTRY_POINT})
-    if model:
-        raise ConfigError(
-            f"VLLM_PLUGINS is not set, and naming every installed plugin would open the routes of {', '.join(model)}, which "
-            f"vLLM keeps closed; say which to load: VLLM_PLUGINS={','.join(named)}"
-        )
-    return ",".join(named)
+    return ",".join(dict.fromkeys([*filter(None, allowed.split(",")), ENTRY_POINT]))
 
 
 def check_single(arguments: Namespace, environment: Mapping[str, str]) -> None:
-    """One process answers HTTP and one engine runs behind it.
+    """Require one process that answers HTTP, and one engine behind it.
 
     A steering loaded at run time is known to the process that loaded it, and the scores to the engine that computed them: with
     several, a request could be refused by one and steered by another.
@@ -92,7 +77,7 @@ def check_single(arguments: Namespace, environment: Mapping[str, str]) -> None:
         if value not in accepted:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(
-                f"{flag} {value}: trimtab serve runs one API server and one engine, so that every request meets the same "
+                f"{flag} {value}: the trimtab plugin needs one API server and one engine, so that every request meets the same "
                 f"steerings; leave {flag} out and start one server a replica behind a load balancer"
             )
     if environment.get("VLLM_USE_RUST_FRONTEND", "0") not in ("", "0"):
@@ -103,26 +88,21 @@ def check_single(arguments: Namespace, environment: Mapping[str, str]) -> None:
         )
 
 
-def load_folder(arguments: Namespace) -> Path | None:
-    """The folder from which clients may load artifacts; None without one, or where vLLM's own command started the server."""
-    return vars(arguments).get(LOAD_FROM)
-
-
-def serve(model: str, config: PluginConfig, vllm_options: Sequence[str], load_from: Path | None = None) -> None:
+def serve(model: str, config: PluginConfig, vllm_options: Sequence[str]) -> None:
     """Run the server until it is stopped.
 
     Args:
         model: a hub id or a folder.
-        config: what the plugin loads, and the steering of requests that name none.
+        config: what the plugin loads, the steering of requests that name none, and the folder that clients may load from.
         vllm_options: options of ``vllm serve``, handed on unchanged.
-        load_from: a folder; clients may load the artifacts in it at run time.
 
     Raises:
         ConfigError: options that conflict with the plugin's, or ask for more than one API server or engine.
         ModelError: vLLM is not installed, or its version was not tested.
     """
     ours = engine_arguments(config)
-    os.environ["VLLM_PLUGINS"] = allowed_plugins(os.environ)
+    if "VLLM_PLUGINS" in os.environ:
+        os.environ["VLLM_PLUGINS"] = with_plugin(os.environ["VLLM_PLUGINS"])
     from vllm.entrypoints.cli.serve import ServeSubcommand  # pyright: ignore[reportMissingImports]
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup  # pyright: ignore[reportMissingImports]
     from vllm.logger import configure_logging_from_args  # pyright: ignore[reportMissingImports]
@@ -137,7 +117,6 @@ def serve(model: str, config: PluginConfig, vllm_options: Sequence[str], load_fr
     command.validate(arguments)
     check_single(arguments, os.environ)
     add_plugin(arguments, ours)
-    setattr(arguments, LOAD_FROM, load_from)
     command.cmd(arguments)
 
 

@@ -18,7 +18,7 @@ from trimtab.vllm_plugin.tables import SlotTables
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepPlan:
-    """What the device needs, ``[token]`` unless said otherwise.
+    """The values that the device needs for a step, ``[token]`` unless said otherwise.
 
     Args:
         row: int64, slot of the steering.
@@ -48,7 +48,7 @@ def plan_step(
     nowhere: int = 0,
     buckets: Sequence[str] = (),
 ) -> StepPlan:
-    """Lay the requests out as the batch does, and note in ``host`` what is computed now.
+    """Lay the requests out as the batch does, and note in ``host`` which tokens are computed now.
 
     Args:
         host: columns of all requests.
@@ -86,7 +86,7 @@ def _targets(
     nowhere: int,
     buckets: Sequence[str],
 ) -> NDArray[np.int64]:
-    """Where each token's activations are added; counted by request and kind, an index into :data:`BUCKETS`."""
+    """Find the row of sums for each token, and count tokens by request and kind, an index into :data:`BUCKETS`."""
     column = np.array([buckets.index(name) if name in buckets else -1 for name in BUCKETS])[kind]
     recorded = new & (host.record_row[req_index] >= 0) & (column >= 0)
     np.add.at(host.counts, (req_index[recorded], kind[recorded]), 1)
@@ -94,7 +94,9 @@ def _targets(
 
 
 class EngineSteering:
-    """The order in a step: :meth:`end` and :meth:`pause` requests, :meth:`begin` new ones, :meth:`before_forward`, the forward,
+    """The steering of one worker, which a model runner calls around each forward.
+
+    The order in a step: :meth:`end` and :meth:`pause` requests, :meth:`begin` new ones, :meth:`before_forward`, the forward,
     :meth:`after_forward`. Nothing here waits for the device, unless moments are fetched.
 
     Attributes:
@@ -106,7 +108,7 @@ class EngineSteering:
     def __init__(
         self, tables: SlotTables, step: StepBuffers, requests: RequestStates, recording: Recording | None, monitor: bool
     ) -> None:
-        """Around tables that are installed.
+        """Steer through tables that are installed.
 
         Args:
             monitor: read the probe at generated tokens.
@@ -122,7 +124,7 @@ class EngineSteering:
         self.idle()
 
     def begin(self, request_id: str, extra_args: dict[str, object] | None, prompt_length: int) -> int:
-        """The index of a request that is about to run, given out when it is seen for the first time.
+        """Return the index of a request that is about to run; its first step assigns it.
 
         Raises:
             ModelError: its slot holds another steering than the one it was admitted for.
@@ -142,13 +144,13 @@ class EngineSteering:
         return state.req_index
 
     def pause(self, request_id: str) -> None:
-        """A request was preempted; it keeps its index and its gate's decision."""
+        """Note that a request was preempted; it keeps its index and its gate's decision."""
         state = self.requests.states.get(request_id)
         if state is not None and self.recording is not None:
             self.recording.leave(self.requests.host, request_id, state)
 
     def end(self, request_id: str) -> None:
-        """A request has ended, or was aborted."""
+        """Note that a request has ended, or was aborted."""
         state = self.requests.states.get(request_id)
         if state is None:
             return
@@ -159,14 +161,14 @@ class EngineSteering:
         self.requests.end(request_id)
 
     def idle(self) -> None:
-        """The next forward is none of requests."""
+        """Prepare for a forward without requests."""
         self._plan = None
         if self._used and not self.testing:
             self.step.clear(0 if self.recording is None else self.recording.nowhere)
             self._used = 0
 
     def wipe(self) -> None:
-        """As after the start: nothing counted, nothing left in the buffers."""
+        """Reset counters and buffers to their state after the start."""
         self._used = self.step.capacity
         self.idle()
         for table in self.tables.layers.values():
@@ -226,13 +228,13 @@ class EngineSteering:
             requests.monitor.index_add_(0, self._tensors["req_index"], torch.where(mask, probability, 0.0))
 
     def moments(self, request_id: str) -> RecordedSums | None:
-        """The recorded sums of a request, once."""
+        """Return the recorded sums of a request, once."""
         if self.recording is None:
             return None
         return self.recording.take(self.requests.host, request_id, self.requests.states)
 
     def status(self) -> dict[str, object]:
-        """Counters since the start, as plain values; waits for the device."""
+        """Return the counters since the start, as plain values; waits for the device."""
         tables = self.tables
         return {
             "slots": {str(slot): digest for slot, digest in tables.digests.items()},
@@ -259,14 +261,14 @@ class EngineSteering:
             )
 
     def _value(self, options: ResolvedOptions) -> float | None:
-        """g where no gate has to be read."""
+        """Return g if no gate has to be read, else None."""
         if options.gate != 1 or not options.steers:
             return 1.0 if options.gate == 2 else 0.0
         gates = self.tables.gates
         return None if gates.reads[options.slot] else gates.constant[options.slot]
 
     def _summed(self, score: Tensor) -> Tensor:
-        """A score of this rank's neurons, over all ranks."""
+        """Sum a score of this rank's neurons over all ranks."""
         if self.tables.rank.count == 1:
             return score
         from vllm.distributed import tensor_model_parallel_all_reduce  # pyright: ignore[reportMissingImports]

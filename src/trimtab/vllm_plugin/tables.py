@@ -26,20 +26,20 @@ class Rank:
 
     @property
     def width(self) -> int:
-        """Neurons of a layer that it holds."""
+        """The number of a layer's neurons that this rank holds."""
         return self.d_ff // self.count
 
     def own(
         self, layer: int, layers: NDArray[np.int64], neurons: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Those of a layer that this rank holds: their positions among all, and their columns here."""
+        """Select the neurons of a layer that this rank holds: their positions among all, and their columns here."""
         place = np.flatnonzero((layers == layer) & (neurons // self.width == self.index))
         return place, neurons[place] - self.index * self.width
 
 
 @dataclass(slots=True)
 class Columns:
-    """The columns of one table, given out and taken back as steerings come and go.
+    """The columns of one table, shared by the steerings that use the same neuron.
 
     Args:
         capacity: how many there are.
@@ -52,12 +52,12 @@ class Columns:
     users: dict[int, set[int]] = field(default_factory=dict)
 
     def missing(self, neurons: Iterable[int], replaced: int) -> int:
-        """How many columns are too few for these neurons, once a slot's present ones are given back."""
+        """Return how many columns are missing for these neurons, once a slot has given its present ones back."""
         kept = {neuron for neuron, users in self.users.items() if users - {replaced}}
         return max(0, len(kept | set(neurons)) - self.capacity)
 
     def take(self, neurons: Iterable[int], slot: int) -> list[int]:
-        """A column for each neuron, in order.
+        """Assign a column to each neuron, in order.
 
         Raises:
             ModelError: more neurons than columns.
@@ -73,7 +73,7 @@ class Columns:
         return [self.column[neuron] for neuron in wanted]
 
     def give_back(self, slot: int) -> None:
-        """A slot uses none of them any more; those that nobody uses are free."""
+        """Release a slot's columns; those that no other slot uses become free."""
         for neuron in [neuron for neuron, users in self.users.items() if slot in users]:
             self.users[neuron].discard(slot)
             if not self.users[neuron]:
@@ -120,7 +120,7 @@ HISTOGRAM = 20
 
 
 class GateRows:
-    """Bias, threshold and mode of each slot's gate, ``[row]``; and what all gates have decided so far.
+    """Bias, threshold and mode of each slot's gate, ``[row]``, and the decisions of all gates so far.
 
     Attributes:
         reads: whether the slot's gate reads the prompt, on the host.
@@ -130,7 +130,7 @@ class GateRows:
     """
 
     def __init__(self, n_rows: int, device: torch.device) -> None:
-        """Gates that steer nothing."""
+        """Start with gates that steer nothing."""
         self.reads = [False] * n_rows
         self.constant = [0.0] * n_rows
         self.bias = torch.zeros(n_rows, device=device)
@@ -140,7 +140,7 @@ class GateRows:
         self.fired = torch.zeros(1, dtype=torch.int64, device=device)
 
     def load(self, slot: int, gate: AnyGate) -> None:
-        """A slot's gate.
+        """Set a slot's gate.
 
         Raises:
             ModelError: not a linear one.
@@ -152,7 +152,7 @@ class GateRows:
         self.proportional[slot] = gate.mode == "proportional"
 
     def clear(self, slot: int) -> None:
-        """A slot without a gate."""
+        """Remove a slot's gate."""
         self.reads[slot], self.constant[slot] = False, 0.0
 
     def probability(self, score: Tensor, rows: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class GateRows:
         return torch.sigmoid(score + self.bias[rows])
 
     def decide(self, probability: Tensor, rows: Tensor, given: Tensor, asked: Tensor) -> Tensor:
-        """g of each prompt, float32 ``[prompt]``: the gate's where it is asked, else as given. What gates decide is counted."""
+        """Return g of each prompt, float32 ``[prompt]``: the gate's if it is asked, else as given. Count the decisions."""
         threshold = self.threshold[rows]
         hard = (probability >= threshold).float()
         gradual = ((probability - threshold) / (1.0 - threshold)).clamp(0.0, 1.0)
@@ -173,14 +173,14 @@ class GateRows:
 
 @dataclass(frozen=True, slots=True)
 class LayerRoom:
-    """Columns of one layer: for neurons, for features."""
+    """The number of columns in one layer."""
 
     neurons: int
     features: int
 
 
 def plan_room(steerings: Sequence[Steering], config: PluginConfig, rank: Rank, n_layers: int) -> tuple[LayerRoom, ...]:
-    """How many columns each layer gets: those that the first steerings use, and the spare ones."""
+    """Return the columns of each layer: those that the first steerings use, and the spare ones."""
     rooms = []
     for layer in range(n_layers):
         used: tuple[set[int], set[int]] = (set(), set())
@@ -195,7 +195,7 @@ def plan_room(steerings: Sequence[Steering], config: PluginConfig, rank: Rank, n
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """What a steering has in one layer on this rank.
+    """The part of a steering in one layer on this rank.
 
     Args:
         neurons: their columns of the activation; on the output side those of all ranks, which sum up together what they write.
@@ -211,7 +211,7 @@ class _Part:
 
 
 class SlotTables:
-    """The tables of all layers, and what is in each slot.
+    """The tables of all layers, and the steering in each slot.
 
     Row 0 is no steering, rows 1 to ``slots`` are theirs, the row after them is the self-test's.
 
@@ -230,7 +230,7 @@ class SlotTables:
         rank: Rank,
         dtype: torch.dtype,
     ) -> None:
-        """No layer has a table yet.
+        """Start without any table.
 
         Args:
             config: of the engine.
@@ -251,7 +251,7 @@ class SlotTables:
         self._features = [Columns(each.features) for each in room]
 
     def install(self, d_model: int, recording: Recording | None) -> None:
-        """Hook each layer that has room, or records.
+        """Hook each layer that has columns, or that is recorded.
 
         Args:
             d_model: width of a down projection's output.
@@ -268,12 +268,12 @@ class SlotTables:
 
     @property
     def test_row(self) -> int:
-        """The row that no slot uses."""
+        """The row of the self-test, which no slot uses."""
         return self.n_rows - 1
 
     @property
     def layout(self) -> str:
-        """Shapes that a compiled graph is made for."""
+        """The shapes of the tables, as part of the key of compiled graphs."""
         return ";".join(
             f"{layer}:" + "".join(str(list(tensor.shape)) for tensor in (t.gain, t.feature_weight, t.output_shift, t.sums))
             for layer, t in self.layers.items()
@@ -338,7 +338,7 @@ class SlotTables:
 
     @staticmethod
     def _take(index: Tensor, own: Columns, neurons: NDArray[np.int64], slot: int) -> Tensor:
-        """The columns of these neurons, from now on also this slot's."""
+        """Assign columns to these neurons, and write the neurons into the index."""
         columns = torch.tensor(own.take(neurons.tolist(), slot), dtype=torch.int64, device=index.device)
         index[columns] = _on(index, neurons)
         return columns

@@ -72,7 +72,7 @@ _SHIFT = 1e3
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """What was found.
+    """The result of the self-test.
 
     Args:
         layers: those whose hook changed the output.
@@ -86,7 +86,7 @@ class SelfTest:
 
 
 def self_test(steering: EngineSteering, forward: Callable[[], Tensor]) -> SelfTest:
-    """Run forwards of dummy tokens with a large shift in each layer by itself.
+    """Run forwards of dummy tokens, with a large shift in each layer by itself.
 
     Args:
         steering: no request runs yet.
@@ -149,7 +149,7 @@ def _shifted(table: LayerTable, row: int, run: Callable[[int], Tensor]) -> Tenso
 
 @dataclass(slots=True)
 class WorkerSteering:
-    """An engine's steering with what was found at its start.
+    """The steering of a worker, with the results of its start.
 
     Args:
         steering: around the model of this worker.
@@ -186,7 +186,7 @@ class WorkerSteering:
         self.steering.tables.unload(slot)
 
     def status(self) -> dict[str, object]:
-        """All that can be known of this worker, as plain values."""
+        """Return versions, layout, slots, counters and the self-test's result, as plain values."""
         return {
             "plugin": PLUGIN,
             "vllm": installed(),
@@ -201,17 +201,17 @@ class WorkerSteering:
         }
 
     def request(self, request_id: str) -> dict[str, object] | None:
-        """What was read of a request."""
+        """Return the gate's outputs of a request."""
         return self.steering.gate_outputs.find(request_id)
 
     def moments(self, request_id: str) -> dict[str, object] | None:
-        """The recorded sums of a request, once."""
+        """Return the recorded sums of a request, once."""
         recording, total = self.steering.recording, self.steering.moments(request_id)
         return None if recording is None or total is None else recording.wire(total)
 
 
 def follow_worker(worker: Any, config: PluginConfig) -> None:
-    """Wrap two methods of this one worker."""
+    """Install the plugin in a worker, by wrapping two methods of this one object."""
     load_model, warm_up = worker.load_model, worker.compile_or_warm_up_model
 
     @wraps(load_model)
@@ -253,7 +253,11 @@ def _test(runner: Any, side: WorkerSteering) -> None:
 
 
 class WorkerExtension:
-    """Named by ``worker_extension_cls``; ``trimtab_steering`` is set when the worker has loaded its model."""
+    """The methods that ``collective_rpc`` can call. vLLM mixes them into its worker, as ``worker_extension_cls`` says.
+
+    Attributes:
+        trimtab_steering: set when the worker has loaded its model.
+    """
 
     trimtab_steering: "WorkerSteering"
 
@@ -266,13 +270,13 @@ class WorkerExtension:
         self.trimtab_steering.unload(slot)
 
     def trimtab_status(self) -> dict[str, object]:
-        """Versions, layout, slots, counters and the self-test's result."""
+        """Return versions, layout, slots, counters and the self-test's result."""
         return self.trimtab_steering.status()
 
     def trimtab_request(self, request_id: str) -> dict[str, object] | None:
-        """The gate's score and decision of a request, and its monitor; None for one that is not remembered."""
+        """Return p(fail), the gate's decision and the monitor of a request; None if it is not remembered."""
         return self.trimtab_steering.request(request_id)
 
     def trimtab_moments(self, request_id: str) -> dict[str, object] | None:
-        """The recorded sums of a request, once; see :func:`trimtab.vllm_plugin.recording.read_wire`."""
+        """Return the recorded sums of a request, once; see :func:`trimtab.vllm_plugin.recording.read_wire`."""
         return self.trimtab_steering.moments(request_id)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from outcome_samples import outcomes
-from trimtab.evaluation.verdict import judge, verdict
+from trimtab.evaluation.verdict import judge
 from trimtab.stats.paired import compare, smallest_gain
 from trimtab.stats.power import minimum_detectable_gain
 from trimtab.stats.values import PairedComparison
+from trimtab.stats.verdict import verdict
 
 
 def table(both_right: int, fixed: int, broken: int, both_wrong: int) -> PairedComparison:
@@ -66,7 +67,7 @@ def test_several_chains_name_their_test_and_their_pairs():
     result = judge(base, condition)
     assert result.word == "helps"
     # eight problems change alike or not at all: 2 of the 2^8 signs
-    assert "accuracy over 2 chains a problem went from 10.0 % to 80.0 %" in result.sentence
+    assert "accuracy over 2 responses a problem went from 10.0 % to 80.0 %" in result.sentence
     assert "sign-flip permutation test p = 0.0078; 14 fixed, 0 broken of 20 pairs, n = 10)" in result.sentence
     assert f"a true gain of {100 * smallest_gain(result.comparison):.1f} points" in result.sentence
     assert result.smallest_gain == smallest_gain(result.comparison)
@@ -75,7 +76,7 @@ def test_several_chains_name_their_test_and_their_pairs():
 
 def test_another_number_of_chains_is_said():
     sentence = judge(outcomes("unsteered", "1000"), outcomes("sampled", "1100", "1000", seed=1)).sentence
-    assert "accuracy over 1 against 2 chains a problem went" in sentence
+    assert "accuracy over 1 against 2 responses a problem went" in sentence
     assert "no pairs of responses, n = 4" in sentence
 
 
@@ -131,8 +132,8 @@ def test_one_percent_is_counted_over_chains():
     for unscored, word in ((4, "no evidence"), (5, "no verdict")):
         spoiled = "1" * 50 + "u" * unscored + "0" * (50 - unscored)
         assert judge(base, outcomes("always", spoiled, *chains[1:])).word == word
-    assert "4 chains of the condition" not in judge(base, base).sentence
+    assert "4 responses of the condition" not in judge(base, base).sentence
     assert (
-        "0 chains of the base and 4 of the condition"
+        "0 responses of the base and 4 of the condition"
         in judge(base, outcomes("always", "1" * 50 + "uuuu" + "0" * 46, *chains[1:])).sentence
     )

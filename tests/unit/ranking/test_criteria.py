@@ -14,7 +14,7 @@ from trimtab.ranking import CRITERIA, NEEDS, ClassMoments, NeuronCounts, class_m
 from trimtab.ranking.criteria import SEEDED, adaras, adaras_float32, mean_difference, paired_t, random_neurons
 
 
-def naive_polarity(correct_mean: list[float], incorrect_mean: list[float]) -> list[int]:
+def naive_adaras(correct_mean: list[float], incorrect_mean: list[float]) -> list[int]:
     keys = []
     for i, (g, b) in enumerate(zip(correct_mean, incorrect_mean, strict=True)):
         if g != b:
@@ -28,27 +28,27 @@ eighths = st.integers(-16, 16).map(lambda i: i / 8)
 
 @settings(deadline=None)
 @given(hnp.arrays(np.float64, (2, 3, 4), elements=eighths))
-def test_polarity_equals_sorting_by_the_definition(values):
-    ranking = adaras.score(contrast(values[0], values[1]))
-    assert ranking.order.tolist() == naive_polarity(values[0].ravel().tolist(), values[1].ravel().tolist())
+def test_adaras_equals_sorting_by_the_definition(values):
+    ranking = adaras(contrast(values[0], values[1]))
+    assert ranking.order.tolist() == naive_adaras(values[0].ravel().tolist(), values[1].ravel().tolist())
 
 
 @settings(deadline=None)
 @given(st.floats(1e-300, 1e300), st.floats(1e-300, 1e300))
 def test_a_sign_flip_and_an_exact_zero_give_one_exactly(a, b):
-    ranking = adaras.score(contrast([a, -a, a, 0.0], [-b, b, 0.0, -b]))
+    ranking = adaras(contrast([a, -a, a, 0.0], [-b, b, 0.0, -b]))
     assert ranking.score.tolist() == [1.0] * 4
 
 
-def test_polarity_order_by_hand():
+def test_adaras_order_by_hand():
     # 0: same sign, r = 1/3; 1: small flip; 2: 0/0; 3: large flip; 4: zero on one side; 5: no difference
-    ranking = adaras.score(contrast([2.0, 0.1, 0.0, -3.0, 0.5, 7.0], [1.0, -0.1, 0.0, 3.0, 0.0, 7.0]))
+    ranking = adaras(contrast([2.0, 0.1, 0.0, -3.0, 0.5, 7.0], [1.0, -0.1, 0.0, 3.0, 0.0, 7.0]))
     assert ranking.order.tolist() == [3, 4, 1, 0]
     np.testing.assert_allclose(ranking.score, [1, 1, 1, 1 / 3])
 
 
 def test_full_ties_go_by_layer_and_index():
-    ranking = adaras.score(contrast(np.ones((2, 3)), -np.ones((2, 3))))
+    ranking = adaras(contrast(np.ones((2, 3)), -np.ones((2, 3))))
     assert ranking.order.tolist() == [0, 1, 2, 3, 4, 5]
 
 
@@ -65,7 +65,7 @@ def naive_float32(correct_mean: list[float], incorrect_mean: list[float]) -> lis
 def test_float32_equals_scalar_arithmetic():
     rng = np.random.default_rng(0)
     correct_mean, incorrect_mean = rng.normal(0, 0.1, 400), rng.normal(0, 0.1, 400)
-    ranking = adaras_float32.score(contrast(correct_mean, incorrect_mean))
+    ranking = adaras_float32(contrast(correct_mean, incorrect_mean))
     assert ranking.order.tolist() == naive_float32(correct_mean.tolist(), incorrect_mean.tolist())
 
 
@@ -73,17 +73,17 @@ def test_float32_lets_rounding_decide_below_about_a_sixth():
     # by hand: the offset moves both 0.16 and 0.09 up by one unit in the last place, r = 1 - 2^-23 and 1 - 2^-24
     flips = np.array([0.16, 0.09, 0.3])
     moments = contrast(flips / 2, -flips / 2)
-    assert adaras_float32.score(moments).order.tolist() == [2, 1, 0]
-    assert adaras.score(moments).order.tolist() == [2, 0, 1]
+    assert adaras_float32(moments).order.tolist() == [2, 1, 0]
+    assert adaras(moments).order.tolist() == [2, 0, 1]
 
 
 def test_float32_scores_stay_below_one_for_small_flips():
-    score = adaras_float32.score(contrast([1e-9], [-1e-9])).score
+    score = adaras_float32(contrast([1e-9], [-1e-9])).score
     np.testing.assert_allclose(score, [2e-9 / 1.2e-8], rtol=1e-6)
 
 
 def test_mean_difference_ignores_polarity():
-    ranking = mean_difference.score(contrast([9.0, 0.1, 1.0, 2.0], [5.0, -0.1, 1.0, 0.0]))
+    ranking = mean_difference(contrast([9.0, 0.1, 1.0, 2.0], [5.0, -0.1, 1.0, 0.0]))
     assert ranking.order.tolist() == [0, 3, 1]
     assert ranking.score.tolist() == [4.0, 2.0, 0.2]
 
@@ -91,7 +91,7 @@ def test_mean_difference_ignores_polarity():
 def test_paired_t_by_hand():
     # t = 2 / sqrt(16 / 4) = 1, then -3 / sqrt(4 / 4) = -3
     moments = contrast([1.0, 1.0], [0.0, 0.0], difference_mean=[2.0, -3.0], difference_variance=[16.0, 4.0], n_problems=4)
-    ranking = paired_t.score(moments)
+    ranking = paired_t(moments)
     assert ranking.order.tolist() == [1, 0]
     assert ranking.score.tolist() == [3.0, 1.0]
 
@@ -104,7 +104,7 @@ def test_paired_t_decides_zero_variance_exactly():
         difference_mean=[0.0, 5.0, 1e-9, -1e-6, 0.0],
         difference_variance=[0.0, 1e-30, 0.0, 0.0, 2.0],
     )
-    ranking = paired_t.score(moments)
+    ranking = paired_t(moments)
     assert ranking.order.tolist() == [3, 2, 1]
     assert np.isinf(ranking.score[:2]).all()
 
@@ -113,15 +113,15 @@ def test_paired_t_decides_zero_variance_exactly():
 def test_paired_t_needs_two_problems(n):
     undefined = [np.nan, np.nan]
     with pytest.raises(NotEnoughDataError, match=f"got {n}"):
-        paired_t.score(contrast([1, 2], [0, 0], difference_mean=undefined, difference_variance=undefined, n_problems=n))
+        paired_t(contrast([1, 2], [0, 0], difference_mean=undefined, difference_variance=undefined, n_problems=n))
 
 
 def test_random_is_seeded_and_ranks_every_neuron():
     moments = contrast(np.zeros((3, 40)), np.zeros((3, 40)))
-    first = random_neurons.score(moments, seed=1)
+    first = random_neurons(moments, seed=1)
     assert sorted(first.order.tolist()) == list(range(120))
-    assert first.order.tolist() == random_neurons.score(moments, seed=1).order.tolist()
-    assert first.order.tolist() != random_neurons.score(moments, seed=2).order.tolist()
+    assert first.order.tolist() == random_neurons(moments, seed=1).order.tolist()
+    assert first.order.tolist() != random_neurons(moments, seed=2).order.tolist()
 
 
 def test_paired_t_reads_a_neurons_own_number_of_problems_in_a_mixture():
@@ -129,7 +129,7 @@ def test_paired_t_reads_a_neurons_own_number_of_problems_in_a_mixture():
     counts = NeuronCounts(*(np.array([[4, 16, 1, 0]]) for _ in range(3)))
     mean, variance = [2.0, 2.0, 5.0, np.nan], [16.0, 16.0, np.nan, np.nan]
     moments = contrast(np.ones(4), np.zeros(4), difference_mean=mean, difference_variance=variance, counts=counts)
-    ranking = paired_t.score(moments)
+    ranking = paired_t(moments)
     assert ranking.order.tolist() == [1, 0]
     assert ranking.score.tolist() == [2.0, 1.0]
 

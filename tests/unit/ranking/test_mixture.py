@@ -36,8 +36,8 @@ def test_every_criterion_selects_experts_that_were_routed_to(family: str, tmp_pa
     moments = class_moments(labelled(recording.stream("response"), rows), statistics=ALL)
     counts = moments.counts
     assert counts is not None
-    assert counts.correct_mean.min() < counts.correct_mean.max() <= moments.n_correct == 8
-    assert all(len(np.unique(layer.reshape(N_EXPERTS, -1), axis=1).T) == 1 for layer in counts.correct_mean)
+    assert counts.correct.min() < counts.correct.max() <= moments.n_correct == 8
+    assert all(len(np.unique(layer.reshape(N_EXPERTS, -1), axis=1).T) == 1 for layer in counts.correct)
     means = TraceMeans.load(recording.stream("response"), rows, ALL).class_moments(statistics=ALL)
     for name in FIELDS:
         np.testing.assert_allclose(getattr(means, name), getattr(moments, name), rtol=1e-12, atol=1e-13, err_msg=name)
@@ -45,5 +45,5 @@ def test_every_criterion_selects_experts_that_were_routed_to(family: str, tmp_pa
     moments = replace(moments, column_norm=column_norms(down_weights(model, range(model.n_layers))))
     for name in set(CRITERIA) - {"activation-ratio", "mathneuro"}:
         neurons = rank(moments, name, 3, model.identity)
-        assert (counts.correct_mean[neurons.layer, neurons.index] > 0).all()
-        assert (counts.incorrect_mean[neurons.layer, neurons.index] > 0).all()
+        assert (counts.correct[neurons.layer, neurons.index] > 0).all()
+        assert (counts.incorrect[neurons.layer, neurons.index] > 0).all()

@@ -19,8 +19,8 @@ def assert_equals_loops(result: ClassMoments, data: Labelled) -> None:
         np.testing.assert_allclose(getattr(result, name), expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
     if result.counts is not None:
         assert result.counts.problems is not None
-        np.testing.assert_array_equal(result.counts.correct_mean, expected["n_correct"])
-        np.testing.assert_array_equal(result.counts.incorrect_mean, expected["n_incorrect"])
+        np.testing.assert_array_equal(result.counts.correct, expected["n_correct"])
+        np.testing.assert_array_equal(result.counts.incorrect, expected["n_incorrect"])
         np.testing.assert_array_equal(result.counts.problems, expected["n_problems"])
 
 
@@ -53,7 +53,7 @@ def test_an_expert_without_a_routed_token_has_no_mean_and_no_count():
     assert not result.comparable[never].any()
     assert result.comparable[0, :D_EXPERT].all()
     assert result.counts is not None
-    assert not result.counts.correct_mean[never].any()
+    assert not result.counts.correct[never].any()
     assert result.correct_norm is not None
     assert not result.correct_norm[never].any()
 
@@ -67,7 +67,7 @@ def test_a_trace_without_routed_tokens_does_not_pull_the_mean():
     assert result.correct_mean.tolist() == [[2.5, 0.75]]
     assert result.n_correct == 3
     assert result.counts is not None
-    assert result.counts.correct_mean.tolist() == [[2, 3]]
+    assert result.counts.correct.tolist() == [[2, 3]]
 
 
 def test_nan_in_a_routed_token_of_an_expert_is_an_error():

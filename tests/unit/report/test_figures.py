@@ -34,7 +34,7 @@ def test_every_figure_says_n_and_split(gate: bool) -> None:
     assert len(drawings) == (11 if gate else 8)
     for drawing in drawings:
         assert re.search(r"n = [\d,]+ (problems|neurons)", title(drawing.figure)), drawing.name
-        assert re.search(r"(find|tune|test) split", title(drawing.figure)), drawing.name
+        assert re.search(r"(train|validation|test) split", title(drawing.figure)), drawing.name
         assert drawing.reading.endswith("."), drawing.name
         assert drawing.figure.layout.height > 0, drawing.name
     assert len({drawing.name for drawing in drawings}) == len(drawings)
@@ -115,10 +115,10 @@ def test_tune_has_a_panel_per_intervention(report: Report) -> None:
     drawing = tune_figure(report.tune.model_copy(update={"points": (*points, *more)}))
     titles = [annotation.text for annotation in drawing.figure.layout.annotations]
     assert titles == [
-        "mean-difference, steer",
-        "adaras, steer",
-        "paired-t, steer",
-        "mean-difference, suppress",
+        "mean-difference, add",
+        "adaras, add",
+        "paired-t, add",
+        "mean-difference, ablate",
     ]
     assert sum(len(trace.x) for trace in traces(drawing, mode="lines+markers")) == len(points) + 4
 

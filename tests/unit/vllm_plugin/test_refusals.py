@@ -18,6 +18,8 @@ ACCEPTED: dict[str, Any] = {
     "speculative_config": None,
     "kv_transfer_config": None,
     "parallel_config.pipeline_parallel_size": 1,
+    "parallel_config.data_parallel_size": 1,
+    "parallel_config._api_process_count": 1,
     "parallel_config.prefill_context_parallel_size": 1,
     "parallel_config.use_ubatching": False,
     "cache_config.kv_sharing_fast_prefill": False,
@@ -48,6 +50,8 @@ def test_a_plain_engine_is_accepted() -> None:
         ("speculative_config", object(), "leave out --speculative-config"),
         ("kv_transfer_config", object(), "leave out --kv-transfer-config"),
         ("parallel_config.pipeline_parallel_size", 2, "use --tensor-parallel-size"),
+        ("parallel_config.data_parallel_size", 2, "leave out --data-parallel-size"),
+        ("parallel_config._api_process_count", 2, "leave out --api-server-count"),
         ("parallel_config.prefill_context_parallel_size", 2, "set --prefill-context-parallel-size 1"),
         ("parallel_config.use_ubatching", True, "leave out --enable-dbo"),
         ("cache_config.kv_sharing_fast_prefill", True, "leave out --kv-sharing-fast-prefill"),
@@ -77,7 +81,7 @@ def test_only_linear_gates_on_the_last_token_run_in_an_engine() -> None:
 
 
 def test_gains_cannot_be_written_on_the_output_side() -> None:
-    with pytest.raises(ModelError, match=r"multiplies activations .gain.*Fix: side 'input', or the intervention 'steer'"):
+    with pytest.raises(ModelError, match=r"multiplies activations .gain.*Fix: side 'input', or the intervention 'add'"):
         check_steering(steering(0), "s", PluginConfig(side="output"))
     check_steering(steering(0, gains=False), "s", PluginConfig(side="output"))
 

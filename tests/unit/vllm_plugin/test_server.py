@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from click.testing import CliRunner, Result
 from trimtab.cli.main import trimtab
 from trimtab.errors import ConfigError, InputError, ModelError
 from trimtab.vllm_plugin import server
-from trimtab.vllm_plugin.server import add_plugin, allowed_plugins, check_single, named_paths
+from trimtab.vllm_plugin.server import add_plugin, check_single, named_paths, with_plugin
 
 SINGLE: dict[str, object] = {
     "api_server_count": None,
@@ -24,15 +23,6 @@ SINGLE: dict[str, object] = {
     "headless": False,
     "grpc": False,
 }
-
-
-@dataclass(frozen=True)
-class Entry:
-    name: str
-
-
-def installed(monkeypatch: pytest.MonkeyPatch, groups: dict[str, list[str]]) -> None:
-    monkeypatch.setattr(server, "entry_points", lambda group: [Entry(name) for name in groups.get(group, [])])
 
 
 def test_names_are_given_or_those_of_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,29 +47,10 @@ def test_two_steerings_of_one_name_are_refused() -> None:
         named_paths(["runs/a/steering", "runs/b/steering"])
 
 
-def test_naming_ours_leaves_out_no_other_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed(
-        monkeypatch,
-        {
-            "vllm.general_plugins": ["lora_resolver", "trimtab"],
-            "vllm.stat_logger_plugins": ["stats"],
-            "vllm.endpoint_plugins": ["trimtab", "another"],
-        },
-    )
-    assert allowed_plugins({}) == "lora_resolver,trimtab,stats"
-
-
-def test_plugins_that_were_named_stay_the_only_ones_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed(monkeypatch, {"vllm.general_plugins": ["lora_resolver", "trimtab"]})
-    assert allowed_plugins({"VLLM_PLUGINS": ""}) == "trimtab"
-    assert allowed_plugins({"VLLM_PLUGINS": "mine"}) == "mine,trimtab"
-    assert allowed_plugins({"VLLM_PLUGINS": "trimtab,mine"}) == "trimtab,mine"
-
-
-def test_routes_of_another_plugin_are_not_opened_by_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed(monkeypatch, {"vllm.general_plugins": ["other", "trimtab"], "vllm.endpoint_plugins": ["other", "trimtab"]})
-    with pytest.raises(ConfigError, match=r"would open the routes of other.*VLLM_PLUGINS=other,trimtab"):
-        allowed_plugins({})
+def test_plugins_that_were_named_stay_the_only_ones_beside_ours() -> None:
+    assert with_plugin("") == "trimtab"
+    assert with_plugin("mine") == "mine,trimtab"
+    assert with_plugin("trimtab,mine") == "trimtab,mine"
 
 
 def test_one_server_and_one_engine_are_served() -> None:
@@ -137,8 +108,8 @@ def test_options_of_vllm_are_handed_on_in_order(started: list[tuple[object, ...]
     ours = ["--steering", "a=x", "--default", "a", "--max-steerings", "3", "--load-from", str(tmp_path)]
     result = run("org/model", "--port", "8001", "-dph", *ours, "--no-enable-prefix-caching", "--", "--api-key", "k", "--help")
     assert result.exit_code == 0, result.output
-    model, config, options, load_from = started[0]
-    assert (model, load_from) == ("org/model", tmp_path)
+    model, config, options = started[0]
+    assert (model, config.load_from) == ("org/model", str(tmp_path))  # type: ignore[attr-defined]
     assert options == ("--port", "8001", "-dph", "--no-enable-prefix-caching", "--api-key", "k", "--help")
     assert (config.steerings, config.default, config.max_steerings) == ({"a": "x"}, "a", 3)  # type: ignore[attr-defined]
 

@@ -101,7 +101,7 @@ class Soak:
             await self.stream(body, question, options, tokens, wanted)
 
     async def stream(self, body: Options, question: int, options: Options, tokens: int, wanted: int) -> None:
-        """A streamed answer, hung up after so many tokens."""
+        """A streamed answer, hung up after this many tokens."""
         got: list[int] = []
         async with self.http.stream("POST", "/v1/chat/completions", json=body) as answer:
             if not answer.is_success:
@@ -178,7 +178,7 @@ async def alone(http: httpx.AsyncClient, question: int) -> list[int]:
 
 
 async def drain(run: Soak, kinds: Iterator[str]) -> None:
-    """All of these, so many at a time."""
+    """All of these, this many at a time."""
 
     async def work() -> None:
         for kind in kinds:

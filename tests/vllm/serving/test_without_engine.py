@@ -122,8 +122,11 @@ def test_a_form_is_not_read(adapters: Adapters) -> None:
     assert sent[0]["status"] == 200
 
 
-@pytest.mark.parametrize("additional_config", [{}, {"another": 1}])
-def test_a_server_that_did_not_ask_for_the_plugin_is_left_alone(additional_config: dict[str, object]) -> None:
+@pytest.mark.parametrize("additional_config", [{}, {"another": 1}, {"trimtab": False}])
+def test_a_server_that_did_not_ask_for_the_plugin_is_left_alone(
+    additional_config: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.vllm_plugin.adapters._current", [])
     app = FastAPI()
     app.state.args = Namespace(additional_config=additional_config)
     before = list(app.routes)

@@ -132,8 +132,9 @@ class Program:
             self._process.stdin.close()  # the lifeline: the supervisor inside ends everything
         if self.exit_code(_END_SECONDS) is None:
             logger.warning("the sandbox's supervisor %d did not end; its process group is killed", self._process.pid)
-            self._end_group()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            self._end_group()
         self._remove_folder()
 
     def _end_group(self) -> None:

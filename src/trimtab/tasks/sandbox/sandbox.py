@@ -171,14 +171,20 @@ def _program_user(backend: Backend) -> int | None:
     library = Path(os.__file__).parent
     if not others_can_read(library, from_root=backend == "limits" or not _is_administrator()):
         raise NoSandboxError(
-            f"as root it runs programs as another user, who cannot read {library}; make it readable (chmod o+rX), or use another "
-            "interpreter or another user"
+            f"as root it runs programs as another user, who cannot read Python's library {library}; {_opening(library)}, use "
+            "another interpreter, or run trimtab as an ordinary user"
         )
     own = _FIRST_USER + os.getpid() * _USERS_PER_OWNER + next(_started) % _USERS_PER_OWNER
     for user in (own, _NOBODY):
         if _is_mapped(user):
             return user
     raise NoSandboxError("as root it runs programs as another user, and this container has none; run trimtab as an ordinary user")
+
+
+def _opening(library: Path) -> str:
+    """How root lets others read a library: by the folders above it that they cannot pass, or by its files."""
+    closed = [str(folder) for folder in reversed(library.parents) if not folder.stat().st_mode & 0o001]
+    return f"chmod o+x {' '.join(closed)}" if closed else f"chmod -R o+rX {library}"
 
 
 def _is_mapped(user: int) -> bool:
