@@ -183,6 +183,7 @@ def verdict(path: Path, given: argparse.Namespace) -> dict[str, object]:
     """Accuracy of both engines on a run's test problems, and every answer in which they differ."""
     from trimtab.pipeline import Line
     from trimtab.pipeline.config import parse_config
+
     from trimtab.sampling import TRANSFORMERS, VllmEngine, VllmOptions, plan_requests
     from trimtab.sampling.agreement import partings
     from trimtab.sampling.sample import as_trace

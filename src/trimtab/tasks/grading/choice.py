@@ -213,16 +213,19 @@ def _predicates(text: str, options: _Options) -> Iterator[Claim]:
         if read is None:
             continue
         end = match.start() + read.stop
-        if (
-            _REJECTED.search(text, max(0, match.start() - 30), match.start())
-            and not re.search(r"[.;\n]", text[max(0, match.start() - 12) : match.start()])
-        ) or _IS_BAD.match(text, end):
+        if _is_rejected(text, match.start()) or _IS_BAD.match(text, end):
             yield Claim(match.start(), read.named, rejects=True)
             continue
         good = _IS_GOOD.match(text, end)
         asserted = good is not None and not _NO_NOUN.match(text, good.end())
         if asserted and not is_question(text, end) and not said_by_others(text, match.start()):
             yield Claim(match.start(), read.named)
+
+
+def _is_rejected(text: str, start: int) -> bool:
+    """Whether the sentence says before a place that it rules out what follows."""
+    words = [*_REJECTED.finditer(text, max(0, start - 30), start)]
+    return bool(words) and re.search(r"[.;:\n]|\b(?:leav|answer|so|but)", text[words[-1].end() : start]) is None
 
 
 def _joined_back(text: str, start: int) -> int | None:
