@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.store import RunDirectory, write_table
+from trimtab.store import write_table
 from trimtab.traces import Problem, Split, Verdict
 
 CONFIG = {
@@ -54,6 +54,8 @@ def outcomes(
 
 def run_folder(path: Path, rows: list[Outcome], **sections: dict[str, object]) -> Path:
     """A run directory with what a comparison reads."""
+    from trimtab.store import RunDirectory  # until comparisons read the cache of a study
+
     config = {**CONFIG, **{name: {**CONFIG.get(name, {}), **values} for name, values in sections.items()}}
     problems = {row.problem_id: Problem(row.problem_id, f"question {row.problem_id}", "7", Split.TEST) for row in rows}
     with RunDirectory.create(path, config) as directory:
