@@ -18,6 +18,8 @@ from trimtab.gate import ALWAYS
 from trimtab.neurons import Neurons
 from trimtab.steering import Steering
 from trimtab.store import (
+    AnyPath,
+    Cache,
     Parts,
     any_path,
     load_gate,
@@ -29,6 +31,7 @@ from trimtab.store import (
     read_table,
     read_text,
     record_opening,
+    refuse_foreign,
     remove_leftovers,
     replace_file,
     save_gate,
@@ -249,6 +252,39 @@ def test_a_killed_save_leaves_the_old_artifact_the_new_one_or_none(
     new.save_pretrained(remote, force=True)
     assert Steering.from_pretrained(remote).digest == new.digest
     assert set(stored(remote)) == {"config.json", "neurons.safetensors", "gate.safetensors", "README.md"}
+
+
+def test_a_remote_entry_is_begun_left_and_gone_on_with(remote: UPath) -> None:
+    cache = Cache(remote)
+    entry = cache.entry("sample", {"seed": 0})
+
+    def interrupted(folder: AnyPath) -> None:
+        write_text(folder / "part-00000", "kept")
+        write_text(folder / ".part-00001.01234567.trimtab-partial", "half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.compute(entry, interrupted, stored)
+    assert not entry.done
+    with entry.claim() as missing:
+        assert missing
+        assert {name for name in stored(entry.folder) if ".lock" not in name} == {"part-00000"}
+    with entry.claim() as missing:
+        assert not missing
+    record_opening(cache.ledger, "evaluate", "all", "some model")
+    cache.write_study({"seed": 0}, {"sample": entry.name})
+    (row,) = cache.rows()
+    assert (row.name, row.whole, len(row.studies)) == (entry.name, True, 1)
+    cache.delete(entry.name)
+    assert (cache.rows(), openings(cache.ledger)) == ([], 1)
+
+
+def test_a_remote_folder_that_is_no_run_is_left_untouched(remote: UPath) -> None:
+    write_text(remote / "thesis.tex", "mine")
+    with pytest.raises(ConfigError, match=r"is not empty and is no run directory \(it holds thesis.tex\); nothing was touched"):
+        refuse_foreign(remote, ("run.toml",))
+    assert stored(remote) == {"thesis.tex": b"mine"}
+    refuse_foreign(remote / "none", ("run.toml",))
 
 
 @pytest.mark.parametrize("error", [TypeError("an argument is missing"), KeyError("name"), RuntimeError("a bug of ours")])
