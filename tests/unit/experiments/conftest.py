@@ -1,36 +1,35 @@
-"""A small finished run of the bundled reasoner, made once a session; every test works on its own copy of the answers."""
+"""A small tuned study of the bundled reasoner, computed once a session; every test works on its own copy of the cache."""
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from trimtab.evaluation.tune import TuneSettings
-from trimtab.experiments import ExperimentSettings, Workbench
-from trimtab.pipeline import RunConfig, run
-from trimtab.pipeline.config import RankingSettings, RecordingSection
-from trimtab.pipeline.experimenting import workbench
-from trimtab.pipeline.line import Line
-from trimtab.sampling import SamplingSettings
-from trimtab.store import RunDirectory
-from trimtab.tasks.loading import TaskSettings
+from trimtab.experiments import Workbench
+from trimtab.study import Settings, Study, parse_settings
 
-CONFIG = RunConfig(
-    task=TaskSettings(source="testbed", train=48, validation=30, test=40),
-    sampling=SamplingSettings(n=4, temperature=1.0, max_new_tokens=64, batch_tokens=36_000),
-    recording=RecordingSection(moments=("sum", "magnitude", "square")),
-    ranking=RankingSettings(criteria=("adaras", "mean-difference"), k=20),
-    tune=TuneSettings(interventions=("ablate-and-add",), k=(10,), strengths=(2.0,), problems=30),
-    experiment=ExperimentSettings(random_sets=2),
+SETTINGS: Settings = parse_settings(
+    {
+        "task": {"source": "testbed", "train": 48, "validation": 30, "test": 40},
+        "sampling": {"n": 4, "temperature": 1.0, "max_new_tokens": 64, "batch_tokens": 36_000},
+        "recording": {"moments": ("sum", "magnitude", "square")},
+        "ranking": {"criteria": ("adaras", "mean-difference"), "k": 20},
+        "tune": {"interventions": ("ablate-and-add",), "k": (10,), "strengths": (2.0,), "problems": 30},
+        "experiment": {"random_sets": 2},
+    },
+    "the tests",
 )
 
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory, tuned but not evaluated. Do not write into it."""
-    return run(CONFIG, tmp_path_factory.mktemp("experiments") / "run", until="tune")
+    path = tmp_path_factory.mktemp("experiments") / "run"
+    with Study(path=path, settings=SETTINGS) as study:
+        study.tune()
+        study.save()
+    return path
 
 
 @pytest.fixture
@@ -40,7 +39,13 @@ def run_copy(small_run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bench(small_run: Path, tmp_path: Path) -> Iterator[Workbench]:
-    """The workbench of the small run; answers go to the test's own folder."""
-    with RunDirectory.open(small_run) as directory, Line(CONFIG, directory) as line:
-        yield replace(workbench(line), folder=tmp_path / "answers")
+def study(run_copy: Path) -> Iterator[Study]:
+    """The small study on the test's own copy."""
+    with Study.from_toml(run_copy) as study:
+        yield study
+
+
+@pytest.fixture
+def bench(study: Study) -> Workbench:
+    """The workbench of the small study; answers go to the test's own copy."""
+    return Workbench(study, study.tuned())
