@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from trimtab.model.attach import Attachment
+    from trimtab.model.opening import LanguageModel
     from trimtab.store.remote import AnyPath
 
 PositionScope = Literal["generated", "last-and-generated", "all"]
@@ -105,7 +106,7 @@ class Steering:
         """The same map behind another gate."""
         return replace(self, gate=gate)
 
-    def attach(self, model: "PreTrainedModel", **options: object) -> "AbstractContextManager[Attachment]":
+    def attach(self, model: "PreTrainedModel | LanguageModel", **options: object) -> "AbstractContextManager[Attachment]":
         """Steer every forward and ``generate`` call of a model in a ``with`` block; see :func:`trimtab.model.attach.attach`."""
         from trimtab.model.attach import attach
 

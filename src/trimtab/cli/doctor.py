@@ -9,11 +9,11 @@ from trimtab.cli.output import Output
 
 
 @click.command("doctor")
-@click.argument("model")
+@click.argument("source", metavar="MODEL")
 @model_options
 @output_options
 def doctor(
-    hf_model: str, dtype: str, device: str, revision: str | None, trust_remote_code: bool, as_json: bool, quiet: bool
+    source: str, dtype: str, device: str, revision: str | None, trust_remote_code: bool, as_json: bool, quiet: bool
 ) -> None:
     """Open MODEL (a hub id, a folder or testbed:NAME) and prove each hook point.
 
@@ -22,7 +22,7 @@ def doctor(
     """
     from trimtab.model import check_model, open_model
 
-    model = open_model(hf_model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    model = open_model(source, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     diagnosis = check_model(model)
     Output(as_json, quiet).data({**asdict(diagnosis), "ok": diagnosis.ok}, diagnosis.summary())
     if not diagnosis.ok:

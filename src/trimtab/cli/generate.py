@@ -7,7 +7,7 @@ from trimtab.cli.output import Output
 
 
 @click.command("generate")
-@click.argument("model")
+@click.argument("source", metavar="MODEL")
 @click.argument("prompt")
 @click.option("--steering", required=True, help="Artifact: a folder or a hub repository.")
 @click.option("--side-by-side", is_flag=True, help="Show the unsteered response too.")
@@ -21,7 +21,7 @@ from trimtab.cli.output import Output
 @model_options
 @output_options
 def generate(
-    hf_model: str,
+    source: str,
     prompt: str,
     steering: str,
     side_by_side: bool,
@@ -44,7 +44,7 @@ def generate(
     from trimtab.steering import Steering
     from trimtab.tasks import render_prompt
 
-    model = open_model(hf_model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    model = open_model(source, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     loaded = Steering.from_pretrained(steering)
     loaded = loaded if strength is None else loaded.with_strength(strength)
     loaded = rebind(loaded, model.identity) if force_model else loaded

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
-@click.option("--model", required=True, help="The model that the list was made for: a hub id, a folder, or testbed:NAME.")
+@click.option(
+    "--model", "source", required=True, help="The model that the list was made for: a hub id, a folder, or testbed:NAME."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The artifact.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Default: by the file's ending.")
 @click.option("--part", type=click.IntRange(min=0), help="Which list of a LAPE file, from 0.")
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 @output_options
 def import_command(
     file: Path,
-    hf_model: str,
+    source: str,
     out: Path,
     form: Format | None,
     part: int | None,
@@ -55,7 +57,7 @@ def import_command(
     """
     from trimtab.model import check_identity, open_model
 
-    model = open_model(hf_model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    model = open_model(source, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     neurons = read_neurons(file, model.identity, form, part, k)
     check_identity(neurons.model, model.identity)
     steering = Steering.of(

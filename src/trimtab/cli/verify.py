@@ -18,7 +18,7 @@ ENGINE_HELP = "own is the target's own loader; vllm loads a lora or merged expor
 
 @click.command("verify")
 @click.argument("export", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--model", required=True, help="The base model: a hub id, a folder, or testbed:NAME.")
+@click.option("--model", "source", required=True, help="The base model: a hub id, a folder, or testbed:NAME.")
 @click.option("--steering", required=True, help="The artifact that was exported: a folder or a hub repository.")
 @click.option("--prompts", type=click.Path(path_type=Path, dir_okay=False), help="Compare on these questions, one a line.")
 @click.option(
@@ -34,7 +34,7 @@ ENGINE_HELP = "own is the target's own loader; vllm loads a lora or merged expor
 @output_options
 def verify_command(
     export: Path,
-    hf_model: str,
+    source: str,
     steering: str,
     prompts: Path | None,
     task: str | None,
@@ -65,7 +65,7 @@ def verify_command(
     from trimtab.tasks.settings import TaskSettings
 
     output = Output(as_json, quiet)
-    model = open_model(hf_model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    model = open_model(source, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     settings = TaskSettings(source=task or "testbed", data=data, train=0, validation=limit, test=0)
     problems = load_problems(settings) if task else []
     questions = [problem.question for problem in problems] or (questions_of(prompts) if prompts else list(QUESTIONS))

@@ -7,12 +7,11 @@ from typing import NamedTuple
 from trimtab.experiments.ablate import ablate
 from trimtab.experiments.analyse import analyse
 from trimtab.experiments.causal import causal
-from trimtab.experiments.domains import domains
+from trimtab.experiments.domains import domains, transfer
 from trimtab.experiments.monitor import monitor
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.experiments.stability import stability
 from trimtab.experiments.sweep import sweep
-from trimtab.experiments.transfer import transfer
 from trimtab.experiments.transfer_model import transfer_model
 from trimtab.experiments.workbench import Workbench
 from trimtab.results import Result

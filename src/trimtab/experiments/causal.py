@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from trimtab.errors import NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.experiments.ability import other_chains, perplexity_table
 from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
+from trimtab.experiments.responses import other_chains, perplexity_table
 from trimtab.experiments.workbench import Workbench
 from trimtab.interventions import ablate, scale
 from trimtab.ranking import random_like

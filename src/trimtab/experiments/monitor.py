@@ -1,20 +1,183 @@
 """``monitor``: a warning while the model writes, and what steering does to everything else."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold
 
-from trimtab.experiments.ability import ability
-from trimtab.experiments.chains import failed_of, greedy_chains
-from trimtab.experiments.running_probe import RunningProbe, fit_running_probe
-from trimtab.experiments.workbench import Workbench
+from trimtab.analysis.batches import BATCH_TOKENS, batches
+from trimtab.analysis.perplexity import text_traces
+from trimtab.errors import InputError, NotEnoughDataError
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.experiments.comparisons import Row, Section, compare_rows, comparison_table, describe
+from trimtab.experiments.responses import Attached, failed_of, greedy_chains, other_chains, perplexity_table
+from trimtab.experiments.workbench import GateSetting, Workbench
 from trimtab.gating import youden
+from trimtab.gating.cross_validation import calibrate, fit_linear
+from trimtab.model import LanguageModel
+from trimtab.recording.features import batch_features
 from trimtab.results import Column, Curve, CurvePoint, Curves, Result, Table, bounded
 from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.stats.estimates import wilson
+from trimtab.steering import Steering
+from trimtab.store import read_text
+from trimtab.tasks.benchmarks import BENCHMARKS
+from trimtab.tasks.loading import TaskSettings, load_task
 from trimtab.traces import Split, Trace
+
+PREFIXES = (0.25, 0.5, 0.75, 1.0)
+"""Shares of a response whose means the probe is fitted on: it has to work early and late."""
+FOLDS = 5
+INVERSE_PENALTIES = tuple(10.0**exponent for exponent in range(-1, 4))
+"""For rows of norm about 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunningProbe:
+    """``score_t = mean over s <= t of (w . a_s) + b`` and ``p_t = sigmoid(score_t)``, over response tokens that were forwarded.
+
+    Args:
+        layer, index: int64 ``[feature]``, the neurons that it reads.
+        weight: float64 ``[feature]``, on raw activations.
+    """
+
+    layer: NDArray[np.int64]
+    index: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    bias: float
+
+    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The running score after each token, ``[token]``, from ``[token, feature]``."""
+        per_token = features.astype(np.float64) @ self.weight
+        return np.cumsum(per_token) / np.arange(1, len(per_token) + 1) + self.bias
+
+    def read(self, model: LanguageModel, chains: Sequence[Trace]) -> list[NDArray[np.float64]]:
+        """The running scores of some chains, ``[token]`` each, in their order."""
+        scored: dict[str, NDArray[np.float64]] = {}
+        for batch, features in _features(model, chains, self.layer, self.index):
+            scored |= {chain.id: self.scores(values) for chain, values in zip(batch, features, strict=True)}
+        return [scored[chain.id] for chain in chains]
+
+    def calibrated(self, scores: Sequence[NDArray[np.float64]], failed: NDArray[np.bool_]) -> "RunningProbe":
+        """Platt scaling on the last scores of other chains, so that p is a share of failures there."""
+        slope, intercept = calibrate(np.array([score[-1] for score in scores]), failed)
+        return replace(self, weight=slope * self.weight, bias=slope * self.bias + intercept)
+
+
+def fit_running_probe(
+    model: LanguageModel,
+    chains: Sequence[Trace],
+    failed: NDArray[np.bool_],
+    layer: NDArray[np.int64],
+    index: NDArray[np.int64],
+) -> RunningProbe:
+    """L2 logistic regression on the means of response prefixes; its penalty by cross-validation that keeps a problem in one fold.
+
+    Args:
+        chains: of the train split.
+        failed: bool ``[chain]``.
+        layer, index: the neurons to read, int64 ``[feature]``.
+
+    Raises:
+        NotEnoughDataError: fewer problems than folds, or chains of one class only.
+    """
+    problems = np.array([chain.problem_id for chain in chains])
+    if len(np.unique(problems)) < FOLDS or failed.all() or not failed.any():
+        raise NotEnoughDataError(
+            f"a running probe needs {FOLDS} problems and both verdicts, got {len(np.unique(problems))} problems with "
+            f"{int(failed.sum())} failed of {len(failed)} chains; sample more"
+        )
+    means: dict[str, NDArray[np.float64]] = {}
+    for batch, features in _features(model, chains, layer, index):
+        means |= {chain.id: _prefix_means(values) for chain, values in zip(batch, features, strict=True)}
+    matrix = np.concatenate([means[chain.id] for chain in chains])
+    label, group = np.repeat(failed, len(PREFIXES)), np.repeat(problems, len(PREFIXES))
+    centre, spread = matrix.mean(axis=0), matrix.std(axis=0)
+    # a constant neuron tells nothing; its weight stays 0 over a spread of infinity
+    spread = np.where(spread > 0, spread * matrix.shape[1] ** 0.5, np.inf)
+    scaled = (matrix - centre) / spread
+    line = fit_linear(scaled, label, _best_penalty(scaled, label, group))
+    weight = line.weight / spread
+    return RunningProbe(layer, index, weight, line.bias - float(weight @ centre))
+
+
+def _best_penalty(matrix: NDArray[np.float64], label: NDArray[np.bool_], group: NDArray[np.str_]) -> float:
+    """The inverse penalty with the lowest held-out log loss; on a tie the stronger penalty."""
+    losses = np.zeros(len(INVERSE_PENALTIES))
+    for rows, held_out in GroupKFold(FOLDS).split(matrix, label, group):
+        for i, c in enumerate(INVERSE_PENALTIES):
+            line = fit_linear(matrix[rows], label[rows], c)
+            logit = matrix[held_out] @ line.weight + line.bias
+            losses[i] += np.logaddexp(0.0, np.where(label[held_out], -logit, logit)).sum()
+    return INVERSE_PENALTIES[int(losses.argmin())]
+
+
+def _prefix_means(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Means over the first share of the tokens, ``[prefix, feature]``; at least one token each."""
+    ends = [max(1, round(share * len(features))) for share in PREFIXES]
+    return np.stack([features[:end].mean(axis=0, dtype=np.float64) for end in ends])
+
+
+def _features(
+    model: LanguageModel, chains: Sequence[Trace], layer: NDArray[np.int64], index: NDArray[np.int64]
+) -> Iterator[tuple[list[Trace], list[NDArray[np.float32]]]]:
+    """Batches of responses with their activations ``[token, feature]``; nothing is kept between batches."""
+    for batch in batches(model, chains, BATCH_TOKENS):
+        yield batch, batch_features(model, batch, layer, index, "response")
+
+
+UNTRIED = "Plain text and other tasks were not tried: name some in experiment.monitor.texts and experiment.monitor.other_tasks."
+
+
+def ability(bench: Workbench) -> Section:
+    """Perplexity under the found steering, and its accuracy on other tasks."""
+    steered: Attached = {"steered when the gate fires": (bench.steering, "auto"), "steered always": (bench.steering, "on")}
+    if bench.steering.gate.kind == "always":
+        del steered["steered when the gate fires"]
+    parts = [_perplexity(bench, "chains", "correct responses of problems outside the contrast", other_chains(bench), steered)]
+    if bench.settings.monitor.texts:
+        texts = text_traces(bench.model, _lines(Path(bench.settings.monitor.texts)))
+        # plain text has no question for a gate to read
+        parts.append(_perplexity(bench, "texts", "plain text", texts, {"steered always": (bench.steering, "on")}))
+    parts += [_other_task(bench, task, steered) for task in bench.settings.monitor.other_tasks]
+    if not bench.settings.monitor.texts and not bench.settings.monitor.other_tasks:
+        parts.append(Section((), (), (UNTRIED,)))
+    return Section(tuple(t for part in parts for t in part.tables), (), tuple(f for part in parts for f in part.findings))
+
+
+def _perplexity(bench: Workbench, name: str, what: str, chains: Sequence[Trace], attached: Attached) -> Section:
+    try:
+        table = perplexity_table(bench, f"perplexity-{name}", f"Perplexity: {what}", chains, attached)
+    except NotEnoughDataError:
+        return Section((), (), (f"There are not enough {what} for a perplexity.",))
+    said = "; ".join(f"{row[0]} x {row[4]:.3f} [{row[5]:.3f}, {row[6]:.3f}]" for row in table.rows[1:])
+    return Section((table,), (), (f"Perplexity of {what}: {said}.",))
+
+
+def _other_task(bench: Workbench, task: TaskSettings, attached: Attached) -> Section:
+    """Accuracy on the test problems of a task on which nothing was found."""
+    problems = [problem for problem in load_task(task)[0] if problem.split is Split.TEST]
+    prompt = BENCHMARKS[task.source].prompt if task.source in BENCHMARKS else bench.prompt
+
+    def run(steering: Steering | None, gate: GateSetting, label: str) -> list[Outcome]:
+        return bench.answers_to(problems, prompt, steering, gate, label)
+
+    base = run(None, "on", task.source)
+    rows: list[Row] = compare_rows(base, {label: run(*how, task.source) for label, how in attached.items()})
+    name = f"task-{''.join(c if c.isalnum() else '-' for c in task.source.lower())}"
+    table = comparison_table(name, f"Another task: {task.source}", base, rows, "Nothing was found or tuned on this task.")
+    return Section((table,), (), tuple(f"On {task.source}, {row.label}: {describe(row)}." for row in rows))
+
+
+def _lines(path: Path) -> list[str]:
+    texts = [line for line in read_text(path).splitlines() if line.strip()]
+    if not texts:
+        raise InputError(f"{path} holds no text; give one text a line, or leave experiment.monitor.texts empty")
+    return texts
+
 
 CRITERION = "paired-t"
 """What the probe's neurons are chosen by: within a problem, so that it does not read how hard the problem is."""

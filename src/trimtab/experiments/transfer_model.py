@@ -1,21 +1,217 @@
 """``transfer-model``: carry the neurons to another model, by index to a fine-tune and by correlation to any."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.analysis.batches import batches, with_response
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.experiments.carried import Carried, carry
-from trimtab.experiments.choosing import best_strength
-from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
-from trimtab.experiments.transfer_model_tables import match_dots, match_table, match_words
-from trimtab.experiments.workbench import Workbench
-from trimtab.model import open_model
-from trimtab.ranking import random_like
-from trimtab.results import Figure, Result, Table
+from trimtab.experiments.comparisons import Row, best_strength, compare_rows, comparison_table, describe, gain_dots
+from trimtab.experiments.groups import neurons_of
+from trimtab.experiments.matching import BATCH_TOKENS, SAME_NEURON, Addresses, Match, TextPair, match_neurons
+from trimtab.experiments.workbench import STATISTICS, Workbench
+from trimtab.model import LanguageModel, down_weights, open_model, rebind
+from trimtab.moments import MOMENTS
+from trimtab.neurons import Neurons
+from trimtab.ranking import ClassMoments, LabelledMoments, class_moments, column_norms, random_like
+from trimtab.recording import record_batch
+from trimtab.results import Column, Dot, Dots, Figure, Result, Table
 from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.steering import Steering
-from trimtab.traces import Split
+from trimtab.tasks import render_prompt
+from trimtab.traces import Split, Trace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Carried:
+    """A set of one model on another.
+
+    Args:
+        match: how the partners were chosen, and how good they are.
+        pooled: whether the match is of means per text, because the tokenizers differ; else token by token.
+        by_index: the steering at the same addresses, with its gate; None unless the other model is a fine-tune.
+        matched: the partners, with the class means that they have in the other model.
+        own: the other model's best neurons by the run's criterion, from the same responses; None where it can select none.
+        same_direction: share of partners whose difference between the classes has the sign that the match predicts.
+    """
+
+    match: Match
+    pooled: bool
+    by_index: Steering | None
+    matched: Neurons
+    own: Neurons | None
+    same_direction: float
+
+
+def carry(bench: Workbench, other: LanguageModel) -> Carried:
+    """Match the found neurons on the contrast's chains and measure the partners' class means on them.
+
+    The chains are the first model's, teacher-forced in the other one. The partners' own class means, rather than the first
+    model's scaled by the ratio of the standard deviations, bring scale, offset and sign, and every intervention can read them.
+    """
+    pairs = shared_texts(bench, other)
+    pooled = other.tokenizer_fingerprint != bench.model.tokenizer_fingerprint
+    found = Addresses(bench.steering.layer, bench.steering.index)
+    match = match_neurons(bench.model, other, found, pairs, bench.scope, pooled=pooled, seed=bench.settings.seed)
+    moments = moments_on(bench, other, [pair.target for pair in pairs])
+    partners = match.neurons
+    correct_mean, incorrect_mean = (
+        side[partners.layer, partners.index] for side in (moments.correct_mean, moments.incorrect_mean)
+    )
+    matched = Neurons(
+        layer=partners.layer,
+        index=partners.index,
+        score=match.correlation,
+        correct_mean=correct_mean.astype(np.float32),
+        incorrect_mean=incorrect_mean.astype(np.float32),
+        criterion=f"{bench.criterion}, matched",
+        model=other.identity,
+    )
+    predicted = match.sign * bench.class_moments.mean_difference[found.layer, found.index]
+    return Carried(
+        match=match,
+        pooled=pooled,
+        by_index=rebind(bench.steering, other.identity) if match.is_fine_tune else None,
+        matched=matched,
+        own=neurons_of(bench.on(other), moments, bench.criterion, bench.k),
+        same_direction=float((np.sign(predicted) == np.sign(correct_mean - incorrect_mean)).mean()),
+    )
+
+
+def shared_texts(bench: Workbench, other: LanguageModel) -> list[TextPair]:
+    """The contrast's chains as both models read them: the same ids, or tokenised again where the tokenizers differ.
+
+    Raises:
+        NotEnoughDataError: no response has two tokens.
+    """
+    wanted = {row.trace_id for row in bench.contrast}
+    traces = [trace for trace in bench.traces if trace.id in wanted]
+    if other.tokenizer_fingerprint == bench.model.tokenizer_fingerprint:
+        return [TextPair(trace, trace) for trace in traces]
+    questions = {problem.id: problem.question for problem in bench.split(Split.TRAIN)}
+    again = with_response([_retokenised(trace, questions[trace.problem_id], bench, other) for trace in traces]).traces
+    by_id = {trace.id: trace for trace in traces}
+    return [TextPair(by_id[trace.id], trace) for trace in again]
+
+
+def moments_on(bench: Workbench, other: LanguageModel, traces: Sequence[Trace]) -> ClassMoments:
+    """Class moments of the contrast's chains in another model, from one pass over them; nothing is written."""
+    rows = {row.trace_id: row for row in bench.contrast}
+
+    def parts() -> Iterator[LabelledMoments]:
+        for batch in batches(other, traces, BATCH_TOKENS):
+            moments = record_batch(other, batch, (bench.scope,), MOMENTS)[bench.scope]
+            labels = [rows[trace.id] for trace in batch]
+            yield moments, [row.problem_id for row in labels], [row.correct for row in labels]
+
+    counts = Counter(rows[trace.id].problem_id for trace in traces)
+    moments = class_moments(parts(), counts, STATISTICS)
+    return replace(moments, column_norm=column_norms(down_weights(other, range(other.n_layers))))
+
+
+def _retokenised(trace: Trace, question: str, bench: Workbench, other: LanguageModel) -> Trace:
+    prompt_ids = render_prompt(other.tokenizer, question, bench.prompt)
+    return replace(trace, prompt_ids=prompt_ids, response_ids=tuple(other.tokenizer.encode(trace.text, add_special_tokens=False)))
+
+
+ALIKE = 0.5
+"""Above this correlation on held-out texts a partner counts as doing the same."""
+
+
+def match_table(carried: Mapping[str, Carried]) -> Table:
+    """One row a model."""
+    columns = (
+        Column(name="model"),
+        Column(name="neurons", unit="count"),
+        Column(name="observations"),
+        Column(name="matched on", unit="count"),
+        Column(name="held out", unit="count"),
+        Column(name="correlation", unit="number"),
+        Column(name=f"above {ALIKE:g}", unit="percent"),
+        Column(name="shuffled texts", unit="number"),
+        Column(name="random partners", unit="number"),
+        Column(name="same index", unit="number"),
+        Column(name="partners at the same index", unit="count"),
+        Column(name="same direction", unit="percent"),
+    )
+    rows = []
+    for name, one in carried.items():
+        match = one.match
+        above = float((match.correlation > ALIKE).mean())
+        medians = (median(match.shuffled), median(match.chance), None if match.same_index is None else median(match.same_index))
+        observed = "texts" if one.pooled else "tokens"
+        counts = (len(match.correlation), observed, match.n_chosen_on, match.n_held_out)
+        rows.append((name, *counts, median(match.correlation), above, *medians, match.at_same_index, one.same_direction))
+    note = (
+        "Medians over neurons of correlations on held-out problems; the shuffled one is of the best partner on the texts that "
+        "chose it. Same direction: partners whose difference between correct and incorrect responses has the predicted sign."
+    )
+    return Table(name="match", title="The neurons found again", columns=columns, rows=tuple(rows), note=note)
+
+
+def match_dots(carried: Mapping[str, Carried]) -> Dots:
+    """Median and quartiles of the correlations, beside what chance reaches."""
+    dots = []
+    for name, one in carried.items():
+        kinds = {
+            "same index": one.match.same_index,
+            "matched": one.match.correlation,
+            "shuffled texts": one.match.shuffled,
+            "random partners": one.match.chance,
+        }
+        dots += [_dot(f"{name}, {kind}", name, values) for kind, values in kinds.items() if values is not None]
+    first = next(iter(carried.values()))
+    return Dots(
+        name="match",
+        title="How well neurons are found again in another model",
+        n=len(first.match.correlation),
+        of="neurons",
+        split=Split.TRAIN,
+        detail="median and quartiles over neurons, on held-out problems",
+        reading=(
+            "Near 1 the partner does the same. Shuffled texts (the best partner, on the texts that chose it) and random partners "
+            "are what chance reaches."
+        ),
+        x_label="correlation of activations",
+        unit="number",
+        dots=tuple(dots),
+        reference=0.0,
+    )
+
+
+def match_words(carried: Carried) -> str:
+    """One or two sentences about the match."""
+    match = carried.match
+    words = (
+        f"the partners correlate {median(match.correlation):.2f} in the median on held-out chains (random ones "
+        f"{median(match.chance):.2f}, the best of shuffled texts {median(match.shuffled):.2f}), and {carried.same_direction:.0%} "
+        "differ between correct and incorrect responses in the direction that this predicts."
+    )
+    if match.same_index is None:
+        return f"{words} Its sizes differ, so nothing is carried by index."
+    verdict = f"below {SAME_NEURON:g} it is no fine-tune, so nothing is carried by index."
+    if match.is_fine_tune:
+        verdict = "it is a fine-tune, to which the set is carried by index too."
+    return (
+        f"{words} The neurons at the same index correlate {median(match.same_index):.2f}, and {match.at_same_index} of "
+        f"{len(match.correlation)} partners are these: {verdict}"
+    )
+
+
+def median(values: NDArray[np.float64]) -> float:
+    """The median."""
+    return float(np.median(values))
+
+
+def _dot(label: str, group: str, values: NDArray[np.float64]) -> Dot:
+    low, high = np.quantile(values, [0.25, 0.75]).tolist()
+    return Dot(label=label, group=group, value=median(values), low=low, high=high)
+
 
 BY_INDEX, GATED = "by index", "by index, carried gate"
 MATCHED, OWN, RANDOM = "matched by correlation", "its own, found on the same responses", "random neurons"

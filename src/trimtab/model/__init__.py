@@ -4,7 +4,7 @@ from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.attach import Attachment, attach
 from trimtab.model.doctor import Diagnosis, LayerFinding, check_model, prove
 from trimtab.model.hook_points import hook_neurons, watch_neurons
-from trimtab.model.identity import check_identity, identify, rebind, tokenizer_fingerprint
+from trimtab.model.identity import check_identity, identify, rebind, tokenizer_fingerprint, weights_digest
 from trimtab.model.opening import LanguageModel, checkpoint_dtype, open_model
 from trimtab.model.weights import down_weights
 
@@ -27,4 +27,5 @@ __all__ = [
     "rebind",
     "tokenizer_fingerprint",
     "watch_neurons",
+    "weights_digest",
 ]

@@ -38,6 +38,10 @@ class FfnLayout:
     n_experts: int = 1
     mixture: bool = False
 
+    def __repr__(self) -> str:
+        experts = f", {self.n_experts} experts" if self.mixture else ""
+        return f"FfnLayout({self.family}: {self.n_layers} layers x {self.d_ff:,} by {self.found_by}{experts})"
+
     @property
     def n_layers(self) -> int:
         return len(self.modules)

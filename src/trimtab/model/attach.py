@@ -20,6 +20,7 @@ from trimtab.model.gate_reading import GateReading, begin_reading
 from trimtab.model.guard import guarded_generate
 from trimtab.model.hook_points import hook_neurons
 from trimtab.model.identity import check_identity, identify
+from trimtab.model.opening import LanguageModel
 from trimtab.model.plan import LayerPlan, plan_layers
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import PositionScope, Steering
@@ -32,7 +33,7 @@ _steered_stacks: WeakSet[nn.Module] = WeakSet()
 
 
 def attach(
-    model: PreTrainedModel,
+    model: PreTrainedModel | LanguageModel,
     steering: Steering,
     *,
     strength: float | Tensor | None = None,
@@ -50,11 +51,12 @@ def attach(
     ``prompt_lengths``; a gate that reads then reads the prompts in an extra unsteered forward, at twice the cost.
 
     Args:
+        model: a transformers model, or an opened one, whose layout and identity are then known.
         strength: overrides the steering's; a tensor gives each row of the batch its own, float32 ``[batch]``.
         gate: ``auto`` asks the steering's gate, ``on`` steers every row, ``off`` none.
         prompt_lengths: int64 ``[batch]``, prompt tokens per row without padding.
         force_model: accept other weights of the same architecture and sizes.
-        layout, identity: of an opened model, to save finding and hashing them again.
+        layout, identity: of the model, to save finding and hashing them again.
 
     Raises:
         ModelError: nothing to steer, or a bad option.
@@ -70,6 +72,8 @@ def attach(
         raise ModelError("this steering has no neurons, so attaching it would change nothing; select at least one neuron")
     if gate not in ("auto", "on", "off"):
         raise ModelError(f"unknown gate override {gate!r}; accepted: auto, on, off")
+    if isinstance(model, LanguageModel):
+        model, layout, identity = model.hf_model, layout or model.layout, identity or model.identity
     layout = layout or find_ffn(model)
     check_identity(
         steering.model, identity or identify(model, model.name_or_path or "the model", None, layout=layout), force=force_model

@@ -111,7 +111,7 @@ class ExpertNeurons:
         """Activations ``[token, neuron]`` in the model's dtype, 0 where a token is not routed to the neuron's expert."""
         expert, within = self._at(routed)
         gate, up = (self._experts.gate_up_proj[expert, row] for row in (within, self._d_expert + within))  # type: ignore[index]
-        activation = self._experts.act_fn(linear(routed.hidden, gate)) * linear(routed.hidden, up)  # type: ignore[intervention]
+        activation = self._experts.act_fn(linear(routed.hidden, gate)) * linear(routed.hidden, up)  # type: ignore[operator]
         return activation.masked_fill(~_is_routed(routed, expert).any(-1), 0.0)
 
     def push(self, routed: Routed, change: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def each_expert(experts: nn.Module, routed: Routed) -> Iterator[RoutedExpert]:
     for expert in routed.expert.unique().tolist():
         token, slot = torch.nonzero(routed.expert == expert, as_tuple=True)
         gate, up = linear(routed.hidden[token], experts.gate_up_proj[expert]).chunk(2, -1)  # type: ignore[index]
-        yield RoutedExpert(expert, token, slot, experts.act_fn(gate) * up)  # type: ignore[intervention]
+        yield RoutedExpert(expert, token, slot, experts.act_fn(gate) * up)  # type: ignore[operator]
 
 
 def recompute(experts: nn.Module, routed: Routed, edit: Callable[[Tensor], Tensor]) -> Tensor:

@@ -5,9 +5,10 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from trimtab.errors import MismatchError, ModelError
@@ -18,6 +19,8 @@ from trimtab.steering import Steering
 logger = logging.getLogger(__name__)
 
 _SAMPLE = 4096
+_NO_CONTENT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+"""Keys of a configuration that change no logit; the dtype is that of the weights."""
 _SIZES = ("architecture", "n_layers", "d_model", "d_ff", "n_experts", "vocab_size")
 
 
@@ -49,6 +52,47 @@ def identify(model: PreTrainedModel, name: str, revision: str | None, *, layout:
         vocab_size=model.config.get_text_config().vocab_size,
         n_experts=layout.n_experts,
     )
+
+
+_digests: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
+
+
+def weights_digest(hf_model: PreTrainedModel) -> str:
+    """Hash of all that a model computes with: every byte of its parameters and buffers, its configuration, its end tokens.
+
+    Unlike the fingerprint of :func:`identify` it tells apart two models that differ in one element, and a float32 copy from a
+    bfloat16 one. The bytes are hashed again when a tensor was replaced, when its version counter has changed (every in-place
+    operation of torch moves it), or when the fingerprint has. Not guaranteed: a write through ``.data`` or numpy, which moves no
+    version counter, between the sampled elements.
+
+    Raises:
+        ModelError: a weight is offloaded, so its content cannot be read.
+    """
+    tensors = [*hf_model.named_parameters(), *((f"buffer {name}", buffer) for name, buffer in hf_model.named_buffers())]
+    state = (_weight_fingerprint(hf_model), *((name, t.data_ptr(), t.dtype, _version(t)) for name, t in tensors))
+    held = _digests.get(hf_model)
+    if held is None or held[0] != state:
+        held = state, _hash_bytes(tensors)
+        _digests[hf_model] = held
+    config = {key: value for key, value in hf_model.config.to_dict().items() if key not in _NO_CONTENT}
+    ends = hf_model.generation_config.eos_token_id if hf_model.generation_config else None
+    facts = json.dumps([held[1], config, hf_model.config._attn_implementation, ends], sort_keys=True, default=str)
+    return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
+
+
+def _version(tensor: Tensor) -> object:
+    # an inference tensor counts no versions: a new object each time, so that it never equals what was kept
+    return object() if tensor.is_inference() else tensor._version
+
+
+def _hash_bytes(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in tensors:
+        if tensor.is_meta:
+            raise _offloaded(name)
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().reshape(-1).cpu().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -131,8 +175,12 @@ def _weight_fingerprint(model: PreTrainedModel) -> str:
 
 def _sample(name: str, parameter: Tensor) -> bytes:
     if parameter.is_meta:
-        raise ModelError(
-            f"parameter {name} is offloaded, so the weights cannot be fingerprinted; "
-            "open the model on one device, or pass the identity it had when it was opened"
-        )
+        raise _offloaded(name)
     return sample_bytes(parameter.reshape(-1)[:: sample_stride(parameter.numel())])
+
+
+def _offloaded(name: str) -> ModelError:
+    return ModelError(
+        f"parameter {name} is offloaded, so the weights cannot be fingerprinted; "
+        "open the model on one device, or pass the identity it had when it was opened"
+    )

@@ -1,5 +1,7 @@
 """Open a model and its tokenizer, ready to be recorded and steered."""
 
+import copy
+import html
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,51 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     layout: FfnLayout
     identity: ModelIdentity
+
+    @classmethod
+    def of(cls, hf_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> "LanguageModel":
+        """A model and a tokenizer that are loaded already; neither is changed.
+
+        The tokenizer is copied, pads on the left, and pads with its end token where it has no pad token.
+
+        Args:
+            hf_model: in eval mode.
+            tokenizer: of this model.
+            name: what files will call the model, by default ``hf_model.name_or_path`` or else the name of its class.
+
+        Raises:
+            ModelError: a model in training mode or with an attention that leaves out its soft cap, a tokenizer that cannot pad,
+                or no FFN that can be steered.
+
+        Example:
+            >>> model = LanguageModel.of(AutoModelForCausalLM.from_pretrained(...).eval(), tokenizer)  # doctest: +SKIP
+        """
+        if hf_model.training:
+            raise ModelError("this model is in training mode, where dropout makes every forward another; call model.eval() first")
+        if _loses_soft_cap(hf_model):
+            raise ModelError(
+                f"the sdpa attention of {hf_model.config.model_type!r} leaves out attn_logit_softcapping; "
+                'call model.set_attn_implementation("eager") first'
+            )
+        name = name or hf_model.name_or_path or type(hf_model).__name__
+        own = _made_to_pad(copy.deepcopy(tokenizer), name)
+        own.padding_side = "left"
+        layout = find_ffn(hf_model)
+        return cls(hf_model, own, layout, identify(hf_model, name, None, layout=layout))
+
+    def __repr__(self) -> str:
+        sizes = self.identity
+        dtype = str(self.hf_model.dtype).removeprefix("torch.")
+        width = f"{sizes.n_experts} experts x {sizes.d_expert:,}" if sizes.n_experts > 1 else f"{sizes.d_ff:,}"
+        return (
+            f"LanguageModel {sizes.name}: {sizes.architecture}, {dtype} on {self.device}\n"
+            f"{sizes.n_layers} layers x {width} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model:,}, "
+            f"vocabulary {sizes.vocab_size:,}\n"
+            f"fingerprint {sizes.fingerprint}" + (f", revision {sizes.revision}" if sizes.revision else "")
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
     @property
     def device(self) -> torch.device:
@@ -81,7 +128,8 @@ def open_model(
     model.eval().requires_grad_(False)
     if model.generation_config is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    _keep_soft_cap(model)
+    if _loses_soft_cap(model):
+        model.set_attn_implementation("eager")
     layout = find_ffn(model)
     commit = getattr(model.config, "_commit_hash", None)  # set by transformers for hub checkpoints only
     return LanguageModel(model, tokenizer, layout, identify(model, name, commit or revision, layout=layout))
@@ -160,11 +208,10 @@ def _load_model(
     return model
 
 
-def _keep_soft_cap(model: PreTrainedModel) -> None:
+def _loses_soft_cap(model: PreTrainedModel) -> bool:
     """Gemma 2 caps its attention logits, which transformers' sdpa leaves out without a word and its own attention does not."""
     capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
-    if capped is not None and model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation("eager")
+    return capped is not None and model.config._attn_implementation == "sdpa"
 
 
 def _load_tokenizer(source: str, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -177,6 +224,11 @@ def _load_tokenizer(source: str, revision: str | None, trust_remote_code: bool) 
     if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
         # transformers makes an empty tokenizer of the right class when a folder has none
         raise ModelError(f"{source} has no tokenizer files (its vocabulary is empty); save the tokenizer into the same folder")
+    return _made_to_pad(tokenizer, source)
+
+
+def _made_to_pad(tokenizer: PreTrainedTokenizerBase, source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer, with its end token as pad token where it has none."""
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ModelError(

@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from trimtab.experiments import Workbench
-from trimtab.study import Settings, Study, parse_settings
+from trimtab.study import Problems, Settings, Study, parse_settings
+from trimtab.traces import Problem, Split
 
 SETTINGS: Settings = parse_settings(
     {
@@ -49,3 +51,20 @@ def study(run_copy: Path) -> Iterator[Study]:
 def bench(study: Study) -> Workbench:
     """The workbench of the small study; answers go to the test's own copy."""
     return Workbench(study, study.tuned())
+
+
+LEFT = {"calendar", "cups", "dial"}
+
+
+@pytest.fixture
+def halved(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+    """The bench with two domains, so that each is large enough."""
+
+    def merged(problem: Problem) -> Problem:
+        return replace(problem, domain="left" if problem.domain in LEFT else "right")
+
+    all_of = bench.study.problems()
+    splits = {split: [merged(problem) for problem in all_of.split(split)] for split in Split}
+    fewer = [*splits[Split.TRAIN], *splits[Split.VALIDATION], *splits[Split.TEST][:24]]
+    monkeypatch.setattr(bench.study, "problems", lambda: Problems(tuple(fewer), all_of.digests, all_of.facts))
+    return bench

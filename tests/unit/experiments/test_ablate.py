@@ -34,7 +34,7 @@ def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Workben
     assert all(row[1] == n for table in tables.values() for row in table.rows)
     adaras = [row[0] for row in tables["adaras-ablation"].rows]
     assert adaras == ["unsteered", "random neurons", "without mean difference", "without polarity", "without the gate", FULL]
-    shown = {str(row[0]) for row in tables["criteria-suppress"].rows}
+    shown = {str(row[0]) for row in tables["criteria-ablate"].rows}
     named = " ".join(result.findings)
     for criterion in set(CRITERIA) - {"adaras-float32"}:
         assert criterion in shown or f"Criterion {criterion}" in named

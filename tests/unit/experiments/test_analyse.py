@@ -9,7 +9,7 @@ from trimtab.analysis import layer_histogram, perplexity_effect
 from trimtab.errors import InputError
 from trimtab.experiments import Workbench
 from trimtab.experiments.analyse import analyse
-from trimtab.experiments.chains import greedy_chains
+from trimtab.experiments.responses import greedy_chains
 from trimtab.results import Bars, Matrix
 from trimtab.traces import Split
 

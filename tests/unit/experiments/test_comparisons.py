@@ -1,12 +1,15 @@
-"""Rows against the bare model: pairing, means over sets, Holm over the claims alone."""
+"""Rows against the unsteered model: pairing, means over sets, Holm over the claims alone; and the choice of a strength."""
 
 import numpy as np
 import pytest
 
 from outcome_samples import outcomes
+from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.experiments.comparisons import COLUMNS, compare_rows, comparison_table, gain_dots
+from trimtab.experiments import Workbench
+from trimtab.experiments.comparisons import COLUMNS, best_strength, compare_rows, comparison_table, gain_dots, strengths
 from trimtab.stats.significance import holm
+from trimtab.steering import Steering
 from trimtab.traces import Split
 
 BASE = outcomes("base", "1100110000")
@@ -55,3 +58,20 @@ def test_dots_hold_every_row_and_say_how_many_problems() -> None:
     assert figure.n == 10
     assert [dot.label for dot in figure.dots] == ["better", "random"]
     assert "rings" in figure.detail
+
+
+def test_the_published_strength_is_always_a_candidate(bench: Workbench) -> None:
+    assert strengths(bench) == (0.3, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(("right", "chosen"), [({0.3: 1, 1.0: 3, 2.0: 2}, 1.0), ({0.3: 2, 1.0: 2, 2.0: 2}, 0.3)])
+def test_the_best_wins_and_a_tie_goes_to_the_weakest(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, right: dict[float, int], chosen: float
+) -> None:
+    from outcome_samples import outcomes
+
+    def answers(self: Workbench, split: str, steering: Steering, *rest: object) -> list[Outcome]:
+        return outcomes("x", "1" * right[steering.strength] + "0" * (4 - right[steering.strength]))
+
+    monkeypatch.setattr(Workbench, "answers", answers)
+    assert best_strength(bench, bench.steering).strength == chosen

@@ -3,12 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimtab.evaluation.pairing import paired
 from trimtab.experiments import Workbench
-from trimtab.experiments.domains import CONTROL, domains
-from trimtab.experiments.specific import specific_at, specific_sets
+from trimtab.experiments.domains import CONTROL, EVERYTHING, domains, specific_at, specific_sets, transfer
+from trimtab.experiments.groups import (
+    by_domain,
+    find_source,
+)
 from trimtab.traces import Split
 
 LEFT = {"calendar", "cups", "dial"}
@@ -68,3 +73,30 @@ def test_one_domain_has_nothing_of_its_own(bench: Workbench) -> None:
     result = domains(replace(bench, problems=alike))
     assert not result.tables
     assert len(result.findings) == 1
+
+
+def test_every_gain_is_of_the_answers_to_one_domain(halved: Workbench) -> None:
+    result = transfer(halved)
+    table = next(table for table in result.tables if table.name == "domains-gains")
+    names = [column.name for column in table.columns]
+    cells = {(row[0], row[1]): dict(zip(names, row, strict=True)) for row in table.rows}
+    assert set(cells) == {(row, column) for row in ("left", "right", EVERYTHING) for column in ("left", "right")}
+    base = halved.answers(Split.TEST, None)
+    source = find_source(halved, by_domain(halved), "left")
+    assert source is not None
+    condition = halved.answers(Split.TEST, source.steering)
+    right = {p.id for p in halved.split(Split.TEST) if p.domain == "right"}
+    expected = paired(*([o for o in side if o.problem_id in right] for side in (base, condition)))
+    assert cells["left", "right"]["gain always"] == pytest.approx(expected.gain)
+    assert cells["left", "right"]["n"] == len(right)
+    assert {figure.name for figure in result.figures} == {"domains-always", "domains-gated", "domains-overlap", "difficulty"}
+    assert all(figure.n == len(halved.split(Split.TEST)) for figure in result.figures if figure.split is Split.TEST)
+    assert any("hard to easy" in finding for finding in result.findings)
+
+
+def test_one_domain_of_one_difficulty_cannot_transfer(bench: Workbench) -> None:
+    alike = {split: [replace(p, domain="one", difficulty=3) for p in some] for split, some in bench.problems.items()}
+    alike[Split.TEST] = alike[Split.TEST][:6]
+    result = transfer(replace(bench, problems=alike))
+    assert not result.tables
+    assert len(result.findings) == 2

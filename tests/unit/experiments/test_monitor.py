@@ -5,8 +5,7 @@ import pytest
 
 from trimtab.errors import NotEnoughDataError
 from trimtab.experiments import Workbench
-from trimtab.experiments.monitor import Readings, monitor
-from trimtab.experiments.running_probe import PREFIXES, RunningProbe, _prefix_means, fit_running_probe
+from trimtab.experiments.monitor import PREFIXES, Readings, RunningProbe, _prefix_means, fit_running_probe, monitor
 from trimtab.recording.features import batch_features
 
 LAYER, INDEX = np.array([0, 1]), np.array([3, 4])

@@ -1,21 +1,36 @@
-"""Draws of the contrast against naive loops, and the whole experiment on the small run."""
+"""Draws of the contrast against naive loops, pairs of equal length, the permutation null, and the whole experiment."""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations, permutations
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.redrawn import Redrawn, fitting, jaccard, middle, shared
 from trimtab.experiments.settings import StabilitySettings
-from trimtab.experiments.stability import stability
-from trimtab.experiments.stability_overlap import by_chance
+from trimtab.experiments.stability import (
+    Null,
+    by_chance,
+    by_problem,
+    exceeding,
+    false_discovery,
+    matched_pairs,
+    null,
+    permuted,
+    random_pairs,
+    stability,
+)
 from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.experimenting import workbench
 from trimtab.pipeline.line import Line
-from trimtab.ranking import CRITERIA, Ranking
+from trimtab.progress import silent
+from trimtab.ranking import CRITERIA, Ranking, TraceMeans
 from trimtab.results import Curves, Result
 from trimtab.store import RunDirectory
 from trimtab.tasks.contrast import ContrastRow
@@ -184,3 +199,134 @@ def test_what_does_not_fit_in_memory_is_said(module_bench: Workbench) -> None:
     assert 0 < redrawn.n_problems < n
     assert redrawn.left_out == n - redrawn.n_problems
     assert stability(thin).findings[0].startswith(f"{redrawn.left_out} of {n} contrast problems")
+
+
+def _best(good: list[str], bad: list[str], lengths: dict[str, int], tolerance: float) -> tuple[int, float]:
+    """Most pairs, and the least sum of their differences, by trying all of them."""
+    for size in range(min(len(good), len(bad)), 0, -1):
+        costs = []
+        for some in combinations(good, size):
+            for others in permutations(bad, size):
+                off = [abs(lengths[a] - lengths[b]) / max(lengths[a], lengths[b]) for a, b in zip(some, others, strict=True)]
+                if max(off) <= tolerance:
+                    costs.append(sum(off))
+        if costs:
+            return size, min(costs)
+    return 0, 0.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_most_pairs_and_the_most_alike(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    good, bad = [f"g{i}" for i in range(rng.integers(1, 5))], [f"b{i}" for i in range(rng.integers(1, 5))]
+    lengths = {trace: int(rng.integers(10, 20)) for trace in good + bad}
+    pairs = matched_pairs(good, bad, lengths, 0.15)
+    off = [abs(lengths[a] - lengths[b]) / max(lengths[a], lengths[b]) for a, b in pairs]
+    size, cost = _best(good, bad, lengths, 0.15)
+    assert (len(pairs), sum(off)) == (size, pytest.approx(cost))
+    assert len({a for a, _ in pairs} & set(good)) == len({b for _, b in pairs} & set(bad)) == len(pairs)
+
+
+def test_two_near_pairs_are_better_than_an_equal_one() -> None:
+    lengths = {"a": 100, "b": 114, "c": 114, "d": 131}
+    assert matched_pairs(["a", "b"], ["c", "d"], lengths, 0.15) == [("a", "c"), ("b", "d")]
+
+
+def test_no_tolerance_takes_equal_lengths_only() -> None:
+    assert matched_pairs(["a", "b"], ["c", "d"], {"a": 5, "b": 6, "c": 6, "d": 7}, 0.0) == [("b", "c")]
+
+
+def test_random_pairs_are_of_the_same_problems() -> None:
+    rows = [ContrastRow(f"{problem}{i}", problem, i < 3) for problem in "pq" for i in range(6)]
+    sides = by_problem(rows)
+    assert sides["p"] == (["p0", "p1", "p2"], ["p3", "p4", "p5"])
+    drawn = random_pairs(sides, {"q": 2}, np.random.default_rng(0))
+    assert len(drawn) == 2
+    assert {good for good, _ in drawn} < {"q0", "q1", "q2"}
+    assert {bad for _, bad in drawn} < {"q3", "q4", "q5"}
+    seen = {pair for seed in range(30) for pair in random_pairs(sides, {"q": 1}, np.random.default_rng(seed))}
+    assert len(seen) == 9
+
+
+POLARITY = "adaras"
+
+
+def _planted(planted: float, criteria: tuple[str, ...], k: int, permutations: int = 60, shuffles: int = 15) -> Redrawn:
+    """40 problems of 2 + 2 traces; 80 independent neurons, the first 8 of which tell the verdict where ``planted`` is not 0."""
+    rng = np.random.default_rng(0)
+    problem = np.repeat(np.arange(40), 4)
+    correct = np.tile([True, True, False, False], 40)
+    values = rng.normal(size=(160, 80)) + rng.normal(size=(40, 80))[problem]
+    values[:, :8] += planted * np.where(correct, 1, -1)[:, None]
+    means = TraceMeans(
+        trace_ids=tuple(f"t{i}" for i in range(160)),
+        problems=tuple(f"p{i}" for i in range(40)),
+        problem=problem,
+        correct=correct,
+        shape=(2, 40),
+        values={"mean": values.astype(np.float32)},
+    )
+    settings = StabilitySettings(permutations=permutations, shuffles=shuffles)
+    bench = SimpleNamespace(
+        settings=ExperimentSettings(stability=settings),
+        class_moments=means.class_moments(statistics={"difference", "auroc"}),
+        k=k,
+        criterion=criteria[0],
+        progress=silent,
+    )
+    return Redrawn(cast("Workbench", bench), means, criteria, 0)
+
+
+def _keys(redrawn: Redrawn, correct: NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """``(r, |delta|)`` of every neuron."""
+    values = redrawn.means.values["mean"].astype(np.float64)
+    keys = []
+    for j in range(values.shape[1]):
+        good, bad = values[correct, j].mean(), values[~correct, j].mean()
+        flips = good * bad < 0
+        keys.append((1.0 if flips else abs(good - bad) / (abs(good) + abs(bad)), abs(good - bad)))
+    return keys
+
+
+def test_reaching_follows_score_and_tie_break() -> None:
+    """Most neurons flip their sign by chance, so their scores are all 1 and the differences decide."""
+    redrawn = _planted(0.4, (POLARITY,), k=8, permutations=4, shuffles=2)
+    found = permuted(redrawn, [POLARITY])[POLARITY]
+    bar = sorted(_keys(redrawn, redrawn.means.correct), reverse=True)[7]
+    assert bar[0] == 1.0
+    rng = np.random.default_rng([0, 5])
+    bars = [sorted(_keys(redrawn, redrawn.means.shuffled(rng)), reverse=True)[7] for _ in range(2)]
+    labels = [redrawn.means.shuffled(rng) for _ in range(4)]
+    place = found.k.index(8)
+    assert found.reach[:, place].tolist() == [sum(key >= bar for key in _keys(redrawn, label)) for label in labels]
+    assert found.checked.tolist() == [[sum(key >= b for key in _keys(redrawn, label)) for label in labels] for b in bars]
+    by_score_alone = [sum(key[0] >= bar[0] for key in _keys(redrawn, label)) for label in labels]
+    assert min(by_score_alone) > max(found.reach[:, place].tolist())
+
+
+@pytest.mark.parametrize("criterion", ["mean-difference", POLARITY, "paired-t", "auroc"])
+def test_planted_neurons_are_no_false_discoveries_and_shuffled_labels_are(criterion: str) -> None:
+    planted = null(_planted(1.5, (criterion,), k=8)).tables
+    (row,), (check,) = planted[0].rows, planted[1].rows
+    assert row[0] == criterion
+    assert cast("float", row[4]) < 0.05
+    assert row[7] == row[8] == pytest.approx(1 / 61)
+    assert 0.6 < cast("float", check[3]) < 1.6
+    assert 0.3 < cast("float", check[6]) < 0.7
+
+    (nothing,) = null(_planted(0.0, (criterion,), k=8)).tables[0].rows
+    assert 0.4 < cast("float", nothing[4]) < 2.5
+    assert cast("float", nothing[7]) > 2 / 61
+
+
+def test_the_estimate_is_the_mean_over_k() -> None:
+    estimate, low, high = false_discovery(np.array([0, 3, 1, 4]), 4)
+    assert estimate == 0.5
+    assert 0 <= low < estimate < high <= 1
+    assert false_discovery(np.zeros(5, np.int64), 4) == (0.0, 0.0, 0.0)
+
+
+def test_p_counts_the_observed_labels_among_the_permutations() -> None:
+    counts = Null((2, 4), np.array([[2, 3], [1, 4], [2, 0]]), np.zeros((1, 3), np.int64))
+    assert exceeding(counts, 2) == 3 / 4
+    assert exceeding(counts, 4) == 2 / 4

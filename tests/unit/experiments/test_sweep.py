@@ -13,9 +13,7 @@ from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.settings import SweepSettings
-from trimtab.experiments.sweep import finding, sweep
-from trimtab.experiments.sweep_axes import Axis, Series, Setting, axes, layer_subsets
-from trimtab.experiments.sweep_tables import Measured, TuneAnswers, is_chosen
+from trimtab.experiments.sweep import Axis, Measured, Series, Setting, TuneAnswers, axes, finding, is_chosen, layer_subsets, sweep
 from trimtab.gate import ALWAYS
 from trimtab.pipeline.config import parse_config
 from trimtab.pipeline.experimenting import run_experiment, workbench
@@ -53,8 +51,8 @@ def test_the_test_split_is_kept_from_it(swept: tuple[Workbench, Result], run_cop
     assert EXPERIMENTS["sweep"].reads == {Split.TRAIN, Split.VALIDATION}
     with pytest.raises(InputError, match="must not read the test split; it may read"):
         bench.answers(Split.TEST, None)
-    assert result.split == "tune"
-    assert {figure.split for figure in result.figures} == {"tune"}
+    assert result.split == "validation"
+    assert {figure.split for figure in result.figures} == {"validation"}
 
     ledger = run_copy / "ledger.jsonl"
     before = ledger.read_bytes() if ledger.exists() else b""

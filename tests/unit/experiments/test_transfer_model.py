@@ -11,10 +11,18 @@ import torch
 from tiny_testbed import open_tiny_testbed
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.experiments import Workbench
-from trimtab.experiments.carried import carry, shared_texts
-from trimtab.experiments.correlation import Addresses, Correlations, CrossMoments, TextPair, correlate
-from trimtab.experiments.matching import assign, halves, judged, match_neurons
-from trimtab.experiments.transfer_model import BY_INDEX, GATED, OWN, RANDOM, transfer_model
+from trimtab.experiments.matching import (
+    Addresses,
+    Correlations,
+    CrossMoments,
+    TextPair,
+    assign,
+    correlate,
+    halves,
+    judged,
+    match_neurons,
+)
+from trimtab.experiments.transfer_model import BY_INDEX, GATED, OWN, RANDOM, carry, shared_texts, transfer_model
 from trimtab.model import LanguageModel
 from trimtab.model.adapters import find_ffn
 from trimtab.model.identity import identify

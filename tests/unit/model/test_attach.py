@@ -13,10 +13,10 @@ from steering_oracle import (
     stepwise_logits,
     whole_logits,
 )
-from tiny_models import D_FF, MIXTURES, tiny
+from tiny_models import D_FF, MIXTURES, tiny, word_tokenizer
 from trimtab.errors import InputError, MismatchError, ModelError
 from trimtab.gate import NEVER
-from trimtab.model import attach, find_ffn
+from trimtab.model import LanguageModel, attach, find_ffn
 from trimtab.steering import Steering
 
 LENGTHS, EXTRA = (6, 3, 5), 3
@@ -333,3 +333,13 @@ def test_steering_attach_is_the_same(qwen3):
         expected = stepwise_logits(qwen3, ids, mask, WIDTH)
     with steering.attach(qwen3, strength=0.5):
         assert torch.equal(stepwise_logits(qwen3, ids, mask, WIDTH), expected)
+
+
+def test_an_opened_model_is_attached_to_as_well_as_its_own(qwen3):
+    opened = LanguageModel.of(qwen3, word_tokenizer(eos_token="w1"))
+    steering, (ids, mask) = steering_for(qwen3), prompts(LENGTHS, extra=EXTRA)
+    with attach(qwen3, steering):
+        expected = stepwise_logits(qwen3, ids, mask, WIDTH)
+    for context in (attach(opened, steering), steering.attach(opened)):
+        with context:
+            assert torch.equal(stepwise_logits(qwen3, ids, mask, WIDTH), expected)

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from steering_samples import neuron_set
 from tiny_models import tiny
 from trimtab.errors import MismatchError, ModelError
-from trimtab.model import check_identity, identify, rebind, tokenizer_fingerprint
+from trimtab.model import check_identity, identify, rebind, tokenizer_fingerprint, weights_digest
+from trimtab.model import identity as identity_module
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import Steering
 
@@ -53,6 +54,50 @@ def test_large_parameters_are_sampled_evenly(qwen3, monkeypatch):
     assert identify(qwen3, "m", None).fingerprint == before
     weight[1520] += 1
     assert identify(qwen3, "m", None).fingerprint != before
+
+
+def test_the_digest_sees_every_element_dtype_and_setting(qwen3):
+    digests = [weights_digest(qwen3), weights_digest(tiny("qwen3"))]
+    assert digests[0] == digests[1]
+    with torch.no_grad():
+        qwen3.model.layers[0].mlp.down_proj.weight[3, 7] += 1e-6
+    digests.append(weights_digest(qwen3))
+    qwen3.config.rms_norm_eps = 1e-3
+    digests.append(weights_digest(qwen3))
+    qwen3.model.norm.weight = torch.nn.Parameter(torch.full((32,), 2.0))
+    digests.append(weights_digest(qwen3))
+    digests.append(weights_digest(qwen3.to(torch.bfloat16)))
+    qwen3.generation_config.eos_token_id = 5
+    digests.append(weights_digest(qwen3))
+    assert len(set(digests)) == 6
+
+
+def test_the_digest_hashes_bytes_only_when_a_version_counter_has_moved(qwen3, monkeypatch):
+    runs: list[int] = []
+    hash_bytes = identity_module._hash_bytes
+    monkeypatch.setattr(identity_module, "_hash_bytes", lambda tensors: runs.append(1) or hash_bytes(tensors))
+    first = weights_digest(qwen3)
+    assert (weights_digest(qwen3), len(runs)) == (first, 1)
+    weight = qwen3.model.layers[1].mlp.up_proj.weight
+    with torch.no_grad():
+        weight[0, 0] += 1
+    changed = weights_digest(qwen3)
+    assert (changed != first, len(runs)) == (True, 2)
+    with torch.no_grad():
+        weight[0, 0] -= 1
+    weights_digest(qwen3)
+    assert len(runs) == 3
+    weight.data.mul_(2.0)  # moves no counter, but the fingerprint
+    weights_digest(qwen3)
+    assert len(runs) == 4
+
+
+def test_weights_that_count_no_versions_are_hashed_each_time(monkeypatch):
+    with torch.inference_mode():
+        model = tiny("qwen3")
+        first = weights_digest(model)
+        model.model.norm.weight[3] += 1
+        assert weights_digest(model) != first
 
 
 def test_other_seeds_families_and_ties_differ():

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from tiny_models import D_FF, N_LAYERS, tiny, word_tokenizer
 from trimtab.errors import ModelError
-from trimtab.model import identify, open_model, tokenizer_fingerprint
+from trimtab.model import LanguageModel, identify, open_model, tokenizer_fingerprint
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_dtypes(tmp_path, checkpoint, dtype, expected):
     folder = tmp_path / "half"
     tiny("qwen3").to(torch.bfloat16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(checkpoint).save_pretrained(folder)
-    assert open_model(folder, dtype=dtype).model.dtype == expected
+    assert open_model(folder, dtype=dtype).hf_model.dtype == expected
 
 
 def test_the_soft_cap_of_attention_is_kept(tmp_path):
@@ -54,7 +54,7 @@ def test_the_soft_cap_of_attention_is_kept(tmp_path):
     assert torch.equal(model.hf_model(input_ids=ids).logits, hf_model(input_ids=ids).logits)
     assert not torch.allclose(model.hf_model(input_ids=ids).logits, without, atol=1e-3)
     tiny("gemma3_text").save_pretrained(tmp_path)
-    assert open_model(tmp_path).model.config._attn_implementation == "sdpa"
+    assert open_model(tmp_path).hf_model.config._attn_implementation == "sdpa"
 
 
 def test_balanced_spreads_with_accelerate(checkpoint):
@@ -133,3 +133,33 @@ def test_a_tokenizer_that_cannot_pad(checkpoint):
     word_tokenizer().save_pretrained(checkpoint)
     with pytest.raises(ModelError, match="neither a pad nor an eos token"):
         open_model(checkpoint)
+
+
+def test_a_loaded_model_is_wrapped_and_left_as_it_was(qwen3):
+    tokenizer = word_tokenizer(eos_token="w1", padding_side="right")
+    model = LanguageModel.of(qwen3, tokenizer)
+    assert model.hf_model is qwen3
+    assert model.identity == identify(qwen3, "Qwen3ForCausalLM", None)
+    assert model.tokenizer(["w5 w6", "w7"], padding=True)["input_ids"] == [[5, 6], [1, 7]]
+    assert (tokenizer.padding_side, tokenizer.pad_token) == ("right", None)
+    assert LanguageModel.of(qwen3, tokenizer, "mine").identity.name == "mine"
+
+
+def test_a_loaded_model_must_be_ready(qwen3):
+    with pytest.raises(ModelError, match=r"call model\.eval\(\) first"):
+        LanguageModel.of(qwen3.train(), word_tokenizer(eos_token="w1"))
+    with pytest.raises(ModelError, match="neither a pad nor an eos token"):
+        LanguageModel.of(qwen3.eval(), word_tokenizer())
+    with pytest.raises(ModelError, match=r'set_attn_implementation\("eager"\)'):
+        LanguageModel.of(tiny("gemma2"), word_tokenizer(eos_token="w1"))
+
+
+def test_a_model_shows_itself_in_three_lines(qwen3):
+    model = LanguageModel.of(qwen3, word_tokenizer(eos_token="w1"), "org/<tiny>")
+    lines = repr(model).splitlines()
+    assert len(lines) == 3
+    assert lines[0] == "LanguageModel org/<tiny>: qwen3, float32 on cpu"
+    assert "3 layers x 48 = 144 neurons" in lines[1]
+    assert model.identity.fingerprint in lines[2]
+    assert "org/&lt;tiny&gt;" in model._repr_html_()
+    assert len(repr(model.layout).splitlines()) == 1

@@ -136,7 +136,7 @@ def test_one_new_token_has_no_response_that_was_forwarded(model: LanguageModel, 
 
 def test_bfloat16_is_summed_in_float32(tmp_path: Path, requests: list[Request]) -> None:
     model = open_tiny_testbed(tmp_path / "model")
-    half = replace(model, model=model.hf_model.to(torch.bfloat16))
+    half = replace(model, hf_model=model.hf_model.to(torch.bfloat16))
     generations, streamed = _recorded(half, requests)
     _assert_as_recorded_afterwards(half, requests, generations, streamed, rtol=0.05)
     long = [i for i, g in enumerate(generations) if len(g.response_ids) > 9]
