@@ -210,7 +210,9 @@ def _run_table(source: str, table: "AnyPath", rows: Sequence[Mapping[str, object
     conditions = list(dict.fromkeys(str(row[column]) for row in rows))
     if condition not in conditions:
         raise InputError(f"{source} has no condition {condition!r}; it has {', '.join(conditions)}; choose with --condition NAME")
-    problems = _problems(table.parent / "problems.parquet")
+    config = _run_settings(table.parent / "run.toml")
+    keys = config.pop("keys", {})
+    problems = _problems(table.parent / str(keys.get("problems", "")) / "problems.parquet") if isinstance(keys, Mapping) else {}
     by_task: dict[str, list[ScoredResponse]] = {}
     for row in (row for row in rows if row[column] == condition):
         problem, document = str(row["problem_id"]), problems.get(str(row["problem_id"]), {})
@@ -224,7 +226,6 @@ def _run_table(source: str, table: "AnyPath", rows: Sequence[Mapping[str, object
             document_hash=digest(json.dumps(document, sort_keys=True, default=str)) if document else "",
         )
         by_task.setdefault(str(row["domain"]), []).append(scored)
-    config = _run_settings(table.parent / "run.toml")
     settings = {
         key: value
         for key, value in flat(config).items()

@@ -29,6 +29,7 @@ class Counting:
             title="Counting",
             question="How many are correct?",
             sentences=(f"{sum(correct)} of {len(correct)} are correct.",),
+            split="test",
             frames=(Frame("accuracy", "Accuracy", rows),),
         )
 
