@@ -1,4 +1,4 @@
-"""Experiments: each a function from a finished search to a :class:`trimtab.results.Result`."""
+"""Experiments: each a function from a finished search to a :class:`trimtab.findings.Findings`."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -14,14 +14,14 @@ from trimtab.experiments.stability import stability
 from trimtab.experiments.sweep import sweep
 from trimtab.experiments.transfer_model import transfer_model
 from trimtab.experiments.workbench import Workbench
-from trimtab.results import Result
+from trimtab.findings import Findings
 from trimtab.traces import Split
 
 
 class Experiment(NamedTuple):
     """How to run one, and the splits that it may read: those that are not named are kept from it."""
 
-    run: Callable[[Workbench], Result]
+    run: Callable[[Workbench], Findings]
     reads: frozenset[Split]
 
 

@@ -15,13 +15,13 @@ from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
 from trimtab.experiments.comparisons import Row, best_strength, corrected
 from trimtab.experiments.workbench import STATISTICS, Workbench
+from trimtab.findings import Cell, Frame
 from trimtab.gate import Gate
 from trimtab.gating import RecordedRows, columns, fit_logistic, youden
 from trimtab.gating.cross_validation import check_classes
 from trimtab.gating.reading import predict
 from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, ClassMoments
-from trimtab.results import Cell, Column, Matrix, Point, Table, bounded
 from trimtab.stats.estimates import bootstrap_macro, bootstrap_mean
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt
@@ -84,8 +84,8 @@ def _problems(bench: Workbench) -> list[Problem]:
     return [problem for problems in bench.problems.values() for problem in problems]
 
 
-MIN_TUNE = 20
-"""On fewer tune problems of its own a group chooses no strength: it takes the run's."""
+MIN_VALIDATION = 20
+"""On fewer validation problems of its own a group chooses no strength: it takes the run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Source:
 
     Args:
         steering: at its strength, behind its gate.
-        tuned_on: tune problems that the strength was chosen on; 0 where it is the run's.
+        tuned_on: validation problems that the strength was chosen on; 0 where it is the run's.
         own_gate: whether the gate is the group's own; else it is the run's.
     """
 
@@ -119,7 +119,7 @@ def neurons_of(bench: Workbench, moments: ClassMoments, criterion: str, k: int) 
 
 
 def find_source(bench: Workbench, grouping: Grouping, name: str) -> Source | None:
-    """Find neurons on the contrast of a group, choose their strength on its tune problems without a gate, and fit its gate.
+    """Find neurons on the contrast of a group, choose their strength on its validation problems without a gate, and fit its gate.
 
     Criterion, intervention and K are those that the run chose. Too little data for a strength or a gate falls back to the run's,
     and the source says so. None where the criterion can select no neuron.
@@ -129,7 +129,7 @@ def find_source(bench: Workbench, grouping: Grouping, name: str) -> Source | Non
         return None
     steering = bench.always(neurons)
     tune = grouping.among(bench.split(Split.VALIDATION), name)[: bench.tune.problems]
-    tuned_on = len(tune) if len(tune) >= MIN_TUNE else 0
+    tuned_on = len(tune) if len(tune) >= MIN_VALIDATION else 0
     if tuned_on:
         steering = best_strength(bench, steering, label=f"{name}, strength", problems=tune)
     gate = fit_gate(bench, grouping, name)
@@ -137,7 +137,7 @@ def find_source(bench: Workbench, grouping: Grouping, name: str) -> Source | Non
 
 
 def fit_gate(bench: Workbench, grouping: Grouping, name: str) -> Gate | None:
-    """A logistic gate fitted on a group's find problems with its threshold from the group's tune problems.
+    """A logistic gate fitted on a group's train problems with its threshold from the group's validation problems.
 
     It reads as many neurons as the run's gate, of the same prompt tokens. None where the run has no gate, or the group has fewer
     than 10 failed or 10 solved problems in either split.
@@ -225,14 +225,8 @@ class Excess(NamedTuple):
         return not self.low <= 0 <= self.high and (self.p is None or self.p < ALPHA)
 
 
-def cross(base: Sequence[Outcome], conditions: Conditions, grouping: Grouping) -> Crossing:
-    """Compare every condition with the base on every group; p corrected by Holm over all cells that are no means."""
-    (crossing,) = cross_together(base, [conditions], grouping)
-    return crossing
-
-
-def cross_together(base: Sequence[Outcome], families: Sequence[Conditions], grouping: Grouping) -> list[Crossing]:
-    """Several crossings that stand in one table: p corrected by Holm over the cells of all of them."""
+def cross(base: Sequence[Outcome], families: Sequence[Conditions], grouping: Grouping) -> list[Crossing]:
+    """Compare every condition with the base on every group; p corrected by Holm over all cells of all families but means."""
     cells = [
         _cell(base, f"{label} on {name}", condition, grouping, name)
         for conditions in families
@@ -303,43 +297,31 @@ def diagonal_p(matrix: NDArray[np.float64]) -> float | None:
     return float(result.pvalue)
 
 
-def crossing_table(name: str, title: str, crossings: Mapping[str, Crossing], found: str, tested: str, note: str = "") -> Table:
-    """One row a cell; ``crossings`` of the same rows and columns stand side by side, each under its label."""
-    columns = [Column(name=found), Column(name=tested), Column(name="n", unit="count"), Column(name="unsteered", unit="percent")]
-    for label in crossings:
-        gain = f"gain {label}".rstrip()
-        columns += [
-            *bounded(gain, "points"),
-            Column(name=f"p Holm {label}".rstrip(), unit="p"),
-        ]
-    first = next(iter(crossings.values()))
-    rows: list[tuple[Cell, ...]] = []
-    for (row, column, cell), *others in zip(first, *list(crossings.values())[1:], strict=True):
-        comparison = cell.comparisons[0]
-        numbers = [
-            number
-            for one in (cell, *(other for _, _, other in others))
-            for number in (one.gain, one.dot().low, one.dot().high, one.p_holm)
-        ]
-        rows.append((row, column, comparison.n, comparison.base_accuracy, *numbers))
-    return Table(name=name, title=title, columns=tuple(columns), rows=tuple(rows), note=note)
+def crossing_cells(crossing: Crossing) -> list[dict[str, Cell]]:
+    """A row a cell, with the accuracy of the unsteered model on the column's problems."""
+    return [
+        {
+            **cell.cells(column),
+            "label": f"{row} to {column}",
+            "row": row,
+            "column": column,
+            "unsteered": cell.comparisons[0].base_accuracy,
+        }
+        for row, column, cell in crossing
+    ]
 
 
-def crossing_matrix(name: str, title: str, crossing: Crossing, found: str, tested: str, detail: str, reading: str) -> Matrix:
-    """The gains as a picture; the intervals are in the table."""
-    return Matrix(
-        name=name,
-        title=title,
-        n=crossing.n,
-        split=Split.TEST,
-        detail=detail,
+def crossing_matrix(name: str, title: str, crossing: Crossing, rows: str, columns: str, *, note: str, reading: str) -> Frame:
+    """Gains by the source of the neurons and the group that they are tried on; ``rows`` and ``columns`` name the two axes."""
+    return Frame(
+        name,
+        title,
+        crossing_cells(crossing),
+        plot="matrix",
+        x_label=columns,
+        y_label=rows,
+        note=note,
         reading=reading,
-        row_label=found,
-        column_label=tested,
-        unit="points",
-        rows=crossing.rows,
-        columns=crossing.columns,
-        cells=tuple(tuple(_point(cell) for cell in row) for row in crossing.cells),
     )
 
 
@@ -405,8 +387,3 @@ def _changes(base: Sequence[Outcome], conditions: Mapping[str, Sequence[Outcome]
     return _Changes(
         names, group, np.array([[float(condition[i]) - float(correct) for i, correct in before.items()] for condition in after])
     )
-
-
-def _point(cell: Row) -> Point:
-    dot = cell.dot()
-    return Point(value=dot.value, low=dot.low, high=dot.high)

@@ -10,14 +10,14 @@ import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.experiments.comparisons import PUBLISHED_STRENGTH, gain_words
+from trimtab.experiments.comparisons import GAIN, PUBLISHED_STRENGTH, Part, Row, gain_words, gathered
 from trimtab.experiments.workbench import Workbench
+from trimtab.findings import Cell, Findings, Frame
 from trimtab.gate import ALWAYS
 from trimtab.interventions import ENHANCEMENT, scale
 from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, rank
 from trimtab.ranking.criteria import activation_ratio
-from trimtab.results import Cell, Column, Curve, CurvePoint, Curves, Dot, Dots, Figure, Result, Table, bounded
 from trimtab.stats.values import PairedComparison
 from trimtab.steering import PositionScope, Steering
 from trimtab.traces import Problem, Split
@@ -48,7 +48,7 @@ class Axis(NamedTuple):
     """One thing that is varied.
 
     Args:
-        title: what it is, as a reader calls it.
+        title: as a reader calls it.
         series: the first holds every setting.
         chosen, published: the value that tune chose and the one that the papers use, on this axis; None if there is none.
         note: what a reader must know about its values.
@@ -56,12 +56,167 @@ class Axis(NamedTuple):
 
     name: str
     title: str
-    kind: Literal["curves", "dots"]
+    plot: Literal["curves", "dots"]
     series: tuple[Series, ...]
     log_x: bool = False
     chosen: float | None = None
     published: float | None = None
     note: str = ""
+
+
+class Measured(NamedTuple):
+    """A setting, its gain over the unsteered model, and over the chosen point in the same view (None: it is that point)."""
+
+    setting: Setting
+    gain: PairedComparison
+    against: PairedComparison | None
+
+
+Views = list[tuple[Series, list[Measured]]]
+
+
+def sweep(bench: Workbench) -> Findings:
+    """Vary one setting at a time around the point that tune chose.
+
+    The test split is never read, so nothing here may be used to choose again and be reported as if it had not been.
+    """
+    answers = ValidationAnswers(bench, bench.split(Split.VALIDATION)[: bench.settings.sweep.problems])
+    parts = [Part(sentences=(optimism(answers),))]
+    if bench.class_moments.correct_magnitude is None:
+        missing = "Mean magnitudes were not recorded, so there is no ratio and its threshold is not swept."
+        parts.append(Part(sentences=(missing,)))
+    for axis in axes(bench):
+        views = measure(axis, answers)
+        parts.append(Part((sweep_frame(axis, views),), (axis_words(axis, views),)))
+    question = "How much does each setting matter, and does the chosen point stand on a plateau or on a peak?"
+    return gathered("sweep", "Sweeps around the chosen point", question, Split.VALIDATION, parts)
+
+
+@dataclass(frozen=True)
+class ValidationAnswers:
+    """Answers to problems of the validation split under any steering.
+
+    A hard gate reads the prompt before anything is steered, so the answers behind it are put together: those of the steering that
+    is always on where it fires, those of the unsteered model elsewhere. One run serves both views.
+    """
+
+    bench: Workbench
+    problems: Sequence[Problem]
+
+    @cached_property
+    def base(self) -> list[Outcome]:
+        return self.bench.answers(Split.VALIDATION, None, problems=self.problems, label="unsteered")
+
+    @cached_property
+    def fires(self) -> list[bool]:
+        """For which problems a gate that reads the prompt fires."""
+        outcomes = self.bench.answers(Split.VALIDATION, self.bench.steering, "auto", self.problems, "gate")
+        p_fail = np.array([float(outcome.p_fail) for outcome in outcomes])  # type: ignore[arg-type]  # such a gate has one
+        return (self.bench.steering.gate.value(p_fail) > 0).tolist()
+
+    def under(self, steering: Steering, gated: bool, label: str = "") -> list[Outcome]:
+        """Answers with the steering always on, or behind the gate of the chosen point."""
+        gate = self.bench.steering.gate
+        if gated and gate.mode == "proportional":
+            return self.bench.answers(Split.VALIDATION, steering.with_gate(gate), "auto", self.problems, label)
+        steered = self.bench.answers(Split.VALIDATION, steering, "on", self.problems, label)
+        if not gated:
+            return steered
+        return [s if fires else b for s, b, fires in zip(steered, self.base, self.fires, strict=True)]
+
+
+def measure(axis: Axis, answers: ValidationAnswers) -> Views:
+    """Every setting of an axis."""
+    return [(series, [_measured(axis, series, setting, answers) for setting in series.settings]) for series in axis.series]
+
+
+def _measured(axis: Axis, series: Series, setting: Setting, answers: ValidationAnswers) -> Measured:
+    chosen = answers.bench.steering
+    outcomes = answers.under(setting.steering, series.gated, axis.title)
+    gain = paired(answers.base, outcomes)
+    if is_chosen(setting, chosen):
+        return Measured(setting, gain, None)
+    return Measured(setting, gain, paired(answers.under(chosen, series.gated, "chosen point"), outcomes))
+
+
+def is_chosen(setting: Setting, chosen: Steering) -> bool:
+    """Whether a setting is the point that tune chose, whatever its gate."""
+    return setting.steering.scope == chosen.scope and setting.steering.with_gate(chosen.gate).digest == chosen.digest
+
+
+def sweep_frame(axis: Axis, views: Views) -> Frame:
+    """Every setting under every view, and the accuracy of the unsteered model beside it."""
+    return Frame(
+        axis.name,
+        f"Sweep: {axis.title}",
+        [_cells(series, m) for series, measured in views for m in measured],
+        plot=axis.plot,
+        x_label=axis.title if axis.plot == "curves" else GAIN,
+        y_label=GAIN if axis.plot == "curves" else "",
+        reference=0.0,
+        mark=axis.chosen if axis.plot == "curves" else None,
+        log_x=axis.log_x,
+        note=f"The point was chosen on this split, so the figures are optimistic and no p is given. {axis.note}".strip(),
+        reading="Everything else stays as tune chose it; the line is the unsteered model.",
+    )
+
+
+def _cells(series: Series, m: Measured) -> dict[str, Cell]:
+    """One setting; ``against`` is its difference from the chosen point."""
+    row = {**Row(m.setting.label, (m.gain,)).cells(series.label), "p": None}
+    against = (None,) * 3 if m.against is None else (m.against.gain, m.against.gain_low, m.against.gain_high)
+    row |= zip(("against", "against_low", "against_high"), against, strict=True)
+    row |= {"unsteered": m.gain.base_accuracy, "unsteered_low": m.gain.base_low, "unsteered_high": m.gain.base_high}
+    return row | {"x": float(m.setting.x), "neurons": len(m.setting.steering), "chosen": m.against is None}
+
+
+def optimism(answers: ValidationAnswers) -> str:
+    """What the chosen point gains where it was chosen, and on the problems of the split that had no say in it."""
+    bench, n = answers.bench, len(answers.problems)
+    outcomes = answers.under(bench.steering, bench.steering.gate.reads, "chosen point")
+    used = min(bench.tune.problems, n)
+    start = f"All figures are of {n} problems of the validation split, and the test split was not read."
+    chosen_on = gain_words(paired(answers.base[:used], outcomes[:used]))
+    if used == n:
+        return f"{start} The point was chosen on these problems, so its gain is optimistic: {chosen_on}."
+    held_out = gain_words(paired(answers.base[used:], outcomes[used:]))
+    return (
+        f"{start} The point was chosen on the first {used}, where choosing makes its gain optimistic: {chosen_on}; "
+        f"on the other {n - used}, which had no say in it beyond the gate's threshold, {held_out}."
+    )
+
+
+def axis_words(axis: Axis, views: Views) -> str:
+    """What every view came to, the first one in full."""
+    parts = [_view_words(axis, series, measured, full=i == 0) for i, (series, measured) in enumerate(views) if measured]
+    return f"{axis.title[0].upper()}{axis.title[1:]}: {'; '.join(parts)}."
+
+
+def _view_words(axis: Axis, series: Series, measured: list[Measured], full: bool) -> str:
+    """Best and worst setting; ``full`` adds the published one and those that are as good as the chosen one."""
+    if all(_holds_zero(m.gain) for m in measured):
+        return f"{series.label}, no evidence of an effect at any of {len(measured)} settings"
+    best, worst = (pick(measured, key=lambda m: m.gain.gain) for pick in (max, min))
+    words = [f"{series.label}, best {_setting_words(best)}"]
+    words += [f"worst {_setting_words(worst)}"] if worst is not best else []
+    others = [m for m in measured if m.against is not None]
+    if full and best in others:
+        words += [_setting_words(m) for m in measured if m.against is None]
+    if full:
+        words += [f"published {_setting_words(m)}" for m in others if m.setting.x == axis.published]
+    if len(others) < len(measured) and others:
+        alike = [m.setting.label for m in others if m.against is not None and _holds_zero(m.against)]
+        named = f" ({', '.join(alike)})" if alike else ""
+        words.append(f"no evidence of a difference from the chosen point at {len(alike)} of {len(others)} others{named}")
+    return ", ".join(words)
+
+
+def _setting_words(m: Measured) -> str:
+    return f"{m.setting.label}{' (chosen)' if m.against is None else ''} {gain_words(m.gain)}"
+
+
+def _holds_zero(comparison: PairedComparison) -> bool:
+    return comparison.gain_low <= 0 <= comparison.gain_high
 
 
 def axes(bench: Workbench) -> list[Axis]:
@@ -77,7 +232,7 @@ def _k(bench: Workbench) -> Axis:
     return Axis(
         name="k",
         title="number of neurons K",
-        kind="curves",
+        plot="curves",
         series=_views(bench, settings),
         log_x=True,
         chosen=bench.k,
@@ -94,7 +249,7 @@ def _strength(bench: Workbench) -> Axis:
     return Axis(
         name="strength",
         title="strength",
-        kind="curves",
+        plot="curves",
         series=_views(bench, settings),
         log_x=values[0] > 0,
         chosen=chosen,
@@ -119,7 +274,7 @@ def _threshold(bench: Workbench) -> Axis:
     return Axis(
         name="threshold",
         title="ratio threshold",
-        kind="curves",
+        plot="curves",
         series=(
             view._replace(label=label),
             Series(f"amplified by {PUBLISHED_FACTOR:g}, {UNGATED}", tuple(enhanced), gated=False),
@@ -145,7 +300,7 @@ def _factor(bench: Workbench) -> Axis:
     return Axis(
         name="scale",
         title="factor of the intervention scale",
-        kind="curves",
+        plot="curves",
         series=tuple(series),
         chosen=1 + ENHANCEMENT * bench.steering.strength if bench.intervention is scale else None,
         published=PUBLISHED_FACTOR,
@@ -163,7 +318,7 @@ def _scope(bench: Workbench) -> Axis:
     return Axis(
         name="scope",
         title="position scope",
-        kind="dots",
+        plot="dots",
         series=tuple(series),
         chosen=float(get_args(PositionScope).index(bench.steering.scope)),
         note="A gate that reads the prompt can only steer what is generated after it: wider scopes are compared without it.",
@@ -182,7 +337,7 @@ def _layers(bench: Workbench) -> Axis:
     return Axis(
         name="layers",
         title="layers",
-        kind="dots",
+        plot="dots",
         series=_views(bench, settings)[:1],
         chosen=0,
         note="Layers count from 0. Each row steers the best neurons within its layers, also where the full set has few there.",
@@ -217,232 +372,3 @@ def _views(bench: Workbench, settings: Sequence[Setting], prefix: str = "") -> t
 def _ranked(bench: Workbench) -> Neurons:
     """All that the chosen criterion finds, best first."""
     return bench.neurons(bench.criterion, len(CRITERIA[bench.criterion](bench.class_moments).order))
-
-
-GAIN = "gain in accuracy over the unsteered model (percentage points)"
-NOTE = (
-    "The point was chosen on this split, so the figures are optimistic and no p is given. "
-    "Accuracy and the difference to the chosen point are of the first view."
-)
-
-
-@dataclass(frozen=True)
-class TuneAnswers:
-    """Answers to problems of the validation split under any steering.
-
-    A hard gate reads the prompt before anything is steered, so the answers behind it are put together: those of the steering that
-    is always on where it fires, those of the bare model elsewhere. One run serves both views.
-    """
-
-    bench: Workbench
-    problems: Sequence[Problem]
-
-    @cached_property
-    def base(self) -> list[Outcome]:
-        return self.bench.answers(Split.VALIDATION, None, problems=self.problems, label="unsteered")
-
-    @cached_property
-    def fires(self) -> list[bool]:
-        """For which problems a gate that reads the prompt fires."""
-        outcomes = self.bench.answers(Split.VALIDATION, self.bench.steering, "auto", self.problems, "gate")
-        p_fail = np.array([float(outcome.p_fail) for outcome in outcomes])  # type: ignore[arg-type]  # such a gate has one
-        return (self.bench.steering.gate.value(p_fail) > 0).tolist()
-
-    def under(self, steering: Steering, gated: bool, label: str = "") -> list[Outcome]:
-        """Answers with the steering always on, or behind the gate of the chosen point."""
-        gate = self.bench.steering.gate
-        if gated and gate.mode == "proportional":
-            return self.bench.answers(Split.VALIDATION, steering.with_gate(gate), "auto", self.problems, label)
-        steered = self.bench.answers(Split.VALIDATION, steering, "on", self.problems, label)
-        if not gated:
-            return steered
-        return [s if fires else b for s, b, fires in zip(steered, self.base, self.fires, strict=True)]
-
-
-class Measured(NamedTuple):
-    """A setting, its gain over the bare model, and over the chosen point in the same view (None: it is that point)."""
-
-    setting: Setting
-    gain: PairedComparison
-    against: PairedComparison | None
-
-
-Rows = list[tuple[Series, list[Measured]]]
-
-
-def measure(axis: Axis, answers: TuneAnswers) -> Rows:
-    """Every setting of an axis."""
-    return [(series, [_measured(axis, series, setting, answers) for setting in series.settings]) for series in axis.series]
-
-
-def _measured(axis: Axis, series: Series, setting: Setting, answers: TuneAnswers) -> Measured:
-    chosen = answers.bench.steering
-    outcomes = answers.under(setting.steering, series.gated, axis.title)
-    gain = paired(answers.base, outcomes)
-    if is_chosen(setting, chosen):
-        return Measured(setting, gain, None)
-    return Measured(setting, gain, paired(answers.under(chosen, series.gated, "chosen point"), outcomes))
-
-
-def is_chosen(setting: Setting, chosen: Steering) -> bool:
-    """Whether a setting is the point that tune chose, whatever its gate."""
-    return setting.steering.with_gate(chosen.gate).digest == chosen.digest if setting.steering.scope == chosen.scope else False
-
-
-def sweep_table(axis: Axis, rows: Rows, answers: TuneAnswers) -> Table:
-    """The bare model and every setting: the first view in full, of the others the gain."""
-    base = paired(answers.base, answers.base)
-    views = [(series, {m.setting.label: m for m in measured}) for series, measured in rows]
-    _, first = views[0]
-    cells: list[tuple[Cell, ...]] = []
-    for label, m in first.items():
-        accuracy = (m.gain.accuracy, m.gain.low, m.gain.high)
-        gains = [_gain(view.get(label)) for _, view in views]
-        against = (None,) * 3 if m.against is None else (m.against.gain, m.against.gain_low, m.against.gain_high)
-        more = tuple(cell for gain in gains[1:] for cell in gain)
-        cells.append((label, len(m.setting.steering), m.gain.n, *accuracy, *gains[0], *against, *more))
-    chosen = [i for i, m in enumerate(first.values()) if m.against is None]
-    columns = _columns(views[0][0], [series for series, _ in views[1:]])
-    unsteered = ("unsteered", 0, base.n, base.accuracy, base.low, base.high, *(None,) * (len(columns) - 6))
-    return Table(
-        name=axis.name,
-        title=f"Sweep: {axis.title}",
-        columns=columns,
-        rows=(unsteered, *cells),
-        note=f"{NOTE} {axis.note}".strip(),
-        highlight=chosen[0] + 1 if chosen else None,
-    )
-
-
-def _gain(m: Measured | None) -> tuple[float | None, ...]:
-    return (None,) * 3 if m is None else (m.gain.gain, m.gain.gain_low, m.gain.gain_high)
-
-
-def _columns(first: Series, others: Sequence[Series]) -> tuple[Column, ...]:
-    names = [f"gain, {first.label}", "against the chosen point", *(f"gain, {series.label}" for series in others)]
-    return (
-        Column(name="setting"),
-        Column(name="neurons", unit="count"),
-        Column(name="n", unit="count"),
-        *bounded("accuracy", "percent"),
-        *(column for name in names for column in bounded(name, "points")),
-    )
-
-
-def sweep_figure(axis: Axis, rows: Rows, answers: TuneAnswers) -> Figure:
-    """Gains with their paired intervals; the bare model is the line at 0."""
-    title = f"Sweep: {axis.title}"
-    n = len(answers.base)
-    detail = "95 % paired intervals, without correction"
-    if axis.kind == "dots":
-        gated = any(series.gated for series, _ in rows)
-        return Dots(
-            name=axis.name,
-            title=title,
-            n=n,
-            split=Split.VALIDATION,
-            detail=detail,
-            reading=f"The chosen point stands among them, on the problems that it was chosen on. {axis.note}".strip(),
-            x_label=GAIN,
-            unit="points",
-            dots=tuple(_dot(m, series, len(rows) > 1, gated) for series, measured in rows for m in measured),
-            reference=0.0,
-        )
-    return Curves(
-        name=axis.name,
-        title=title,
-        n=n,
-        split=Split.VALIDATION,
-        detail=detail,
-        reading=f"Everything else stays as tune chose it; the dotted line is the unsteered model. {axis.note}".strip(),
-        x_label=axis.title,
-        y_label="gain in accuracy (percentage points)",
-        unit="points",
-        log_x=axis.log_x,
-        curves=tuple(_curve(series, measured) for series, measured in rows if measured),
-        mark=axis.chosen,
-        reference=0.0,
-    )
-
-
-def _dot(m: Measured, series: Series, several: bool, gated: bool) -> Dot:
-    label = f"{m.setting.label}, {series.label}" if several else m.setting.label
-    if m.against is None and series.gated == gated:
-        label += " (chosen)"
-    return Dot(label=label, group=series.label, value=m.gain.gain, low=m.gain.gain_low, high=m.gain.gain_high)
-
-
-def _curve(series: Series, measured: Sequence[Measured]) -> Curve:
-    points = tuple(CurvePoint(x=m.setting.x, value=m.gain.gain, low=m.gain.gain_low, high=m.gain.gain_high) for m in measured)
-    return Curve(label=series.label, points=points)
-
-
-def sweep(bench: Workbench) -> Result:
-    """Vary one setting at a time around the point that tune chose.
-
-    The test split is never read, so nothing here may be used to choose again and be reported as if it had not been.
-    """
-    problems = bench.split(Split.VALIDATION)[: bench.settings.sweep.problems]
-    answers = TuneAnswers(bench, problems)
-    measured = [(axis, measure(axis, answers)) for axis in axes(bench)]
-    findings = [optimism(answers)]
-    if bench.class_moments.correct_magnitude is None:
-        findings.append("Mean magnitudes were not recorded, so there is no ratio and its threshold is not swept.")
-    return Result(
-        name="sweep",
-        title="Sweeps around the chosen point",
-        question="How much does each setting matter, and does the chosen point stand on a plateau or on a peak?",
-        findings=(*findings, *(finding(axis, rows) for axis, rows in measured)),
-        split=Split.VALIDATION,
-        tables=tuple(sweep_table(axis, rows, answers) for axis, rows in measured),
-        figures=tuple(sweep_figure(axis, rows, answers) for axis, rows in measured),
-    )
-
-
-def optimism(answers: TuneAnswers) -> str:
-    """What the chosen point gains where it was chosen, and on the problems of the split that had no say in it."""
-    bench, n = answers.bench, len(answers.problems)
-    outcomes = answers.under(bench.steering, bench.steering.gate.reads, "chosen point")
-    used = min(bench.tune.problems, n)
-    start = f"All figures are of {n} problems of the validation split, and the test split was not read."
-    chosen_on = gain_words(paired(answers.base[:used], outcomes[:used]))
-    if used == n:
-        return f"{start} The point was chosen on these problems, so its gain is optimistic: {chosen_on}."
-    held_out = gain_words(paired(answers.base[used:], outcomes[used:]))
-    return (
-        f"{start} The point was chosen on the first {used}, where choosing makes its gain optimistic: {chosen_on}; "
-        f"on the other {n - used}, which had no say in it beyond the gate's threshold, {held_out}."
-    )
-
-
-def finding(axis: Axis, rows: Rows) -> str:
-    """What every view came to, the first one in full."""
-    parts = [_of_series(axis, series, measured, full=i == 0) for i, (series, measured) in enumerate(rows) if measured]
-    return f"{axis.title[0].upper()}{axis.title[1:]}: {'; '.join(parts)}."
-
-
-def _of_series(axis: Axis, series: Series, measured: list[Measured], full: bool) -> str:
-    """Best and worst setting; ``full`` adds the published one and those that are as good as the chosen one."""
-    if all(_holds_zero(m.gain) for m in measured):
-        return f"{series.label}, no evidence of an effect at any of {len(measured)} settings"
-    best, worst = (pick(measured, key=lambda m: m.gain.gain) for pick in (max, min))
-    words = [f"{series.label}, best {_setting_words(best)}"]
-    words += [f"worst {_setting_words(worst)}"] if worst is not best else []
-    others = [m for m in measured if m.against is not None]
-    if full and best in others:
-        words += [_setting_words(m) for m in measured if m.against is None]
-    if full:
-        words += [f"published {_setting_words(m)}" for m in others if m.setting.x == axis.published]
-    if len(others) < len(measured) and others:
-        alike = [m.setting.label for m in others if m.against is not None and _holds_zero(m.against)]
-        named = f" ({', '.join(alike)})" if alike else ""
-        words.append(f"no evidence of a difference from the chosen point at {len(alike)} of {len(others)} others{named}")
-    return ", ".join(words)
-
-
-def _setting_words(m: Measured) -> str:
-    return f"{m.setting.label}{' (chosen)' if m.against is None else ''} {gain_words(m.gain)}"
-
-
-def _holds_zero(comparison: PairedComparison) -> bool:
-    return comparison.gain_low <= 0 <= comparison.gain_high

@@ -4,27 +4,31 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.analysis.batches import batches, with_response
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.experiments.comparisons import Row, best_strength, compare_rows, comparison_table, describe, gain_dots
+from trimtab.experiments.comparisons import Part, best_strength, compare_rows, gain_frame, gathered, listed
 from trimtab.experiments.groups import neurons_of
 from trimtab.experiments.matching import BATCH_TOKENS, SAME_NEURON, Addresses, Match, TextPair, match_neurons
 from trimtab.experiments.workbench import STATISTICS, Workbench
+from trimtab.findings import Cell, Findings, Frame
 from trimtab.model import LanguageModel, down_weights, open_model, rebind
 from trimtab.moments import MOMENTS
 from trimtab.neurons import Neurons
 from trimtab.ranking import ClassMoments, LabelledMoments, class_moments, column_norms, random_like
 from trimtab.recording import record_batch
-from trimtab.results import Column, Dot, Dots, Figure, Result, Table
 from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt
 from trimtab.traces import Split, Trace
+
+BY_INDEX, GATED = "by index", "by index, carried gate"
+MATCHED, OWN, RANDOM = "matched by correlation", "its own, found on the same responses", "random neurons"
+ALIKE = 0.5
+"""Above this correlation on held-out texts a partner counts as doing the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,9 +53,9 @@ class Carried:
 
 
 def carry(bench: Workbench, other: LanguageModel) -> Carried:
-    """Match the found neurons on the contrast's chains and measure the partners' class means on them.
+    """Match the found neurons on the contrast's responses and measure the partners' class means on them.
 
-    The chains are the first model's, teacher-forced in the other one. The partners' own class means, rather than the first
+    The responses are the first model's, teacher-forced in the other one. The partners' own class means, rather than the first
     model's scaled by the ratio of the standard deviations, bring scale, offset and sign, and every intervention can read them.
     """
     pairs = shared_texts(bench, other)
@@ -84,7 +88,7 @@ def carry(bench: Workbench, other: LanguageModel) -> Carried:
 
 
 def shared_texts(bench: Workbench, other: LanguageModel) -> list[TextPair]:
-    """The contrast's chains as both models read them: the same ids, or tokenised again where the tokenizers differ.
+    """The contrast's responses as both models read them: the same ids, or tokenised again where the tokenizers differ.
 
     Raises:
         NotEnoughDataError: no response has two tokens.
@@ -100,7 +104,7 @@ def shared_texts(bench: Workbench, other: LanguageModel) -> list[TextPair]:
 
 
 def moments_on(bench: Workbench, other: LanguageModel, traces: Sequence[Trace]) -> ClassMoments:
-    """Class moments of the contrast's chains in another model, from one pass over them; nothing is written."""
+    """Class moments of the contrast's responses in another model, from one pass over them; nothing is written."""
     rows = {row.trace_id: row for row in bench.contrast}
 
     def parts() -> Iterator[LabelledMoments]:
@@ -119,68 +123,121 @@ def _retokenised(trace: Trace, question: str, bench: Workbench, other: LanguageM
     return replace(trace, prompt_ids=prompt_ids, response_ids=tuple(other.tokenizer.encode(trace.text, add_special_tokens=False)))
 
 
-ALIKE = 0.5
-"""Above this correlation on held-out texts a partner counts as doing the same."""
+def transfer_model(bench: Workbench) -> Findings:
+    """Carry the found neurons to every other model of the settings; strengths are chosen on the validation split with that model.
+
+    The gate is carried to a fine-tune only, whose neurons are where the gate reads them; elsewhere every problem is steered.
+    """
+    names = bench.settings.other_models
+    none = "No other model was named, so nothing was carried: set experiment.other_models, or give --to MODEL."
+    parts = [_to(bench, name) for name in names] or [([], Part(sentences=(none,)))]
+    matches = [row for rows, _ in parts for row in rows]
+    question = f"Do the neurons of {bench.model.identity.name} help another model?"
+    found = Part((_match_frame(matches),) if names else ())
+    return gathered("transfer-model", "Transfer to other models", question, Split.TEST, (found, *(part for _, part in parts)))
 
 
-def match_table(carried: Mapping[str, Carried]) -> Table:
-    """One row a model."""
-    columns = (
-        Column(name="model"),
-        Column(name="neurons", unit="count"),
-        Column(name="observations"),
-        Column(name="matched on", unit="count"),
-        Column(name="held out", unit="count"),
-        Column(name="correlation", unit="number"),
-        Column(name=f"above {ALIKE:g}", unit="percent"),
-        Column(name="shuffled texts", unit="number"),
-        Column(name="random partners", unit="number"),
-        Column(name="same index", unit="number"),
-        Column(name="partners at the same index", unit="count"),
-        Column(name="same direction", unit="percent"),
+def _to(bench: Workbench, name: str) -> tuple[list[dict[str, Cell]], Part]:
+    """Rows of how well the neurons were found again in one model, and what they gain there."""
+    other = open_model(name, dtype=str(bench.model.hf_model.dtype).removeprefix("torch."), device=str(bench.model.device))
+    there = bench.on(other)
+    carried = carry(bench, other)
+    base = there.answers(Split.TEST, None, label=f"{name}, unsteered")
+    steerings = _steerings(there, carried)
+    conditions = {label: there.answers(Split.TEST, steering, label=f"{name}, {label}") for label, steering in steerings.items()}
+    gate = ""
+    if carried.by_index is not None and carried.by_index.gate.reads:
+        conditions[GATED] = there.answers(Split.TEST, steerings[BY_INDEX], "auto", label=f"{name}, {GATED}")
+        gate = _gate_words(base, conditions[GATED])
+    primary = steerings[BY_INDEX if BY_INDEX in steerings else MATCHED]
+    seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
+    random = [there.answers(Split.TEST, random_like(primary, seed), label=f"{name}, {RANDOM}") for seed in seeds]
+    rows = compare_rows(base, {**conditions, RANDOM: random})
+    strengths = ", ".join(f"{label} {steering.strength:g}" for label, steering in steerings.items())
+    frame = gain_frame(
+        re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
+        f"Neurons of {bench.model.identity.name} on {name}",
+        base,
+        rows,
+        note="Always steered, but for the carried gate. Strengths, chosen on the validation split with this model: "
+        f"{strengths}. Random sets have the size, the layers and the strength of the carried one.",
     )
-    rows = []
-    for name, one in carried.items():
-        match = one.match
-        above = float((match.correlation > ALIKE).mean())
-        medians = (median(match.shuffled), median(match.chance), None if match.same_index is None else median(match.same_index))
-        observed = "texts" if one.pooled else "tokens"
-        counts = (len(match.correlation), observed, match.n_chosen_on, match.n_held_out)
-        rows.append((name, *counts, median(match.correlation), above, *medians, match.at_same_index, one.same_direction))
-    note = (
-        "Medians over neurons of correlations on held-out problems; the shuffled one is of the best partner on the texts that "
-        "chose it. Same direction: partners whose difference between correct and incorrect responses has the predicted sign."
-    )
-    return Table(name="match", title="The neurons found again", columns=columns, rows=tuple(rows), note=note)
+    return match_rows(name, carried), Part((frame,), (f"{name}: {match_words(carried)} Gains: {listed(rows)}.{gate}",))
 
 
-def match_dots(carried: Mapping[str, Carried]) -> Dots:
-    """Median and quartiles of the correlations, beside what chance reaches."""
-    dots = []
-    for name, one in carried.items():
-        kinds = {
-            "same index": one.match.same_index,
-            "matched": one.match.correlation,
-            "shuffled texts": one.match.shuffled,
-            "random partners": one.match.chance,
+def _steerings(there: Workbench, carried: Carried) -> dict[str, Steering]:
+    """Each set at the strength that is best for it on the other model's validation split; partners that are the same neurons
+    once."""
+    sets: dict[str, Steering] = {}
+    if carried.by_index is not None:
+        sets[BY_INDEX] = carried.by_index
+    if carried.by_index is None or carried.match.at_same_index != len(carried.matched):
+        sets[MATCHED] = there.always(carried.matched)
+    if carried.own is not None:
+        sets[OWN] = there.always(carried.own)
+    return {label: best_strength(there, steering, label=f"{label}, strength") for label, steering in sets.items()}
+
+
+def _gate_words(base: Sequence[Outcome], gated: Sequence[Outcome]) -> str:
+    """How well the carried gate predicts the failures of the other model."""
+    failed = [not outcome.correct for outcome in base]
+    p_fail = [outcome.p_fail or 0.0 for outcome in gated]
+    if min(sum(failed), len(failed) - sum(failed)) < 2:
+        return ""
+    low, high = delong_interval(failed, p_fail, 0.95)
+    return f" The carried gate predicts its failures with AUROC {auroc(failed, p_fail):.3f} [{low:.3f}, {high:.3f}]."
+
+
+def match_rows(name: str, carried: Carried) -> list[dict[str, Cell]]:
+    """Median and quartiles of each kind of correlation; of the partners also how many do the same."""
+    match = carried.match
+    kinds = {
+        "matched": match.correlation,
+        "same index": match.same_index,
+        "shuffled texts": match.shuffled,
+        "random partners": match.chance,
+    }
+    partners: dict[str, Cell] = {
+        "alike_share": float((match.correlation > ALIKE).mean()),
+        "at_same_index": match.at_same_index,
+        "same_direction_share": carried.same_direction,
+    }
+    common: dict[str, Cell] = {
+        "unit": "number",
+        "series": name,
+        "observed": "texts" if carried.pooled else "tokens",
+        "matched_on": match.n_chosen_on,
+        "held_out": match.n_held_out,
+    }
+    return [
+        {
+            "label": f"{name}, {kind}",
+            **_quartiles(values),
+            **common,
+            **(partners if kind == "matched" else dict.fromkeys(partners)),
         }
-        dots += [_dot(f"{name}, {kind}", name, values) for kind, values in kinds.items() if values is not None]
-    first = next(iter(carried.values()))
-    return Dots(
-        name="match",
-        title="How well neurons are found again in another model",
-        n=len(first.match.correlation),
-        of="neurons",
-        split=Split.TRAIN,
-        detail="median and quartiles over neurons, on held-out problems",
-        reading=(
-            "Near 1 the partner does the same. Shuffled texts (the best partner, on the texts that chose it) and random partners "
-            "are what chance reaches."
-        ),
+        for kind, values in kinds.items()
+        if values is not None
+    ]
+
+
+def _quartiles(values: NDArray[np.float64]) -> dict[str, Cell]:
+    low, high = np.quantile(values, [0.25, 0.75]).tolist()
+    return {"n": len(values), "value": median(values), "low": low, "high": high}
+
+
+def _match_frame(rows: Sequence[Mapping[str, Cell]]) -> Frame:
+    return Frame(
+        "match",
+        "How well neurons are found again in another model",
+        rows,
+        plot="dots",
         x_label="correlation of activations",
-        unit="number",
-        dots=tuple(dots),
         reference=0.0,
+        note="Median and quartiles over n neurons of correlations on held-out train problems; the shuffled one is of the best "
+        f"partner, on the texts that chose it. alike_share: above {ALIKE:g}; same_direction_share: partners whose difference "
+        "between correct and incorrect responses has the predicted sign.",
+        reading="Near 1 the partner does the same. Shuffled texts and random partners are what chance reaches.",
     )
 
 
@@ -188,7 +245,7 @@ def match_words(carried: Carried) -> str:
     """One or two sentences about the match."""
     match = carried.match
     words = (
-        f"the partners correlate {median(match.correlation):.2f} in the median on held-out chains (random ones "
+        f"the partners correlate {median(match.correlation):.2f} in the median on held-out responses (random ones "
         f"{median(match.chance):.2f}, the best of shuffled texts {median(match.shuffled):.2f}), and {carried.same_direction:.0%} "
         "differ between correct and incorrect responses in the direction that this predicts."
     )
@@ -206,100 +263,3 @@ def match_words(carried: Carried) -> str:
 def median(values: NDArray[np.float64]) -> float:
     """The median."""
     return float(np.median(values))
-
-
-def _dot(label: str, group: str, values: NDArray[np.float64]) -> Dot:
-    low, high = np.quantile(values, [0.25, 0.75]).tolist()
-    return Dot(label=label, group=group, value=median(values), low=low, high=high)
-
-
-BY_INDEX, GATED = "by index", "by index, carried gate"
-MATCHED, OWN, RANDOM = "matched by correlation", "its own, found on the same responses", "random neurons"
-
-
-class _Model(NamedTuple):
-    """What carrying to one model came to."""
-
-    carried: Carried
-    table: Table
-    figure: Figure
-    finding: str
-
-
-def transfer_model(bench: Workbench) -> Result:
-    """Carry the found neurons to every other model of the settings; strengths are chosen on the validation split with that model.
-
-    The gate is carried to a fine-tune only, whose neurons are where the gate reads them; elsewhere every problem is steered.
-    """
-    models = [_model(bench, name) for name in bench.settings.other_models]
-    carried = {name: model.carried for name, model in zip(bench.settings.other_models, models, strict=True)}
-    none = "No other model was named, so nothing was carried: set experiment.other_models, or give --to MODEL."
-    return Result(
-        name="transfer-model",
-        title="Transfer to other models",
-        question=f"Do the neurons of {bench.model.identity.name} help another model?",
-        findings=tuple(model.finding for model in models) or (none,),
-        split=Split.TEST,
-        tables=(*((match_table(carried),) if models else ()), *(model.table for model in models)),
-        figures=(*((match_dots(carried),) if models else ()), *(model.figure for model in models)),
-    )
-
-
-def _model(bench: Workbench, name: str) -> _Model:
-    other = open_model(name, dtype=str(bench.model.hf_model.dtype).removeprefix("torch."), device=str(bench.model.device))
-    there = bench.on(other)
-    carried = carry(bench, other)
-    base = there.answers(Split.TEST, None, label=f"{name}, unsteered")
-    steerings = _steerings(there, carried)
-    conditions = {label: there.answers(Split.TEST, steering, label=f"{name}, {label}") for label, steering in steerings.items()}
-    gate = ""
-    if carried.by_index is not None and carried.by_index.gate.reads:
-        conditions[GATED] = there.answers(Split.TEST, steerings[BY_INDEX], "auto", label=f"{name}, {GATED}")
-        gate = _gate_words(base, conditions[GATED])
-    primary = steerings[BY_INDEX if BY_INDEX in steerings else MATCHED]
-    seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
-    random = [there.answers(Split.TEST, random_like(primary, seed), label=f"{name}, {RANDOM}") for seed in seeds]
-    rows = compare_rows(base, {**conditions, RANDOM: random})
-    slug, title = _slug(name), f"Neurons of {bench.model.identity.name} on {name}"
-    strengths = ", ".join(f"{label} {steering.strength:g}" for label, steering in steerings.items())
-    note = (
-        f"Always steered, but for the carried gate. Strengths, chosen on the validation split with {name}: {strengths}. "
-        "p is corrected by Holm."
-    )
-    return _Model(
-        carried,
-        comparison_table(slug, title, base, rows, note),
-        gain_dots(slug, title, rows, Split.TEST, "Random sets have the size, the layers and the strength of the carried one."),
-        f"{name}: {match_words(carried)} {_gains(rows)}{gate}",
-    )
-
-
-def _steerings(there: Workbench, carried: Carried) -> dict[str, Steering]:
-    """Each set at the strength that is best for it on the other model's validation split; partners that are the same neurons
-    once."""
-    sets: dict[str, Steering] = {}
-    if carried.by_index is not None:
-        sets[BY_INDEX] = carried.by_index
-    if carried.by_index is None or carried.match.at_same_index != len(carried.matched):
-        sets[MATCHED] = there.always(carried.matched)
-    if carried.own is not None:
-        sets[OWN] = there.always(carried.own)
-    return {label: best_strength(there, steering, label=f"{label}, strength") for label, steering in sets.items()}
-
-
-def _gains(rows: Sequence[Row]) -> str:
-    return "Gains: " + "; ".join(f"{row.label} {describe(row)}" for row in rows) + "."
-
-
-def _gate_words(base: Sequence[Outcome], gated: Sequence[Outcome]) -> str:
-    """How well the carried gate predicts the failures of the other model."""
-    failed = [not outcome.correct for outcome in base]
-    p_fail = [outcome.p_fail or 0.0 for outcome in gated]
-    if min(sum(failed), len(failed) - sum(failed)) < 2:
-        return ""
-    low, high = delong_interval(failed, p_fail, 0.95)
-    return f" The carried gate predicts its failures with AUROC {auroc(failed, p_fail):.3f} [{low:.3f}, {high:.3f}]."
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -24,12 +24,10 @@ from trimtab.report.data_verdict import (
 )
 from trimtab.report.figure_svg import result_svg
 from trimtab.report.html import render_html, write_report
-from trimtab.report.result_files import RESULT, read_result, render_result, write_result
 from trimtab.report.tables import terminal_table
 from trimtab.report.terminal import breakdown_table, verdict_line, verdict_table
 
 __all__ = [
-    "RESULT",
     "BreakdownReport",
     "CalibrationRow",
     "CriterionRow",
@@ -49,13 +47,10 @@ __all__ = [
     "VerdictReport",
     "breakdown_table",
     "read_report",
-    "read_result",
     "render_html",
-    "render_result",
     "result_svg",
     "terminal_table",
     "verdict_line",
     "verdict_table",
     "write_report",
-    "write_result",
 ]

@@ -1,17 +1,31 @@
 """The data of a report: one frozen object from which the HTML is drawn, and its JSON twin on disk."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer, PlainValidator
 
+from trimtab.errors import InputError
 from trimtab.evaluation.rows import ConditionSummary
+from trimtab.findings import Findings
 from trimtab.report.data_verdict import BreakdownReport, Section, VerdictReport
-from trimtab.results import Result
 from trimtab.store import AnyPath, ModelRecord, read_record
 
 FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
 FlipTable = dict[str, dict[FlipKind, int]]
 Curve = tuple[tuple[float, float], ...]
+
+
+def _findings(value: object) -> Findings:
+    if isinstance(value, Findings):
+        return value
+    try:
+        return Findings.from_json(value)  # type: ignore[arg-type]  # which checks what it is given
+    except InputError as cause:
+        raise ValueError(str(cause)) from cause
+
+
+Experiment = Annotated[Findings, PlainValidator(_findings), PlainSerializer(Findings.to_json)]
+"""Findings within a report: read and written by their own methods, which check the frames."""
 
 
 class EstimateRow(Section):
@@ -218,7 +232,7 @@ class Report(Section):
     criteria: tuple[CriterionRow, ...]
     flips: FlipsReport
     run: RunReport
-    experiments: tuple[Result, ...] = ()
+    experiments: tuple[Experiment, ...] = ()
     examples: tuple[Example, ...] = Field((), max_length=4)
 
 

@@ -46,8 +46,7 @@ def render_html(report: Report) -> str:
     Raises:
         InputError: plotly is not installed.
     """
-    drawings, experiments = _draw(report)
-    every = [*drawings, *(drawing for group in experiments.values() for drawing in group)]
+    drawings = _draw(report)
     lead, figures, rest = split_sentence(report)
     return (
         environment()
@@ -68,8 +67,7 @@ def render_html(report: Report) -> str:
             has_steps=any(row.steps_right is not None for row in report.conditions),
             has_gate=any(row.firing_rate is not None for row in report.conditions),
             drawings=drawings,
-            experiment_drawings=experiments,
-            page=page(every),
+            page=page(drawings),
             seconds=sorted(report.run.seconds.items(), key=lambda item: (-item[1], item[0])),
         )
     )
@@ -127,13 +125,12 @@ def needs_plotly() -> Iterator[None]:
         ) from cause
 
 
-def _draw(report: Report) -> "tuple[list[Drawing], dict[str, list[Drawing]]]":
+def _draw(report: Report) -> "list[Drawing]":
     with needs_plotly():
         from trimtab.report.figures import draw
-        from trimtab.report.figures_results import draw_results
 
         # plotly imports its parts when they are used, so the drawing is under the guard too
-        return draw(report), {result.name: draw_results(result) for result in report.experiments}
+        return draw(report)
 
 
 def environment() -> Environment:

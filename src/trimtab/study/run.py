@@ -29,7 +29,8 @@ def run(
 ) -> None:
     """From problems to the report. What is in the cache is read, so a run that was killed goes on where it was.
 
-    A study with a path leaves there, beside the cache: ``run.toml``, ``neurons/CRITERION/``, ``steering/``, ``outcomes.parquet`` and the report.
+    A study with a path leaves there, beside the cache: ``run.toml``, ``neurons/CRITERION/``, ``steering/``,
+    ``outcomes.parquet`` and the report.
 
     Args:
         study: with a path.

@@ -329,7 +329,7 @@ class Study:
         def work(folder: AnyPath) -> None:
             with self._verb(name):
                 bench = Workbench(self, tuning, experiment.reads, name)
-                write_json(folder / "findings.json", experiment.run(bench).to_json())  # type: ignore[attr-defined]
+                write_json(folder / "findings.json", experiment.run(bench).to_json())
 
         return self.compute(name, entry, work, lambda folder: Findings.from_json(read_json(folder / "findings.json")))  # type: ignore[arg-type]
 

@@ -14,13 +14,12 @@ from trimtab.experiments.groups import (
     EASY,
     HARD,
     MIN_PROBLEMS,
-    MIN_TUNE,
+    MIN_VALIDATION,
     Grouping,
     by_difficulty,
     by_domain,
     cross,
-    cross_together,
-    crossing_table,
+    crossing_matrix,
     diagonal_p,
     excess,
     excess_by_group,
@@ -46,27 +45,34 @@ def gain(base: list[Outcome], condition: list[Outcome], remainder: int) -> float
 
 
 def test_a_cell_is_the_comparison_on_one_group() -> None:
-    crossing = cross(BASE, {"even": EVEN, "odd": ODD}, GROUPS)
-    assert (crossing.rows, crossing.columns, crossing.n) == (NAMES, NAMES, 12)
+    (crossing,) = cross(BASE, [{"even": EVEN, "odd": ODD}], GROUPS)
+    assert (crossing.rows, crossing.columns) == (NAMES, NAMES)
     for (row, column, cell), condition in zip(crossing, (EVEN, EVEN, ODD, ODD), strict=True):
         start = NAMES.index(column)
         assert cell.comparisons == (paired(BASE[start::2], condition[start::2]),), (row, column)
 
 
 def test_holm_covers_all_cells_of_all_families_but_no_means() -> None:
-    always, gated = cross_together(BASE, [{"even": EVEN, "random": [ODD, BASE]}, {"even": ODD}], GROUPS)
+    always, gated = cross(BASE, [{"even": EVEN, "random": [ODD, BASE]}, {"even": ODD}], GROUPS)
     claims = [cell for crossing in (always, gated) for row, _, cell in crossing if row == "even"]
     expected = holm([cell.comparisons[0].p for cell in claims])
     assert [cell.p_holm for cell in claims] == pytest.approx(expected.tolist())
     assert all(cell.p_holm is None for row, _, cell in always if row == "random")
 
 
-def test_the_table_has_a_row_a_cell_with_both_families() -> None:
-    always, gated = cross_together(BASE, [{"even": EVEN, "odd": ODD}, {"even": ODD, "odd": EVEN}], GROUPS)
-    table = crossing_table("t", "t", {"always": always, "gated": gated}, "found on", "tested on")
-    assert [row[:3] for row in table.rows] == [("even", "even", 6), ("even", "odd", 6), ("odd", "even", 6), ("odd", "odd", 6)]
-    assert table.rows[1][4] == pytest.approx(gain(BASE, EVEN, 1))
-    assert table.rows[1][8] == pytest.approx(gain(BASE, ODD, 1))
+def test_a_matrix_has_a_row_a_cell() -> None:
+    always, gated = cross(BASE, [{"even": EVEN, "odd": ODD}, {"even": ODD, "odd": EVEN}], GROUPS)
+    for crossing, even in ((always, EVEN), (gated, ODD)):
+        rows = crossing_matrix("m", "m", crossing, "found on", "tested on", note="", reading="").rows
+        assert [(row["row"], row["column"]) for row in rows] == [
+            ("even", "even"),
+            ("even", "odd"),
+            ("odd", "even"),
+            ("odd", "odd"),
+        ]
+        assert all(row["n"] == 6 for row in rows)
+        assert rows[1]["value"] == pytest.approx(gain(BASE, even, 1))
+        assert rows[1]["unsteered"] == np.mean([outcome.correct for outcome in BASE[1::2]])
 
 
 def test_excess_is_the_diagonal_minus_the_rest() -> None:
@@ -150,11 +156,11 @@ def test_a_source_reads_its_own_part_of_the_contrast(halved: Workbench) -> None:
     np.testing.assert_array_equal(source.neurons.mean_difference, expected.mean_difference)
 
 
-def test_too_few_tune_problems_fall_back_to_the_strength_and_the_gate_of_the_run(halved: Workbench) -> None:
+def test_too_few_validation_problems_fall_back_to_the_strength_and_the_gate_of_the_run(halved: Workbench) -> None:
     grouping = by_domain(halved)
     source = find_source(replace(halved, prompts={}), grouping, "left")
     assert source is not None
-    assert len(grouping.among(halved.split(Split.VALIDATION), "left")) < MIN_TUNE
+    assert len(grouping.among(halved.split(Split.VALIDATION), "left")) < MIN_VALIDATION
     assert (source.tuned_on, source.own_gate) == (0, False)
     assert source.steering.strength == halved.steering.strength
     assert source.steering.gate is halved.steering.gate

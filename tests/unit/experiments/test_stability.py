@@ -10,6 +10,9 @@ from typing import cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from trimtab.pipeline.config import parse_config
+from trimtab.pipeline.experimenting import workbench
+from trimtab.pipeline.line import Line
 
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.redrawn import Redrawn, fitting, jaccard, middle, shared
@@ -26,12 +29,9 @@ from trimtab.experiments.stability import (
     random_pairs,
     stability,
 )
-from trimtab.pipeline.config import parse_config
-from trimtab.pipeline.experimenting import workbench
-from trimtab.pipeline.line import Line
+from trimtab.findings import Findings
 from trimtab.progress import silent
 from trimtab.ranking import CRITERIA, Ranking, TraceMeans
-from trimtab.results import Curves, Result
 from trimtab.store import RunDirectory
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Split
@@ -56,7 +56,7 @@ def redrawn(module_bench: Workbench) -> Redrawn:
 
 
 @pytest.fixture(scope="module")
-def result(module_bench: Workbench) -> Result:
+def findings(module_bench: Workbench) -> Findings:
     return stability(module_bench)
 
 
@@ -147,26 +147,37 @@ def test_chance_in_layers_is_what_random_sets_share() -> None:
     assert in_layers == pytest.approx(np.mean(drawn), abs=0.02)
 
 
-def test_the_whole_experiment(module_bench: Workbench, result: Result) -> None:
-    tables = {table.name: table for table in result.tables}
-    assert set(tables) == {"halves", "inclusion", "sizes", "sizes-gain", "length", "length-gain", "null", "null-check"}
-    assert [row[0] for row in tables["halves"].rows] == [
+def test_the_whole_experiment(module_bench: Workbench, findings: Findings) -> None:
+    assert {frame.name for frame in findings.frames} == {
+        "halves",
+        "inclusion",
+        "sizes",
+        "sizes-gain",
+        "length",
+        "length-gain",
+        "null",
+        "null-check",
+    }
+    assert [row["label"] for row in findings["halves"].rows] == [
         module_bench.criterion,
         *(n for n in NAMES if n != module_bench.criterion),
     ]
     n = len({row.problem_id for row in module_bench.contrast})
-    assert [row[0] for row in tables["sizes"].rows] == sorted({5, 8, n // 2})
+    whole = [row["x"] for row in findings["sizes"].rows if row["series"] == "with the whole contrast"]
+    assert whole == sorted({5, 8, n // 2})
     base = module_bench.answers(Split.TEST, None)
     steered = module_bench.answers(Split.TEST, module_bench.steering, "auto")
     gain = sum(o.correct for o in steered) / 10 - sum(o.correct for o in base) / 10
-    for name, place in (("sizes-gain", -1), ("length-gain", 1)):
-        row = tables[name].rows[place]
-        assert (row[0], row[1]) == ("the whole contrast", 10)
-        assert row[5] == pytest.approx(gain)
-    assert {figure.name for figure in result.figures} == {"halves", "inclusion", "sizes", "sizes-gain", "null"}
+    for name in ("sizes-gain", "length-gain"):
+        (row,) = [row for row in findings[name].rows if row["chosen"]]
+        assert (row["label"], row["n"]) == ("the whole contrast", 10)
+        assert row["value"] == pytest.approx(gain)
+    assert [row["x"] for row in findings["sizes-gain"].rows] == [5, 8, n]
+    (row,) = [row for row in findings["null"].rows if row["chosen"]]
+    assert (row["series"], row["x"]) == (module_bench.criterion, module_bench.k)
 
 
-def test_inclusion_is_counted_over_the_bootstraps(redrawn: Redrawn, result: Result) -> None:
+def test_inclusion_is_counted_over_the_bootstraps(redrawn: Redrawn, findings: Findings) -> None:
     bench = redrawn.bench
     rng = np.random.default_rng([bench.settings.seed, 2])
     sets = [
@@ -174,20 +185,16 @@ def test_inclusion_is_counted_over_the_bootstraps(redrawn: Redrawn, result: Resu
     ]
     assert bench.criterion == "mean-difference", "the chosen criterion of the small run"
     expected = [sum(a in s for s in sets) / 5 for a in redrawn.whole["mean-difference"].order[: bench.k].tolist()]
-    figure = next(figure for figure in result.figures if figure.name == "inclusion")
-    assert isinstance(figure, Curves)
-    assert [point.value for point in figure.curves[0].points] == expected
-    table = next(table for table in result.tables if table.name == "inclusion")
-    assert [row[5] for row in table.rows] == expected
+    assert [row["value"] for row in findings["inclusion"].rows] == expected
     every = {a for s in sets for a in s}
     over = sum(sum(a in s for s in sets) > 2.5 for a in every)
-    assert f"more than half select {over} neurons" in next(f for f in result.findings if "bootstraps" in f)
+    assert f"more than half select {over} neurons" in next(f for f in findings.sentences if "bootstraps" in f)
 
 
 def test_too_few_problems_is_a_finding(module_bench: Workbench) -> None:
     names = list(dict.fromkeys(row.problem_id for row in module_bench.contrast))[:3]
     few = replace(module_bench, contrast=_rows(module_bench, names))
-    assert stability(few).findings == ("The contrast has 3 problems; 4 or more are needed.",)
+    assert stability(few).sentences == ("The contrast has 3 problems; 4 or more are needed.",)
 
 
 def test_what_does_not_fit_in_memory_is_said(module_bench: Workbench) -> None:
@@ -198,7 +205,7 @@ def test_what_does_not_fit_in_memory_is_said(module_bench: Workbench) -> None:
     n = len({row.problem_id for row in module_bench.contrast})
     assert 0 < redrawn.n_problems < n
     assert redrawn.left_out == n - redrawn.n_problems
-    assert stability(thin).findings[0].startswith(f"{redrawn.left_out} of {n} contrast problems")
+    assert stability(thin).sentences[0].startswith(f"{redrawn.left_out} of {n} contrast problems")
 
 
 def _best(good: list[str], bad: list[str], lengths: dict[str, int], tolerance: float) -> tuple[int, float]:
@@ -306,17 +313,17 @@ def test_reaching_follows_score_and_tie_break() -> None:
 
 @pytest.mark.parametrize("criterion", ["mean-difference", POLARITY, "paired-t", "auroc"])
 def test_planted_neurons_are_no_false_discoveries_and_shuffled_labels_are(criterion: str) -> None:
-    planted = null(_planted(1.5, (criterion,), k=8)).tables
-    (row,), (check,) = planted[0].rows, planted[1].rows
-    assert row[0] == criterion
-    assert cast("float", row[4]) < 0.05
-    assert row[7] == row[8] == pytest.approx(1 / 61)
-    assert 0.6 < cast("float", check[3]) < 1.6
-    assert 0.3 < cast("float", check[6]) < 0.7
+    estimates, checks = null(_planted(1.5, (criterion,), k=8)).frames
+    (row,), (check,) = [row for row in estimates.rows if row["chosen"]], checks.rows
+    assert (row["series"], row["x"], check["label"]) == (criterion, 8, criterion)
+    assert row["value"] < 0.05
+    assert row["p"] == row["p_holm"] == pytest.approx(1 / 61)
+    assert 0.6 < check["value"] < 1.6
+    assert 0.3 < check["k_or_more_share"] < 0.7
 
-    (nothing,) = null(_planted(0.0, (criterion,), k=8)).tables[0].rows
-    assert 0.4 < cast("float", nothing[4]) < 2.5
-    assert cast("float", nothing[7]) > 2 / 61
+    nothing = next(row for row in null(_planted(0.0, (criterion,), k=8)).frames[0].rows if row["chosen"])
+    assert 0.4 < nothing["value"] < 2.5
+    assert nothing["p"] > 2 / 61
 
 
 def test_the_estimate_is_the_mean_over_k() -> None:
