@@ -120,7 +120,7 @@ def steering_of(model: str, folder: Path) -> Path:
     flat = draw.permutation(identity.n_neurons)[:NEURONS]
     read = np.sort(draw.permutation(identity.n_neurons)[:FEATURES])
     weight = draw.normal(0.0, 1e-6, len(read)).astype(np.float32)
-    gate = Gate("logistic", layer=read // identity.d_ff, index=read % identity.d_ff, weight=weight, bias=5.0)
+    gate = Gate("logistic", layer=read // identity.d_ff, index=read % identity.d_ff, weight=weight, bias=5.0, threshold=0.5)
     gain, shift = (draw.normal(0.0, 0.01, NEURONS).astype(np.float32) for _ in range(2))
     steering = Steering(flat // identity.d_ff, flat % identity.d_ff, gain, shift, 1.0, "generated", gate, identity)
     return Path(steering.save_pretrained(folder))

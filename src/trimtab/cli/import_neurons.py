@@ -10,7 +10,7 @@ from trimtab.cli.output import Output
 from trimtab.interventions import INTERVENTIONS
 from trimtab.neurons import NEURON_DEFINITION
 from trimtab.steering import PositionScope, Steering
-from trimtab.store.neuron_import import FORMATS, Format, read_neurons
+from trimtab.store.import_lists import FORMATS, Format, read_neurons
 
 if TYPE_CHECKING:
     from trimtab.neurons import NeuronList, Neurons

@@ -106,7 +106,7 @@ def tune(
     executor.run(model, list(jobs.values()), progress)
     outcomes = {name: job.outcomes() for name, job in jobs.items()}
     base = outcomes[UNSTEERED]
-    fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.reads else [True] * len(chosen)
+    fires = [p_fail[problem.id] >= gate.cutoff for problem in chosen] if gate.reads else [True] * len(chosen)
     points = []
     for name, point in grid.items():
         steered = outcomes[name]

@@ -21,8 +21,8 @@ from trimtab.analysis import (
     VocabularyProjection,
 )
 from trimtab.analysis import analyse as analyse_steering
+from trimtab.analysis.activity import TokenHit
 from trimtab.analysis.ratios import EDGES, THRESHOLD
-from trimtab.analysis.top_tokens import TokenHit
 from trimtab.analysis.vocabulary import TokenPush
 from trimtab.errors import InputError
 from trimtab.experiments.comparisons import Part, gathered

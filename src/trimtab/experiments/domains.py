@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.analysis.overlap import PairOverlap, set_overlaps
+from trimtab.analysis.sets import PairOverlap, set_overlaps
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
 from trimtab.experiments.comparisons import GAIN, Part, gain_words, gathered

@@ -18,7 +18,7 @@ from trimtab.experiments.workbench import STATISTICS, Workbench
 from trimtab.findings import Cell, Frame
 from trimtab.gate import Gate
 from trimtab.gating import RecordedRows, columns, fit_logistic, youden
-from trimtab.gating.cross_validation import check_classes
+from trimtab.gating.probe import check_classes
 from trimtab.gating.reading import predict
 from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, ClassMoments
@@ -171,7 +171,7 @@ def gated_answers(bench: Workbench, steering: Steering, base: Sequence[Outcome],
         return bench.answers(Split.TEST, steering, "auto", label="gated")
     questions = {p.id: render_prompt(bench.model.tokenizer, p.question, bench.prompt) for p in bench.split(Split.TEST)}
     p_fail = predict(bench.model, gate, questions)
-    return [after if p_fail[before.problem_id] >= gate.threshold else before for before, after in zip(base, always, strict=True)]
+    return [after if p_fail[before.problem_id] >= gate.cutoff else before for before, after in zip(base, always, strict=True)]
 
 
 Conditions: TypeAlias = Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]]

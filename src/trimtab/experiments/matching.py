@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from trimtab.analysis.batches import batches
+from trimtab.analysis.passes import batches
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.model import LanguageModel
 from trimtab.model.hook_points import hook_neurons

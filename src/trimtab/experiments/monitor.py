@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from trimtab.analysis.batches import BATCH_TOKENS, batches
+from trimtab.analysis.passes import BATCH_TOKENS, batches
 from trimtab.analysis.perplexity import text_traces
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
@@ -22,7 +22,7 @@ from trimtab.experiments.responses import Attached, failed_of, greedy_responses,
 from trimtab.experiments.workbench import GateSetting, Workbench
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.gating import youden
-from trimtab.gating.cross_validation import calibrate, fit_linear
+from trimtab.gating.probe import calibrate, fit_linear
 from trimtab.model import LanguageModel
 from trimtab.recording.features import batch_features
 from trimtab.stats.auroc import auroc, delong_interval

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.analysis.batches import batches, with_response
+from trimtab.analysis.passes import batches, with_response
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.comparisons import Part, best_strength, compare_rows, gain_frame, gathered, listed
 from trimtab.experiments.groups import neurons_of

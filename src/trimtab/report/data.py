@@ -7,8 +7,9 @@ from pydantic import Field, PlainSerializer, PlainValidator
 from trimtab.errors import InputError
 from trimtab.evaluation.rows import ConditionSummary
 from trimtab.findings import Findings
+from trimtab.neurons import ModelIdentity
 from trimtab.report.data_verdict import BreakdownReport, Section, VerdictReport
-from trimtab.store import AnyPath, ModelRecord, read_record
+from trimtab.store import AnyPath, read_record
 
 FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
 FlipTable = dict[str, dict[FlipKind, int]]
@@ -185,7 +186,7 @@ class RunReport(Section):
         command: reproduces the run.
     """
 
-    model: ModelRecord
+    model: ModelIdentity
     task: str
     config_digest: str
     samples: dict[str, int]

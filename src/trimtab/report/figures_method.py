@@ -94,7 +94,7 @@ def layer_figure(report: Report) -> Drawing:
     most = max(range(len(counts)), key=counts.__getitem__)
     reading = (
         f"Layer {most} holds the most, {counts[most]} of {neurons.k}; "
-        f"the set is {100 * neurons.share:.2g} % of the model's {count(report.run.model.identity().n_neurons)} neurons."
+        f"the set is {100 * neurons.share:.2g} % of the model's {count(report.run.model.n_neurons)} neurons."
     )
     return Drawing("layers", reading, figure)
 

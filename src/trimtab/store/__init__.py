@@ -12,15 +12,14 @@ from trimtab.store.atomic import (
     write_text,
 )
 from trimtab.store.cache import Cache, CacheRow, Entry, default_root, key_facts, refuse_foreign
-from trimtab.store.gate_files import load_gate, save_gate
 from trimtab.store.ledger import openings, record_opening
-from trimtab.store.neuron_files import load_neurons, save_neurons
 from trimtab.store.plan import Parts, Plan, make_plan
-from trimtab.store.records import ModelRecord, Record, read_record
+from trimtab.store.records import Record, read_record
 from trimtab.store.remote import AnyPath, any_path
 from trimtab.store.tables import TableOf, read_arrow, read_table, table_of, write_arrow, write_table
 from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, open_tensors, save_tensors
 from trimtab.store.toml_writer import to_toml
+from trimtab.store.values import load_gate, load_neurons, save_gate, save_neurons
 
 __all__ = [
     "AnyPath",
@@ -28,7 +27,6 @@ __all__ = [
     "Cache",
     "CacheRow",
     "Entry",
-    "ModelRecord",
     "Parts",
     "Plan",
     "Record",

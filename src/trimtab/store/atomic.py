@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from trimtab.errors import InputError, StoreError
-from trimtab.store.partial import is_partial, partial_name
-from trimtab.store.remote import AnyPath, as_os_errors, read_bytes, remove, upload, upload_folder
+from trimtab.store.remote import AnyPath, as_os_errors, is_partial, partial_name, read_bytes, remove, upload, upload_folder
 
 _FIXES = {
     errno.ENOSPC: "free space on that disk and run the same command again",

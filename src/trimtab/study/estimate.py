@@ -25,7 +25,7 @@ class Cost:
         tokens: generated tokens by stage.
         disk_bytes: of the moments, by far the largest files.
         memory_bytes: weights and the key-value cache of one batch.
-        tokens_per_second: measured on one short batch; None when nothing is generated.
+        tokens_per_second: measured on the first steps of the run's own first batch; None when nothing is generated.
         seconds: tokens over that speed; None when nothing is generated, for reading imported traces is not measured.
     """
 
@@ -48,7 +48,7 @@ class Cost:
         if self.tokens_per_second is None or self.seconds is None:
             return "\n".join([*lines, "time is not estimated: nothing is generated, and reading imported traces is not measured"])
         lines += [
-            f"{'speed':<12}{self.tokens_per_second:>14,.0f} tokens/s, measured on one short batch",
+            f"{'speed':<12}{self.tokens_per_second:>14,.0f} tokens/s, measured on the run's own first batch",
             f"{'time':<12}{self.seconds:>14,.0f} s at most",
         ]
         return "\n".join(lines)
@@ -74,7 +74,8 @@ def estimate(config: Settings, until: Stage) -> Cost:
         else 0,
         "evaluate": counts[config.evaluation.split] * conditions * chains * limit if until in ("evaluate", "report") else 0,
     }
-    speed = _speed(model, problems, config.sampling)
+    sampled = [problem for problem in problems if problem.split is Split.TRAIN] or problems
+    speed = _speed(model, sampled, config.sampling)
     return Cost(
         tokens=tokens,
         disk_bytes=_disk(config, model, counts[Split.TRAIN] * config.sampling.n, greedy),
@@ -102,10 +103,10 @@ def _cache(model: LanguageModel, tokens: int) -> int:
 
 
 def _speed(model: LanguageModel, problems: list[Problem], sampling: SamplingSettings) -> float:
-    """Tokens per second of one full-width batch over a few steps."""
+    """Tokens per second of the run's own first batch, over a few steps."""
+    requests, plan = plan_requests(model, problems, sampling)
+    batch = [requests[name] for name in plan.parts[0]]
     probe = sampling.greedy().model_copy(update={"max_new_tokens": min(PROBE_TOKENS, sampling.max_new_tokens)})
-    rows = max(1, sampling.batch_tokens // (sampling.max_new_tokens + 64))
-    requests, _ = plan_requests(model, problems[:rows], probe)
     start = time.perf_counter()
-    generations = generate_batch(model, list(requests.values()), probe)
+    generations = generate_batch(model, batch, probe)
     return sum(len(g.response_ids) for g in generations) / (time.perf_counter() - start)

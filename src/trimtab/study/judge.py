@@ -194,7 +194,7 @@ def _grid_points(
         if proportional:
             conditions.append(Condition(f"{name}-gated", steering, "auto"))
     base, *rest = answers(study, [Asked(condition, chosen, greedy) for condition in conditions], what="tune")
-    fires = [p_fail[problem.id] >= gate.threshold for problem in chosen] if gate.reads else [True] * len(chosen)
+    fires = [p_fail[problem.id] >= gate.cutoff for problem in chosen] if gate.reads else [True] * len(chosen)
     table = []
     for i, point in enumerate(points):
         steered = rest[2 * i] if proportional else rest[i]

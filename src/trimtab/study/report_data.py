@@ -42,7 +42,6 @@ from trimtab.report import (
 )
 from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.stats.verdict import finite
-from trimtab.store import ModelRecord
 from trimtab.study import find
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.tasks.sandbox import describe_best
@@ -165,7 +164,7 @@ def _run(study: "Study", evaluation: Evaluation, tuning: Tuning | None) -> RunRe
         samples |= {"sampled traces": len(study.traces()), "contrast traces": len(study.contrast())}
     where = study.path or study.cache.root
     return RunReport(
-        model=ModelRecord.model_validate(asdict(study.model.identity)),
+        model=study.model.identity,
         task=study.settings.task.source,
         config_digest=evaluation.key,
         samples=samples,
@@ -220,7 +219,7 @@ def _gate(study: "Study", evaluation: Evaluation, found: bool) -> GateReport | N
         {
             **figures,
             "split": evaluation.split,
-            "threshold": gate.threshold,
+            "threshold": gate.cutoff,
             "firing_rate": float(np.mean([bool(outcome.fired) for outcome in gated])),
             "label": gate.label,
             "thresholds": [asdict(point) for point in _thresholds(outcomes)],

@@ -117,7 +117,7 @@ def _gate(study: Study) -> dict[str, object]:
         name: f"{assessment[key]['value']:.3f} [{assessment[key]['low']:.3f}, {assessment[key]['high']:.3f}]"
         for name, key in (("AUROC on validation", "auroc"), ("text-only AUROC", "text_auroc"), ("difference", "difference"))
     }
-    return {"gate": gate.label, **shown, "threshold": round(gate.threshold, 4), "features": len(gate.layer)}
+    return {"gate": gate.label, **shown, "threshold": round(gate.cutoff, 4), "features": len(gate.layer)}
 
 
 def _tune(study: Study) -> dict[str, object]:

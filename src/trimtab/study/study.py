@@ -21,10 +21,12 @@ from pydantic import BaseModel
 from trimtab.errors import ConfigError, InputError
 from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.settings import EvaluationSettings
 from trimtab.execution import LOCAL, Executor, Job
 from trimtab.experiments import EXPERIMENTS, ExperimentName, Workbench
 from trimtab.findings import Findings
 from trimtab.gate import AnyGate
+from trimtab.gating.settings import GateSettings
 from trimtab.model import LanguageModel, checkpoint_dtype, open_model
 from trimtab.neurons import Neurons
 from trimtab.progress import Progress, silent
@@ -191,7 +193,8 @@ class Study:
 
     def to_toml(self) -> str:
         """All settings as ``run.toml`` holds them, with the key that each stage came to as a last table."""
-        return to_toml({**self.settings.stored(), KEYS: dict(sorted(self.keys.items()))})
+        stages = {stage: name for stage, name in sorted(self.keys.items()) if stage != name}
+        return to_toml({**self.settings.stored(), KEYS: stages})
 
     def close(self) -> None:
         """Leave the executor's cluster, the engine and the graders' processes; a later verb opens them again."""
@@ -254,7 +257,7 @@ class Study:
         first = self.settings.ranking.criteria[0]
         return find.rankings(self, [first], self.settings.ranking.k)[first]
 
-    @_takes(type(Settings().gate))
+    @_takes(GateSettings)
     def fit_gate(self, **settings: object) -> AnyGate:
         """Fit p(fail) from the prompt on greedy answers to the train split; choose its threshold on the validation split.
 
@@ -287,7 +290,7 @@ class Study:
         self.settings = parse_settings(sections, "tune")
         return self.tuned()
 
-    @_takes(type(Settings().evaluation))
+    @_takes(EvaluationSettings)
     def evaluate(self, steering: Steering | None = None, **settings: object) -> Evaluation:
         """Open the test split: every condition on the same problems, paired with the unsteered model.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -147,6 +148,7 @@ def test_version(cli) -> None:
         ["nonsense"],
         ["run"],
         ["run", "x.toml"],
+        ["cache", "none"],
         ["run", "x.toml", "--out", "y", "--until", "never"],
         ["demo", "--unknown"],
         ["generate", "m", "p", "--steering", "s", "--max-new-tokens", "0"],
@@ -168,7 +170,6 @@ def test_usage_errors(cli, arguments: Sequence[str]) -> None:
         (["stage", "grade", "."], "error: cannot read run.toml"),
         (["experiment", "causal", "."], "error: cannot read run.toml"),
         (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error: "),
-        (["cache", "none"], "error: "),
     ],
 )
 def test_failures_are_one_message_without_a_traceback(
@@ -253,7 +254,7 @@ def test_imported_traces_end_to_end(cli, toml: Path, tmp_path: Path) -> None:
     code, stdout, stderr = cli(*arguments, "--json")
     assert code == 0, stderr
     assert set(json.loads(stdout)) == {"adaras", "mean-difference"}
-    assert [line.split()[0] for line in stderr.splitlines() if line.startswith(STAGES)] == list(STAGES[:6])
+    assert re.findall(r"^([a-z]+) +[0-9.]+ s   ", stderr, flags=re.M) == list(STAGES[:6])
     results = {path: path.stat().st_mtime_ns for path in out.glob("*/*/key.json")}
     assert results
     code, stdout, stderr = cli(*arguments)
@@ -336,7 +337,7 @@ def test_dry_run_writes_nothing(cli, toml: Path, tmp_path: Path) -> None:
     assert code == 0
     assert json.loads(stdout)["disk_bytes"] > 0
     code, stdout, _ = cli("run", toml, "--out", tmp_path / "run", "--until", "rank", "--dry-run")
-    assert "nothing was written" in stdout
+    assert "memory" in stdout
     assert not (tmp_path / "run").exists()
 
 
@@ -349,15 +350,15 @@ def test_doctor(cli, model: Path) -> None:
     assert "layer" in stdout.lower()
 
 
-def test_generate_and_show(cli, hf_model: Path, tmp_path: Path) -> None:
+def test_generate_and_show(cli, model: Path, tmp_path: Path) -> None:
     from steering_samples import logistic, neuron_set
     from trimtab.model import open_model
     from trimtab.steering import Steering
 
-    model = open_model(hf_model)
-    gated = Steering.of(neuron_set(model.identity), 30.0, gate=logistic(), facts={"criterion": "mean-difference"})
+    identity = open_model(model).identity
+    gated = Steering.of(neuron_set(identity), 30.0, gate=logistic(), facts={"criterion": "mean-difference"})
     gated.save_pretrained(tmp_path / "gated")
-    base = ("generate", hf_model, QUESTION, "--steering", tmp_path / "gated", "--max-new-tokens", 8)
+    base = ("generate", model, QUESTION, "--steering", tmp_path / "gated", "--max-new-tokens", 8)
     code, stdout, _ = cli(*base, "--side-by-side", "--json", "--gate", "on")
     assert code == 0
     forced = json.loads(stdout)
@@ -391,7 +392,7 @@ def test_output_keeps_data_and_notes_apart(capsys: pytest.CaptureFixture[str]) -
         output.data({"a": 1}, "one")
         out, err = capsys.readouterr()
         assert out == '{"a": 1}\n'
-        assert err == ("" if quiet else "a note\nsample           1.5 s   traces: 8, tokens: 64\n")
+        assert err == ("" if quiet else "a note\nsample          1.5 s   traces: 8, tokens: 64\n")
     Output().data({"a": 1}, "one")
     assert capsys.readouterr().out == "one\n"
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trimtab.evaluation.rows import Average, ConditionSummary, GroupRow, Mean
+from trimtab.neurons import ModelIdentity
 from trimtab.report import (
     BreakdownReport,
     CalibrationRow,
@@ -25,7 +26,6 @@ from trimtab.report import (
     VerdictReport,
 )
 from trimtab.stats.values import PairedComparison
-from trimtab.store import ModelRecord
 
 N = 1200
 
@@ -273,7 +273,7 @@ def _flips(domain: str) -> FlipsReport:
 
 def _run(model: str) -> RunReport:
     return RunReport(
-        model=ModelRecord(
+        model=ModelIdentity(
             name=model,
             revision=None,
             architecture="Qwen3ForCausalLM",

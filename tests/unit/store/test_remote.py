@@ -37,6 +37,7 @@ from trimtab.store import (
     write_json,
     write_text,
 )
+from trimtab.store.remote import as_os_errors
 from trimtab.traces import Grade, Verdict
 
 ROWS = [Grade("t", "p", Verdict.CORRECT, "equal " * 20)]
@@ -104,13 +105,19 @@ def test_a_failed_write_keeps_the_old_file(remote: UPath, error: type[BaseExcept
     assert stored(remote) == {"a.txt": b"old"}
 
 
+class NoCredentialsError(Exception):
+    """As a client library raises it: no OSError, and of a package that reads URLs."""
+
+    __module__ = "botocore.exceptions"
+
+
 @pytest.mark.parametrize(
     ("error", "fix"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "free space"),
         (PermissionError(errno.EACCES, "Access Denied"), "make the folder writable"),
         (OSError("Quota exceeded"), "check the URL, its credentials and the network"),
-        (RuntimeError("Unable to locate credentials"), "RuntimeError: Unable to locate credentials; check the URL"),
+        (NoCredentialsError("Unable to locate credentials"), "NoCredentialsError: Unable to locate credentials; check the URL"),
     ],
 )
 def test_a_store_that_refuses_names_the_fix_and_keeps_the_old_file(
@@ -134,12 +141,12 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_a_damaged_file(monkeypatch
     write_text(path, "{}")
 
     def refuse(*args: object, **options: object) -> None:
-        raise RuntimeError("connection reset")
+        raise NoCredentialsError("none")
 
     monkeypatch.setattr(MemoryFileSystem, "open", refuse)
     monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
     for read in (read_json, load_tensors, lambda path: read_table(path, Grade), openings):
-        with pytest.raises(StoreError, match=r"a\.json cannot be read: RuntimeError: connection reset; check the URL"):
+        with pytest.raises(StoreError, match=r"a\.json cannot be read: NoCredentialsError: none; check the URL"):
             read(path)
 
 
@@ -273,3 +280,9 @@ def test_a_remote_folder_that_is_no_run_is_left_untouched(remote: UPath) -> None
         RunDirectory.create(remote / "thesis.tex", {"seed": 0})
     with pytest.raises(StoreError, match=r"run\.toml is missing"):
         RunDirectory.open(remote / "none")
+
+
+@pytest.mark.parametrize("error", [TypeError("an argument is missing"), KeyError("name"), RuntimeError("a bug of ours")])
+def test_a_mistake_of_the_program_is_no_network_error(error: Exception) -> None:
+    with pytest.raises(type(error)), as_os_errors(any_path("memory://a/b")):
+        raise error
