@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from trimtab.study import Study
 
 
+LONGEST_TABLE = 40
+"""Rows of a frame that a terminal is shown; longer ones are left to the page and the CSV."""
+
+
 @click.command("run")
 @click.argument("config", type=RunPath(file_okay=True))
 @click.option("--out", type=RunPath(), required=True, help="The run directory: a folder or a URL.")
@@ -70,10 +74,17 @@ def stage_command(name: Stage, run: "AnyPath", executor: str | None, engine: str
 @click.argument("name", type=click.Choice(EXPERIMENT_NAMES))
 @click.argument("run", type=RunPath(exists=True))
 @click.option("--onto", "other_models", multiple=True, help="transfer-model: a model to carry the neurons to; may be repeated.")
+@click.option("--out", type=RunPath(), help="Write index.html, a CSV for each frame and findings.json into this folder, too.")
 @executor_option
 @output_options
 def experiment_command(
-    name: ExperimentName, run: "AnyPath", other_models: tuple[str, ...], executor: str | None, as_json: bool, quiet: bool
+    name: ExperimentName,
+    run: "AnyPath",
+    other_models: tuple[str, ...],
+    out: "AnyPath | None",
+    executor: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Answer one question about what RUN found.
 
@@ -95,7 +106,17 @@ def experiment_command(
     with study_of(settings, run, output) as study:
         findings = study.experiment(name, **({"other_models": other_models} if other_models else {}))
         study.save()
-        output.data(findings.to_json(), "\n".join(findings.sentences))
+    from trimtab.report import terminal_table, write_findings
+
+    if out is not None:
+        output.note(f"wrote {write_findings(findings, out).parent}")
+    if as_json:
+        output.data(findings.to_json(), "")
+        return
+
+    output.tables(
+        [terminal_table(frame) for frame in findings.frames if len(frame.rows) <= LONGEST_TABLE], "\n".join(findings.sentences)
+    )
 
 
 def study_of(settings: Settings, path: "AnyPath", output: Output) -> "Study":

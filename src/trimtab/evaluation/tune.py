@@ -1,7 +1,6 @@
 """The verb ``tune``: choose criterion, intervention, K and strength on the validation split, and nothing else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
@@ -11,6 +10,7 @@ from trimtab.errors import ConfigError
 from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.rows import TunePoint
 from trimtab.evaluation.runner import condition_job
 from trimtab.execution import LOCAL, Executor
 from trimtab.gate import AnyGate
@@ -37,20 +37,6 @@ class TuneSettings(BaseModel):
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
     scope: PositionScope = "generated"
     problems: int = Field(default=250, ge=1)
-
-
-@dataclass(frozen=True, slots=True)
-class TunePoint:
-    """One point of the grid. ``gated`` is the accuracy with the gate, composed: steered where it fires, unsteered elsewhere."""
-
-    criterion: str
-    intervention: str
-    k: int
-    strength: float
-    n: int
-    unsteered: float
-    always: float
-    gated: float
 
 
 def tune(

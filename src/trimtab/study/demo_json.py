@@ -29,11 +29,11 @@ def demo_json(report: Report, seconds: float) -> dict[str, object]:
 
 
 def _gate(gate: GateReport) -> dict[str, object]:
-    text, difference = gate.text_auroc, gate.difference
+    area, text, difference = gate.assessment.auroc, gate.assessment.text_auroc, gate.assessment.difference
     return {
-        "auroc": gate.auroc.value,
-        "auroc_low": gate.auroc.low,
-        "auroc_high": gate.auroc.high,
+        "auroc": area.value,
+        "auroc_low": area.low,
+        "auroc_high": area.high,
         "firing_rate": gate.firing_rate,
         "text_auroc": text and text.value,
         "difference_low": difference and difference.low,

@@ -70,8 +70,7 @@ def answers(
     """
     asked = [each._replace(condition=_plain(each.condition)) for each in asked]
     entries = [_answers_entry(study, each) for each in asked]
-    for entry in entries:
-        study.note_key(entry.name, entry)
+    study.note_keys({entry.name: entry for entry in entries})
     by_name = dict(zip((entry.name for entry in entries), asked, strict=True))
     with study.cache.claim_all(entries) as missing:
         jobs: list[tuple[LanguageModel, ConditionJob]] = []

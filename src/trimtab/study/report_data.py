@@ -3,29 +3,25 @@
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trimtab import __version__
 from trimtab.evaluation.breakdown import break_down
 from trimtab.evaluation.names import ADARAS, ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome, first_chains
 from trimtab.evaluation.pairing import matched
-from trimtab.evaluation.rows import ConditionSummary
+from trimtab.evaluation.rows import ConditionSummary, ThresholdPoint, TunePoint
 from trimtab.evaluation.summary import correct, flips, random_gains
-from trimtab.evaluation.threshold_curve import ThresholdPoint, threshold_curve
-from trimtab.evaluation.tune import TunePoint, best_point
+from trimtab.evaluation.threshold_curve import threshold_curve
+from trimtab.evaluation.tune import best_point
 from trimtab.evaluation.verdict import ConditionVerdict, judge
 from trimtab.experiments import EXPERIMENT_NAMES
 from trimtab.findings import Findings
 from trimtab.gating import assess, fit_text, roc_points
-from trimtab.gating.assess import calibration_curve
 from trimtab.report import (
-    BreakdownReport,
     CriterionRow,
     DoseRow,
     Example,
@@ -36,11 +32,9 @@ from trimtab.report import (
     Report,
     RunReport,
     TuneReport,
-    TuneRow,
     UnscoredBounds,
     VerdictReport,
 )
-from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.stats.verdict import finite
 from trimtab.study import find
 from trimtab.study.values import Evaluation, Tuning
@@ -78,7 +72,7 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
         verdict=_verdict(evaluation),
         claims=_caveats(study, evaluation, base, judged, alpha),
         conditions=tuple(evaluation.rows.values()),
-        breakdowns=tuple(BreakdownReport.model_validate(asdict(table)) for table in break_down(base, judged, alpha)),
+        breakdowns=break_down(base, judged, alpha),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
         gate=_gate(study, evaluation, tuning is not None),
         neurons=_found_neurons(study, tuning) if tuning else _artifact_neurons(evaluation),
@@ -86,7 +80,7 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
         criteria=_criteria(study, tuning, evaluation.rows) if tuning else (),
         flips=_flips(study, evaluation, base, judged),
         run=_run(study, evaluation, tuning),
-        experiments=tuple(finished_experiments(study)),  # type: ignore[arg-type]
+        experiments=tuple(finished_experiments(study)),
         examples=_examples(evaluation, base, judged),
     )
 
@@ -213,17 +207,20 @@ def _gate(study: "Study", evaluation: Evaluation, found: bool) -> GateReport | N
         return None
     gated = first_chains(outcomes[GATED])
     p_fail = np.array([outcome.p_fail for outcome in gated], np.float64)
+    text_roc, p_text = (), None
     # the text-only baseline is fitted on the train split, which a run on a finished artifact has not
-    figures = _beside_text(study, evaluation, failed, p_fail) if found else _alone(failed, p_fail)
-    return GateReport.model_validate(
-        {
-            **figures,
-            "split": evaluation.split,
-            "threshold": gate.cutoff,
-            "firing_rate": float(np.mean([bool(outcome.fired) for outcome in gated])),
-            "label": gate.label,
-            "thresholds": [asdict(point) for point in _thresholds(outcomes)],
-        }
+    if found:
+        text = fit_text([problem.question for problem in study.problems().split(Split.TRAIN)], find.failed(study, Split.TRAIN))
+        p_text = text.probability([problem.question for problem in evaluation.problems.values()])
+        text_roc = roc_points(failed, p_text)
+    return GateReport(
+        split=evaluation.split,
+        assessment=assess(failed, p_fail, p_text),
+        threshold=gate.cutoff,
+        firing_rate=float(np.mean([bool(outcome.fired) for outcome in gated])),
+        text_roc=text_roc,
+        label=gate.label,
+        thresholds=_thresholds(outcomes),
     )
 
 
@@ -236,29 +233,6 @@ def _thresholds(outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[ThresholdPoi
         np.array([steered.correct for _, steered in pairs]),
         np.array([p_fail[base.problem_id] for base, _ in pairs], np.float64),
     )
-
-
-def _beside_text(
-    study: "Study", evaluation: Evaluation, failed: NDArray[np.bool_], p_fail: NDArray[np.float64]
-) -> dict[str, object]:
-    text = fit_text([problem.question for problem in study.problems().split(Split.TRAIN)], find.failed(study, Split.TRAIN))
-    p_text = text.probability([problem.question for problem in evaluation.problems.values()])
-    return {**asdict(assess(failed, p_fail, p_text)), "text_roc": roc_points(failed, p_text)}
-
-
-def _alone(failed: NDArray[np.bool_], p_fail: NDArray[np.float64]) -> dict[str, object]:
-    low, high = delong_interval(failed, p_fail)
-    return {
-        "n": len(failed),
-        "n_failed": int(failed.sum()),
-        "auroc": {"value": auroc(failed, p_fail), "low": low, "high": high},
-        "text_auroc": None,
-        "difference": None,
-        "brier": float(((p_fail - failed) ** 2).mean()),
-        "text_brier": None,
-        "calibration": [asdict(bin_) for bin_ in calibration_curve(failed, p_fail)],
-        "roc": roc_points(failed, p_fail),
-    }
 
 
 def _found_neurons(study: "Study", tuning: Tuning) -> NeuronsReport:
@@ -309,7 +283,7 @@ def _artifact_neurons(evaluation: Evaluation) -> NeuronsReport:
 def _tune(tuning: Tuning) -> TuneReport:
     """The grid, its best point, and that point's dose and response."""
     points, best = tuning.points, tuning.best
-    return TuneReport(points=tuple(_point(point) for point in points), chosen=_point(best), dose=_dose(points, best))
+    return TuneReport(points=tuple(points), chosen=best, dose=_dose(points, best))
 
 
 def _criteria(study: "Study", tuning: Tuning, rows: Mapping[str, ConditionSummary]) -> tuple[CriterionRow, ...]:
@@ -321,12 +295,8 @@ def _criteria(study: "Study", tuning: Tuning, rows: Mapping[str, ConditionSummar
     table = []
     for criterion, intervention in product(study.settings.ranking.criteria, study.settings.tune.interventions):
         best = best_point(points, criterion, intervention)
-        table.append(CriterionRow(best=_point(best), test=rows.get(conditions.get(best, ""))))
+        table.append(CriterionRow(best=best, test=rows.get(conditions.get(best, ""))))
     return tuple(table)
-
-
-def _point(point: TunePoint) -> TuneRow:
-    return TuneRow.model_validate(asdict(point))
 
 
 def _dose(points: Sequence[TunePoint], best: TunePoint) -> tuple[DoseRow, ...]:

@@ -532,7 +532,11 @@ class Study:
 
     def note_key(self, stage: str, entry: Entry) -> None:
         """Refer to an entry, so that pruning leaves it alone."""
-        self.keys[stage] = entry.name
+        self.note_keys({stage: entry})
+
+    def note_keys(self, entries: Mapping[str, Entry]) -> None:
+        """Refer to several entries."""
+        self.keys |= {stage: entry.name for stage, entry in entries.items()}
         if self._saved != self.keys:
             self.cache.write_study(self.settings.stored(), self.keys)
             self._saved = dict(self.keys)

@@ -10,6 +10,7 @@ from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome, first_chains
 from trimtab.evaluation.pairing import matched
 from trimtab.evaluation.rows import ConditionSummary
+from trimtab.evaluation.summary import random_gains
 from trimtab.evaluation.tune import TunePoint
 from trimtab.evaluation.verdict import ConditionVerdict
 from trimtab.steering import Steering
@@ -264,17 +265,10 @@ class Evaluation:
         return "\n\n".join(shown)
 
     def plot(self) -> "plotly.graph_objects.Figure":
-        """Accuracy of every condition with its 95 % interval. Needs the extra ``report``."""
-        from trimtab.findings import Frame
-        from trimtab.report.plots import draw
+        """Accuracy and paired gain of every condition with their 95 % intervals. Needs the extra ``report``."""
+        from trimtab.report.frames import evaluation_figure
 
-        rows = [
-            {"label": row.condition, "n": row.n, "value": row.accuracy, "low": row.low, "high": row.high, "unit": "share"}
-            for row in self.rows.values()
-        ]
-        base = self.rows[UNSTEERED].accuracy
-        title = f"Accuracy on {len(self.problems):,} {self.split} problems"
-        return draw(Frame("accuracy", title, rows, plot="dots", x_label="accuracy", reference=base))
+        return evaluation_figure(tuple(self.rows.values()), random_gains(self.outcomes), self.split, self.condition)
 
     def __repr__(self) -> str:
         times = "once" if self.openings == 1 else f"{self.openings} times"

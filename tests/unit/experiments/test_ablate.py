@@ -1,9 +1,8 @@
 """The ablation end to end on a small run, and how a contrast is balanced again."""
 
-from dataclasses import replace
-
 import pytest
 
+from bench_samples import changed
 from trimtab.experiments import Workbench
 from trimtab.experiments.ablate import FULL, ablate, balanced
 from trimtab.ranking import CRITERIA
@@ -24,7 +23,7 @@ def test_balancing_takes_the_first_of_each_and_drops_one_sided_problems() -> Non
 @pytest.fixture
 def quick(bench: Workbench) -> Workbench:
     """Chains of a few tokens, all of them cut: what is run matters here, not what comes out."""
-    return replace(bench, sampling=bench.sampling.model_copy(update={"max_new_tokens": 6}))
+    return changed(bench, sampling=bench.sampling.model_copy(update={"max_new_tokens": 6}))
 
 
 def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

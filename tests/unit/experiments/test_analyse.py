@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench_samples import changed
 from trimtab.analysis import layer_histogram, perplexity_effect
 from trimtab.errors import InputError
 from trimtab.experiments import Workbench
@@ -16,7 +17,7 @@ from trimtab.traces import Split
 @pytest.fixture
 def closed(bench: Workbench) -> Workbench:
     """As the command gives it: without the test problems."""
-    return replace(bench, problems={split: bench.problems[split] for split in (Split.TRAIN, Split.VALIDATION)})
+    return changed(bench, problems={split: bench.problems[split] for split in (Split.TRAIN, Split.VALIDATION)})
 
 
 def test_every_piece_is_shown(closed: Workbench) -> None:
@@ -39,8 +40,8 @@ def test_every_piece_is_shown(closed: Workbench) -> None:
 
 
 def test_magnitudes_are_needed(closed: Workbench) -> None:
-    poor = replace(closed)
-    object.__setattr__(poor, "class_moments", replace(closed.class_moments, correct_magnitude=None, incorrect_magnitude=None))
+    moments = replace(closed.class_moments, correct_magnitude=None, incorrect_magnitude=None)
+    poor = changed(closed, class_moments=moments)
     with pytest.raises(InputError, match=r"add 'magnitude' to recording\.moments"):
         analyse(poor)
     assert np.isfinite(closed.class_moments.mean_difference).all()

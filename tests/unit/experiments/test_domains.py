@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench_samples import changed
 from trimtab.evaluation.pairing import paired
 from trimtab.experiments import Workbench
 from trimtab.experiments.domains import CONTROL, EVERYTHING, domains, specific_at, specific_sets, transfer
@@ -51,7 +52,7 @@ def test_equal_numbers_are_ablated_at_every_token(bench: Workbench) -> None:
         for split, problems in bench.problems.items()
         if split is not Split.VALIDATION
     }
-    found = domains(replace(bench, problems=halves))
+    found = domains(changed(bench, problems=halves))
     sets = {row["label"]: row for row in found[f"sets-{bench.criterion}"].rows}
     assert [row["ablated"] for row in sets.values()] == [min(row["of_its_own"] for row in sets.values())] * 2
     matrix = found[f"ablation-{bench.criterion}"].rows
@@ -65,7 +66,7 @@ def test_equal_numbers_are_ablated_at_every_token(bench: Workbench) -> None:
 
 def test_one_domain_has_nothing_of_its_own(bench: Workbench) -> None:
     alike = {split: [replace(p, domain="") for p in problems] for split, problems in bench.problems.items()}
-    result = domains(replace(bench, problems=alike))
+    result = domains(changed(bench, problems=alike))
     assert not result.frames
     assert len(result.sentences) == 1
 
@@ -97,6 +98,6 @@ def test_every_gain_is_of_the_answers_to_one_domain(halved: Workbench) -> None:
 def test_one_domain_of_one_difficulty_cannot_transfer(bench: Workbench) -> None:
     alike = {split: [replace(p, domain="one", difficulty=3) for p in some] for split, some in bench.problems.items()}
     alike[Split.TEST] = alike[Split.TEST][:6]
-    result = transfer(replace(bench, problems=alike))
+    result = transfer(changed(bench, problems=alike))
     assert not result.frames
     assert len(result.sentences) == 2

@@ -6,6 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from bench_samples import changed
 from outcome_samples import outcomes
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
@@ -118,7 +119,7 @@ def test_domains_with_the_most_contrasted_problems_come_first(halved: Workbench)
 
 def test_a_domain_that_is_too_small_is_left_out_and_named(halved: Workbench) -> None:
     test = [p if i >= MIN_PROBLEMS - 1 else replace(p, domain="tiny") for i, p in enumerate(halved.split(Split.TEST))]
-    grouping = by_domain(replace(halved, problems={**halved.problems, Split.TEST: test}))
+    grouping = by_domain(changed(halved, problems={**halved.problems, Split.TEST: test}))
     assert grouping.names == ("left", "right")
     assert grouping.left_out == ("tiny",)
 
@@ -130,7 +131,7 @@ def test_more_domains_than_asked_for_keep_the_largest(halved: Workbench) -> None
     ]
     test = [replace(p, domain="third" if i % 2 else p.domain) for i, p in enumerate(halved.split(Split.TEST))]
     settings = halved.settings.model_copy(update={"domains": 2})
-    grouping = by_domain(replace(halved, problems={**halved.problems, Split.TRAIN: find, Split.TEST: test}, settings=settings))
+    grouping = by_domain(changed(halved, problems={**halved.problems, Split.TRAIN: find, Split.TEST: test}, settings=settings))
     assert set(grouping.names) == {"left", "third"}
     assert "right" in grouping.left_out
 
@@ -147,7 +148,7 @@ def test_difficulty_is_cut_where_it_halves_the_contrast(bench: Workbench) -> Non
 
 def test_a_source_reads_its_own_part_of_the_contrast(halved: Workbench) -> None:
     grouping = by_domain(halved)
-    source = find_source(replace(halved, prompts={}), grouping, "left")
+    source = find_source(changed(halved, prompts={}), grouping, "left")
     rows = [row for row in halved.contrast if grouping.of[row.problem_id] == "left"]
     expected = rank(halved.moments_of(rows), halved.criterion, halved.k, halved.model.identity)
     assert source is not None
@@ -158,7 +159,7 @@ def test_a_source_reads_its_own_part_of_the_contrast(halved: Workbench) -> None:
 
 def test_too_few_validation_problems_fall_back_to_the_strength_and_the_gate_of_the_run(halved: Workbench) -> None:
     grouping = by_domain(halved)
-    source = find_source(replace(halved, prompts={}), grouping, "left")
+    source = find_source(changed(halved, prompts={}), grouping, "left")
     assert source is not None
     assert len(grouping.among(halved.split(Split.VALIDATION), "left")) < MIN_VALIDATION
     assert (source.tuned_on, source.own_gate) == (0, False)
@@ -175,7 +176,7 @@ def test_the_gate_of_all_problems_is_the_gate_of_the_run(bench: Workbench) -> No
     np.testing.assert_array_equal(gate.weight, run_gate.weight)
     assert (gate.bias, gate.threshold) == (run_gate.bias, run_gate.threshold)
     assert fit_gate(bench, Grouping({}, ("none",), {}), "none") is None
-    assert fit_gate(replace(bench, prompts={}), everything, "all") is None
+    assert fit_gate(changed(bench, prompts={}), everything, "all") is None
 
 
 def test_gated_answers_are_those_of_a_gated_run(bench: Workbench) -> None:

@@ -1,19 +1,14 @@
 """Draws of the contrast against naive loops, pairs of equal length, the permutation null, and the whole experiment."""
 
-from collections.abc import Iterator
-from dataclasses import replace
 from itertools import combinations, permutations
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from trimtab.pipeline.config import parse_config
-from trimtab.pipeline.experimenting import workbench
-from trimtab.pipeline.line import Line
 
+from bench_samples import changed
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.redrawn import Redrawn, fitting, jaccard, middle, shared
 from trimtab.experiments.settings import StabilitySettings
@@ -32,7 +27,6 @@ from trimtab.experiments.stability import (
 from trimtab.findings import Findings
 from trimtab.progress import silent
 from trimtab.ranking import CRITERIA, Ranking, TraceMeans
-from trimtab.store import RunDirectory
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Split
 
@@ -43,11 +37,9 @@ NAMES = ("mean-difference", "adaras", "paired-t", "auroc")
 
 
 @pytest.fixture(scope="module")
-def module_bench(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
-    with RunDirectory.open(small_run) as directory, Line(parse_config(dict(directory.config), "test"), directory) as line:
-        whole = workbench(line)
-        problems = {split: whole.problems[split][:10] for split in EXPERIMENTS["stability"].reads}
-        yield replace(whole, settings=SETTINGS, problems=problems, folder=tmp_path_factory.mktemp("answers"))
+def module_bench(bench: Workbench) -> Workbench:
+    problems = {split: bench.problems[split][:10] for split in EXPERIMENTS["stability"].reads}
+    return changed(bench, settings=SETTINGS, problems=problems)
 
 
 @pytest.fixture(scope="module")
@@ -193,14 +185,14 @@ def test_inclusion_is_counted_over_the_bootstraps(redrawn: Redrawn, findings: Fi
 
 def test_too_few_problems_is_a_finding(module_bench: Workbench) -> None:
     names = list(dict.fromkeys(row.problem_id for row in module_bench.contrast))[:3]
-    few = replace(module_bench, contrast=_rows(module_bench, names))
+    few = changed(module_bench, contrast=_rows(module_bench, names))
     assert stability(few).sentences == ("The contrast has 3 problems; 4 or more are needed.",)
 
 
 def test_what_does_not_fit_in_memory_is_said(module_bench: Workbench) -> None:
     row_bytes = 4 * module_bench.steering.model.n_neurons
     settings = SETTINGS.stability.model_copy(update={"memory_gb": row_bytes * 0.6 * len(module_bench.contrast) / 1e9})
-    thin = replace(module_bench, settings=SETTINGS.model_copy(update={"stability": settings}))
+    thin = changed(module_bench, settings=SETTINGS.model_copy(update={"stability": settings}))
     redrawn = Redrawn.load(thin, NAMES)
     n = len({row.problem_id for row in module_bench.contrast})
     assert 0 < redrawn.n_problems < n

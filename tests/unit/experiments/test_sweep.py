@@ -1,17 +1,12 @@
 """The sweep: every setting beside the chosen point, on the validation split alone."""
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from trimtab.pipeline.config import parse_config
-from trimtab.pipeline.experimenting import run_experiment, workbench
-from trimtab.pipeline.line import Line
 
+from bench_samples import changed
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
@@ -31,7 +26,6 @@ from trimtab.experiments.sweep import (
 from trimtab.findings import Findings
 from trimtab.gate import ALWAYS
 from trimtab.stats.paired import compare
-from trimtab.store import RunDirectory
 from trimtab.traces import Problem, Split
 
 SETTINGS = ExperimentSettings(
@@ -40,35 +34,23 @@ SETTINGS = ExperimentSettings(
 
 
 @pytest.fixture(scope="module")
-def swept(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, Findings]]:
+def swept(bench: Workbench) -> tuple[Workbench, Findings]:
     """A bench that has no test split, and what the sweep made of it."""
-    with RunDirectory.open(small_run) as directory, Line(parse_config(dict(directory.config), "test"), directory) as line:
-        whole = workbench(line)
-        problems = {split: whole.problems[split] for split in EXPERIMENTS["sweep"].reads}
-        bench = replace(whole, settings=SETTINGS, problems=problems, folder=tmp_path_factory.mktemp("answers"))
-        yield bench, sweep(bench)
+    problems = {split: bench.problems[split] for split in EXPERIMENTS["sweep"].reads}
+    closed = changed(bench, settings=SETTINGS, problems=problems)
+    return closed, sweep(closed)
 
 
 def _share(outcomes: list[Outcome]) -> float:
     return sum(outcome.correct for outcome in outcomes) / len(outcomes)
 
 
-def test_the_test_split_is_kept_from_it(swept: tuple[Workbench, Findings], run_copy: Path) -> None:
+def test_the_test_split_is_kept_from_it(swept: tuple[Workbench, Findings]) -> None:
     bench, found = swept
     assert EXPERIMENTS["sweep"].reads == {Split.TRAIN, Split.VALIDATION}
     with pytest.raises(InputError, match="must not read the test split; it may read"):
         bench.answers(Split.TEST, None)
     assert found.split == "validation"
-
-    ledger = run_copy / "ledger.jsonl"
-    before = ledger.read_bytes() if ledger.exists() else b""
-    shutil.copytree(bench.folder, run_copy / "experiments" / "answers")
-    with RunDirectory.open(run_copy, write=True) as directory:
-        data = dict(directory.config) | {"experiment": SETTINGS.model_dump(mode="json")}
-        with Line(parse_config(data, "test"), directory) as line:
-            assert run_experiment(line, "sweep").to_json() == found.to_json()
-    assert (ledger.read_bytes() if ledger.exists() else b"") == before
-    assert not [path for path in directory.experiment("answers").iterdir() if path.name.startswith("test")]
 
 
 def test_every_axis_holds_the_chosen_point_where_it_can(swept: tuple[Workbench, Findings]) -> None:
@@ -118,13 +100,13 @@ def test_a_proportional_gate_is_run(swept: tuple[Workbench, Findings]) -> None:
     bench, _ = swept
     problems: list[Problem] = list(bench.split(Split.VALIDATION)[:4])
     steering = bench.steering.with_gate(replace(bench.steering.gate, mode="proportional"))
-    answers = ValidationAnswers(replace(bench, steering=steering), problems)
+    answers = ValidationAnswers(changed(bench, steering=steering), problems)
     expected = bench.answers(Split.VALIDATION, steering, "auto", problems)
     assert [o.response for o in answers.under(steering.with_gate(ALWAYS), gated=True)] == [o.response for o in expected]
 
 
 def test_without_a_gate_there_is_one_view(swept: tuple[Workbench, Findings]) -> None:
-    bench = replace(swept[0], steering=swept[0].steering.with_gate(ALWAYS))
+    bench = changed(swept[0], steering=swept[0].steering.with_gate(ALWAYS))
     made = {axis.name: axis for axis in axes(bench)}
     assert [series.label for series in made["k"].series] == ["always"]
     assert [series.label for series in made["scope"].series] == ["always"]
@@ -142,8 +124,8 @@ def test_layers_select_within_themselves(swept: tuple[Workbench, Findings]) -> N
 
 
 def test_without_magnitudes_there_is_no_ratio(swept: tuple[Workbench, Findings]) -> None:
-    bench = replace(swept[0])
-    bench.__dict__["class_moments"] = replace(bench.class_moments, correct_magnitude=None, incorrect_magnitude=None)
+    moments = replace(swept[0].class_moments, correct_magnitude=None, incorrect_magnitude=None)
+    bench = changed(swept[0], class_moments=moments)
     made = {axis.name: axis for axis in axes(bench)}
     assert "threshold" not in made
     assert [series.label for series in made["scale"].series] == ["found neurons, gated", "found neurons, always"]
@@ -155,7 +137,7 @@ def test_optimism_is_said(swept: tuple[Workbench, Findings]) -> None:
         "All figures are of 12 problems of the validation split, and the test split was not read."
     )
     assert "chosen on these problems, so its gain is optimistic" in found.sentences[0]
-    some = replace(bench, tune=bench.tune.model_copy(update={"problems": 5}))
+    some = changed(bench, tune=bench.tune.model_copy(update={"problems": 5}))
     assert "the first 5" in sweep(some).sentences[0]
     assert "on the other 7" in sweep(some).sentences[0]
 

@@ -68,7 +68,7 @@ def test_several_chains_count_a_problem_once(line: Line, monkeypatch: pytest.Mon
     assert [row.accuracy for row in report.conditions] == pytest.approx([row.accuracy for row in once.conditions])
     assert report.gate is not None
     assert once.gate is not None
-    assert (report.gate.n, report.gate.auroc) == (40, once.gate.auroc)
+    assert (report.gate.assessment.n, report.gate.assessment.auroc) == (40, once.gate.assessment.auroc)
     assert [example.problem_id for example in report.examples] == [example.problem_id for example in once.examples]
     assert sum(sum(group.values()) for group in report.flips.model_dump()["by_domain"].values()) == 80
     demo_json(report, 0.0)
@@ -91,8 +91,9 @@ def test_a_finished_artifact_has_no_tuning_and_no_text_baseline(finished: Path, 
     assert (report.tune, report.criteria) == (None, ())
     assert report.gate is not None
     assert found.gate is not None
-    assert (report.gate.text_auroc, report.gate.difference, report.gate.text_brier) == (None, None, None)
-    assert (report.gate.auroc, report.gate.brier, report.gate.roc) == (found.gate.auroc, found.gate.brier, found.gate.roc)
+    alone, beside = report.gate.assessment, found.gate.assessment
+    assert (alone.text_auroc, alone.difference, alone.text_brier) == (None, None, None)
+    assert (alone.auroc, alone.brier, alone.roc) == (beside.auroc, beside.brier, beside.roc)
     for name in ("criterion", "intervention", "k", "share", "strength", "scope", "layer_counts"):
         assert getattr(report.neurons, name) == getattr(found.neurons, name), name
     assert report.conditions == found.conditions
