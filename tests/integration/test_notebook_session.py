@@ -39,7 +39,7 @@ def test_the_session(study: tt.Study, tmp_path: Path) -> None:
         assert study.generate(question) != bare
     assert study.generate(question) == bare
 
-    result = study.evaluate(best.steering, controls=["random", "negative"], baselines=["majority"], random_sets=1, votes=3)
+    result = study.evaluate(best.steering, controls=["random", "negative"], baselines=["majority"], votes=3)
     frame = result.to_pandas().set_index("condition")
     assert {"unsteered", "always", "gated", "negative", "random-0", "majority"} <= set(frame.index)
     assert set(frame["n"]) == {12}
@@ -62,7 +62,7 @@ def test_a_cell_that_is_run_again_is_a_read_also_in_another_process(study: tt.St
     assert again.sample(**SMALL).to_pandas().equals(first.to_pandas())
     again.fit_gate(features=64)
     best = again.tune(**GRID)
-    result = again.evaluate(best.steering, controls=["random", "negative"], baselines=["majority"], random_sets=1, votes=3)
+    result = again.evaluate(best.steering, controls=["random", "negative"], baselines=["majority"], votes=3)
     assert _results(folder) == before
     assert (result.openings, openings(study.cache.ledger)) == (1, 1)
 
