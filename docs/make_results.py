@@ -1,13 +1,14 @@
-"""Writes the tables and findings of a run's experiments into docs/results.md, between its two markers.
+"""Writes the findings and tables of experiments into docs/results.md, between its two markers.
 
-python docs/make_results.py runs/everything
+for name in ablate sweep ...; do trimtab experiment $name runs/everything --out found/$name; done
+python docs/make_results.py found
 """
 
 import sys
 from pathlib import Path
 
 from trimtab.findings import Findings, Frame
-from trimtab.report import read_report
+from trimtab.report import FINDINGS, read_findings
 from trimtab.report.tables import cells_shown, columns_shown
 
 PAGE = Path(__file__).with_name("results.md")
@@ -16,9 +17,9 @@ LONGEST = 30
 """Longer tables are left to the run's own report."""
 
 
-def main(run: Path) -> None:
+def main(folder: Path) -> None:
     """Replace what stands between the markers."""
-    found = read_report(run / "report.json").experiments
+    found = [read_findings(path) for path in sorted(folder.glob(f"*/{FINDINGS}"))]
     head, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, tail = rest.partition(END)
     body = "\n".join(section(findings) for findings in found)

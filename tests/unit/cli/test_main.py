@@ -263,7 +263,9 @@ def test_imported_traces_end_to_end(cli, toml: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/*/key.json")} == results, "the same command is a read"
     code, stdout, stderr = cli(*arguments, "--quiet")
     assert code == 0
-    assert not re.sub(r"\rLoading weights:[^\r\n]*\n?", "", stderr), "but for the bar of transformers, which a new process turns off"
+    assert not re.sub(r"\rLoading weights:[^\r\n]*\n?", "", stderr), (
+        "but for the bar of transformers, which a new process turns off"
+    )
     code, stdout, _ = cli("stage", "contrast", out, "--json")
     assert code == 0
     assert json.loads(stdout)["correct"] == 6
