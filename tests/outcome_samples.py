@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.store import RunDirectory, write_table
+from trimtab.store import write_table
+from trimtab.store.toml_writer import to_toml
 from trimtab.traces import Problem, Split, Verdict
 
 CONFIG = {
@@ -56,7 +57,8 @@ def run_folder(path: Path, rows: list[Outcome], **sections: dict[str, object]) -
     """A run directory with what a comparison reads."""
     config = {**CONFIG, **{name: {**CONFIG.get(name, {}), **values} for name, values in sections.items()}}
     problems = {row.problem_id: Problem(row.problem_id, f"question {row.problem_id}", "7", Split.TEST) for row in rows}
-    with RunDirectory.create(path, config) as directory:
-        write_table(directory.problems, [*problems.values(), Problem("f", "of the train split", "1", Split.TRAIN)])
-        write_table(directory.outcomes, rows)
+    path.mkdir(parents=True)
+    (path / "run.toml").write_text(to_toml(config))
+    write_table(path / "problems.parquet", [*problems.values(), Problem("f", "of the train split", "1", Split.TRAIN)])
+    write_table(path / "outcomes.parquet", rows)
     return path
