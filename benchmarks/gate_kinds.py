@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from trimtab.pipeline import Line
+from trimtab.pipeline.config import parse_config
 
 from trimtab.gate import AnyGate
 from trimtab.gating import fit_logistic
 from trimtab.gating.attention import fit_attention
 from trimtab.gating.reading import predict, read_prompts
 from trimtab.gating.settings import GateSettings
-from trimtab.pipeline import Line
-from trimtab.pipeline.config import parse_config
 from trimtab.recording import Recording, record_prompts
 from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.store import RunDirectory

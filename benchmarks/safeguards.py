@@ -13,6 +13,10 @@ from pathlib import Path
 
 import click
 import numpy as np
+from trimtab.pipeline import DEMO, Line, RunConfig, run
+from trimtab.pipeline.config import ModelSettings
+from trimtab.pipeline.demo_json import demo_json
+from trimtab.pipeline.line import SAMPLED
 
 from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.names import ALWAYS, UNSTEERED
@@ -21,10 +25,6 @@ from trimtab.evaluation.runner import evaluate_condition
 from trimtab.evaluation.tune import best_point
 from trimtab.interventions import INTERVENTIONS
 from trimtab.neurons import Neurons
-from trimtab.pipeline import DEMO, Line, RunConfig, run
-from trimtab.pipeline.config import ModelSettings
-from trimtab.pipeline.demo_json import demo_json
-from trimtab.pipeline.line import SAMPLED
 from trimtab.ranking import class_moments, rank
 from trimtab.report import read_report
 from trimtab.sampling import sample_traces

@@ -1,6 +1,7 @@
-"""Writes the tables and findings of a run's experiments into docs/results.md, between its two markers.
+"""Writes the findings and tables of experiments into docs/results.md, between its two markers.
 
-python docs/make_results.py runs/everything
+for name in ablate sweep ...; do trimtab experiment $name runs/everything --out found/$name; done
+python docs/make_results.py found
 """
 
 import sys
@@ -16,9 +17,9 @@ LONGEST = 30
 """Longer tables are left to the run's own report."""
 
 
-def main(run: Path) -> None:
+def main(folder: Path) -> None:
     """Replace what stands between the markers."""
-    found = [read_findings(path) for path in sorted(run.glob(f"experiments/*/{FINDINGS}"))]
+    found = [read_findings(path) for path in sorted(folder.glob(f"*/{FINDINGS}"))]
     head, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, tail = rest.partition(END)
     body = "\n".join(section(findings) for findings in found)
@@ -28,7 +29,7 @@ def main(run: Path) -> None:
 
 def section(findings: Findings) -> str:
     """One experiment as Markdown."""
-    parts = [f"## {findings.title}", findings.question, f"`trimtab {findings.name} RUN`"]
+    parts = [f"## {findings.title}", findings.question, f"`trimtab experiment {findings.name} RUN`"]
     parts.append("\n".join(f"- {escaped(sentence)}" for sentence in findings.sentences))
     parts += [markdown(frame) for frame in findings.frames if len(frame.rows) <= LONGEST and is_numeric(frame)]
     return "\n\n".join(parts) + "\n"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.store import write_table
-from trimtab.store.toml_writer import to_toml
 from trimtab.traces import Problem, Split, Verdict
 
 CONFIG = {
@@ -55,10 +54,11 @@ def outcomes(
 
 def run_folder(path: Path, rows: list[Outcome], **sections: dict[str, object]) -> Path:
     """A run directory with what a comparison reads."""
+    from trimtab.store import RunDirectory  # until comparisons read the cache of a study
+
     config = {**CONFIG, **{name: {**CONFIG.get(name, {}), **values} for name, values in sections.items()}}
     problems = {row.problem_id: Problem(row.problem_id, f"question {row.problem_id}", "7", Split.TEST) for row in rows}
-    path.mkdir(parents=True)
-    (path / "run.toml").write_text(to_toml(config))
-    write_table(path / "problems.parquet", [*problems.values(), Problem("f", "of the train split", "1", Split.TRAIN)])
-    write_table(path / "outcomes.parquet", rows)
+    with RunDirectory.create(path, config) as directory:
+        write_table(directory.problems, [*problems.values(), Problem("f", "of the train split", "1", Split.TRAIN)])
+        write_table(directory.outcomes, rows)
     return path

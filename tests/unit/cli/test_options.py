@@ -3,12 +3,12 @@
 import click
 import pytest
 from click.testing import CliRunner
+from trimtab.cli.experiments import ablate_command
+from trimtab.cli.stages import contrast_command, grade_command, report_command, tune_command
 
 from trimtab.cli.evaluate import evaluate_command
-from trimtab.cli.experiments import ablate_command
 from trimtab.cli.options import sandbox_option
 from trimtab.cli.run import run_command
-from trimtab.cli.stages import contrast_command, grade_command, report_command, tune_command
 from trimtab.tasks.sandbox import Sandbox, SandboxError
 
 

@@ -13,6 +13,7 @@ from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.redrawn import Redrawn, fitting, jaccard, middle, shared
 from trimtab.experiments.settings import StabilitySettings
 from trimtab.experiments.stability import (
+    ALONGSIDE,
     Null,
     by_chance,
     by_problem,
@@ -150,10 +151,8 @@ def test_the_whole_experiment(module_bench: Workbench, findings: Findings) -> No
         "null",
         "null-check",
     }
-    assert [row["label"] for row in findings["halves"].rows] == [
-        module_bench.criterion,
-        *(n for n in NAMES if n != module_bench.criterion),
-    ]
+    criteria = list(dict.fromkeys((module_bench.criterion, *ALONGSIDE)))
+    assert [row["label"] for row in findings["halves"].rows] == criteria
     n = len({row.problem_id for row in module_bench.contrast})
     whole = [row["x"] for row in findings["sizes"].rows if row["series"] == "with the whole contrast"]
     assert whole == sorted({5, 8, n // 2})
@@ -170,13 +169,10 @@ def test_the_whole_experiment(module_bench: Workbench, findings: Findings) -> No
 
 
 def test_inclusion_is_counted_over_the_bootstraps(redrawn: Redrawn, findings: Findings) -> None:
-    bench = redrawn.bench
+    bench, name = redrawn.bench, redrawn.bench.criterion
     rng = np.random.default_rng([bench.settings.seed, 2])
-    sets = [
-        set(r["mean-difference"].order[: bench.k].tolist()) for r in redrawn.rankings(redrawn.bootstrap(rng) for _ in range(5))
-    ]
-    assert bench.criterion == "mean-difference", "the chosen criterion of the small run"
-    expected = [sum(a in s for s in sets) / 5 for a in redrawn.whole["mean-difference"].order[: bench.k].tolist()]
+    sets = [set(r[name].order[: bench.k].tolist()) for r in redrawn.rankings(redrawn.bootstrap(rng) for _ in range(5))]
+    expected = [sum(a in s for s in sets) / 5 for a in redrawn.whole[name].order[: bench.k].tolist()]
     assert [row["value"] for row in findings["inclusion"].rows] == expected
     every = {a for s in sets for a in s}
     over = sum(sum(a in s for s in sets) > 2.5 for a in every)

@@ -213,16 +213,19 @@ def _predicates(text: str, options: _Options) -> Iterator[Claim]:
         if read is None:
             continue
         end = match.start() + read.stop
-        if (
-            _REJECTED.search(text, max(0, match.start() - 30), match.start())
-            and not re.search(r"[.;\n]", text[max(0, match.start() - 12) : match.start()])
-        ) or _IS_BAD.match(text, end):
+        if _is_rejected(text, match.start()) or _IS_BAD.match(text, end):
             yield Claim(match.start(), read.named, rejects=True)
             continue
         good = _IS_GOOD.match(text, end)
         asserted = good is not None and not _NO_NOUN.match(text, good.end())
         if asserted and not is_question(text, end) and not said_by_others(text, match.start()):
             yield Claim(match.start(), read.named)
+
+
+def _is_rejected(text: str, start: int) -> bool:
+    """Whether the sentence says before a place that it rules out what follows."""
+    words = [*_REJECTED.finditer(text, max(0, start - 30), start)]
+    return bool(words) and re.search(r"[.;:\n]|\b(?:leav|answer|so|but)", text[words[-1].end() : start]) is None
 
 
 def _joined_back(text: str, start: int) -> int | None:
@@ -372,7 +375,7 @@ _EMPHATIC_YES = re.compile(
 _STATEMENT = re.compile(
     r"(?i)\b(?:the|this|that|your|given|above|following|said|its)? ?(?:statement|claim|proposition|assertion|sentence|"
     r"premise|hypothesis|conclusion|conjecture|belief|idea|theorem|"
-    r"question's premise|it|this|that|which)\s*"
+    r"question's premise|(?P<it>it|this|that|which))\s*"
     r"(?:(?:is|was|must be|should be|has to be|would be|seems|appears|turns out(?: to be)?|holds|evaluates to|['\u2019]s)\b|"
     r"(?=(?:is|was|does)n['\u2019]t))"
     r"(?: (?:therefore|thus|hence|clearly|definitely|indeed|simply|actually|overall|also|in fact|certainly|obviously|"
@@ -440,11 +443,13 @@ def _read_word(text: str) -> Read | None:
 
 
 def _truths(text: str) -> Iterator[Claim]:
-    """ "The statement is false", up to the end of a clause."""
+    """ "The statement is false", up to the end of a clause; "it is correct" may speak of the answer itself and says nothing."""
     for match in _STATEMENT.finditer(text):
+        word = match["word"].casefold()
+        if match["it"] and word not in ("true", "false", "untrue"):
+            continue
         if is_question(text, match.end()) or said_by_others(text, match.start()) or not ends_clause(text, match.end()):
             continue
-        word = match["word"].casefold()
         meaning = _TRUTH.get(word) or MEANINGS[word]
         yield Claim(match.start(), frozenset({_OPPOSITE[meaning] if match["not"] else meaning}))
 

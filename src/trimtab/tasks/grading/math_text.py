@@ -1,5 +1,6 @@
 """Which part of a response is its mathematical answer."""
 
+import json
 import re
 from itertools import islice, pairwise
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from trimtab.tasks.grading.math_notation import LONGEST
 from trimtab.tasks.grading.text import Box, after_hashes, amount, boxes, conclusion, plain, plain_punctuation, statements
 
 MOST_BOXES = 10
+SHORT = 40
 
 LAST_NUMBER = "last number"
 
@@ -20,7 +22,7 @@ _SENTENCE_END = re.compile(
     r"[.?](?=\s|$)|(?<=[A-Za-z*])!(?=\s|$)|,\s+(?=[A-Za-z]{3})|\s+(?=(?:because|since|as|so|which|where)\b)"
 )
 _MATH_SPAN = re.compile(r"\$(?! )([^$\n]+?)(?<! )\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
-_MARKUP = re.compile(r"\\[A-Za-z]+|\\text\{[^{}]*\}")
+_MARKUP = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3}")
 _HEDGE = re.compile(r"\s*(?:and|or)\b")
 _JOINED_BEFORE = re.compile(r"\b(?:and|or)\s+(?:[a-z]\s*=\s*)?[\s$\\*]*$")
@@ -87,7 +89,7 @@ def stated_answer(response: str) -> Stated | None:
     if found:
         return None if found[0].content is None else Stated(_joined(text, found), "box")
     hashes = after_hashes(text)
-    if hashes and _is_formula(hashes):
+    if hashes and (_is_formula(hashes) or (len(hashes) <= SHORT and text.endswith(hashes))):
         return Stated(hashes, "####")
     said = [statement for statement in statements(text) if not _DENIED.match(statement.text)]
     if said:
@@ -104,7 +106,7 @@ def _ready(text: str) -> str:
     """Answer tags, the answer of a JSON object, headings and Chinese punctuation in the form of ``Answer: ...``."""
     text = plain_punctuation(text)
     text = _TAGS.sub(lambda tag: "\n" if tag[1] else "\nAnswer: ", text)
-    text = _JSON.sub(lambda found: f"\nAnswer: {found['text'] if found['text'] is not None else found['value']}\n", text)
+    text = _JSON.sub(_json_answer, text)
     return _UNDERLINE.sub(r"\1:", text).strip()
 
 
@@ -159,6 +161,18 @@ def _is_formula(text: str) -> bool:
     if not text or len(text) > LONGEST:
         return False
     return not _WORD.search(_MARKUP.sub("", text)) or amount(plain(text)) is not None
+
+
+def _json_answer(found: re.Match[str]) -> str:
+    """The answer of a JSON object; a text with LaTeX's backslashes written once, which JSON would eat, stays as it is."""
+    text = found["value"] if found["text"] is None else found["text"]
+    if found["text"] is not None:
+        try:
+            decoded = str(json.loads(f'"{text}"'))
+        except ValueError:
+            decoded = text
+        text = decoded if decoded.isprintable() else text
+    return f"\nAnswer: {text}\n"
 
 
 def _only_formula(line: str) -> str | None:

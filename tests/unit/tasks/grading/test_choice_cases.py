@@ -163,6 +163,8 @@ NAMED = [
     ("Neither A nor B works. C is correct.", "C"),
     ("The correct answer is option C) a rope ladder.", "C"),
     ("C is the answer.", "C"),
+    ("It came earlier, which rules out (D). The answer is (B).", "B"),
+    ("Two of them happened before and can be ruled out. The answer is (C).", "C"),
     ("So the answer is: **(B) the old ferry**.", "B"),
     ("B, because the ferry runs.", "B"),
     ("D since paper floats", "D"),
