@@ -34,6 +34,7 @@ class Frame:
 
     A plot reads columns by their names: ``curves`` and ``bars`` a ``series`` over ``x``, ``matrix`` a value per ``row`` and
     ``column``, ``roc`` the two rates of a ``series``, ``dots`` a ``label`` each (and a ``series`` as colour, where there is one).
+    A row without a value is in the table and not in the plot; ``chosen``, a bool, marks the rows that stand out.
 
     Args:
         name: of its file, lower-case letters, digits and dashes.

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import Line, run, with_executor
+from trimtab.pipeline.config import parse_config
 
 from cluster_jobs import open_and_sign, slowed
 from cluster_work import do_all, first_jobs, record_jobs
@@ -18,8 +20,6 @@ from tiny_testbed import tree_bytes
 from trimtab.execution import LOCAL, ExecutorSettings
 from trimtab.execution.ray_executor import RayExecutor
 from trimtab.model import LanguageModel, open_model
-from trimtab.pipeline import Line, run, with_executor
-from trimtab.pipeline.config import parse_config
 from trimtab.progress import silent
 
 pytestmark = pytest.mark.slow

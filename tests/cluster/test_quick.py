@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from trimtab.pipeline import RunConfig, run, run_one
 
 from cluster_jobs import line_job, open_and_sign, open_never
 from cluster_work import first_jobs
@@ -13,7 +14,6 @@ from trimtab.errors import ExecutionError, StoreError
 from trimtab.execution import LOCAL, ExecutorSettings
 from trimtab.execution.ray_executor import RayExecutor
 from trimtab.model import LanguageModel
-from trimtab.pipeline import RunConfig, run, run_one
 from trimtab.progress import silent
 from trimtab.store import RunDirectory
 

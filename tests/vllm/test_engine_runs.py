@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from trimtab.pipeline import Line
+from trimtab.pipeline.config import parse_config
 
 from live_engines import Figures
 from trimtab.cli.main import trimtab
 from trimtab.evaluation.conditions import standard_conditions
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.model import LanguageModel, down_weights
-from trimtab.pipeline import Line
-from trimtab.pipeline.config import parse_config
 from trimtab.recording import Recording, RecordingSettings, record_traces
 from trimtab.sampling import Generation, Request, read_traces
 from trimtab.sampling.agreement import partings

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from trimtab.pipeline import STAGES
 
 import trimtab as package
 from tiny_testbed import save_tiny_testbed
@@ -17,7 +18,6 @@ from trimtab.cli import main as module
 from trimtab.cli.main import COMMANDS, trimtab
 from trimtab.cli.output import Output
 from trimtab.errors import InputError
-from trimtab.pipeline import STAGES
 from trimtab.store import to_toml
 from trimtab.traces import Problem
 

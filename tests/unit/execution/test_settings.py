@@ -2,11 +2,11 @@
 
 import pytest
 from pydantic import ValidationError
+from trimtab.pipeline import RunConfig, with_executor
+from trimtab.pipeline.config import parse_config
 
 from trimtab.errors import ConfigError
 from trimtab.execution import ExecutorSettings, with_choice
-from trimtab.pipeline import RunConfig, with_executor
-from trimtab.pipeline.config import parse_config
 
 
 def test_the_command_line_wins_over_the_file_key_by_key() -> None:
