@@ -8,7 +8,7 @@
 # make smoke-vllm   the same with one small engine and few tests
 # make test-ray     what runs on a Ray cluster, actors that are killed and a node that goes away among it (about ten minutes); ends
 #              with one line of figures: what Ray costs
-# make docs    writes docs/cli.md again
+# make docs    writes docs/cli.md again, and docs/images/result.svg from REPORT where there is one (needs Chrome or Chromium)
 # make bench   measures what identification and steering cost, prints the table and writes benchmarks/results.json
 # make bench-peers   installs TransformerLens and nnsight into benchmarks/.peers, so that make bench measures them too
 
@@ -16,6 +16,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
+REPORT ?= runs/demo/report.json
 
 # for packages and for the build backend; a second call of a target installs nothing
 export PIP_CONSTRAINT := constraints.txt
@@ -24,7 +25,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 .PHONY: demo test check slow docs test-export test-ray test-vllm smoke-vllm bench bench-peers
 
 demo: $(VENV)/report.stamp
-	$(BIN)/trimtab demo --force
+	$(BIN)/trimtab demo
 
 test check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
@@ -57,6 +58,7 @@ test-ray: $(VENV)/dev.stamp
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py
+	$(if $(wildcard $(REPORT)),$(BIN)/python docs/make_image.py $(REPORT),@echo "no $(REPORT), so docs/images/result.svg stays; make demo writes one")
 
 bench: $(VENV)/report.stamp
 	$(BIN)/python -m benchmarks.speed $(BENCH)

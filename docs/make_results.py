@@ -1,14 +1,15 @@
-"""Writes the tables and findings of a run's experiments into docs/results.md, between its two markers.
+"""Writes the findings and tables of experiments into docs/results.md, between its two markers.
 
-python docs/make_results.py runs/everything
+for name in ablate sweep ...; do trimtab experiment $name runs/everything --out found/$name; done
+python docs/make_results.py found
 """
 
 import sys
 from pathlib import Path
 
-from trimtab.report import RESULT, read_result
+from trimtab.findings import Findings, Frame
+from trimtab.report import FINDINGS, read_findings
 from trimtab.report.tables import cells_shown, columns_shown
-from trimtab.results import Result, Table
 
 PAGE = Path(__file__).with_name("results.md")
 BEGIN, END = "<!-- made by make_results.py: begin -->", "<!-- made by make_results.py: end -->"
@@ -16,39 +17,39 @@ LONGEST = 30
 """Longer tables are left to the run's own report."""
 
 
-def main(run: Path) -> None:
+def main(folder: Path) -> None:
     """Replace what stands between the markers."""
-    results = [read_result(path) for path in sorted(run.glob(f"experiments/*/{RESULT}"))]
+    found = [read_findings(path) for path in sorted(folder.glob(f"*/{FINDINGS}"))]
     head, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, tail = rest.partition(END)
-    body = "\n".join(section(result) for result in results)
+    body = "\n".join(section(findings) for findings in found)
     PAGE.write_text(f"{head}{BEGIN}\n\n{body}\n{END}{tail}")
-    print(f"{PAGE}: {len(results)} experiments")
+    print(f"{PAGE}: {len(found)} experiments")
 
 
-def section(result: Result) -> str:
+def section(findings: Findings) -> str:
     """One experiment as Markdown."""
-    parts = [f"## {result.title}", result.question, f"`trimtab {result.name} RUN`"]
-    parts.append("\n".join(f"- {escaped(finding)}" for finding in result.findings))
-    parts += [markdown(table) for table in result.tables if len(table.rows) <= LONGEST and is_numeric(table)]
+    parts = [f"## {findings.title}", findings.question, f"`trimtab experiment {findings.name} RUN`"]
+    parts.append("\n".join(f"- {escaped(sentence)}" for sentence in findings.sentences))
+    parts += [markdown(frame) for frame in findings.frames if len(frame.rows) <= LONGEST and is_numeric(frame)]
     return "\n\n".join(parts) + "\n"
 
 
-def is_numeric(table: Table) -> bool:
+def is_numeric(frame: Frame) -> bool:
     """Tables of words, such as tokens in their context, are for the report."""
-    return sum(column.unit == "text" for column in table.columns) <= 2
+    return sum(column.is_text for column in columns_shown(frame)) <= 2
 
 
-def markdown(table: Table) -> str:
-    """A table with its title and note; the chosen row is bold."""
-    shown = columns_shown(table)
-    lines = [f"**{escaped(table.title)}**", ""]
-    lines.append("| " + " | ".join(escaped(column.name) for column in shown) + " |")
-    lines.append("|" + "|".join("---" if column.unit == "text" else "---:" for column in shown) + "|")
-    for i, row in enumerate(table.rows):
-        cells = [escaped(f"{cell.text} {cell.interval}".strip()) for cell in cells_shown(table, row)]
-        lines.append("| " + " | ".join(f"**{cell}**" if i == table.highlight and cell else cell for cell in cells) + " |")
-    return "\n".join([*lines, "", escaped(table.note)]).rstrip()
+def markdown(frame: Frame) -> str:
+    """A table with its title and note; chosen rows are bold."""
+    shown = columns_shown(frame)
+    lines = [f"**{escaped(frame.title)}**", ""]
+    lines.append("| " + " | ".join(escaped(column.heading) for column in shown) + " |")
+    lines.append("|" + "|".join("---" if column.is_text else "---:" for column in shown) + "|")
+    for row in frame.rows:
+        cells = [escaped(f"{cell.text} {cell.interval}".strip()) for cell in cells_shown(frame, row)]
+        lines.append("| " + " | ".join(f"**{cell}**" if row.get("chosen") and cell else cell for cell in cells) + " |")
+    return "\n".join([*lines, "", escaped(frame.note)]).rstrip()
 
 
 def escaped(text: str) -> str:

@@ -44,7 +44,7 @@ def save_steerings(model: LanguageModel, folder: Path) -> dict[str, Path]:
     flat = np.random.default_rng(0).permutation(np.arange(model.d_ff, model.identity.n_neurons))[:NEURONS]
     layer, index = flat // model.d_ff, flat % model.d_ff
     gains, shifts, none = np.full(NEURONS, -1.0, np.float32), np.full(NEURONS, 2.0, np.float32), np.zeros(NEURONS, np.float32)
-    gate = Gate("logistic", layer=layer[:2], index=index[:2], weight=np.ones(2, np.float32))
+    gate = Gate("logistic", layer=layer[:2], index=index[:2], weight=np.ones(2, np.float32), threshold=0.5)
     made = {
         "gains": Steering(layer, index, gains, none, 1.0, "all", ALWAYS, model.identity),
         "shifts": Steering(layer, index, none, shifts, 1.0, "all", ALWAYS, model.identity),

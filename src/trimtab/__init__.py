@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trimtab.comparison import compare
+    from trimtab.findings import Findings, Frame
     from trimtab.gate import ALWAYS, NEVER, Gate
     from trimtab.model import LanguageModel, attach, check_model, open_model
     from trimtab.neurons import ModelIdentity, Neurons
-    from trimtab.pipeline import DEMO, RunConfig, load_config, run
     from trimtab.report.data import Report, read_report
     from trimtab.steering import Steering
+    from trimtab.study import DEMO, Evaluation, Settings, Study, load_settings, run
     from trimtab.traces import Problem, Trace, Verdict
 
 __version__ = "0.1.0"
@@ -24,8 +25,9 @@ _HOMES = {
     "trimtab.model": ("LanguageModel", "attach", "check_model", "open_model"),
     "trimtab.neurons": ("ModelIdentity", "Neurons"),
     "trimtab.report.data": ("Report", "read_report"),
-    "trimtab.pipeline": ("DEMO", "RunConfig", "load_config", "run"),
     "trimtab.steering": ("Steering",),
+    "trimtab.study": ("DEMO", "Evaluation", "Settings", "Study", "load_settings", "run"),
+    "trimtab.findings": ("Findings", "Frame"),
     "trimtab.traces": ("Problem", "Trace", "Verdict"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -34,20 +36,24 @@ __all__ = [
     "ALWAYS",
     "DEMO",
     "NEVER",
+    "Evaluation",
+    "Findings",
+    "Frame",
     "Gate",
     "LanguageModel",
     "ModelIdentity",
     "Neurons",
     "Problem",
     "Report",
-    "RunConfig",
+    "Settings",
     "Steering",
+    "Study",
     "Trace",
     "Verdict",
     "attach",
     "check_model",
     "compare",
-    "load_config",
+    "load_settings",
     "open_model",
     "read_report",
     "run",

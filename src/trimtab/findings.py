@@ -4,7 +4,7 @@ import html
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
 from trimtab.errors import InputError
 
@@ -34,6 +34,7 @@ class Frame:
 
     A plot reads columns by their names: ``curves`` and ``bars`` a ``series`` over ``x``, ``matrix`` a value per ``row`` and
     ``column``, ``roc`` the two rates of a ``series``, ``dots`` a ``label`` each (and a ``series`` as colour, where there is one).
+    A row without a value is in the table and not in the plot; ``chosen``, a bool, marks the rows that stand out.
 
     Args:
         name: of its file, lower-case letters, digits and dashes.
@@ -165,7 +166,7 @@ class Findings:
             raise InputError(
                 f"{self.name} has no frame to draw{'' if name is None else f' of the name {name!r}'}; see to_pandas()"
             )
-        return draw(drawn[0])
+        return draw(drawn[0], self.split)
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -187,7 +188,10 @@ class Findings:
             form = TypeAdapter(_Form).validate_python(data)
         except ValidationError as cause:
             raise InputError(f"not the findings of an experiment: {cause.errors()[0]['msg']}") from cause
-        frames = tuple(Frame(**frame) for frame in form.frames)  # type: ignore[arg-type]  # Frame checks what it is given
+        try:
+            frames = tuple(Frame(**frame) for frame in form.frames)  # type: ignore[arg-type]  # Frame checks what it is given
+        except TypeError as cause:
+            raise InputError(f"not the findings of an experiment: a frame has other keys ({cause})") from cause
         return cls(form.name, form.title, form.question, tuple(form.sentences), form.split, frames)
 
     def __repr__(self) -> str:
@@ -206,6 +210,8 @@ class Findings:
 @dataclass(frozen=True, slots=True)
 class _Form:
     """What :meth:`Findings.to_json` writes."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str
     title: str

@@ -1,13 +1,17 @@
 """Gates: when to steer, decided from the tokens of the prompt before anything is generated."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.display import as_html, counted
 from trimtab.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
 
 GateKind = Literal["always", "never", "logistic"]
 GateMode = Literal["hard", "proportional"]
@@ -15,7 +19,7 @@ Pooling = Literal["last", "mean"]
 PromptScope = Literal["last-prompt", "prompt"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Gate:
     """``p(fail) = sigmoid(w . x + b)`` over selected neurons of the prompt; fires when ``p >= threshold``.
 
@@ -25,6 +29,7 @@ class Gate:
     Args:
         layer, index: int64 ``[feature]``, the neurons it reads.
         weight: float32 ``[feature]``, with the standardisation and the calibration folded in.
+        threshold: None until one is chosen; a gate that reads needs one before anything is steered behind it.
         facts: AUROC with interval, text-only baseline, counts: what the model card prints.
         pooling: x is the activation of the ``last`` prompt token, or the ``mean`` over all of the prompt's tokens.
     """
@@ -35,7 +40,7 @@ class Gate:
     index: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     weight: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     bias: float = 0.0
-    threshold: float = 0.5
+    threshold: float | None = None
     facts: dict[str, object] = field(default_factory=dict)
     pooling: Pooling = "last"
 
@@ -73,7 +78,9 @@ class Gate:
         """Its numbers and words."""
         # artifacts made when the last token was the only choice keep their digest
         pooling = () if self.pooling == "last" else (self.pooling,)
-        return (self.kind, self.mode, float(self.bias), float(self.threshold), *pooling)
+        # a gate that reads nothing was always written with 0.5, and keeps its digest too
+        threshold = self.threshold if self.reads else 0.5
+        return (self.kind, self.mode, float(self.bias), _number(threshold), *pooling)
 
     def probability(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """p(fail) of ``[row, feature]`` pooled activations, in the order of ``layer`` and ``index``."""
@@ -86,10 +93,32 @@ class Gate:
         """g in [0, 1] for each p(fail)."""
         if not self.reads:
             return np.full(len(probability), 1.0 if self.kind == "always" else 0.0)
-        return _value(probability, self.threshold, self.mode)
+        return _value(probability, self.cutoff, self.mode)
+
+    @property
+    def cutoff(self) -> float:
+        """The threshold as a number. Raises InputError where none was chosen."""
+        # p(fail) of a gate that reads nothing is 1 or 0, so any number between them does
+        return _chosen(self.threshold) if self.reads else 0.5
+
+    def with_threshold(self, threshold: float) -> Self:
+        """The same gate with a threshold: chosen on the validation split, as by :func:`trimtab.gating.youden`."""
+        return replace(self, threshold=threshold)
+
+    def __repr__(self) -> str:
+        return _shown(self) if self.reads else f"gate {self.kind!r}: steers {'every' if self.kind == 'always' else 'no'} prompt"
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a neuron that it reads: ``layer, index, weight``."""
+        import pandas
+
+        return pandas.DataFrame({"layer": self.layer, "index": self.index, "weight": self.weight})
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.to_pandas())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AttentionGate:
     """AdaRAS's predictor: attention pooling over the prompt's tokens, then a small network.
 
@@ -119,7 +148,7 @@ class AttentionGate:
     query_bias: float = 0.0
     bias: float = 0.0
     mode: GateMode = "hard"
-    threshold: float = 0.5
+    threshold: float | None = None
     facts: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -141,7 +170,7 @@ class AttentionGate:
     @property
     def settings(self) -> tuple[object, ...]:
         """Its numbers and words."""
-        return (self.kind, self.mode, self.hidden.shape, float(self.query_bias), float(self.bias), float(self.threshold))
+        return (self.kind, self.mode, self.hidden.shape, float(self.query_bias), float(self.bias), _number(self.threshold))
 
     def probability(self, features: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
         """p(fail) of prompts, each given as the ``[token, feature]`` activations of all its tokens."""
@@ -149,7 +178,28 @@ class AttentionGate:
 
     def value(self, probability: NDArray[np.float64]) -> NDArray[np.float64]:
         """g in [0, 1] for each p(fail)."""
-        return _value(probability, self.threshold, self.mode)
+        return _value(probability, self.cutoff, self.mode)
+
+    @property
+    def cutoff(self) -> float:
+        """The threshold as a number. Raises InputError where none was chosen."""
+        return _chosen(self.threshold)
+
+    def with_threshold(self, threshold: float) -> Self:
+        """The same gate with a threshold: chosen on the validation split, as by :func:`trimtab.gating.youden`."""
+        return replace(self, threshold=threshold)
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a neuron that it reads: ``layer, index, query``."""
+        import pandas
+
+        return pandas.DataFrame({"layer": self.layer, "index": self.index, "query": self.query})
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.to_pandas())
 
     def _logit(self, tokens: NDArray[np.float64]) -> float:
         weight = np.exp(np.tanh(tokens @ self.query + self.query_bias))  # tanh bounds it: no overflow
@@ -157,9 +207,34 @@ class AttentionGate:
         return float(self.output @ np.maximum(self.hidden @ pooled + self.offset, 0.0) + self.bias)
 
 
-def _check(threshold: float, *values: float | NDArray[np.float32]) -> None:
-    if not 0.0 < threshold < 1.0 or not all(np.isfinite(value).all() for value in values):
-        raise InputError("a gate needs finite weights and a threshold between 0 and 1")
+def _check(threshold: float | None, *values: float | NDArray[np.float32]) -> None:
+    if threshold is not None and not 0.0 < threshold < 1.0:
+        raise InputError(f"a gate has a threshold between 0 and 1 of p(fail), or None to choose it later; got {threshold}")
+    if not all(np.isfinite(value).all() for value in values):
+        raise InputError("a gate needs finite weights; NaN or infinity was given")
+
+
+def _chosen(threshold: float | None) -> float:
+    if threshold is None:
+        raise InputError(
+            "this gate has no threshold of p(fail) yet, so it cannot say when to steer; choose one on the validation split, "
+            "gate.with_threshold(youden(failed, p_fail)), or let study.fit_gate() choose it"
+        )
+    return float(threshold)
+
+
+def _number(threshold: float | None) -> float | None:
+    return None if threshold is None else float(threshold)
+
+
+def _shown(gate: "AnyGate") -> str:
+    fires = "no threshold chosen yet" if gate.threshold is None else f"fires at p(fail) >= {gate.threshold:.3f}, {gate.mode}"
+    area, counts = gate.facts.get("held_out_auroc"), [gate.facts.get(f"n_train{side}") for side in ("", "_failed")]
+    known = [f"AUROC {area:.3f} on held-out folds"] if isinstance(area, float) else []
+    if all(isinstance(count, int) for count in counts):
+        known.append(f"fitted on {counts[0]:,} problems, {counts[1]:,} of them failed")
+    first = f"gate: {gate.label}, {counted(len(gate.layer), 'neuron')} read, {fires}"
+    return f"{first}\n{', '.join(known)}" if known else first
 
 
 def _sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:

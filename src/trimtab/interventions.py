@@ -5,11 +5,13 @@ your own and give it to :meth:`trimtab.steering.Steering.of`.
 """
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.errors import InputError
 from trimtab.neurons import Neurons
 
 ENHANCEMENT = 0.1
@@ -71,3 +73,19 @@ INTERVENTIONS: Mapping[str, Intervention] = {
     "ablate-and-add": ablate_and_add,
 }
 """By the name that a configuration uses."""
+
+
+def named_intervention(intervention: str | Intervention) -> tuple[str, Intervention]:
+    """The name of an intervention and its function, from either.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if not isinstance(intervention, str):
+        known = [name for name, function in INTERVENTIONS.items() if function is intervention]
+        return (known[0] if known else getattr(intervention, "__name__", type(intervention).__name__)), intervention
+    if intervention not in INTERVENTIONS:
+        close = get_close_matches(intervention, INTERVENTIONS, n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"unknown intervention {intervention!r}; accepted: {', '.join(INTERVENTIONS)}, or a function{meant}")
+    return intervention, INTERVENTIONS[intervention]

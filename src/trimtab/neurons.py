@@ -1,15 +1,25 @@
 """Neurons: where they sit and the sets that a criterion selects.
 
-A neuron is a coordinate of the input of a block's down projection: ``a = act(gate_proj(h)) * up_proj(h)`` for a gated FFN,
-``a = act(fc1(h))`` for an ungated one.
+A neuron is a post-activation MLP unit, a coordinate of the input of a block's down projection:
+``a = act(gate_proj(h)) * up_proj(h)`` for a gated FFN, ``a = act(fc1(h))`` for an ungated one.
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.display import as_html, counted
 from trimtab.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+    import plotly.graph_objects
+
+    from trimtab.gate import AnyGate
+    from trimtab.interventions import Intervention
+    from trimtab.steering import PositionScope, Steering
 
 NEURON_DEFINITION = "down_proj_input"
 
@@ -35,6 +45,9 @@ class ModelIdentity:
     d_ff: int
     vocab_size: int
     n_experts: int = 1
+
+    # what pydantic asks of a file that holds one: no unknown key, no conversion
+    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012
 
     def __post_init__(self) -> None:
         if self.n_experts < 1 or self.d_ff % self.n_experts:
@@ -63,7 +76,7 @@ class ModelIdentity:
         return f"{place}  index {within:>6}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Neurons:
     """K ranked neurons, best first.
 
@@ -120,8 +133,59 @@ class Neurons:
         columns = (self.layer, self.index, self.score, self.correct_mean, self.incorrect_mean)
         return Neurons(*(column[rows] for column in columns), self.criterion, self.model, self.facts)  # type: ignore[arg-type]
 
+    def steering(
+        self,
+        intervention: "str | Intervention" = "add",
+        strength: float = 1.0,
+        gate: "AnyGate | None" = None,
+        scope: "PositionScope" = "generated",
+    ) -> "Steering":
+        """What an intervention does to these neurons, ready to attach.
 
-@dataclass(frozen=True, slots=True, eq=False)
+        Args:
+            intervention: a key of :data:`trimtab.interventions.INTERVENTIONS`, or a function of your own.
+            strength: multiplies the intervention.
+            gate: decides from each prompt whether to steer; None steers always.
+            scope: the positions that are steered.
+
+        Raises:
+            InputError: an unknown intervention or scope, a strength that is not finite, or a gate without a threshold.
+        """
+        from trimtab.gate import ALWAYS
+        from trimtab.interventions import named_intervention
+        from trimtab.steering import Steering
+
+        name, function = named_intervention(intervention)
+        facts = {**self.facts, "criterion": self.criterion, "intervention": name}
+        return Steering.of(self, strength, scope, ALWAYS if gate is None else gate, facts, function)
+
+    def __repr__(self) -> str:
+        lines = [f"{_placed(self)}, ranked by {self.criterion}"]
+        if len(self):
+            lines.append(f"scores {self.score[0]:.4g} to {self.score[-1]:.4g}")
+        n = [self.facts.get(name) for name in ("n_correct", "n_incorrect", "n_problems")]
+        if all(isinstance(count, int) for count in n):
+            lines[-1] += f"; of {n[0]:,} correct and {n[1]:,} incorrect traces, {counted(n[2], 'problem')} with both"  # type: ignore[arg-type]
+        return "\n".join(lines)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a neuron, best first: ``rank, layer, index, score, correct_mean, incorrect_mean, mean_difference``."""
+        import pandas
+
+        columns = {name: getattr(self, name) for name in ("layer", "index", "score", "correct_mean", "incorrect_mean")}
+        return pandas.DataFrame({"rank": np.arange(1, len(self) + 1), **columns, "mean_difference": self.mean_difference})
+
+    def plot(self) -> "plotly.graph_objects.Figure":
+        """Neurons per layer, and the mean difference of the best."""
+        from trimtab.report.frames import neurons_figure
+
+        return neurons_figure(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.to_pandas())
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class NeuronList:
     """Neurons that somebody else selected, in their order: addresses and at most a difference each, without the class means.
 
@@ -164,14 +228,14 @@ class NeuronList:
         """``correct_mean - incorrect_mean``, as the list gives it."""
         if self.weight is None:
             raise self._lacks(
-                "no differences, so no constant can be made of it: use an intervention with a factor, scale or suppress"
+                "no differences, so no constant can be made of it: use an intervention with a factor, scale or ablate"
             )
         return self.weight
 
     @property
     def correct_mean(self) -> NDArray[np.float32]:
         """Raises InputError: the class means are not known."""
-        raise self._lacks("no class means: use steer, scale or suppress, or record and rank the model's own traces")
+        raise self._lacks("no class means: use add, scale or ablate, or record and rank the model's own traces")
 
     incorrect_mean = correct_mean
 
@@ -182,8 +246,30 @@ class NeuronList:
         weight = None if self.weight is None else self.weight[:k]
         return NeuronList(self.layer[:k], self.index[:k], self.criterion, self.model, weight, self.facts)
 
+    def __repr__(self) -> str:
+        holds = "addresses only" if self.weight is None else "with a difference each"
+        return f"{_placed(self)}, listed by {self.criterion}, {holds}"
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a neuron in the list's order: ``layer, index``, and ``mean_difference`` where the list has it."""
+        import pandas
+
+        weight = {} if self.weight is None else {"mean_difference": self.weight}
+        return pandas.DataFrame({"layer": self.layer, "index": self.index, **weight})
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.to_pandas())
+
     def _lacks(self, what: str) -> InputError:
         return InputError(f"the list of neurons ({self.criterion}) holds {what}")
+
+
+def _placed(neurons: Neurons | NeuronList) -> str:
+    model = neurons.model
+    return (
+        f"{counted(len(neurons), 'neuron')} of {model.name} ({100 * len(neurons) / model.n_neurons:.2g} %), "
+        f"in {len(np.unique(neurons.layer))} of {counted(model.n_layers, 'layer')}"
+    )
 
 
 def check_addresses(layer: NDArray[np.int64], index: NDArray[np.int64], model: ModelIdentity) -> None:

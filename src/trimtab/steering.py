@@ -1,21 +1,24 @@
 """Steering: every intervention as one affine map on K neurons."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.display import as_html, counted
 from trimtab.errors import InputError
 from trimtab.gate import ALWAYS, AnyGate
 from trimtab.interventions import Intervention, add
 from trimtab.neurons import ModelIdentity, NeuronList, Neurons, check_addresses
 
 if TYPE_CHECKING:
+    import pandas
+    import plotly.graph_objects
     from transformers import PreTrainedModel
 
     from trimtab.model.attach import Attachment
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 PositionScope = Literal["generated", "last-and-generated", "all"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Steering:
     """``a' = a + strength * g * (gain * a + shift)`` on the neurons ``(layer, index)``, with g from the gate.
 
@@ -58,6 +61,8 @@ class Steering:
         check_addresses(self.layer, self.index, self.model)
         if self.gate.reads:
             check_addresses(self.gate.layer, self.gate.index, self.model)
+            # a placeholder would steer in silence, so a gate without a threshold makes no steering
+            _ = self.gate.cutoff
         if not (np.isfinite(self.gain).all() and np.isfinite(self.shift).all() and np.isfinite(self.strength)):
             raise InputError("a steering needs finite gain, shift and strength; NaN or infinity was given")
         if self.scope not in get_args(PositionScope):
@@ -70,6 +75,37 @@ class Steering:
 
     def __len__(self) -> int:
         return len(self.layer)
+
+    def __repr__(self) -> str:
+        made = ", ".join(str(self.facts[name]) for name in ("criterion", "intervention") if name in self.facts)
+        gains = int(np.count_nonzero(self.gain))
+        does = [f"gain on {counted(gains, 'neuron')}"] if gains else []
+        if np.count_nonzero(self.shift):
+            does.append(f"shift of mean size {np.abs(self.shift).mean():.3g}")
+        layers = f"{len(np.unique(self.layer))} of {counted(self.model.n_layers, 'layer')}"
+        return (
+            f"steering of {counted(len(self), 'neuron')} of {self.model.name}, in {layers}"
+            f"{f' ({made})' if made else ''}\n"
+            f"strength {self.strength:g}, scope {self.scope}; at unit strength {' and '.join(does) or 'nothing'}\n"
+            f"{repr(self.gate).splitlines()[0]}"
+        )
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a neuron, in the steering's order: ``layer, index, gain, shift`` at unit strength."""
+        import pandas
+
+        return pandas.DataFrame({name: getattr(self, name) for name in ("layer", "index", "gain", "shift")})
+
+    def plot(self) -> "plotly.graph_objects.Figure":
+        """Steered neurons per layer."""
+        from trimtab.report.frames import layer_frame
+        from trimtab.report.plots import draw
+
+        counts = np.bincount(self.layer, minlength=self.model.n_layers).tolist()
+        return draw(layer_frame(counts, str(self.facts.get("criterion", "steering"))))
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.to_pandas())
 
     @property
     def digest(self) -> str:
@@ -143,20 +179,22 @@ class Steering:
 
         return attach(model, self, **options)  # type: ignore[arg-type]
 
-    def save_pretrained(self, folder: "str | AnyPath", force: bool = False) -> "AnyPath":
+    def save_pretrained(self, folder: "str | os.PathLike[str] | AnyPath", force: bool = False) -> "AnyPath":
         """Write the artifact; see :func:`trimtab.store.artifact.save_steering`."""
         from trimtab.store.artifact import save_steering
 
         return save_steering(self, folder, force=force)
 
     @classmethod
-    def from_pretrained(cls, source: "str | AnyPath", revision: str | None = None) -> "Steering":
+    def from_pretrained(cls, source: "str | os.PathLike[str] | AnyPath", revision: str | None = None) -> "Steering":
         """Read an artifact from a folder or a hub repository; see :func:`trimtab.store.artifact.load_steering`."""
         from trimtab.store.artifact import load_steering
 
         return load_steering(source, revision=revision)
 
-    def push_to_hub(self, repo: str, private: bool = True, token: str | None = None, exports: Sequence[str | Path] = ()) -> str:
+    def push_to_hub(
+        self, repo: str, private: bool = True, token: str | None = None, exports: Sequence[str | os.PathLike[str]] = ()
+    ) -> str:
         """Upload the artifact and its exports; see :func:`trimtab.store.artifact.push_steering`. Returns the commit's URL."""
         from trimtab.store.artifact import push_steering
 

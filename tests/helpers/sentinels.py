@@ -49,7 +49,8 @@ def half_open(model: LanguageModel, prompts: list[list[int]]) -> Gate:
     half = len(scores) // 2
     middle, gap = (scores[half - 1] + scores[half]) / 2, scores[half] - scores[half - 1]
     weight, index = weight * np.float32(4 / gap), np.arange(_FEATURES, dtype=np.int64)
-    return Gate("logistic", layer=np.zeros(_FEATURES, np.int64), index=index, weight=weight, bias=float(-middle * 4 / gap))
+    layer, bias = np.zeros(_FEATURES, np.int64), float(-middle * 4 / gap)
+    return Gate("logistic", layer=layer, index=index, weight=weight, bias=bias, threshold=0.5)
 
 
 def last_tokens(model: LanguageModel, prompts: list[list[int]]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Servers of the bundled model, started by ``trimtab serve`` or as ``vllm serve`` starts them."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -60,7 +61,9 @@ def serving(
     log = folder / "server.log"
     with (
         log.open("wb") as out,
-        subprocess.Popen(words, cwd=folder, stdout=out, stderr=subprocess.STDOUT, env=os.environ | settings) as process,
+        subprocess.Popen(
+            words, cwd=folder, stdout=out, stderr=subprocess.STDOUT, env=os.environ | settings, start_new_session=True
+        ) as process,
     ):
         made = Server(f"http://127.0.0.1:{port}", process.pid, log)
         try:
@@ -70,8 +73,8 @@ def serving(
             process.terminate()
             try:
                 process.wait(60)
-            except subprocess.TimeoutExpired:  # a server that is still starting swallows the signal
-                process.kill()
+            except subprocess.TimeoutExpired:  # a server that is still starting swallows the signal, and its engine outlives it
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait(process: "subprocess.Popen[bytes]", made: Server) -> None:

@@ -117,3 +117,37 @@ def test_an_attention_gate_that_cannot_be(change: dict[str, object], message: st
 def test_the_neurons_it_reads_must_be_in_the_model() -> None:
     with pytest.raises(InputError, match="layer 2, index 0"):
         _steering(replace(attention(), layer=np.array([0, 1, 2]), index=np.zeros(3, np.int64)))
+
+
+@pytest.mark.parametrize("whole", [LAST, attention()], ids=["logistic", "attention"])
+def test_a_gate_without_a_threshold_steers_nothing(whole: AnyGate) -> None:
+    gate = replace(whole, threshold=None)
+    assert gate.threshold is None
+    assert "no threshold chosen yet" in repr(gate)
+    for act in (lambda: gate.value(np.array([0.4])), lambda: gate.cutoff, lambda: _steering(gate)):
+        with pytest.raises(InputError, match=r"no threshold of p\(fail\) yet.*gate\.with_threshold\(.*study\.fit_gate\(\)"):
+            act()
+    chosen = gate.with_threshold(0.4)
+    assert chosen.cutoff == 0.4
+    assert chosen.value(np.array([0.3, 0.5])).tolist() == [0, 1]
+    assert _steering(chosen).gate.threshold == 0.4
+
+
+def test_a_gate_that_reads_nothing_needs_no_threshold() -> None:
+    assert _steering(ALWAYS).gate is ALWAYS
+    assert _steering(replace(ALWAYS, threshold=0.5)).digest == _steering(ALWAYS).digest
+
+
+def test_gates_show_themselves() -> None:
+    shown = repr(replace(LAST, facts={"held_out_auroc": 0.8612, "n_train": 1200, "n_train_failed": 500}))
+    assert shown == (
+        "gate: logistic, last prompt token, 3 neurons read, fires at p(fail) >= 0.400, hard\n"
+        "AUROC 0.861 on held-out folds, fitted on 1,200 problems, 500 of them failed"
+    )
+    assert repr(NEVER) == "gate 'never': steers no prompt"
+    table = LAST.to_pandas()
+    assert table.columns.tolist() == ["layer", "index", "weight"]
+    assert table["weight"].tolist() == [0.5, -2.0, 1.0]
+    assert attention().to_pandas().columns.tolist() == ["layer", "index", "query"]
+    assert "<table" in LAST._repr_html_()
+    assert "<table" not in ALWAYS._repr_html_()

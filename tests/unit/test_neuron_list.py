@@ -23,7 +23,7 @@ def test_what_needs_no_class_means_works() -> None:
 
 @pytest.mark.parametrize("name", ["interpolate", "softplus-add", "ablate-and-add"])
 def test_what_needs_class_means_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=r"\(imported-test\) holds no class means: use steer, scale or suppress"):
+    with pytest.raises(InputError, match=r"\(imported-test\) holds no class means: use add, scale or ablate"):
         Steering.of(LISTED, 1.0, intervention=INTERVENTIONS[name])
 
 

@@ -1,10 +1,8 @@
 """Analysis: what a set of neurons is and what steering it does, from a recording and from a few passes over traces."""
 
+from trimtab.analysis.activity import Magnitudes, NeuronMagnitude, NeuronTokens, TokenHit, TopTokens, magnitudes, top_tokens
 from trimtab.analysis.drift import Drift, LayerDrift, drift
 from trimtab.analysis.layer_probes import LayerProbe, LayerProbes, layer_probes
-from trimtab.analysis.layers import LayerHistogram, Neurons, layer_histogram
-from trimtab.analysis.magnitudes import Magnitudes, NeuronMagnitude, magnitudes
-from trimtab.analysis.overlap import PairOverlap, TopOverlap, set_overlaps, top_overlap
 from trimtab.analysis.perplexity import (
     Perplexity,
     PerplexityChange,
@@ -17,12 +15,13 @@ from trimtab.analysis.perplexity import (
 )
 from trimtab.analysis.ratios import RatioDistribution, Ratios, class_ratios, correct_halves, ratio_distribution
 from trimtab.analysis.run_analysis import Analysis, AnalysisSettings, PromptLabels, analyse
-from trimtab.analysis.top_tokens import NeuronTokens, TokenHit, TopTokens, top_tokens
+from trimtab.analysis.sets import AnyNeurons, LayerHistogram, PairOverlap, TopOverlap, layer_histogram, set_overlaps, top_overlap
 from trimtab.analysis.vocabulary import NeuronVocabulary, TokenPush, VocabularyProjection, project_vocabulary
 
 __all__ = [
     "Analysis",
     "AnalysisSettings",
+    "AnyNeurons",
     "Drift",
     "LayerDrift",
     "LayerHistogram",
@@ -32,7 +31,6 @@ __all__ = [
     "NeuronMagnitude",
     "NeuronTokens",
     "NeuronVocabulary",
-    "Neurons",
     "PairOverlap",
     "Perplexity",
     "PerplexityChange",

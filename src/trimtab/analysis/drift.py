@@ -9,9 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trimtab.analysis.batches import BATCH_TOKENS, batches, response_mask, steered_pass, with_response
-from trimtab.analysis.blocks import decoder_blocks, residual
-from trimtab.analysis.readout import Readout, find_readout
+from trimtab.analysis.passes import (
+    BATCH_TOKENS,
+    Readout,
+    batches,
+    decoder_blocks,
+    find_readout,
+    residual,
+    response_mask,
+    steered_pass,
+    with_response,
+)
 from trimtab.errors import InputError
 from trimtab.model import LanguageModel
 from trimtab.model.attach import GateOverride

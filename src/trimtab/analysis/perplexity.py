@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trimtab.analysis.batches import BATCH_TOKENS, batches, steered_pass
-from trimtab.analysis.readout import Readout, find_readout
+from trimtab.analysis.passes import BATCH_TOKENS, Readout, batches, find_readout, steered_pass
 from trimtab.errors import InputError, MismatchError
 from trimtab.model import LanguageModel
 from trimtab.model.attach import GateOverride

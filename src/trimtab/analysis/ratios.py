@@ -1,4 +1,5 @@
-"""How much more neurons are active in correct than in incorrect traces: the distribution of ``mabs_good / mabs_bad``.
+"""How much more neurons are active in correct than in incorrect traces: the distribution of
+``correct_magnitude / incorrect_magnitude``.
 
 Neuron activation differential analysis claims a peak at 1.16 across the classes and at 1.0 within a class. Within a class the
 ratio is of two random halves of its traces: what a ratio is when there is nothing to find. Halves hold half as many traces, so
@@ -64,7 +65,7 @@ class Ratios:
     """The ratio across the classes, and within the correct one.
 
     Args:
-        across: ``mabs_good / mabs_bad`` of the class means.
+        across: ``correct_magnitude / incorrect_magnitude`` of the class means.
         within: the ratio of two random halves of the correct traces.
         n_correct, n_incorrect: traces of each class.
     """

@@ -7,15 +7,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.analysis.batches import BATCH_TOKENS
+from trimtab.analysis.activity import Magnitudes, TopTokens, magnitudes, top_tokens
 from trimtab.analysis.drift import Drift, drift
 from trimtab.analysis.layer_probes import N_FEATURES, LayerProbes, layer_probes
-from trimtab.analysis.layers import LayerHistogram, Neurons, layer_histogram
-from trimtab.analysis.magnitudes import Magnitudes, magnitudes
-from trimtab.analysis.overlap import PairOverlap, TopOverlap, set_overlaps, top_overlap
+from trimtab.analysis.passes import BATCH_TOKENS
 from trimtab.analysis.perplexity import PerplexityEffect, perplexity_effect
 from trimtab.analysis.ratios import Ratios, class_ratios
-from trimtab.analysis.top_tokens import TopTokens, top_tokens
+from trimtab.analysis.sets import AnyNeurons, LayerHistogram, PairOverlap, TopOverlap, layer_histogram, set_overlaps, top_overlap
 from trimtab.analysis.vocabulary import VocabularyProjection, project_vocabulary
 from trimtab.errors import InputError
 from trimtab.model import LanguageModel
@@ -32,8 +30,8 @@ class AnalysisSettings:
     """How much is looked at.
 
     Args:
-        traces: at most so many of each kind run through the model, drawn at random.
-        neurons: the first so many of the steering are shown one by one (vocabulary, top-activating tokens).
+        traces: at most this many of each kind run through the model, drawn at random.
+        neurons: this many of the steering's first neurons are shown one by one (vocabulary, top-activating tokens).
         top: tokens shown of each sign.
         context: tokens shown on either side of a top-activating one.
         probe_features: neurons that a layer's probe may read.
@@ -100,7 +98,7 @@ def analyse(
     steered: Sequence[Trace] = (),
     train: PromptLabels | None = None,
     validation: PromptLabels | None = None,
-    sets: Mapping[str, Neurons] | None = None,
+    sets: Mapping[str, AnyNeurons] | None = None,
     settings: AnalysisSettings | None = None,
     progress: Progress = silent,
 ) -> Analysis:
@@ -170,7 +168,7 @@ def _magnitude(moments: ClassMoments) -> NDArray[np.float64]:
 
 
 def _some(traces: Sequence[Trace], settings: AnalysisSettings) -> list[Trace]:
-    """At most so many traces, drawn at random, in their order."""
+    """At most ``settings.traces`` traces, drawn at random, in their order."""
     if len(traces) <= settings.traces:
         return list(traces)
     chosen = np.random.default_rng(settings.seed).permutation(len(traces))[: settings.traces]

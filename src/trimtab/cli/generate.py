@@ -2,7 +2,7 @@
 
 import click
 
-from trimtab.cli.options import chain_options, model_options, output_options
+from trimtab.cli.options import model_options, output_options, response_options
 from trimtab.cli.output import Output
 
 
@@ -17,7 +17,7 @@ from trimtab.cli.output import Output
 )
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@chain_options
+@response_options
 @model_options
 @output_options
 def generate(

@@ -10,46 +10,31 @@ import click
 from trimtab import __version__
 from trimtab.errors import TrimtabError
 
-STAGE_HELP = {
-    "problems": "Load the problems of a run.",
-    "sample": "Sample traces for the train split, or import those of a file.",
-    "grade": "Give every trace a verdict and its reason.",
-    "contrast": "Choose the correct and incorrect traces to compare.",
-    "record": "Record the moments of every FFN neuron.",
-    "rank": "Rank the neurons by each criterion.",
-    "gate": "Fit the gate that predicts failure from the question alone.",
-    "tune": "Choose criterion, K and strength on the validation split.",
-    "evaluate": "Open the test split: every condition on the same problems.",
-    "experiments": "Run the experiments of the configuration.",
-    "report": "Write report.html and report.json.",
+GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "Find and judge": {
+        "demo": ("trimtab.cli.demo", "demo", "Run the whole pipeline on the bundled reasoner."),
+        "run": ("trimtab.cli.run", "run_command", "Run the whole pipeline from a settings file."),
+        "stage": ("trimtab.cli.run", "stage_command", "Bring one stage of a run up to date."),
+        "experiment": ("trimtab.cli.run", "experiment_command", "Answer one question about what a run found."),
+        "evaluate": ("trimtab.cli.evaluate", "evaluate_command", "Evaluate a steering on any task, controls included."),
+        "compare": ("trimtab.cli.compare", "compare", "A paired verdict on two result files, whichever tool wrote them."),
+    },
+    "Steer and deploy": {
+        "generate": ("trimtab.cli.generate", "generate", "Generate with a steering, side by side with the bare model."),
+        "import": ("trimtab.cli.import_neurons", "import_command", "Make an artifact of neurons that others found."),
+        "export": ("trimtab.cli.export", "export_command", "Write a steering as LoRA, IA3, merged weights, GGUF or a list."),
+        "verify": ("trimtab.cli.verify", "verify_command", "Prove an export in its own engine, against the hooks."),
+        "serve": ("trimtab.cli.serve", "serve_command", "Serve a model over vLLM's OpenAI server, steered by request."),
+    },
+    "Look and check": {
+        "show": ("trimtab.cli.show", "show", "Print a steering artifact."),
+        "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
+        "grade": ("trimtab.cli.grade", "grade", "Grade the answers of a file."),
+        "tasks": ("trimtab.cli.tasks", "tasks", "List the benchmarks, show their prompts, look for leaks between splits."),
+        "cache": ("trimtab.cli.cache", "cache_command", "List the results of a run with their sizes, and prune them."),
+    },
 }
-EXPERIMENT_HELP = {
-    "ablate": "What is each part of the method worth? Parts left out one at a time, and other criteria.",
-    "sweep": "How do K, strength, threshold, scope and layers matter? On the validation split; the test split stays closed.",
-    "transfer": "Do neurons and gate of one domain help on another, and those of hard problems on easy ones?",
-    "causal": "Does the model need the neurons? Suppress them, as many others, amplify them.",
-    "domains": "Which neurons serve one domain alone? Suppress each domain's and watch all domains.",
-    "stability": "Would other problems have found the same neurons? Halves, bootstrap, sizes, permuted labels.",
-    "transfer-model": "Carry the neurons to a fine-tuned or another model.",
-    "monitor": "Warn while the model writes, and see what steering does to everything else.",
-    "analyse": "What the neurons are: layers, ratios, probes, vocabulary, drift, top tokens.",
-}
-COMMANDS = {
-    "demo": ("trimtab.cli.demo", "demo", "Run the whole pipeline on the bundled reasoner."),
-    "run": ("trimtab.cli.run", "run_command", "Run the whole pipeline from a configuration."),
-    "generate": ("trimtab.cli.generate", "generate", "Generate with a steering, side by side with the bare model."),
-    "show": ("trimtab.cli.show", "show", "Print a steering artifact."),
-    "import": ("trimtab.cli.import_neurons", "import_command", "Make an artifact of a list of neurons that others found."),
-    "export": ("trimtab.cli.export", "export_command", "Write a steering as a LoRA, IA3, merged weights, GGUF or a list."),
-    "verify": ("trimtab.cli.verify", "verify_command", "Prove an export in its own engine, against the hooks."),
-    "serve": ("trimtab.cli.serve", "serve_command", "Serve a model over vLLM's OpenAI server, steered by request."),
-    "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
-    "tasks": ("trimtab.cli.tasks", "tasks", "List the benchmarks, show their prompts, look for leaks between splits."),
-    **{stage: ("trimtab.cli.stages", f"{stage}_command", text) for stage, text in STAGE_HELP.items()},
-    **{name: ("trimtab.cli.experiments", f"{name.replace('-', '_')}_command", text) for name, text in EXPERIMENT_HELP.items()},
-    "evaluate": ("trimtab.cli.evaluate", "evaluate_command", STAGE_HELP["evaluate"]),
-    "compare": ("trimtab.cli.compare", "compare", "A paired verdict on two result files, whichever tool wrote them."),
-}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
 class LazyGroup(click.Group):
@@ -65,8 +50,9 @@ class LazyGroup(click.Group):
         return getattr(importlib.import_module(module), name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, _, text) in commands.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -89,7 +75,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except click.exceptions.Abort:
-        print("stopped; what was finished is kept, run the same command with --resume to go on", file=sys.stderr)
+        print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

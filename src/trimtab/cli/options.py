@@ -38,13 +38,6 @@ def output_options(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(command)
 
 
-def run_options(command: Command) -> Command:
-    """``--out``, ``--resume``, ``--force``."""
-    command = click.option("--force", is_flag=True, help="Delete the run that is in the folder and start again.")(command)
-    command = click.option("--resume", is_flag=True, help="Go on with the run that is in the folder.")(command)
-    return click.option("--out", type=RunPath(), required=True, help="The run directory: a folder or a URL.")(command)
-
-
 def executor_option(command: Command) -> Command:
     """``--executor``."""
     text = "Who computes: local, or ray with any keys of [executor], such as ray,actors=8,num_gpus=1."
@@ -94,8 +87,8 @@ def task_options(command: Command) -> Command:
     )(command)
 
 
-def chain_options(command: Command) -> Command:
-    """``--temperature``, ``--force-model``: how chains are made, and under which model's weights."""
+def response_options(command: Command) -> Command:
+    """``--temperature``, ``--force-model``: how responses are made, and under which model's weights."""
     fine_tune = "Accept other weights of the same architecture, a fine-tune for example."
     command = click.option("--force-model", is_flag=True, help=fine_tune)(command)
     temperature = click.FloatRange(min=0.0)

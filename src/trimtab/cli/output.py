@@ -2,7 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,17 +26,19 @@ class Output:
 
     @property
     def progress(self) -> Progress:
-        """Bars on stderr, or nothing."""
-        return silent if self.quiet or not sys.stderr.isatty() else _bar
+        """Bars on a terminal, a line a minute where stderr is none, or nothing."""
+        if self.quiet:
+            return silent
+        return _bar if sys.stderr.isatty() else _lines
 
     def note(self, text: str) -> None:
-        """A line for the person who waits."""
+        """A line on stderr, unless told to be quiet."""
         if not self.quiet:
             print(text, file=sys.stderr)
 
-    def stage(self, stage: str, seconds: float | None) -> None:
-        """A finished stage of a run."""
-        self.note(f"{stage:<10} {'already done' if seconds is None else f'{seconds:6.1f} s'}")
+    def stage(self, stage: str, seconds: float, summary: Mapping[str, object]) -> None:
+        """A finished stage of a run, and what it came to."""
+        self.note(f"{stage:<11} {seconds:7.1f} s   {', '.join(f'{name}: {value}' for name, value in list(summary.items())[:4])}")
 
     def verdict(self, report: "Report") -> None:
         """The verdict, the table of conditions, and the verdict by domain and difficulty."""
@@ -84,3 +88,44 @@ def _bar(label: str, total: int, done: int = 0) -> Iterator[Advance]:
             bar.update(task, advance=items, rate=rate)
 
         yield advance
+
+
+LINE_SECONDS = 60.0
+"""How often a job says how far it is where stderr is no terminal."""
+
+
+@contextmanager
+def _lines(label: str, total: int, done: int = 0) -> Iterator[Advance]:
+    """A line when a job begins with something to do, one a minute with rate, share done and time left, and one at the end."""
+    start, seen, tokens_seen = time.monotonic(), 0, 0
+    ended = threading.Event()
+
+    def say() -> None:
+        elapsed = time.monotonic() - start
+        left = f", {(total - done - seen) * elapsed / seen:,.0f} s left" if 0 < seen < total - done else ""
+        rate = f", {tokens_seen / elapsed:,.0f} tokens/s" if tokens_seen and elapsed else ""
+        print(
+            f"{label}: {done + seen:,} of {total:,} ({(done + seen) / max(total, 1):.0%}){rate}{left}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def keep_saying() -> None:
+        while not ended.wait(LINE_SECONDS):
+            say()
+
+    def advance(items: int, tokens: int) -> None:
+        nonlocal seen, tokens_seen
+        seen, tokens_seen = seen + items, tokens_seen + tokens
+
+    if done < total:
+        say()
+    thread = threading.Thread(target=keep_saying, daemon=True)
+    thread.start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+        thread.join()
+        if seen:
+            say()

@@ -1,16 +1,26 @@
-"""``trimtab run``."""
+"""``trimtab run``, ``trimtab stage`` and ``trimtab experiment``: a study from its settings file or its run directory."""
+
+from typing import TYPE_CHECKING
 
 import click
 
-from trimtab.cli.options import RunPath, engine_option, executor_option, output_options, run_options, sandbox_option
+from trimtab.cli.options import RunPath, engine_option, executor_option, output_options, sandbox_option
 from trimtab.cli.output import Output
-from trimtab.pipeline import STAGES, RunConfig, Stage, check_until, load_config, run, with_engine, with_executor
-from trimtab.store import AnyPath
+from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName
+from trimtab.study.settings import STAGES, Settings, Stage, check_until, load_settings, with_engine, with_executor
+
+if TYPE_CHECKING:
+    from trimtab.store import AnyPath
+    from trimtab.study import Study
+
+
+LONGEST_TABLE = 40
+"""Rows of a frame that a terminal is shown; longer ones are left to the page and the CSV."""
 
 
 @click.command("run")
 @click.argument("config", type=RunPath(file_okay=True))
-@run_options
+@click.option("--out", type=RunPath(), required=True, help="The run directory: a folder or a URL.")
 @executor_option
 @engine_option
 @sandbox_option
@@ -18,10 +28,8 @@ from trimtab.store import AnyPath
 @click.option("--dry-run", is_flag=True, help="Print tokens, disk, memory and time, and write nothing.")
 @output_options
 def run_command(
-    config: AnyPath,
-    out: AnyPath,
-    resume: bool,
-    force: bool,
+    config: "AnyPath",
+    out: "AnyPath",
     executor: str | None,
     engine: str | None,
     until: Stage,
@@ -29,49 +37,122 @@ def run_command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Run the whole pipeline from CONFIG, a run.toml: problems, traces, verdicts, neurons, gate, steering, verdict, report."""
+    """Run the whole pipeline from CONFIG, a settings file: problems, traces, grades, neurons, gate, steering, verdict, report.
+
+    What is in the run directory already is read, so the same command goes on after a stop, and a changed setting computes only
+    what depends on it.
+    """
     output = Output(as_json, quiet)
-    settings = with_engine(with_executor(load_config(config), executor), engine)
+    settings = with_engine(with_executor(load_settings(config), executor), engine)
     check_until(settings, until)
     if dry_run:
-        show_estimate(settings, out, until, output)
+        show_cost(settings, until, output)
         return
-    run(
-        settings,
-        out,
-        resume=resume,
-        force=force,
-        until=until,
-        progress=output.progress,
-        on_stage=output.stage,
-        note=output.note,
+    with study_of(settings, out, output) as study:
+        run_pipeline(study, until, output)
+
+
+@click.command("stage")
+@click.argument("name", type=click.Choice(STAGES))
+@click.argument("run", type=RunPath(exists=True))
+@executor_option
+@engine_option
+@sandbox_option
+@output_options
+def stage_command(name: Stage, run: "AnyPath", executor: str | None, engine: str | None, as_json: bool, quiet: bool) -> None:
+    """Bring one stage of RUN up to date, with whatever it needs, under the settings of RUN/run.toml."""
+    from trimtab.study import RUN_FILE, run_stage
+
+    output = Output(as_json, quiet)
+    settings = with_engine(with_executor(load_settings(run / RUN_FILE), executor), engine)
+    with study_of(settings, run, output) as study:
+        found = run_stage(study, name)
+        output.data(found, "\n".join(f"{key}: {value}" for key, value in found.items()))
+
+
+@click.command("experiment")
+@click.argument("name", type=click.Choice(EXPERIMENT_NAMES))
+@click.argument("run", type=RunPath(exists=True))
+@click.option("--onto", "other_models", multiple=True, help="transfer-model: a model to carry the neurons to; may be repeated.")
+@click.option("--out", type=RunPath(), help="Write index.html, a CSV for each frame and findings.json into this folder, too.")
+@executor_option
+@output_options
+def experiment_command(
+    name: ExperimentName,
+    run: "AnyPath",
+    other_models: tuple[str, ...],
+    out: "AnyPath | None",
+    executor: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Answer one question about what RUN found.
+
+    \b
+    ablate          what each part of the method is worth
+    sweep           how K, strength, threshold, scope and layers matter, on the validation split
+    transfer        neurons and gate of one domain on another, those of hard problems on easy ones
+    causal          whether the model needs the neurons: ablate them, as many others, amplify them
+    domains         which neurons serve one domain alone
+    stability       whether other problems would have found the same neurons
+    transfer-model  the neurons on a fine-tuned or another model
+    monitor         a warning while the model writes, and what steering does to everything else
+    analyse         layers, ratios, probes, vocabulary, drift, top tokens
+    """
+    from trimtab.study import RUN_FILE
+
+    output = Output(as_json, quiet)
+    settings = with_executor(load_settings(run / RUN_FILE), executor)
+    with study_of(settings, run, output) as study:
+        findings = study.experiment(name, **({"other_models": other_models} if other_models else {}))
+        study.save()
+    from trimtab.report import terminal_table, write_findings
+
+    if out is not None:
+        output.note(f"wrote {write_findings(findings, out).parent}")
+    if as_json:
+        output.data(findings.to_json(), "")
+        return
+
+    output.tables(
+        [terminal_table(frame) for frame in findings.frames if len(frame.rows) <= LONGEST_TABLE], "\n".join(findings.sentences)
     )
-    show_result(out, until, output)
 
 
-def show_estimate(settings: RunConfig, out: AnyPath, until: Stage, output: Output) -> None:
-    """Print what a run would cost."""
-    from trimtab.pipeline.estimate import estimate
+def study_of(settings: Settings, path: "AnyPath", output: Output) -> "Study":
+    """The study of some settings, kept in a folder."""
+    from trimtab.study import Study
 
-    cost = estimate(settings, until)
-    output.data(cost.to_json(), f"{cost}\nnothing was written to {out}")
+    return Study(path=path, settings=settings, progress=output.progress, note=output.note)
 
 
-def show_result(out: AnyPath, until: Stage, output: Output) -> None:
-    """Print the verdict of a whole run, or the summary of its last stage."""
-    from trimtab.pipeline.summaries import stage_summary
-
-    if until != "report":
-        summary = stage_summary(out, until)
-        output.data(summary, "\n".join(f"{name:<24}  {value}" for name, value in summary.items()))
-        return
+def run_pipeline(study: "Study", until: Stage, output: Output) -> None:
+    """Run a study to a stage and print the verdict, or what its last stage came to."""
     from trimtab.report import read_report
+    from trimtab.study import run
 
-    report = read_report(out / "report.json")
+    last: dict[str, object] = {}
+
+    def on_stage(stage: Stage, seconds: float, summary: "dict[str, object]") -> None:
+        last.clear()
+        last.update(summary)
+        output.stage(stage, seconds, summary)
+
+    run(study, until=until, on_stage=on_stage)  # type: ignore[arg-type]
+    if until != "report" or "report" not in study.settings.stages:
+        output.data(last, "\n".join(f"{key}: {value}" for key, value in last.items()))
+        return
+    report = read_report(study.cache.root / "report.json")
     if output.as_json:
         output.data(report.model_dump(mode="json"), "")
-        return
-    output.verdict(report)
-    # the artifact of an evaluated one is where it was
-    made = f"    artifact: {out / 'steering'}" if (out / "steering" / "config.json").exists() else ""
-    output.note(f"report: {out / 'report.html'}{made}")
+    else:
+        output.verdict(report)
+        output.note(f"report: {study.cache.root / 'report.html'}    artifact: {study.cache.root / 'steering'}")
+
+
+def show_cost(settings: Settings, until: Stage, output: Output) -> None:
+    """What a run will cost at most."""
+    from trimtab.study.estimate import estimate
+
+    cost = estimate(settings, until)
+    output.data(cost.to_json(), str(cost))

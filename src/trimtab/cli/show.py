@@ -40,9 +40,7 @@ def describe(steering: Steering) -> dict[str, object]:
         "intervention": steering.facts.get("intervention", "not recorded"),
         "strength": steering.strength,
         "scope": steering.scope,
-        "gate": f"{gate.label}, {len(gate.layer)} features, fires at p(fail) >= {gate.threshold:.3f}"
-        if gate.reads
-        else gate.label,
+        "gate": f"{gate.label}, {len(gate.layer)} features, fires at p(fail) >= {gate.cutoff:.3f}" if gate.reads else gate.label,
         "facts": {**steering.facts, "model": asdict(steering.model)},
     }
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trimtab.tasks.benchmark import Benchmark
+    from trimtab.tasks.checking import Control
     from trimtab.tasks.repositories import Provenance
     from trimtab.tasks.settings import TaskSettings
     from trimtab.tasks.splits import SplitFacts
@@ -73,10 +74,17 @@ def show(source: str, n: int, split: str, model: str, answer: str, data: str, re
 @tasks.command("check")
 @click.argument("source")
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="Least similarity of near-duplicates.")
+@click.option("--graders", is_flag=True, help="Grade answers whose score is known: golds, those of others, none, constants.")
 @_source_options
 @output_options
-def check(source: str, threshold: float | None, answer: str, data: str, revision: str, as_json: bool, quiet: bool) -> None:
-    """Read all of SOURCE and print its splits, what was left out, its digest, and the problems that stand in two splits."""
+def check(
+    source: str, threshold: float | None, graders: bool, answer: str, data: str, revision: str, as_json: bool, quiet: bool
+) -> None:
+    """Read all of SOURCE and print its splits, what was left out, its digest, the problems that stand in two splits, rows that
+    look broken, and the share of gold answers that are compared as text.
+    """
+    from trimtab.errors import InputError
+    from trimtab.tasks.checking import compared_as_text, graders_hold, suspicions
     from trimtab.tasks.loading import load_task
     from trimtab.tasks.near_duplicates import THRESHOLD
     from trimtab.tasks.splits import split_facts
@@ -85,8 +93,24 @@ def check(source: str, threshold: float | None, answer: str, data: str, revision
     counts = {} if source == "testbed" else {"train": ALL, "validation": ALL, "test": ALL}
     loaded = load_task(_settings(source=source, answer=answer, data=data, revision=revision, **counts))
     found = split_facts(loaded.problems, threshold or THRESHOLD)
-    facts = {"source": loaded.provenance.to_json(), **found.to_json()}
-    Output(as_json, quiet).data(facts, "\n".join([*_source_lines(loaded.provenance), *_split_lines(found, loaded.problems)]))
+    odd, as_text = suspicions(loaded.problems, source), compared_as_text(loaded.problems)
+    controls = graders_hold(loaded.problems) if graders else []
+    facts = {
+        "source": loaded.provenance.to_json(),
+        **found.to_json(),
+        "suspicions": [suspicion._asdict() for suspicion in odd],
+        "compared_as_text": [problem.id for problem in as_text],
+        "controls": [control.to_json() for control in controls],
+    }
+    lines = [*_source_lines(loaded.provenance), *_split_lines(found, loaded.problems)]
+    lines += [f"row {suspicion.problem_id}: {suspicion.what}" for suspicion in odd]
+    lines += _text_lines(as_text, len(loaded.problems)) + [_control_line(control) for control in controls]
+    Output(as_json, quiet).data(facts, "\n".join(lines))
+    failed = [control.name for control in controls if control.failed]
+    if failed:
+        raise InputError(
+            f"the graders fail {len(failed)} controls of {source}: {', '.join(failed)}; look at the problems named above"
+        )
 
 
 def _source_lines(provenance: "Provenance") -> list[str]:
@@ -113,6 +137,19 @@ def _split_lines(found: "SplitFacts", problems: "list[Problem]") -> list[str]:
     if len(found.pairs) > SHOWN_PAIRS:
         lines.append(f"  and {len(found.pairs) - SHOWN_PAIRS} more, all of them with --json")
     return lines
+
+
+def _text_lines(as_text: "list[Problem]", n: int) -> list[str]:
+    if not as_text:
+        return []
+    shown = ", ".join(f"{problem.id} ({problem.answer[:30]!r})" for problem in as_text[:SHOWN_PAIRS])
+    more = f" and {len(as_text) - SHOWN_PAIRS} more" if len(as_text) > SHOWN_PAIRS else ""
+    return [f"gold answers compared as text: {len(as_text)} of {n} ({len(as_text) / n:.1%}): {shown}{more}"]
+
+
+def _control_line(control: "Control") -> str:
+    failed = f"; not so: {', '.join(control.failed[:SHOWN_PAIRS])}" if control.failed else ""
+    return f"control: {control.name}: {control.n - len(control.failed)} of {control.n} {control.expected.value}{failed}"
 
 
 def _settings(**values: object) -> "TaskSettings":

@@ -58,8 +58,7 @@ def verify_command(
     """
     if prompts is not None and task is not None:
         raise click.UsageError("--prompts and --task both say what to compare on; give one")
-    from trimtab.export.sequences import QUESTIONS, questions_of
-    from trimtab.export.verify import verify_export
+    from trimtab.export.verify import QUESTIONS, questions_of, verify_export
     from trimtab.model import open_model
     from trimtab.tasks.loading import load_problems, task_prompt
     from trimtab.tasks.settings import TaskSettings

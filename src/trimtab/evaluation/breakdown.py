@@ -1,7 +1,6 @@
 """A verdict taken apart: by domain and by difficulty, with micro and macro averages over the domains."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from trimtab.evaluation.names import BreakdownBy
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import correctness, paired, unscored_bounds
-from trimtab.evaluation.rows import Average, GroupRow, Mean
+from trimtab.evaluation.rows import Average, Breakdown, GroupRow, Mean
 from trimtab.stats.estimates import bootstrap_macro
 from trimtab.stats.paired import smallest_gain
 from trimtab.stats.significance import holm
@@ -17,15 +16,6 @@ from trimtab.stats.values import PairedComparison
 from trimtab.stats.verdict import POWER, finite, verdict_word
 
 UNKNOWN = "(unknown)"
-
-
-@dataclass(frozen=True, slots=True)
-class Breakdown:
-    """One table. Only domains have averages: a mean over difficulties means nothing."""
-
-    by: BreakdownBy
-    rows: tuple[GroupRow, ...]
-    averages: tuple[Average, ...]
 
 
 def break_down(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05) -> tuple[Breakdown, ...]:

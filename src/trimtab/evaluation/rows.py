@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from trimtab.evaluation.names import BreakdownBy
 from trimtab.stats.values import PairedComparison, TestName, VerdictWord
 
 
@@ -99,3 +100,44 @@ class Average:
     base: Mean
     condition: Mean
     gain: Mean
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """One table. Only domains have averages: a mean over difficulties means nothing."""
+
+    by: BreakdownBy
+    rows: tuple[GroupRow, ...]
+    averages: tuple[Average, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TunePoint:
+    """One point of the grid. ``gated`` is the accuracy with the gate, composed: steered where it fires, unsteered elsewhere."""
+
+    criterion: str
+    intervention: str
+    k: int
+    strength: float
+    n: int
+    unsteered: float
+    always: float
+    gated: float
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdPoint:
+    """The policy that steers where p(fail) is ``threshold`` or more, on n problems.
+
+    Args:
+        steered: share of the problems that are steered.
+        accuracy: share of correct answers: the steered answer where it steers, the unsteered one elsewhere.
+        gain, low, high: ``accuracy`` over that of the unsteered model, with Newcombe's paired 95 % interval of this one point.
+    """
+
+    threshold: float
+    steered: float
+    accuracy: float
+    gain: float
+    low: float
+    high: float

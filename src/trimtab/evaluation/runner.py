@@ -141,5 +141,5 @@ def _fired(condition: Condition, p_fail: float | None) -> bool | None:
     if steering is None or condition.gate != "auto":
         return None
     if steering.gate.reads:
-        return p_fail is not None and p_fail >= steering.gate.threshold
+        return p_fail is not None and p_fail >= steering.gate.cutoff
     return steering.gate.kind == "always"

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from trimtab.evaluation.finetune_training import SftSettings
 from trimtab.traces import Split
 
-Rival = Literal["prompt-only", "majority", "sft-lora"]
+Baseline = Literal["prompt-only", "majority", "sft-lora"]
+Control = Literal["random", "negative"]
 
 
 class EvaluationSettings(BaseModel):
@@ -15,7 +16,8 @@ class EvaluationSettings(BaseModel):
 
     Args:
         random_sets: random sets of neurons as controls, of each kind.
-        baselines: cheap things to set beside steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
+        controls: what must not help: ``random`` sets of neurons, and the ``negative`` strength.
+        baselines: cheap alternatives to steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
         ``votes``
             sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast.
         n, seeds: chains per problem and seed. One chain at ``temperature`` 0 is greedy; every problem has ``n * len(seeds)``.
@@ -27,7 +29,8 @@ class EvaluationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     random_sets: int = Field(default=5, ge=5)
-    baselines: tuple[Rival, ...] = ()
+    controls: tuple[Control, ...] = ("random", "negative")
+    baselines: tuple[Baseline, ...] = ()
     sft: SftSettings = SftSettings()
     instruction: str = "{question}\nCheck each step."
     votes: int = Field(default=8, ge=2)

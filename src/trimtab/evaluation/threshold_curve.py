@@ -1,30 +1,11 @@
 """What a gate's threshold is worth: the accuracy of steering where ``p(fail) >= t``, for every t."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
+from trimtab.evaluation.rows import ThresholdPoint
 from trimtab.stats.estimates import newcombe_paired
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdPoint:
-    """The policy that steers where p(fail) is ``threshold`` or more, on n problems.
-
-    Args:
-        steered: share of the problems that are steered.
-        accuracy: share of correct answers: the steered answer where it steers, the unsteered one elsewhere.
-        gain, low, high: ``accuracy`` over that of the unsteered model, with Newcombe's paired 95 % interval of this one point.
-    """
-
-    threshold: float
-    steered: float
-    accuracy: float
-    gain: float
-    low: float
-    high: float
 
 
 def threshold_curve(base_correct: ArrayLike, steered_correct: ArrayLike, p_fail: ArrayLike) -> tuple[ThresholdPoint, ...]:

@@ -1,4 +1,4 @@
-"""Experiments: each a function from a finished search to a :class:`trimtab.results.Result`."""
+"""Experiments: each a function from a finished search to a :class:`trimtab.findings.Findings`."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -7,22 +7,21 @@ from typing import NamedTuple
 from trimtab.experiments.ablate import ablate
 from trimtab.experiments.analyse import analyse
 from trimtab.experiments.causal import causal
-from trimtab.experiments.domains import domains
+from trimtab.experiments.domains import domains, transfer
 from trimtab.experiments.monitor import monitor
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.experiments.stability import stability
 from trimtab.experiments.sweep import sweep
-from trimtab.experiments.transfer import transfer
 from trimtab.experiments.transfer_model import transfer_model
-from trimtab.experiments.workbench import Workbench, answer_key
-from trimtab.results import Result
+from trimtab.experiments.workbench import Workbench
+from trimtab.findings import Findings
 from trimtab.traces import Split
 
 
 class Experiment(NamedTuple):
     """How to run one, and the splits that it may read: those that are not named are kept from it."""
 
-    run: Callable[[Workbench], Result]
+    run: Callable[[Workbench], Findings]
     reads: frozenset[Split]
 
 
@@ -49,5 +48,4 @@ __all__ = [
     "ExperimentName",
     "ExperimentSettings",
     "Workbench",
-    "answer_key",
 ]

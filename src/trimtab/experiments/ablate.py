@@ -1,64 +1,74 @@
-"""``ablate``: what each part of the method is worth, AdaRAS's table and that of neuron activation differential analysis."""
+"""``ablate``: what each part of the method is worth, and whether another criterion finds better neurons."""
 
 from collections.abc import Sequence
+from functools import partial
 
+import numpy as np
+
+from trimtab import interventions
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.experiments.choosing import accuracy, best_strength
-from trimtab.experiments.comparisons import Row, compare_rows, comparison_table, describe, gain_dots
-from trimtab.experiments.criterion_tables import criterion_table, inside_outside_table
-from trimtab.experiments.section import Section
+from trimtab.experiments.comparisons import (
+    Part,
+    Row,
+    accuracy,
+    best_strength,
+    compare_rows,
+    describe,
+    gain_frame,
+    gathered,
+    listed,
+)
 from trimtab.experiments.workbench import Workbench
-from trimtab.interventions import Intervention, add
+from trimtab.findings import Findings
+from trimtab.interventions import Intervention, add, scale
 from trimtab.neurons import Neurons
-from trimtab.ranking import random_like
-from trimtab.results import Result
+from trimtab.ranking import CRITERIA, random_like, rank
+from trimtab.ranking.criteria import mathneuro, share_for
 from trimtab.steering import Steering
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Split
 
 ADARAS = "adaras"
+PARITY_ONLY = "adaras-float32"
 FULL = "full method"
-PUBLISHED_ORDER = (FULL, "without the gate", "without polarity", "unsteered", "without mean difference", "random neurons")
+PUBLISHED_ORDER = (FULL, "without the gate", "without sign flip", "unsteered", "without mean difference", "random neurons")
 """From the best to the worst on AIME-24 with Qwen3-1.7B (arXiv 2601.19847)."""
+TOP_ACTIVATED = 0.1
+"""The top-activated group: this share of each layer's neurons by mean magnitude in correct traces."""
 
 
-def ablate(bench: Workbench) -> Result:
+def ablate(bench: Workbench) -> Findings:
     """Leave one part out at a time, and put other criteria in the place of the one that was used.
 
     Every number is of the test split, every strength was chosen on the validation split, and all criteria read one recording.
     """
     base = bench.answers(Split.TEST, None, label="unsteered")
-    sections = [_adaras_ablation(bench, base), _own_ablation(bench, base), _valid_steps(bench, base)]
-    sections += [criterion_table(bench, base), inside_outside_table(bench, base)]
-    return Result(
-        name="ablate",
-        title="Ablation",
-        question="What is each part of the method worth, and does another criterion find better neurons?",
-        findings=tuple(finding for section in sections for finding in section.findings),
-        split=Split.TEST,
-        tables=tuple(table for section in sections for table in section.tables),
-        figures=tuple(figure for section in sections for figure in section.figures),
-    )
+    question = "What is each part of the method worth, and does another criterion find better neurons?"
+    parts = (_adaras, _own, _valid_steps, _criteria, _inside_outside)
+    return gathered("ablate", "Ablation", question, Split.TEST, (part(bench, base) for part in parts))
 
 
-def _adaras_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
+def _adaras(bench: Workbench, base: Sequence[Outcome]) -> Part:
     """AdaRAS as published: its criterion and its constant. One strength for all rows, chosen for the full method."""
     full = _constant(bench, ADARAS)
     rows = compare_rows(base, _variants(bench, full, add, ADARAS))
-    title = f"AdaRAS's ablation: a constant of strength {full.strength:g} on K = {len(full)}"
-    note = "K and strength were chosen on the validation split for the full method and serve all rows. p is corrected by Holm."
-    finding = (
+    frame = gain_frame(
+        "adaras-ablation",
+        f"AdaRAS's ablation: a constant of strength {full.strength:g} on K = {len(full)}",
+        base,
+        rows,
+        note="K and strength were chosen on the validation split for the full method and serve all rows.",
+        reading="Each row leaves one part of AdaRAS out.",
+        chosen=FULL,
+    )
+    sentence = (
         f"AdaRAS's own method (its criterion, a constant, K = {len(full)}, strength {full.strength:g}): {describe(rows[-1])}. "
         f"{_order(rows)} Published, on AIME-24: {' > '.join(PUBLISHED_ORDER)}."
     )
-    return Section(
-        (comparison_table("adaras-ablation", title, base, rows, note, FULL),),
-        (gain_dots("adaras-ablation", title, rows, Split.TEST, "Each row leaves one part of AdaRAS out."),),
-        (finding,),
-    )
+    return Part((frame,), (sentence,))
 
 
-def _own_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
+def _own(bench: Workbench, base: Sequence[Outcome]) -> Part:
     """The same for the criterion and the intervention that tune chose."""
     full, name = bench.steering, str(bench.steering.facts["intervention"])
     conditions = _variants(bench, full, bench.intervention, bench.criterion)
@@ -66,14 +76,16 @@ def _own_ablation(bench: Workbench, base: Sequence[Outcome]) -> Section:
         plain = _constant(bench, bench.criterion)
         conditions = {f"a constant instead of {name}": bench.answers(Split.TEST, plain, "auto", label="constant"), **conditions}
     rows = compare_rows(base, conditions)
-    title = f"Ablation of what tune chose: {bench.criterion}, {name}, K = {len(full)}, strength {full.strength:g}"
-    finding = f"What tune chose ({bench.criterion}, {name}): {describe(rows[-1])}. {_order(rows)}"
-    note = "The constant's K and strength were chosen on the validation split too. p is corrected by Holm over the rows."
-    return Section(
-        (comparison_table("own-ablation", title, base, rows, note, FULL),),
-        (gain_dots("own-ablation", title, rows, Split.TEST, "Each row leaves one part out or changes it."),),
-        (finding,),
+    frame = gain_frame(
+        "own-ablation",
+        f"Ablation of what tune chose: {bench.criterion}, {name}, K = {len(full)}, strength {full.strength:g}",
+        base,
+        rows,
+        note="The constant's K and strength were chosen on the validation split too.",
+        reading="Each row leaves one part out or changes it.",
+        chosen=FULL,
     )
+    return Part((frame,), (f"What tune chose ({bench.criterion}, {name}): {describe(rows[-1])}. {_order(rows)}",))
 
 
 def _variants(
@@ -93,71 +105,13 @@ def _variants(
         "random neurons": [bench.answers(Split.TEST, random_like(full, seed), "auto", label="random") for seed in seeds]
     }
     if criterion == ADARAS:
-        conditions |= {"without mean difference": other("sign-flip"), "without polarity": other("mean-difference")}
+        conditions |= {"without mean difference": other("sign-flip"), "without sign flip": other("mean-difference")}
     else:
         conditions |= {f"{name} instead": other(name) for name in (ADARAS, "sign-flip", "mean-difference") if name != criterion}
     if full.gate.kind != "always":
         conditions["without the gate"] = bench.answers(Split.TEST, full, "on", label="always")
     conditions[FULL] = bench.answers(Split.TEST, full, "auto", label="full")
     return conditions
-
-
-def _order(rows: Sequence[Row]) -> str:
-    """The rows and the bare model from best to worst; those whose interval holds 0 are not told from the bare model."""
-    claims = [(row.gain, row.label, row.dot()) for row in rows]
-    told = [
-        (gain, label)
-        for gain, label, dot in claims
-        if dot.low is not None and dot.high is not None and not dot.low <= 0 <= dot.high
-    ]
-    rest = ", ".join(label for _, label, dot in claims if (label not in {name for _, name in told}))
-    if not told:
-        return "No row is told from the unsteered model here."
-    ordered = sorted([*told, (0.0, f"unsteered (not told from it: {rest})" if rest else "unsteered")], reverse=True)
-    return f"Here: {' > '.join(label for _, label in ordered)}."
-
-
-def _valid_steps(bench: Workbench, base: Sequence[Outcome]) -> Section:
-    """Without the correct responses whose steps are wrong, as neuron activation differential analysis removes them by hand."""
-    quality = {grade.trace_id: grade.quality for grade in bench.grades}
-    if all(quality[row.trace_id] is None for row in bench.contrast):
-        return Section((), (), ("No chain has a verdict on its steps, so the contrast cannot be filtered by them.",))
-    kept = balanced([row for row in bench.contrast if not row.correct or quality[row.trace_id]])
-    neurons = bench.neurons(bench.criterion, bench.k, bench.moments_of(kept))
-    filtered = Steering.of(
-        neurons, bench.steering.strength, bench.steering.scope, bench.steering.gate, intervention=bench.intervention
-    )
-    rows = compare_rows(
-        base,
-        {
-            "all correct responses": bench.answers(Split.TEST, bench.steering, "auto", label="all responses"),
-            "chains with right steps only": bench.answers(Split.TEST, filtered, "auto", label="right steps"),
-        },
-    )
-    shared = _shared(bench.steering, neurons)
-    note = (
-        f"{len(bench.contrast) - len(kept)} of {len(bench.contrast)} traces leave the contrast; "
-        f"{shared} of {len(neurons)} neurons stay. Criterion, intervention, K and strength are the chosen ones in both rows."
-    )
-    finding = (
-        f"Chains with right steps only: {describe(rows[1])}, against {describe(rows[0])} with all; "
-        f"{shared} of {len(neurons)} neurons shared."
-    )
-    table = comparison_table("valid-steps", "Contrast with and without the valid-steps filter", base, rows, note)
-    return Section((table,), (), (finding,))
-
-
-def balanced(rows: Sequence[ContrastRow]) -> list[ContrastRow]:
-    """Equal numbers of correct and incorrect traces per problem, the first of each by id; one-sided problems go."""
-    sides: dict[str, dict[bool, list[ContrastRow]]] = {}
-    for row in rows:
-        sides.setdefault(row.problem_id, {True: [], False: []})[row.correct].append(row)
-    kept: list[ContrastRow] = []
-    for classes in sides.values():
-        size = min(len(side) for side in classes.values())
-        for side in classes.values():
-            kept += sorted(side, key=lambda row: row.trace_id)[:size]
-    return kept
 
 
 def _constant(bench: Workbench, criterion: str) -> Steering:
@@ -177,6 +131,132 @@ def _constant(bench: Workbench, criterion: str) -> Steering:
     return max(candidates, key=lambda candidate: accuracy(bench.answers(Split.VALIDATION, candidate, "auto", problems)))
 
 
-def _shared(steering: Steering, neurons: Neurons) -> int:
-    ours = set(zip(steering.layer.tolist(), steering.index.tolist(), strict=True))
-    return len(ours & set(zip(neurons.layer.tolist(), neurons.index.tolist(), strict=True)))
+def _order(rows: Sequence[Row]) -> str:
+    """The rows and the unsteered model from best to worst; rows whose interval holds 0 are not told from it."""
+    told = [(row.gain, row.label) for row in rows if row.differs]
+    if not told:
+        return "No row is told from the unsteered model here."
+    rest = ", ".join(row.label for row in rows if not row.differs)
+    ordered = sorted([*told, (0.0, f"unsteered (not told from it: {rest})" if rest else "unsteered")], reverse=True)
+    return f"Here: {' > '.join(label for _, label in ordered)}."
+
+
+def _valid_steps(bench: Workbench, base: Sequence[Outcome]) -> Part:
+    """Without the correct responses whose steps are wrong, as neuron activation differential analysis removes them by hand."""
+    quality = {grade.trace_id: grade.quality for grade in bench.grades}
+    if all(quality[row.trace_id] is None for row in bench.contrast):
+        return Part(sentences=("No response has a score of its steps, so the contrast cannot be filtered by them.",))
+    kept = balanced([row for row in bench.contrast if not row.correct or quality[row.trace_id]])
+    chosen, neurons = bench.steering, bench.neurons(bench.criterion, bench.k, bench.moments_of(kept))
+    filtered = Steering.of(neurons, chosen.strength, chosen.scope, chosen.gate, intervention=bench.intervention)
+    conditions = {
+        "all correct responses": bench.answers(Split.TEST, chosen, "auto", label="all responses"),
+        "responses with right steps only": bench.answers(Split.TEST, filtered, "auto", label="right steps"),
+    }
+    rows = compare_rows(base, conditions)
+    ours, theirs = (set(zip(s.layer.tolist(), s.index.tolist(), strict=True)) for s in (chosen, neurons))
+    stay = f"{len(ours & theirs)} of {len(neurons)} neurons"
+    frame = gain_frame(
+        "valid-steps",
+        "Contrast with and without the valid-steps filter",
+        base,
+        rows,
+        note=f"{len(bench.contrast) - len(kept)} of {len(bench.contrast)} traces leave the contrast; {stay} stay. Criterion, "
+        "intervention, K and strength are the chosen ones in both rows.",
+    )
+    sentence = f"Responses with right steps only: {describe(rows[1])}, against {describe(rows[0])} with all; {stay} shared."
+    return Part((frame,), (sentence,))
+
+
+def balanced(rows: Sequence[ContrastRow]) -> list[ContrastRow]:
+    """Equal numbers of correct and incorrect traces per problem, the first of each by id; one-sided problems go."""
+    sides: dict[str, dict[bool, list[ContrastRow]]] = {}
+    for row in rows:
+        sides.setdefault(row.problem_id, {True: [], False: []})[row.correct].append(row)
+    kept: list[ContrastRow] = []
+    for classes in sides.values():
+        size = min(len(side) for side in classes.values())
+        for side in classes.values():
+            kept += sorted(side, key=lambda row: row.trace_id)[:size]
+    return kept
+
+
+def _criteria(bench: Workbench, base: Sequence[Outcome]) -> Part:
+    """Every criterion with the same K, under three interventions and without a gate: what the neurons alone are worth."""
+    answers: dict[str, list[list[Outcome]]] = {}
+    frames, sentences = [], []
+    for name in CRITERIA:
+        if name == PARITY_ONLY:
+            continue
+        if name == "mathneuro" and bench.class_moments.correct_magnitude is not None:
+            answers[name] = _three_interventions(bench, _mathneuro(bench), name)
+            continue
+        ranking = bench.ranking(name)
+        if ranking is None or len(ranking.order) < bench.k:
+            why = "reads a moment that was not recorded" if ranking is None else f"finds {len(ranking.order)} neurons only"
+            sentences.append(f"Criterion {name} {why}, so it is not in the frames of K = {bench.k}.")
+            continue
+        answers[name] = _three_interventions(bench, bench.neurons(name, bench.k, seed=bench.settings.seed), name)
+    for i, (short, intervention, reading) in enumerate(_INTERVENTIONS):
+        rows = compare_rows(base, {name: outcomes[i] for name, outcomes in answers.items()})
+        title = f"Criteria with K = {bench.k}: {intervention.format(chosen=bench.steering.facts['intervention'])}"
+        frames.append(gain_frame(f"criteria-{short}", title, base, rows, note="No gate.", reading=reading))
+        sentences.append(_extremes(title, rows))
+    return Part(tuple(frames), tuple(sentences))
+
+
+_INTERVENTIONS = (
+    (
+        "chosen",
+        "{chosen}, each at the strength that was best for it on the validation split",
+        "Which neurons can be turned for the better.",
+    ),
+    ("scale", "amplified by 1.1", "The enhancement of neuron activation differential analysis."),
+    ("ablate", "ablated", "The further left, the more the model needs these neurons."),
+)
+
+
+def _three_interventions(bench: Workbench, neurons: Neurons, name: str) -> list[list[Outcome]]:
+    chosen = best_strength(bench, bench.always(neurons), label=f"{name}, strength")
+    steerings = (chosen, bench.always(neurons, 1.0, scale), bench.always(neurons, 1.0, interventions.ablate))
+    return [bench.answers(Split.TEST, steering, label=name) for steering in steerings]
+
+
+def _mathneuro(bench: Workbench) -> Neurons:
+    """With the share of top neurons at which the criterion finds K of them, as neuron activation differential analysis counts."""
+    share = share_for(bench.class_moments, bench.k)
+    criterion = partial(mathneuro, share=share)
+    return rank(bench.class_moments, criterion, bench.k, bench.model.identity, name=f"mathneuro at {share:.1%}")
+
+
+def _extremes(title: str, rows: Sequence[Row]) -> str:
+    best, worst = max(rows, key=lambda row: row.gain), min(rows, key=lambda row: row.gain)
+    if best.gain == worst.gain:
+        return f"{title}: no difference between criteria ({describe(best)})."
+    return f"{title}: highest {best.label} ({describe(best)}), lowest {worst.label} ({describe(worst)})."
+
+
+def _inside_outside(bench: Workbench, base: Sequence[Outcome]) -> Part:
+    """Neurons that the activation ratio selects, inside and outside the top-activated group, as many of each, scaled apart."""
+    ratio, magnitude = bench.ranking("activation-ratio"), bench.class_moments.correct_magnitude
+    if ratio is None or magnitude is None or not len(ratio.order):
+        return Part(
+            sentences=("The activation ratio selects no neuron, so none lies inside or outside the top-activated group.",)
+        )
+    neurons = bench.neurons("activation-ratio", len(ratio.order))
+    inside = magnitude[neurons.layer, neurons.index] >= np.quantile(magnitude, 1 - TOP_ACTIVATED, axis=1)[neurons.layer]
+    size = min(bench.k, int(inside.sum()), int((~inside).sum()))
+    top = f"among the top {TOP_ACTIVATED:.0%} of their layer"
+    counted = f"{int(inside.sum())} of the {len(neurons)} neurons that the activation ratio selects are {top}"
+    if not size:
+        return Part(sentences=(f"{counted}, so there are not two groups to compare.",))
+    conditions = {}
+    for where, mask in (("inside", inside), ("outside", ~inside)):
+        group = neurons.take(np.flatnonzero(mask)[:size])
+        for what, intervention in (("amplified by 1.1", scale), ("ablated", interventions.ablate)):
+            steering = bench.always(group, 1.0, intervention)
+            conditions[f"{where}, {what}"] = bench.answers(Split.TEST, steering, label=f"ratio, {where}")
+    rows = compare_rows(base, conditions)
+    note = f"{counted}; {size} of each group, the highest ratios. No gate."
+    frame = gain_frame("inside-outside", "Activation-ratio neurons and the top-activated group", base, rows, note=note)
+    return Part((frame,), (f"{counted}. {listed(rows)}.",))

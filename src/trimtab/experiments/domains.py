@@ -1,41 +1,273 @@
-"""``domains``: neurons that one domain's set holds and no other's, suppressed domain by domain."""
+"""``domains`` and ``transfer``: neurons that one domain alone needs, and neurons of some problems tried on others."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from trimtab.analysis.sets import PairOverlap, set_overlaps
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.experiments.crossing import (
+from trimtab.evaluation.pairing import paired
+from trimtab.experiments.comparisons import GAIN, Part, gain_words, gathered
+from trimtab.experiments.groups import (
+    ALPHA,
+    EASY,
+    HARD,
     Crossing,
     Excess,
+    Grouping,
+    Source,
+    by_difficulty,
+    by_domain,
     cross,
+    crossing_cells,
     crossing_matrix,
-    crossing_table,
     describe_excess,
     excess,
     excess_by_group,
+    find_source,
+    gated_answers,
+    moments_of_group,
+    neurons_of,
 )
-from trimtab.experiments.grouping import Grouping, by_domain
-from trimtab.experiments.sources import moments_of_group, neurons_of
-from trimtab.experiments.specific import MAX_SHARE, MIN_SPECIFIC, Specific, specific_sets
 from trimtab.experiments.workbench import Workbench
+from trimtab.findings import Findings, Frame
 from trimtab.interventions import ablate
 from trimtab.neurons import Neurons
 from trimtab.ranking import ClassMoments, random_like
-from trimtab.results import Column, Figure, Result, Table, bounded
 from trimtab.steering import Steering
 from trimtab.traces import Split
 
+EVERYTHING = "all train problems"
+FOUND, TESTED, ABLATED = "found on", "tested on", "ablated"
+ALWAYS, GATED = "always", "gated"
+_HOW = {ALWAYS: "always steered", GATED: "behind the gate of the domain that gave them"}
 RATIO = "activation-ratio"
 CONTROL = "random neurons"
-SUPPRESSED, TESTED = "suppressed", "tested on"
 SCOPE = "all"
-"""Suppressed at every token, the question's included, as in neuron activation differential analysis."""
+"""Ablated at every token, the question's included, as in neuron activation differential analysis."""
+MIN_SPECIFIC = 10
+"""The initial sets grow until every group has as many neurons of its own."""
+MAX_SHARE = 0.25
+"""Initial sets hold at most this share of all neurons: beyond it the sets run into one another and less is left of each."""
 
 
-class _Found(NamedTuple):
+class Tried(NamedTuple):
+    """The sources of a grouping and what they came to on the test split.
+
+    Args:
+        conditions: by ``always`` and ``gated``, the answers by source, with those of the run's own steering last.
+        crossings: by the same.
+    """
+
+    sources: tuple[Source, ...]
+    conditions: Mapping[str, Mapping[str, list[Outcome]]]
+    crossings: Mapping[str, Crossing]
+
+
+def transfer(bench: Workbench) -> Findings:
+    """Find on one group of the train problems, choose the strength on its validation problems, test on every group of the test
+    problems.
+
+    One evaluation of the whole test split per source serves a whole row of the matrix.
+    """
+    base = bench.answers(Split.TEST, None, label="unsteered")
+    parts = (_between_domains(bench, base), _between_difficulties(bench, base))
+    question = "Do neurons and gate that some problems gave help on other problems?"
+    return gathered("transfer", "Transfer between domains and difficulties", question, Split.TEST, parts)
+
+
+def _between_domains(bench: Workbench, base: Sequence[Outcome]) -> Part:
+    grouping = by_domain(bench)
+    tried = _try(bench, base, grouping)
+    if tried is None:
+        return Part(sentences=("There are no two domains large enough to find neurons on, so none can transfer.",))
+    matrices = [
+        crossing_matrix(
+            f"domains-{how}",
+            f"Gain of the neurons of one domain on another, {_HOW[how]}",
+            crossing,
+            FOUND,
+            TESTED,
+            note=_gains_note(tried),
+            reading="A row is a set of neurons, a column the problems that it was tried on; the diagonal is a set's own domain.",
+        )
+        for how, crossing in tried.crossings.items()
+    ]
+    overlaps = set_overlaps({source.name: source.neurons for source in tried.sources})
+    found = _sources_frame("domains-found", "What each domain gives", bench, grouping, tried.sources)
+    sentences = [*_gains_found(base, grouping, tried), overlap_words(overlaps)]
+    if grouping.left_out:
+        sentences.append(f"Too small, or beyond the number of domains asked for: {', '.join(grouping.left_out)}.")
+    return Part((found, *matrices, _overlap_frame(overlaps, grouping)), tuple(sentences))
+
+
+def _between_difficulties(bench: Workbench, base: Sequence[Outcome]) -> Part:
+    grouping = by_difficulty(bench)
+    tried = _try(bench, base, grouping)
+    if tried is None:
+        return Part(sentences=("The contrast has no hard and easy problems, or too few, so neither can transfer.",))
+    found = _sources_frame("difficulty-found", "What the easier and the harder half give", bench, grouping, tried.sources)
+    rows = [(how, row) for how, crossing in tried.crossings.items() for row in crossing_cells(crossing)]
+    gains = Frame(
+        "difficulty",
+        "From easy and hard problems to both",
+        [{**row, "label": f"{row['label']}, {how}", "how": how} for how, row in rows],
+        plot="dots",
+        x_label=GAIN,
+        reference=0.0,
+        note=_gains_note(tried),
+        reading="Published (arXiv 2601.19847): neurons of hard tasks carry over to others.",
+    )
+    overlaps = set_overlaps({source.name: source.neurons for source in tried.sources})
+    return Part((found, gains), (*_difficulty_found(grouping, tried), overlap_words(overlaps)))
+
+
+def _try(bench: Workbench, base: Sequence[Outcome], grouping: Grouping) -> Tried | None:
+    """Find and test every source; None for fewer than two."""
+    found = [find_source(bench, grouping, name) for name in grouping.names]
+    sources = tuple(source for source in found if source is not None)
+    if len(sources) < 2:
+        return None
+    always = {s.name: bench.answers(Split.TEST, s.steering, label=f"{s.name}, always") for s in sources}
+    conditions = {ALWAYS: always | {EVERYTHING: bench.answers(Split.TEST, bench.steering, label="always")}}
+    if bench.steering.gate.reads:
+        gated = {s.name: gated_answers(bench, s.steering, base, always[s.name]) for s in sources}
+        conditions[GATED] = gated | {EVERYTHING: bench.answers(Split.TEST, bench.steering, "auto", label="gated")}
+    crossings = cross(base, list(conditions.values()), grouping)
+    return Tried(sources, conditions, dict(zip(conditions, crossings, strict=True)))
+
+
+def _gains_note(tried: Tried) -> str:
+    gate = "Behind a gate, neurons and gate come from the same problems." if GATED in tried.conditions else "The run has no gate."
+    return f"The last rows are the run's own steering. {gate} p_holm is corrected over all gains, with and without the gate."
+
+
+def _sources_frame(name: str, title: str, bench: Workbench, grouping: Grouping, sources: Sequence[Source]) -> Frame:
+    """The data behind each source, and what it chose itself."""
+    run_gate = f"the run's: {bench.steering.gate.label}" if bench.steering.gate.reads else "none"
+    return Frame(
+        name,
+        title,
+        [
+            {
+                "label": source.name,
+                "n": grouping.found_on[source.name],
+                "traces": sum(grouping.of.get(row.problem_id) == source.name for row in bench.contrast),
+                "neurons": len(source.neurons),
+                "strength": source.steering.strength,
+                "chosen_on": source.tuned_on,
+                "gate": f"its own: {source.steering.gate.label}" if source.own_gate else run_gate,
+            }
+            for source in sources
+        ],
+        note=f"n problems in the contrast, and their traces. Criterion {bench.criterion}, intervention "
+        f"{bench.steering.facts['intervention']} and K are those of the run. The strength is the best of the grid without a "
+        "gate, chosen on this many validation problems; where it was chosen on 0 problems it is the run's.",
+    )
+
+
+def _gains_found(base: Sequence[Outcome], grouping: Grouping, tried: Tried) -> list[str]:
+    sentences = []
+    for how, crossing in tried.crossings.items():
+        away = [cell for row, column, cell in crossing if row not in (column, EVERYTHING)]
+        gains = [100 * cell.gain for cell in away]
+        sure = [cell.gain > 0 for cell in away if cell.p_holm is not None and cell.p_holm < ALPHA]
+        found = excess(base, tried.conditions[how], grouping)
+        sentences.append(
+            f"{how.capitalize()}, neurons of one domain on another: gains from {min(gains):+.1f} to {max(gains):+.1f} points; of "
+            f"{len(away)} pairs {sum(sure)} gain and {len(sure) - sum(sure)} lose (p < {ALPHA} after Holm). "
+            f"On average {describe_excess(found)}: {_excess_words(found)}."
+        )
+    return sentences
+
+
+def _excess_words(found: Excess) -> str:
+    if not found.differs:
+        by_names = " (names given at random reach as much)" if not found.low <= 0 <= found.high else ""
+        return f"no evidence that a domain's own neurons are better for it than those of others{by_names}"
+    more = "more" if found.value > 0 else "less"
+    return f"a domain's own neurons, at the strength chosen on it, help it {more} than those of others"
+
+
+def _difficulty_found(grouping: Grouping, tried: Tried) -> list[str]:
+    sentences = []
+    for how, crossing in tried.crossings.items():
+        parts = [f"{row} to {column} {gain_words(c.comparisons[0])}" for row, column, c in crossing if row != EVERYTHING]
+        sentences.append(f"{how.capitalize()}: {'; '.join(parts)}.")
+    conditions = tried.conditions[ALWAYS]
+    for name in grouping.names:
+        easy, hard = ([o for o in conditions[source] if grouping.of[o.problem_id] == name] for source in (EASY, HARD))
+        sentences.append(f"On {name} problems, neurons of hard instead of easy ones, always: {gain_words(paired(easy, hard))}.")
+    return sentences
+
+
+def _overlap_frame(overlaps: Sequence[PairOverlap], grouping: Grouping) -> Frame:
+    """The Jaccard index of every two sets, beside chance."""
+    place = grouping.names.index
+    pairs = [(*sorted((o.first, o.second), key=place), o) for o in overlaps]
+    chance = float(np.mean([o.expected_in_layers / (o.n_first + o.n_second - o.expected_in_layers) for o in overlaps]))
+    return Frame(
+        "domains-overlap",
+        "Neurons that the sets of two domains share",
+        [
+            {
+                "label": f"{first} and {second}",
+                "n": _most_shared(o),
+                "value": o.jaccard,
+                "unit": "number",
+                "row": first,
+                "column": second,
+                "shared": o.shared,
+                "chance": o.expected,
+                "chance_in_layers": o.expected_in_layers,
+            }
+            for first, second, o in sorted(pairs, key=lambda pair: (place(pair[0]), place(pair[1])))
+        ],
+        plot="matrix",
+        x_label=FOUND,
+        y_label=FOUND,
+        note="Jaccard index; shared neurons of n that can be. Chance: the mean number that two random sets of these sizes share, "
+        f"of the whole model or of the same layers (Jaccard {chance:.2f}).",
+        reading="Shared neurons over all neurons of both sets: 1 is the same set.",
+    )
+
+
+def overlap_words(overlaps: Sequence[PairOverlap]) -> str:
+    """The overlaps in one sentence."""
+    shares = [o.shared / _most_shared(o) for o in overlaps]
+    chance = float(np.mean([o.expected_in_layers / _most_shared(o) for o in overlaps]))
+    if len(overlaps) == 1:
+        start = f"The two sets share {shares[0]:.0%} of their neurons"
+    else:
+        start = f"Two sets share {min(shares):.0%} to {max(shares):.0%} of their neurons, {np.mean(shares):.0%} on average"
+    return f"{start}; chance in the same layers is {chance:.1%}."
+
+
+def _most_shared(overlap: PairOverlap) -> int:
+    return min(overlap.n_first, overlap.n_second)
+
+
+class Specific(NamedTuple):
+    """Sets of neurons that no other group's initial set holds, and where they came from.
+
+    Args:
+        k: neurons of each initial set, fewer where a ranking ends before.
+        sets: by group the positions in its ranking of its own neurons, int64, best first.
+    """
+
+    k: int
+    sets: Mapping[str, NDArray[np.int64]]
+
+    @property
+    def smallest(self) -> int:
+        """The size of the smallest specific set."""
+        return min(len(own) for own in self.sets.values())
+
+
+class Found(NamedTuple):
     """Specific sets by one criterion, all of one size.
 
     Args:
@@ -47,76 +279,47 @@ class _Found(NamedTuple):
     sets: Mapping[str, Neurons]
 
 
-class _Section(NamedTuple):
-    """Tables, figures and findings of one criterion."""
-
-    tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    findings: tuple[str, ...] = ()
-
-
-def domains(bench: Workbench) -> Result:
-    """Suppress the neurons that are specific to one domain and watch all, by the chosen criterion and by activation ratio."""
+def domains(bench: Workbench) -> Findings:
+    """Ablate the neurons that are specific to one domain and watch all, by the chosen criterion and by activation ratio."""
     grouping = by_domain(bench)
     if len(grouping.names) < 2:
-        sections = [
-            _Section(findings=("There are no two domains large enough to find neurons on, so nothing is specific to one.",))
-        ]
+        parts = [Part(sentences=("There are no two domains large enough to find neurons on, so nothing is specific to one.",))]
     else:
         base = bench.answers(Split.TEST, None, label="unsteered")
         moments = {name: moments_of_group(bench, grouping, name) for name in grouping.names}
-        sections = [_section(bench, base, grouping, moments, name) for name in dict.fromkeys((bench.criterion, RATIO))]
-    return Result(
-        name="domains",
-        title="Neurons of one domain",
-        question="Are there neurons that serve one domain alone?",
-        findings=tuple(finding for section in sections for finding in section.findings),
-        split=Split.TEST,
-        tables=tuple(table for section in sections for table in section.tables),
-        figures=tuple(figure for section in sections for figure in section.figures),
-    )
+        parts = [_specific(bench, base, grouping, moments, name) for name in dict.fromkeys((bench.criterion, RATIO))]
+    question = "Are there neurons that serve one domain alone?"
+    return gathered("domains", "Neurons of one domain", question, Split.TEST, parts)
 
 
-def _section(
+def _specific(
     bench: Workbench, base: Sequence[Outcome], grouping: Grouping, moments: Mapping[str, ClassMoments], criterion: str
-) -> _Section:
+) -> Part:
     if bench.ranking(criterion) is None:
-        return _Section(findings=(f"{criterion}: what it reads was not recorded.",))
+        return Part(sentences=(f"{criterion}: a moment that it reads was not recorded.",))
     found = _find(bench, moments, criterion)
     if found is None:
-        return _Section(findings=(f"{criterion}: some domain has no neuron that no other domain's set holds.",))
+        return Part(sentences=(f"{criterion}: some domain has no neuron that no other domain's set holds.",))
     steerings = {name: bench.always(neurons, 1.0, ablate, SCOPE) for name, neurons in found.sets.items()}
     own = {name: bench.answers(Split.TEST, steering, label=f"without {name}") for name, steering in steerings.items()}
     controls = _controls(bench, list(steerings.values()))
-    crossing = cross(base, {**own, CONTROL: controls}, grouping)
+    (crossing,) = cross(base, [{**own, CONTROL: controls}], grouping)
     by_domain = excess_by_group(base, own, grouping)
-    size = len(next(iter(found.sets.values())))
-    title = f"Accuracy without the {size} neurons of one domain ({criterion})"
-    note = (
-        f"Neurons are silenced at every token. {CONTROL.capitalize()}: mean of {len(controls)} sets of the same size and layers, "
-        "the domains' in turn. p is corrected by Holm over the cells of the found sets."
+    matrix = crossing_matrix(
+        f"ablation-{criterion}",
+        f"Accuracy without the {len(next(iter(found.sets.values())))} neurons of one domain ({criterion})",
+        crossing,
+        ABLATED,
+        TESTED,
+        note=f"Neurons are silenced at every token. {CONTROL.capitalize()}: mean of {len(controls)} sets of the same size and "
+        "layers, the domains' in turn. p_holm is corrected over the cells of the found sets.",
+        reading="Were the neurons needed by one domain alone, the diagonal would be low and the rest near 0.",
     )
-    return _Section(
-        tables=(
-            _sets_table(bench, grouping, found, by_domain),
-            crossing_table(f"suppression-{criterion}", title, {"": crossing}, SUPPRESSED, TESTED, note),
-        ),
-        figures=(
-            crossing_matrix(
-                f"suppression-{criterion}",
-                title,
-                crossing,
-                SUPPRESSED,
-                TESTED,
-                "change of accuracy in points",
-                "Were the neurons needed by one domain alone, the diagonal would be low and the rest near 0.",
-            ),
-        ),
-        findings=(_finding(found, crossing, excess(base, own, grouping), by_domain),),
-    )
+    sentence = _domain_words(found, crossing, excess(base, own, grouping), by_domain)
+    return Part((_sets_frame(bench, grouping, found, by_domain), matrix), (sentence,))
 
 
-def _find(bench: Workbench, moments: Mapping[str, ClassMoments], criterion: str) -> _Found | None:
+def _find(bench: Workbench, moments: Mapping[str, ClassMoments], criterion: str) -> Found | None:
     """The same number of specific neurons for every domain, the best of each; None where a domain has none."""
     n_neurons = bench.model.identity.n_neurons
     most = max(bench.k, int(MAX_SHARE * n_neurons))
@@ -130,7 +333,41 @@ def _find(bench: Workbench, moments: Mapping[str, ClassMoments], criterion: str)
     size = specific.smallest
     if not size:
         return None
-    return _Found(criterion, specific, {name: known[name].take(own[:size]) for name, own in specific.sets.items()})
+    return Found(criterion, specific, {name: known[name].take(own[:size]) for name, own in specific.sets.items()})
+
+
+def specific_at(orders: Mapping[str, NDArray[np.int64]], k: int) -> Specific:
+    """The first k neurons of each ranking that are not among the first k of any other.
+
+    Args:
+        orders: by group the flat addresses of its neurons, int64 ``[neuron]``, best first.
+
+    Example:
+        >>> found = specific_at({"sums": np.array([3, 1, 2]), "names": np.array([1, 5, 3])}, 2)
+        >>> {name: positions.tolist() for name, positions in found.sets.items()}
+        {'sums': [0], 'names': [1]}
+    """
+    sets = {}
+    for name, order in orders.items():
+        others = [other[:k] for theirs, other in orders.items() if theirs != name]
+        sets[name] = np.flatnonzero(~np.isin(order[:k], np.concatenate(others)))
+    return Specific(k, sets)
+
+
+def specific_sets(orders: Mapping[str, NDArray[np.int64]], k: int, n_neurons: int, minimum: int = MIN_SPECIFIC) -> Specific:
+    """Specific sets of the smallest initial size that leaves every group ``minimum`` neurons of its own.
+
+    The size starts at k and doubles, up to :data:`MAX_SHARE` of the model. If none is enough, the size whose smallest specific
+    set is the largest is taken, the smallest such size on a tie.
+
+    Args:
+        n_neurons: of the model.
+    """
+    tried = [specific_at(orders, k)]
+    while tried[-1].smallest < minimum and 2 * tried[-1].k <= MAX_SHARE * n_neurons:
+        tried.append(specific_at(orders, 2 * tried[-1].k))
+    enough = [found for found in tried if found.smallest >= minimum]
+    return enough[0] if enough else max(tried, key=lambda found: found.smallest)
 
 
 def _controls(bench: Workbench, steerings: Sequence[Steering]) -> list[list[Outcome]]:
@@ -138,41 +375,45 @@ def _controls(bench: Workbench, steerings: Sequence[Steering]) -> list[list[Outc
     controls = []
     for i in range(bench.settings.random_sets):
         like = steerings[i % len(steerings)]
-        # a random sign would double what suppression takes away
+        # a random sign would double what an ablation takes away
         drawn = replace(random_like(like, bench.settings.seed + i), gain=like.gain, shift=like.shift)
         controls.append(bench.answers(Split.TEST, drawn, label="without random neurons"))
     return controls
 
 
-def _sets_table(bench: Workbench, grouping: Grouping, found: _Found, by_domain: Mapping[str, Excess]) -> Table:
+def _sets_frame(bench: Workbench, grouping: Grouping, found: Found, by_domain: Mapping[str, Excess]) -> Frame:
     n_layers = bench.model.n_layers
-    columns = (
-        Column(name="domain"),
-        Column(name="problems in the contrast", unit="count"),
-        Column(name="initial set", unit="count"),
-        Column(name="of its own", unit="count"),
-        Column(name="suppressed", unit="count"),
-        Column(name=f"in layers 0 to {n_layers - 1}"),
-        Column(name="change without them", unit="points"),
-        Column(name="without another's", unit="points"),
-        *bounded("difference", "points"),
+    return Frame(
+        f"sets-{found.criterion}",
+        f"Neurons of one domain alone, by {found.criterion}: the change without its own, beyond that without another's",
+        [
+            {
+                "label": name,
+                "n": grouping.found_on[name],
+                "value": own.value,
+                "low": own.low,
+                "high": own.high,
+                "unit": "points",
+                "without_own": own.own,
+                "without_others": own.others,
+                "initial_set": found.specific.k,
+                "of_its_own": len(found.specific.sets[name]),
+                "ablated": len(found.sets[name]),
+                "by_layer": " ".join(map(str, np.bincount(found.sets[name].layer, minlength=n_layers))),
+            }
+            for name, own in by_domain.items()
+        ],
+        plot="dots",
+        x_label="change of accuracy without a domain's own neurons minus that without another's",
+        reference=0.0,
+        note="n problems in the contrast; changes are of the domain's test problems, and the intervals hold together at 95 %. A "
+        f"domain's own neurons are those of its initial set that are in no other. Initial sets begin at K = {bench.k} and double "
+        f"until every domain has {MIN_SPECIFIC} of its own, up to {MAX_SHARE:.0%} of the model; the best of each are ablated, as "
+        f"many of every domain; by_layer counts these in layers 0 to {n_layers - 1}.",
     )
-    rows = []
-    for name, neurons in found.sets.items():
-        layers = " ".join(map(str, np.bincount(neurons.layer, minlength=n_layers)))
-        counts = (grouping.found_on[name], found.specific.k, len(found.specific.sets[name]), len(neurons))
-        own = by_domain[name]
-        rows.append((name, *counts, layers, own.own, own.others, own.value, own.low, own.high))
-    note = (
-        f"A domain's own neurons are those of its initial set that are in no other. Initial sets begin at K = {bench.k} and "
-        f"double until every domain has {MIN_SPECIFIC} of its own, up to {MAX_SHARE:.0%} of the model; the best of each are "
-        "suppressed, as many of every domain. Changes are of the domain's test problems; the intervals hold together at 95 %."
-    )
-    title = f"Neurons of one domain alone, by {found.criterion}"
-    return Table(name=f"sets-{found.criterion}", title=title, columns=columns, rows=tuple(rows), note=note)
 
 
-def _finding(found: _Found, crossing: Crossing, overall: Excess, by_domain: Mapping[str, Excess]) -> str:
+def _domain_words(found: Found, crossing: Crossing, overall: Excess, by_domain: Mapping[str, Excess]) -> str:
     sizes = [len(own) for own in found.specific.sets.values()]
     control = 100 * float(np.mean([cell.gain for row, _, cell in crossing if row == CONTROL]))
     needed = [

@@ -1,39 +1,176 @@
 """``sweep``: what K, strength, threshold, factor, scope and layers do to the gain, one at a time, on the validation split
 alone."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.experiments.comparisons import gain_words
-from trimtab.experiments.sweep_axes import Axis, Series, axes
-from trimtab.experiments.sweep_tables import Measured, Rows, TuneAnswers, measure, sweep_figure, sweep_table
+from trimtab.experiments.comparisons import GAIN, PUBLISHED_STRENGTH, Part, Row, gain_words, gathered
 from trimtab.experiments.workbench import Workbench
-from trimtab.results import Result
+from trimtab.findings import Cell, Findings, Frame
+from trimtab.gate import ALWAYS
+from trimtab.interventions import ENHANCEMENT, scale
+from trimtab.neurons import Neurons
+from trimtab.ranking import CRITERIA, rank
+from trimtab.ranking.criteria import activation_ratio
 from trimtab.stats.values import PairedComparison
-from trimtab.traces import Split
+from trimtab.steering import PositionScope, Steering
+from trimtab.traces import Problem, Split
+
+PUBLISHED_K = 50
+PUBLISHED_THRESHOLD = 1.15
+PUBLISHED_FACTOR = 1.1
+GATED, UNGATED = "gated", "always"
 
 
-def sweep(bench: Workbench) -> Result:
+class Setting(NamedTuple):
+    """One value of what is varied, and the steering that it makes, without its gate."""
+
+    label: str
+    x: float
+    steering: Steering
+
+
+class Series(NamedTuple):
+    """Settings under one view: behind the gate (*gated*), or steered on every problem (*always*)."""
+
+    label: str
+    settings: tuple[Setting, ...]
+    gated: bool
+
+
+class Axis(NamedTuple):
+    """One thing that is varied.
+
+    Args:
+        title: as a reader calls it.
+        series: the first holds every setting.
+        chosen, published: the value that tune chose and the one that the papers use, on this axis; None if there is none.
+        note: what a reader must know about its values.
+    """
+
+    name: str
+    title: str
+    plot: Literal["curves", "dots"]
+    series: tuple[Series, ...]
+    log_x: bool = False
+    chosen: float | None = None
+    published: float | None = None
+    note: str = ""
+
+
+class Measured(NamedTuple):
+    """A setting, its gain over the unsteered model, and over the chosen point in the same view (None: it is that point)."""
+
+    setting: Setting
+    gain: PairedComparison
+    against: PairedComparison | None
+
+
+Views = list[tuple[Series, list[Measured]]]
+
+
+def sweep(bench: Workbench) -> Findings:
     """Vary one setting at a time around the point that tune chose.
 
     The test split is never read, so nothing here may be used to choose again and be reported as if it had not been.
     """
-    problems = bench.split(Split.VALIDATION)[: bench.settings.sweep.problems]
-    answers = TuneAnswers(bench, problems)
-    measured = [(axis, measure(axis, answers)) for axis in axes(bench)]
-    findings = [optimism(answers)]
+    answers = ValidationAnswers(bench, bench.split(Split.VALIDATION)[: bench.settings.sweep.problems])
+    parts = [Part(sentences=(optimism(answers),))]
     if bench.class_moments.correct_magnitude is None:
-        findings.append("Mean magnitudes were not recorded, so there is no ratio and its threshold is not swept.")
-    return Result(
-        name="sweep",
-        title="Sweeps around the chosen point",
-        question="How much does each setting matter, and does the chosen point stand on a plateau or on a peak?",
-        findings=(*findings, *(finding(axis, rows) for axis, rows in measured)),
-        split=Split.VALIDATION,
-        tables=tuple(sweep_table(axis, rows, answers) for axis, rows in measured),
-        figures=tuple(sweep_figure(axis, rows, answers) for axis, rows in measured),
+        missing = "Mean magnitudes were not recorded, so there is no ratio and its threshold is not swept."
+        parts.append(Part(sentences=(missing,)))
+    for axis in axes(bench):
+        views = measure(axis, answers)
+        parts.append(Part((sweep_frame(axis, views),), (axis_words(axis, views),)))
+    question = "How much does each setting matter, and does the chosen point stand on a plateau or on a peak?"
+    return gathered("sweep", "Sweeps around the chosen point", question, Split.VALIDATION, parts)
+
+
+@dataclass(frozen=True)
+class ValidationAnswers:
+    """Answers to problems of the validation split under any steering.
+
+    A hard gate reads the prompt before anything is steered, so the answers behind it are put together: those of the steering that
+    is always on where it fires, those of the unsteered model elsewhere. One run serves both views.
+    """
+
+    bench: Workbench
+    problems: Sequence[Problem]
+
+    @cached_property
+    def base(self) -> list[Outcome]:
+        return self.bench.answers(Split.VALIDATION, None, problems=self.problems, label="unsteered")
+
+    @cached_property
+    def fires(self) -> list[bool]:
+        """For which problems a gate that reads the prompt fires."""
+        outcomes = self.bench.answers(Split.VALIDATION, self.bench.steering, "auto", self.problems, "gate")
+        p_fail = np.array([float(outcome.p_fail) for outcome in outcomes])  # type: ignore[arg-type]  # such a gate has one
+        return (self.bench.steering.gate.value(p_fail) > 0).tolist()
+
+    def under(self, steering: Steering, gated: bool, label: str = "") -> list[Outcome]:
+        """Answers with the steering always on, or behind the gate of the chosen point."""
+        gate = self.bench.steering.gate
+        if gated and gate.mode == "proportional":
+            return self.bench.answers(Split.VALIDATION, steering.with_gate(gate), "auto", self.problems, label)
+        steered = self.bench.answers(Split.VALIDATION, steering, "on", self.problems, label)
+        if not gated:
+            return steered
+        return [s if fires else b for s, b, fires in zip(steered, self.base, self.fires, strict=True)]
+
+
+def measure(axis: Axis, answers: ValidationAnswers) -> Views:
+    """Every setting of an axis."""
+    return [(series, [_measured(axis, series, setting, answers) for setting in series.settings]) for series in axis.series]
+
+
+def _measured(axis: Axis, series: Series, setting: Setting, answers: ValidationAnswers) -> Measured:
+    chosen = answers.bench.steering
+    outcomes = answers.under(setting.steering, series.gated, axis.title)
+    gain = paired(answers.base, outcomes)
+    if is_chosen(setting, chosen):
+        return Measured(setting, gain, None)
+    return Measured(setting, gain, paired(answers.under(chosen, series.gated, "chosen point"), outcomes))
+
+
+def is_chosen(setting: Setting, chosen: Steering) -> bool:
+    """Whether a setting is the point that tune chose, whatever its gate."""
+    return setting.steering.scope == chosen.scope and setting.steering.with_gate(chosen.gate).digest == chosen.digest
+
+
+def sweep_frame(axis: Axis, views: Views) -> Frame:
+    """Every setting under every view, and the accuracy of the unsteered model beside it."""
+    return Frame(
+        axis.name,
+        f"Sweep: {axis.title}",
+        [_cells(series, m) for series, measured in views for m in measured],
+        plot=axis.plot,
+        x_label=axis.title if axis.plot == "curves" else GAIN,
+        y_label=GAIN if axis.plot == "curves" else "",
+        reference=0.0,
+        mark=axis.chosen if axis.plot == "curves" else None,
+        log_x=axis.log_x,
+        note=f"The point was chosen on this split, so the figures are optimistic and no p is given. {axis.note}".strip(),
+        reading="Everything else stays as tune chose it; the line is the unsteered model.",
     )
 
 
-def optimism(answers: TuneAnswers) -> str:
+def _cells(series: Series, m: Measured) -> dict[str, Cell]:
+    """One setting; ``against`` is its difference from the chosen point."""
+    row = {**Row(m.setting.label, (m.gain,)).cells(series.label), "p": None}
+    against = (None,) * 3 if m.against is None else (m.against.gain, m.against.gain_low, m.against.gain_high)
+    row |= zip(("against", "against_low", "against_high"), against, strict=True)
+    row |= {"unsteered": m.gain.base_accuracy, "unsteered_low": m.gain.base_low, "unsteered_high": m.gain.base_high}
+    return row | {"x": float(m.setting.x), "neurons": len(m.setting.steering), "chosen": m.against is None}
+
+
+def optimism(answers: ValidationAnswers) -> str:
     """What the chosen point gains where it was chosen, and on the problems of the split that had no say in it."""
     bench, n = answers.bench, len(answers.problems)
     outcomes = answers.under(bench.steering, bench.steering.gate.reads, "chosen point")
@@ -49,13 +186,13 @@ def optimism(answers: TuneAnswers) -> str:
     )
 
 
-def finding(axis: Axis, rows: Rows) -> str:
+def axis_words(axis: Axis, views: Views) -> str:
     """What every view came to, the first one in full."""
-    parts = [_of_series(axis, series, measured, full=i == 0) for i, (series, measured) in enumerate(rows) if measured]
+    parts = [_view_words(axis, series, measured, full=i == 0) for i, (series, measured) in enumerate(views) if measured]
     return f"{axis.title[0].upper()}{axis.title[1:]}: {'; '.join(parts)}."
 
 
-def _of_series(axis: Axis, series: Series, measured: list[Measured], full: bool) -> str:
+def _view_words(axis: Axis, series: Series, measured: list[Measured], full: bool) -> str:
     """Best and worst setting; ``full`` adds the published one and those that are as good as the chosen one."""
     if all(_holds_zero(m.gain) for m in measured):
         return f"{series.label}, no evidence of an effect at any of {len(measured)} settings"
@@ -80,3 +217,158 @@ def _setting_words(m: Measured) -> str:
 
 def _holds_zero(comparison: PairedComparison) -> bool:
     return comparison.gain_low <= 0 <= comparison.gain_high
+
+
+def axes(bench: Workbench) -> list[Axis]:
+    """All of them; one that has no value to try is left out."""
+    made = [_k(bench), _strength(bench), _threshold(bench), _factor(bench), _scope(bench), _layers(bench)]
+    return [axis for axis in made if any(series.settings for series in axis.series)]
+
+
+def _k(bench: Workbench) -> Axis:
+    ranked = _ranked(bench)
+    sizes = sorted({k for k in (*bench.settings.sweep.k, *bench.tune.k, PUBLISHED_K) if k <= len(ranked)} | {bench.k})
+    settings = [Setting(f"K = {k}", k, bench.steering if k == bench.k else bench.always(ranked.top(k))) for k in sizes]
+    return Axis(
+        name="k",
+        title="number of neurons K",
+        plot="curves",
+        series=_views(bench, settings),
+        log_x=True,
+        chosen=bench.k,
+        published=PUBLISHED_K,
+        note="The strength stays, so more neurons also push harder.",
+    )
+
+
+def _strength(bench: Workbench) -> Axis:
+    chosen = bench.steering.strength
+    tried = {PUBLISHED_STRENGTH, chosen, *bench.tune.strengths, *(f * chosen for f in bench.settings.sweep.strengths)}
+    values = sorted(tried)
+    settings = [Setting(f"strength {value:g}", value, bench.steering.with_strength(value)) for value in values]
+    return Axis(
+        name="strength",
+        title="strength",
+        plot="curves",
+        series=_views(bench, settings),
+        log_x=values[0] > 0,
+        chosen=chosen,
+        published=PUBLISHED_STRENGTH,
+    )
+
+
+def _threshold(bench: Workbench) -> Axis:
+    """All neurons above the threshold, as published; under what tune chose, and amplified as published."""
+    chosen, enhanced = [], []
+    if bench.class_moments.correct_magnitude is not None:
+        for threshold in sorted({*bench.settings.sweep.thresholds, PUBLISHED_THRESHOLD}):
+            criterion = partial(activation_ratio, threshold=threshold)
+            n = len(criterion(bench.class_moments).order)
+            if n:
+                name = f"activation-ratio-{threshold:g}"
+                neurons = rank(bench.class_moments, criterion, n, bench.model.identity, name=name)
+                chosen.append(Setting(f"ratio > {threshold:g}", threshold, bench.always(neurons)))
+                enhanced.append(Setting(f"ratio > {threshold:g}", threshold, bench.always(neurons, 1.0, scale)))
+    view = _views(bench, chosen)[0]
+    label = f"{bench.steering.facts['intervention']}, {view.label}"
+    return Axis(
+        name="threshold",
+        title="ratio threshold",
+        plot="curves",
+        series=(
+            view._replace(label=label),
+            Series(f"amplified by {PUBLISHED_FACTOR:g}, {UNGATED}", tuple(enhanced), gated=False),
+        ),
+        published=PUBLISHED_THRESHOLD,
+        note="Every neuron of the top 10 % by activation ratio whose ratio is above the threshold: K falls along it.",
+    )
+
+
+def _factor(bench: Workbench) -> Axis:
+    """The intervention ``scale`` on the found neurons, and on as many by the ratio that it was published with."""
+    factors = sorted({*bench.settings.sweep.factors, PUBLISHED_FACTOR})
+
+    def scaled(neurons: Neurons) -> list[Setting]:
+        return [Setting(f"factor {f:g}", f, bench.always(neurons, (f - 1) / ENHANCEMENT, scale)) for f in factors]
+
+    series = [*_views(bench, scaled(bench.neurons(bench.criterion, bench.k)), "found neurons, ")]
+    ranking = bench.ranking("activation-ratio")
+    if ranking is not None and len(ranking.order) and bench.criterion != "activation-ratio":
+        neurons = bench.neurons("activation-ratio", min(bench.k, len(ranking.order)))
+        label = f"by activation ratio, {UNGATED}"
+        series.append(Series(label, tuple(scaled(neurons)), gated=False))
+    return Axis(
+        name="scale",
+        title="factor of the intervention scale",
+        plot="curves",
+        series=tuple(series),
+        chosen=1 + ENHANCEMENT * bench.steering.strength if bench.intervention is scale else None,
+        published=PUBLISHED_FACTOR,
+    )
+
+
+def _scope(bench: Workbench) -> Axis:
+    """Ungated where a gate that reads the prompt forbids the scope; all scopes are then also run ungated, which is fair."""
+    ungated = bench.steering.with_gate(ALWAYS)
+    settings = [Setting(scope, i, replace(ungated, scope=scope)) for i, scope in enumerate(get_args(PositionScope))]
+    series = [Series(UNGATED, tuple(settings), gated=False)]
+    if bench.steering.gate.reads:
+        allowed = tuple(setting for setting in settings if setting.label == bench.steering.scope)
+        series.append(Series(GATED, allowed, gated=True))
+    return Axis(
+        name="scope",
+        title="position scope",
+        plot="dots",
+        series=tuple(series),
+        chosen=float(get_args(PositionScope).index(bench.steering.scope)),
+        note="A gate that reads the prompt can only steer what is generated after it: wider scopes are compared without it.",
+    )
+
+
+def _layers(bench: Workbench) -> Axis:
+    """The best neurons of some of the layers, as many as were chosen where the criterion finds so many there."""
+    n_layers = bench.steering.model.n_layers
+    ranked = _ranked(bench)
+    settings = [Setting("all layers", 0, bench.steering)]
+    for label, layers in layer_subsets(n_layers, bench.settings.sweep.layer_bands):
+        rows = np.flatnonzero(np.isin(ranked.layer, layers))[: bench.k]
+        if len(rows):
+            settings.append(Setting(label, len(settings), bench.always(ranked.take(rows))))
+    return Axis(
+        name="layers",
+        title="layers",
+        plot="dots",
+        series=_views(bench, settings)[:1],
+        chosen=0,
+        note="Layers count from 0. Each row steers the best neurons within its layers, also where the full set has few there.",
+    )
+
+
+def layer_subsets(n_layers: int, bands: int) -> list[tuple[str, list[int]]]:
+    """Each layer (or band of neighbours, where there are more layers than bands) alone and left out, and the two halves.
+
+    Example:
+        >>> [label for label, _ in layer_subsets(2, 8)]
+        ['layer 0 alone', 'layer 1 alone']
+    """
+    groups = [part.tolist() for part in np.array_split(np.arange(n_layers), min(bands, n_layers))]
+    if len(groups) == 1:
+        return []
+    names = [f"layer {g[0]}" if len(g) == 1 else f"layers {g[0]} to {g[-1]}" for g in groups]
+    subsets = [(f"{name} alone", group) for name, group in zip(names, groups, strict=True)]
+    if len(groups) > 2:  # of two, leaving one out is taking the other alone
+        everything, half = set(range(n_layers)), n_layers // 2
+        subsets += [(f"without {name}", sorted(everything - set(g))) for name, g in zip(names, groups, strict=True)]
+        subsets += [("first half", list(range(half))), ("second half", list(range(half, n_layers)))]
+    return subsets
+
+
+def _views(bench: Workbench, settings: Sequence[Setting], prefix: str = "") -> tuple[Series, ...]:
+    """Behind the gate first, where there is one that reads the prompt."""
+    always = Series(prefix + UNGATED, tuple(settings), gated=False)
+    return (Series(prefix + GATED, tuple(settings), gated=True), always) if bench.steering.gate.reads else (always,)
+
+
+def _ranked(bench: Workbench) -> Neurons:
+    """All that the chosen criterion finds, best first."""
+    return bench.neurons(bench.criterion, len(CRITERIA[bench.criterion](bench.class_moments).order))

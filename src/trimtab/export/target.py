@@ -1,17 +1,23 @@
-"""What a target has to do: write its files, and open them in its own engine."""
+"""What a target has to do: write its files, and open them in its own engine; and a steering layer by layer, as it gets one."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.errors import InputError
 from trimtab.export.checkpoint import Checkpoint
+from trimtab.export.parts import Part
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
+
+ADAPTER_CONFIG = "adapter_config.json"
+"""What PEFT and vLLM look for in the folder of an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +108,49 @@ def not_installed(package: str, what: str, cause: ModuleNotFoundError) -> InputE
     if (cause.name or "").split(".")[0] != package.replace("-", "_"):
         raise cause
     return InputError(f"{what} needs {package}, which is not installed; run: pip install {package}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerEdit:
+    """What a steering at full strength does in one layer.
+
+    Args:
+        index: int64 ``[neuron]``.
+        gain, shift: float32 ``[neuron]``, strength times gain and strength times shift.
+    """
+
+    layer: int
+    index: NDArray[np.int64]
+    gain: NDArray[np.float32]
+    shift: NDArray[np.float32]
+
+
+def layer_edits(steering: Steering) -> Iterator[LayerEdit]:
+    """The steered layers in order; the strength is multiplied in float32, as the hooks do."""
+    strength = np.float32(steering.strength)
+    for layer in np.unique(steering.layer).tolist():
+        rows = np.flatnonzero(steering.layer == layer)
+        yield LayerEdit(layer, steering.index[rows], strength * steering.gain[rows], strength * steering.shift[rows])
+
+
+def output_shift(edit: LayerEdit, checkpoint: Checkpoint) -> NDArray[np.float32]:
+    """``W[:, S] @ shift``, what the shifts add to the FFN's output: float32 ``[d_model]``, summed in float64."""
+    columns = checkpoint.columns(edit.layer, edit.index).astype(np.float64)
+    return (columns @ edit.shift.astype(np.float64)).astype(np.float32)
+
+
+def shares_of(steering: Steering, drop: Collection[Part], checkpoint: Checkpoint) -> dict[str, object]:
+    """What dropping these parts leaves out, by names for the card.
+
+    ``layer-0`` is the norm of ``W[:, S] @ shift`` in layer 0 over the sum of that norm over all layers; ``shift`` and ``gain``
+    are counted in neurons, since what a gain does depends on the activations.
+    """
+    shares: dict[str, object] = {}
+    if "layer-0" in drop and steering.shift.any():
+        norms = {edit.layer: float(np.linalg.norm(output_shift(edit, checkpoint))) for edit in layer_edits(steering)}
+        shares["share of the shifts dropped with layer 0"] = norms.get(0, 0.0) / sum(norms.values())
+    if "gain" in drop:
+        shares["share of neurons that lose a gain"] = float((steering.gain != 0).mean())
+    if "shift" in drop:
+        shares["share of neurons that lose a shift"] = float((steering.shift != 0).mean())
+    return shares

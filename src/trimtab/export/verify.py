@@ -1,26 +1,125 @@
 """The verb ``verify``: an export in its own engine against the transformers hooks."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from trimtab.errors import InputError, MismatchError
-from trimtab.export.cost import cost_of
+from trimtab.evaluation.conditions import Condition
+from trimtab.evaluation.runner import evaluate_condition
+from trimtab.export.engines import hooks_engine
+from trimtab.export.exporting import opener_of
 from trimtab.export.parts import EngineName, expressible
-from trimtab.export.record import ExportRecord, Verification, package_versions, read_export, write_record
-from trimtab.export.registry import opener_of
-from trimtab.export.sequences import answered
+from trimtab.export.record import DropCost, ExportRecord, Verification, package_versions, read_export, write_record
 from trimtab.export.target import Answered, Engine, EngineOptions
-from trimtab.export.transformers_engine import hooks_engine
 from trimtab.model import LanguageModel, check_identity
 from trimtab.progress import Progress, silent
+from trimtab.sampling import Request, SamplingSettings, generate_batch
 from trimtab.sampling.agreement import NEAR_TIE
 from trimtab.steering import Steering
-from trimtab.tasks import CHAT, Prompt
-from trimtab.traces import Problem
+from trimtab.tasks import CHAT, Prompt, render_prompt
+from trimtab.tasks.grading.grade import KindGrader
+from trimtab.traces import Problem, Verdict
+
+QUESTIONS = (
+    "A train leaves at 9:40 and arrives at 13:15. How long does it travel?",
+    "What is 17 times 23?",
+    "If all bloops are razzies and some razzies are lazzies, are some bloops lazzies?",
+    "A shop sells pens at 3 for 2 dollars. What do 12 pens cost?",
+    "Write a Python function that reverses a list.",
+    "Which is larger, 5/8 or 7/11?",
+    "How many days are there from March 3 to May 1?",
+    "The sum of two numbers is 41 and their difference 7. What are they?",
+)
+"""Eight questions of no benchmark, for a model without problems of its own."""
+
+
+def questions_of(file: Path) -> list[str]:
+    """One question a line. Raises InputError when there is none."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as cause:
+        raise InputError(f"cannot read {file}: {cause}; give a text file with one prompt a line") from cause
+    found = [line for line in lines if line]
+    if not found:
+        raise InputError(f"{file} holds no prompt; give one a line")
+    return found
+
+
+def answered(model: LanguageModel, steering: Steering, questions: Sequence[str], max_new_tokens: int) -> list[Answered]:
+    """Each question with the greedy response that the steered model gives it, as far as the model's context reaches.
+
+    Raises:
+        InputError: a question that is no token, or one that fills the context.
+    """
+    requests = [Request(f"q/{i}", _rendered(model, question)) for i, question in enumerate(questions)]
+    longest = max(len(request.prompt_ids) for request in requests)
+    room = model.hf_model.config.get_text_config().max_position_embeddings - longest
+    if room < 1:
+        raise InputError(f"a prompt of {longest} tokens fills this model's context; give shorter ones")
+    settings = SamplingSettings(n=1, temperature=0.0, max_new_tokens=min(room, max_new_tokens))
+    size = 32
+    found: list[Answered] = []
+    for start in range(0, len(requests), size):
+        batch = requests[start : start + size]
+        for request, generation in zip(batch, generate_batch(model, batch, settings, steering), strict=True):
+            tokens = torch.tensor([*request.prompt_ids, *generation.response_ids], dtype=torch.int64)
+            found.append(Answered(tokens, len(request.prompt_ids)))
+    return found
+
+
+def _rendered(model: LanguageModel, question: str) -> tuple[int, ...]:
+    if model.tokenizer.chat_template:
+        return render_prompt(model.tokenizer, question)
+    tokens = tuple(model.tokenizer.encode(question))
+    if not tokens:
+        raise InputError(f"the model's tokenizer makes no token of the prompt {question!r}; give other prompts")
+    return tokens
+
+
+def cost_of(
+    model: LanguageModel,
+    full: Steering,
+    reduced: Steering,
+    questions: Sequence[str],
+    problems: Sequence[Problem],
+    prompt: Prompt,
+    max_new_tokens: int,
+) -> DropCost:
+    """The distance of the effects on the logits and, where problems are given, both accuracies (greedy, one response each)."""
+    distance = _distance(model, full, reduced, questions, max_new_tokens)
+    if not problems:
+        return DropCost(distance=distance)
+    accuracies = [_accuracy(model, steering, problems, prompt, max_new_tokens) for steering in (full, reduced)]
+    return DropCost(distance=distance, problems=len(problems), accuracy_full=accuracies[0], accuracy_reduced=accuracies[1])
+
+
+def _distance(
+    model: LanguageModel, full: Steering, reduced: Steering, questions: Sequence[str], max_new_tokens: int
+) -> float | None:
+    whole, part = hooks_engine(model, full), hooks_engine(model, reduced)
+    difference = size = 0.0
+    for sequence in answered(model, full, questions, max_new_tokens):
+        bare, steered = whole.bare(sequence).double(), whole.steered(sequence).double()
+        difference += float((part.steered(sequence).double() - steered).square().sum())
+        size += float((steered - bare).square().sum())
+    return (difference / size) ** 0.5 if size else None
+
+
+def _accuracy(
+    model: LanguageModel, steering: Steering, problems: Sequence[Problem], prompt: Prompt, max_new_tokens: int
+) -> float:
+    settings = SamplingSettings(n=1, temperature=0.0, max_new_tokens=max_new_tokens)
+    condition = Condition("steered", steering, "auto")
+    with TemporaryDirectory() as scratch, KindGrader() as grader:
+        outcomes = evaluate_condition(model, condition, problems, settings, grader, Path(scratch) / "parts", prompt=prompt)
+    return sum(outcome.verdict is Verdict.CORRECT for outcome in outcomes) / len(outcomes)
+
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.05}
 """The largest difference of the effects by the coarser dtype of the engine and of the weights that the export holds."""
@@ -43,7 +142,7 @@ class Reference:
 
 
 def verify_export(
-    folder: Path,
+    folder: str | os.PathLike[str],
     model: LanguageModel,
     steering: Steering,
     questions: Sequence[str],
@@ -52,7 +151,7 @@ def verify_export(
     prompt: Prompt = CHAT,
     max_new_tokens: int = 256,
     engine: EngineName = "own",
-    base_gguf: Path | None = None,
+    base_gguf: str | os.PathLike[str] | None = None,
     allow_pickle: bool = False,
     progress: Progress = silent,
 ) -> ExportRecord:
@@ -80,6 +179,7 @@ def verify_export(
         InputError: the engine is not installed or does not take the export, or there is no question.
         StoreError: the folder holds no export, or its files cannot be loaded.
     """
+    folder = Path(folder)
     if not questions:
         raise InputError("an export is verified on at least one prompt; none was given")
     record = read_export(folder)
@@ -88,13 +188,13 @@ def verify_export(
             f"{folder} was exported from a steering with digest {record.steering}, and the one given has {steering.digest}; "
             "give the artifact that was exported, or export it again"
         )
-    check_identity(record.model.identity(), model.identity)
+    check_identity(record.model, model.identity)
     reduced = expressible(steering, record.target, tuple(record.dropped))
     coarser = max(_dtype(model), str(record.facts.get("weights", "float32")), key=TOLERANCE.__getitem__)
     sequences = answered(model, reduced, questions, max_new_tokens)
     hooks = hooks_engine(model, reduced)
     references = [_reference(hooks, sequence) for sequence in sequences]
-    options = EngineOptions(reduced, record.facts, base_gguf, allow_pickle)
+    options = EngineOptions(reduced, record.facts, None if base_gguf is None else Path(base_gguf), allow_pickle)
     with opener_of(record.target, engine)(folder, model, options) as running:
         verification = _compare(running, references, _dtype(model), coarser, progress)
     if record.dropped:

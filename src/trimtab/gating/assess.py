@@ -1,61 +1,55 @@
-"""How good a gate is on problems it was not fitted on, and whether it knows more than the wording."""
-
-from dataclasses import asdict, dataclass
+"""Where a gate fires, how good it is on problems it was not fitted on, and whether it knows more than the wording."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 
 from trimtab.stats.auroc import auroc, check_cases, check_probabilities, delong_difference, delong_interval
-from trimtab.stats.values import Estimate
+from trimtab.stats.values import CalibrationBin, Estimate, GateAssessment
+
+
+def youden(failed: ArrayLike, probability: ArrayLike) -> float:
+    """The threshold t with the largest ``TPR - FPR`` of "fires when p >= t" (Youden's index), chosen on the `validation` split.
+
+    t lies halfway between two neighbouring values of p, so that the rounding of an engine does not decide a problem,
+    and strictly between 0 and 1. Ties go to the lowest cost, that is to the highest t, which steers the fewest problems. So a
+    probability that tells nothing gets a threshold that no problem of `validation` reaches.
+
+    Args:
+        failed: bool ``[problem]``.
+        probability: p(fail) ``[problem]``.
+
+    Raises:
+        InputError: lengths differ or a probability is NaN or outside [0, 1].
+        NotEnoughDataError: no failed or no solved problem.
+
+    Example:
+        >>> youden([False, False, True, True], [0.1, 0.2, 0.6, 0.8])
+        0.4
+    """
+    failed, probability = check_cases(failed, probability)
+    check_probabilities(probability)
+    values = np.unique(np.concatenate([[0.0], probability, [1.0]]))
+    middles = (values[1:] + values[:-1]) / 2
+    # two neighbouring floats have no number between them; then the upper one, which fires itself, is the cut
+    cuts = np.where(middles > values[:-1], middles, values[1:])
+    candidates = cuts[cuts < 1]
+    true_positives = _at_or_above(probability[failed], candidates)
+    false_positives = _at_or_above(probability[~failed], candidates)
+    # integers, so that equal indices are equal
+    index = true_positives * int((~failed).sum()) - false_positives * int(failed.sum())
+    return float(candidates[np.flatnonzero(index == index.max())[-1]])
+
+
+def _at_or_above(values: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    return len(values) - np.searchsorted(np.sort(values), thresholds, side="left")
+
 
 BINS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationBin:
-    """Problems of similar p(fail): their mean p, the share that failed, and how many they are."""
-
-    predicted: float
-    observed: float
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
-class GateAssessment:
-    """A gate's figures on held-out problems.
-
-    Args:
-        n, n_failed: problems, and how many of them the unsteered model fails.
-        auroc, text_auroc: of the gate and of the text-only baseline, with DeLong's interval.
-        difference: ``auroc - text_auroc`` with DeLong's paired interval.
-        brier, text_brier: mean squared error of p(fail).
-        calibration: up to 10 bins at the quantiles of p(fail).
-        roc: (false positive rate, true positive rate) from (0, 0) to (1, 1).
-    """
-
-    n: int
-    n_failed: int
-    auroc: Estimate
-    text_auroc: Estimate
-    difference: Estimate
-    brier: float
-    text_brier: float
-    calibration: tuple[CalibrationBin, ...]
-    roc: tuple[tuple[float, float], ...]
-
-    @property
-    def beats_text(self) -> bool:
-        """Whether the whole interval of the difference lies above 0."""
-        return self.difference.low > 0
-
-    def to_json(self) -> dict[str, object]:
-        """A dictionary of plain numbers, lists and dictionaries."""
-        return {**asdict(self), "beats_text": self.beats_text, "roc": [list(point) for point in self.roc]}
-
-
-def assess(failed: ArrayLike, probability: ArrayLike, text_probability: ArrayLike) -> GateAssessment:
-    """Assess a gate beside the text-only baseline on the same held-out problems, one row a problem.
+def assess(failed: ArrayLike, probability: ArrayLike, text_probability: ArrayLike | None = None) -> GateAssessment:
+    """Assess a gate, beside the text-only baseline where there is one, on the same held-out problems, one row a problem.
 
     Args:
         failed: bool ``[problem]``.
@@ -65,21 +59,22 @@ def assess(failed: ArrayLike, probability: ArrayLike, text_probability: ArrayLik
         InputError: lengths differ, or a probability is NaN or outside [0, 1].
         NotEnoughDataError: fewer than two failed or two solved problems.
     """
-    scores = np.stack([np.asarray(probability, np.float64), np.asarray(text_probability, np.float64)])
-    failed, scores = check_cases(failed, scores, minimum=2)
+    given = [probability] if text_probability is None else [probability, text_probability]
+    failed, scores = check_cases(failed, np.stack([np.asarray(p, np.float64) for p in given]), minimum=2)
     check_probabilities(scores)
-    gate, text = scores
     areas = [Estimate(auroc(failed, score), *delong_interval(failed, score)) for score in scores]
+    briers = [float(((score - failed) ** 2).mean()) for score in scores]
+    beside = len(scores) > 1
     return GateAssessment(
         n=len(failed),
         n_failed=int(failed.sum()),
         auroc=areas[0],
-        text_auroc=areas[1],
-        difference=Estimate(areas[0].value - areas[1].value, *delong_difference(failed, gate, text)),
-        brier=float(((gate - failed) ** 2).mean()),
-        text_brier=float(((text - failed) ** 2).mean()),
-        calibration=calibration_curve(failed, gate),
-        roc=roc_points(failed, gate),
+        text_auroc=areas[1] if beside else None,
+        difference=Estimate(areas[0].value - areas[1].value, *delong_difference(failed, *scores)) if beside else None,
+        brier=briers[0],
+        text_brier=briers[1] if beside else None,
+        calibration=calibration_curve(failed, scores[0]),
+        roc=roc_points(failed, scores[0]),
     )
 
 

@@ -11,10 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from trimtab.errors import InputError
 from trimtab.gate import AttentionGate
-from trimtab.gating.cross_validation import FOLDS, Rows, calibrate, check_classes, fold_numbers
-from trimtab.gating.feature_rows import FeatureRows, as_rows
-from trimtab.gating.features import RunBlocks, choose_by_folds
-from trimtab.gating.logistic import N_FEATURES, PLACEHOLDER_THRESHOLD
+from trimtab.gating.features import FeatureRows, RunBlocks, as_rows, choose_by_folds
+from trimtab.gating.probe import FOLDS, N_FEATURES, Rows, calibrate, check_classes, fold_numbers
 from trimtab.stats.auroc import auroc
 
 # of the released code of AdaRAS; the batch is ours
@@ -53,7 +51,7 @@ def fit_attention(
     at_once: int = 1,
     run_blocks: RunBlocks = map,
 ) -> AttentionGate:
-    """Fit an attention gate on the `find` split.
+    """Fit an attention gate on the `train` split.
 
     The features with the highest F scores of their mean over the prompt are standardised over all tokens. The network is trained
     with Adam on binary cross-entropy, with a weight on failures that balances the classes; of its epochs the one with the best
@@ -62,7 +60,7 @@ def fit_attention(
     from a network that never saw it; Platt scaling of these calibrates the gate. Features are chosen anew in each training. The
     same seed gives the same gate on one machine.
 
-    The threshold is a placeholder of 0.5: choose it on the `validation` split with :func:`trimtab.gating.threshold.youden`.
+    The gate has no threshold yet: choose it on the `validation` split, ``gate.with_threshold(youden(failed, p))``.
 
     Args:
         means: float32 ``[problem, layer, d_ff]``, mean activations over the prompt's tokens, in memory or on disk.
@@ -108,8 +106,8 @@ def fit_attention(
     calibration = calibrate(logit, failed)
     best, _ = trained(final)
     facts: dict[str, object] = {
-        "n_find": len(failed),
-        "n_find_failed": int(failed.sum()),
+        "n_train": len(failed),
+        "n_train_failed": int(failed.sum()),
         "n_features": len(final.address),
         "epoch": best.epoch,
         "validation_auroc": best.validation_auroc,
@@ -208,6 +206,5 @@ def _as_gate(
         output=(slope * values["output.weight"][0]).astype(np.float32),
         query_bias=float(values["query.bias"][0] - query.astype(np.float64) @ centre),
         bias=float(slope * values["output.bias"][0] + intercept),
-        threshold=PLACEHOLDER_THRESHOLD,
         facts=facts,
     )

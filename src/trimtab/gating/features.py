@@ -1,58 +1,113 @@
-"""Which neurons a gate reads: those whose activation differs most between failures and successes."""
+"""Which neurons a gate reads: those whose activation differs most between failures and successes.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+Activations of prompts are read as all neurons of a few prompts at a time, or a few neurons of all prompts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import product
-from typing import NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.gating.feature_rows import FeatureRows, as_rows
+from trimtab.gate import PromptScope
 from trimtab.moments import MAX_STATE_BYTES, layer_blocks
+
+if TYPE_CHECKING:
+    from trimtab.recording import Recording  # torch, which fitting a gate needs nowhere
+
+Block: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Row numbers, and their activations ``[row, layer, d_ff]``."""
+
+
+class FeatureRows(Protocol):
+    """Activations ``[problem, layer, d_ff]`` that need not fit into memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``[problem, layer, d_ff]``."""
+        ...
+
+    def stream(self, layers: slice = slice(None)) -> Iterator[Block]:
+        """Some rows at a time, each of them once; only these layers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayRows:
+    """An array in memory, as one block."""
+
+    values: NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``[problem, layer, d_ff]``."""
+        return self.values.shape
+
+    def stream(self, layers: slice = slice(None)) -> Iterator[Block]:
+        """Everything at once."""
+        yield np.arange(len(self.values)), self.values[:, layers]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRows:
+    """Mean activations over a scope of recorded prompts, a part at a time from disk.
+
+    Args:
+        recording: of the prompts.
+        scope: one that was recorded.
+        order: ids of the prompts, row by row; others of the recording are left out.
+    """
+
+    recording: "Recording"
+    scope: PromptScope
+    order: Sequence[str]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``[problem, layer, d_ff]``."""
+        recorded = self.recording.shape(self.scope)
+        return len(self.order), recorded.n_layers, recorded.d_ff
+
+    def stream(self, layers: slice = slice(None)) -> Iterator[Block]:
+        """A part at a time. Raises InputError for a prompt that is named twice or was not recorded, and as the recording does."""
+        number = {name: row for row, name in enumerate(self.order)}
+        if len(number) < len(self.order):
+            raise InputError(f"{len(self.order)} rows name {len(number)} different prompts; give each once")
+        for ids, moments in self.recording.stream(self.scope, ("sum",), layers):
+            inside = [i for i, name in enumerate(ids) if name in number]
+            if inside:
+                rows = np.array([number.pop(ids[i]) for i in inside])
+                yield rows, moments.take(inside).mean_of_all_tokens()
+        if number:
+            raise InputError(
+                f"{len(number)} prompts are not in {self.recording.folder}, such as {next(iter(number))}; record them"
+            )
+
+
+def as_rows(features: NDArray[np.float32] | FeatureRows) -> FeatureRows:
+    """An array as rows; rows as they are. Raises InputError unless there are three axes."""
+    rows = ArrayRows(features) if isinstance(features, np.ndarray) else features
+    if len(rows.shape) != 3:
+        raise InputError(f"need features [problem, layer, d_ff], got shape {list(rows.shape)}")
+    return rows
+
+
+def columns(rows: FeatureRows, layer: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Some neurons of every prompt, float32 ``[problem, feature]``."""
+    found = np.empty((rows.shape[0], len(layer)), np.float32)
+    for numbers, values in rows.stream():
+        found[numbers] = values[:, layer, index]
+    return found
+
 
 SPREAD_BYTES = 8 + 8 + 4 + 4
 
 Layers: TypeAlias = tuple[int, int]
 RunBlocks: TypeAlias = Callable[[Callable[[Layers], NDArray[np.float64]], Iterable[Layers]], Iterable[NDArray[np.float64]]]
-
-
-def f_scores(features: NDArray[np.float32] | FeatureRows, failed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """One-way ANOVA F score of each feature against the failure label.
-
-    ``F = between / (within / (n - 2))`` with ``between = sum_c n_c (mean_c - mean)^2`` and
-    ``within = sum_i (x_i - mean_c(i))^2``, in float64 and from deviations, merged over parts as Chan, Golub and LeVeque
-    (1979) do: scikit-learn's ``f_classif`` subtracts sums of squares, which cancels for features with a large mean. A constant
-    feature has F = 0; one that separates the classes without any spread within them has F = infinity.
-
-    Args:
-        features: float32 ``[problem, layer, d_ff]``, in memory or on disk.
-        failed: bool ``[problem]``.
-
-    Returns:
-        float64 ``[layer, d_ff]``.
-
-    Raises:
-        InputError: NaN or infinite features, or lengths differ.
-        NotEnoughDataError: a class is empty, or there are fewer than three problems.
-    """
-    rows, fold, kept = as_rows(features), np.zeros(len(failed), np.int64), [(0,)]
-    _check(rows, failed, fold, kept)
-    return _f_scores(rows, failed, fold, kept, (0, rows.shape[1]))[0]
-
-
-def choose_features(features: NDArray[np.float32] | FeatureRows, failed: NDArray[np.bool_], n: int) -> NDArray[np.int64]:
-    """Flat addresses ``layer * d_ff + index`` of the n features with the highest F scores, sorted by address.
-
-    Features with F = 0, the constant ones among them, are never chosen, so there can be fewer than n. Ties go by address.
-
-    Raises:
-        InputError: n is not positive.
-        NotEnoughDataError: no feature differs between the classes.
-    """
-    (chosen,) = choose_by_folds(features, failed, n, np.zeros(len(failed), np.int64), [(0,)])
-    return chosen
 
 
 def choose_by_folds(
@@ -66,23 +121,33 @@ def choose_by_folds(
     at_once: int = 1,
     run_blocks: RunBlocks = map,
 ) -> list[NDArray[np.int64]]:
-    """:func:`choose_features` on the problems of some folds, for several choices of them, in one reading of the features.
+    """The n features with the highest F scores on the problems of some folds, for several choices of folds, in one reading.
 
-    Needs memory for one part of the rows and for a few numbers of each neuron and fold, however many problems there are.
+    Features with F = 0, the constant ones among them, are never chosen, so there can be fewer than n. Ties go by address. Needs
+    memory for one part of the rows and for a few numbers of each neuron and fold, however many problems there are.
 
     Args:
-        features, failed, n: as for :func:`choose_features`.
+        features: float32 ``[problem, layer, d_ff]``, in memory or on disk.
+        failed: bool ``[problem]``.
+        n: how many to choose.
         fold: int64 ``[problem]``, the number of each problem's fold.
         kept: the folds of each choice.
         max_bytes: bound on what is kept of a block of layers; one layer is the smallest block.
-        at_once: make at least so many blocks of layers, where there are as many layers.
+        at_once: make at least this many blocks of layers, where there are as many layers.
         run_blocks: applies a function to the blocks and keeps their order, such as an executor's ``map``.
+
+    Returns:
+        flat addresses ``layer * d_ff + index`` of each choice, sorted.
+
+    Raises:
+        InputError: n is not positive, lengths differ, or a feature is NaN or infinite.
+        NotEnoughDataError: a class is empty, there are fewer than three problems, or no feature differs between the classes.
     """
     if n < 1:
         raise InputError(f"a gate needs at least one feature, got n_features = {n}")
     rows = as_rows(features)
     _check(rows, failed, fold, kept)
-    score = partial(_f_scores, rows, failed, fold, kept)
+    score = partial(f_scores_of, rows, failed, fold, kept)
     _, n_layers, d_ff = rows.shape
     layer_bytes = d_ff * (2 * len(np.unique(fold)) * SPREAD_BYTES + 8 * len(kept))
     blocks = run_blocks(score, layer_blocks(n_layers, layer_bytes, max_bytes, at_once))
@@ -125,10 +190,19 @@ _Group: TypeAlias = tuple[int, bool]
 """Number of a fold, and whether its problems failed."""
 
 
-def _f_scores(
+def f_scores_of(
     rows: FeatureRows, failed: NDArray[np.bool_], fold: NDArray[np.int64], kept: Sequence[Sequence[int]], layers: Layers
 ) -> NDArray[np.float64]:
-    """``[choice, layer, d_ff]`` of a block of layers."""
+    """One-way ANOVA F score of each feature against the failure label, ``[choice, layer, d_ff]`` of a block of layers.
+
+    ``F = between / (within / (n - 2))`` with ``between = sum_c n_c (mean_c - mean)^2`` and
+    ``within = sum_i (x_i - mean_c(i))^2``, in float64 and from deviations, merged over parts as Chan, Golub and LeVeque
+    (1979) do: scikit-learn's ``f_classif`` subtracts sums of squares, which cancels for features with a large mean. A constant
+    feature has F = 0; one that separates the classes without any spread within them has F = infinity.
+
+    Raises:
+        InputError: NaN or infinite features.
+    """
     first, last = layers
     spreads: list[dict[_Group, _Spread]] = [{} for _ in range(first, last)]
     groups = list(product(np.unique(fold).tolist(), (True, False)))

@@ -5,8 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trimtab.gate import GateMode, Pooling, PromptScope
-from trimtab.gating.cross_validation import Penalty
-from trimtab.gating.logistic import N_FEATURES
+from trimtab.gating.probe import N_FEATURES, Penalty
 
 
 class GateSettings(BaseModel):

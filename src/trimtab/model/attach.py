@@ -421,7 +421,7 @@ class Attachment:
         """p(fail) and the coefficient of each row, on the device throughout."""
         assert self._reading is not None
         self.probability = torch.sigmoid(self._reading.logit())
-        threshold = self._gate.threshold
+        threshold = self._gate.cutoff
         if self._gate.mode == "hard":
             g = (self.probability >= threshold).float()
         else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from trimtab.errors import InputError
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.store import AnyPath, Parts, TensorSlice, open_tensors
+
+if TYPE_CHECKING:
+    import pandas
 
 INDEX = "index.parquet"
 
@@ -28,6 +31,26 @@ class Recording:
     def __init__(self, folder: AnyPath) -> None:
         self.folder = folder
         self._parts = Parts(folder, ".safetensors")
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The token scopes that were recorded."""
+        return tuple(self._parts.plan.settings["recording"]["scopes"])  # type: ignore[index]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts.plan.parts))
+
+    def __repr__(self) -> str:
+        layers, d_ff, experts = self.shape(self.scopes[0])  # type: ignore[arg-type]
+        width = f"{d_ff} neurons" if experts == 1 else f"{experts} experts of {d_ff // experts} neurons"
+        return f"recording of {len(self):,} traces, {layers} layers of {width}, scopes {', '.join(self.scopes)}"
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a trace: its id, and the part and the row in it that hold its moments."""
+        import pandas
+
+        rows = [(name, part, row) for part, ids in enumerate(self._parts.plan.parts) for row, name in enumerate(ids)]
+        return pandas.DataFrame(rows, columns=["trace_id", "part", "row"])
 
     def stream(
         self, scope: TokenScope, moments: Collection[str] = MOMENTS, layers: slice = slice(None)

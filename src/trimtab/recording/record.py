@@ -37,10 +37,7 @@ class RecordJob:
     traces: Mapping[str, Trace]
     settings: RecordingSettings
     parts: Parts
-
-    @property
-    def label(self) -> str:
-        return f"record {self.parts.folder.name}"
+    label: str = "record"
 
     @property
     def plan(self) -> Plan:
@@ -90,13 +87,15 @@ def record_traces(
     return job.finish()
 
 
-def record_job(model: LanguageModel, traces: Sequence[Trace], settings: RecordingSettings, folder: AnyPath) -> RecordJob:
+def record_job(
+    model: LanguageModel, traces: Sequence[Trace], settings: RecordingSettings, folder: AnyPath, *, label: str = "record"
+) -> RecordJob:
     """Plan what :func:`record_traces` does, store the plan, and record nothing yet."""
     lengths = [n_forwarded(trace) for trace in traces]
     plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts_of(model, settings))
     parts = Parts(folder, ".safetensors")
     parts.ensure_plan(plan)
-    return RecordJob({trace.id: trace for trace in traces}, settings, parts)
+    return RecordJob({trace.id: trace for trace in traces}, settings, parts, label)
 
 
 def record_prompts(
@@ -125,10 +124,11 @@ def prompts_job(
     *,
     scopes: tuple[TokenScope, ...] = ("last-prompt",),
     batch_tokens: int = 16_384,
+    label: str = "record prompts",
 ) -> RecordJob:
     """Plan what :func:`record_prompts` does, store the plan, and record nothing yet."""
     settings = RecordingSettings(scopes=scopes, moments=("sum",), batch_tokens=batch_tokens)
-    return record_job(model, prompt_traces(prompts), settings, folder)
+    return record_job(model, prompt_traces(prompts), settings, folder, label=label)
 
 
 def facts_of(model: LanguageModel, settings: RecordingSettings) -> dict[str, object]:

@@ -1,10 +1,8 @@
-"""The report: one data object, its JSON twin, one self-contained HTML file, a terminal table and a picture for a README."""
+"""The report: one data object, its JSON twin, one self-contained HTML file and a terminal table; and the pages of experiments."""
 
 from trimtab.report.data import (
-    CalibrationRow,
     CriterionRow,
     DoseRow,
-    EstimateRow,
     Example,
     FlipsReport,
     GateReport,
@@ -12,29 +10,19 @@ from trimtab.report.data import (
     NeuronsReport,
     Report,
     RunReport,
-    ThresholdRow,
     TuneReport,
-    TuneRow,
-    read_report,
-)
-from trimtab.report.data_verdict import (
-    BreakdownReport,
     UnscoredBounds,
     VerdictReport,
+    read_report,
 )
-from trimtab.report.figure_svg import result_svg
-from trimtab.report.html import render_html, write_report
-from trimtab.report.result_files import RESULT, read_result, render_result, write_result
+from trimtab.report.html import FINDINGS, read_findings, render_findings, render_html, write_findings, write_report
 from trimtab.report.tables import terminal_table
-from trimtab.report.terminal import breakdown_table, verdict_line, verdict_table
+from trimtab.report.terminal import breakdown_table, verdict_table
 
 __all__ = [
-    "RESULT",
-    "BreakdownReport",
-    "CalibrationRow",
+    "FINDINGS",
     "CriterionRow",
     "DoseRow",
-    "EstimateRow",
     "Example",
     "FlipsReport",
     "GateReport",
@@ -42,20 +30,16 @@ __all__ = [
     "NeuronsReport",
     "Report",
     "RunReport",
-    "ThresholdRow",
     "TuneReport",
-    "TuneRow",
     "UnscoredBounds",
     "VerdictReport",
     "breakdown_table",
+    "read_findings",
     "read_report",
-    "read_result",
+    "render_findings",
     "render_html",
-    "render_result",
-    "result_svg",
     "terminal_table",
-    "verdict_line",
     "verdict_table",
+    "write_findings",
     "write_report",
-    "write_result",
 ]

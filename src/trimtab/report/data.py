@@ -1,86 +1,93 @@
 """The data of a report: one frozen object from which the HTML is drawn, and its JSON twin on disk."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator
 
-from trimtab.evaluation.rows import ConditionSummary
-from trimtab.report.data_verdict import BreakdownReport, Section, VerdictReport
-from trimtab.results import Result
-from trimtab.store import AnyPath, ModelRecord, read_record
+from trimtab.errors import InputError
+from trimtab.evaluation.rows import Breakdown, ConditionSummary, ThresholdPoint, TunePoint
+from trimtab.findings import Findings
+from trimtab.neurons import ModelIdentity
+from trimtab.stats.values import GateAssessment, VerdictWord
+from trimtab.store import AnyPath, Record, read_record
 
 FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
 FlipTable = dict[str, dict[FlipKind, int]]
 Curve = tuple[tuple[float, float], ...]
 
 
-class EstimateRow(Section):
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class CalibrationRow(Section):
-    """Problems of similar p(fail): their mean p, the share that failed, and how many they are."""
-
-    predicted: float
-    observed: float
-    n: int
+def _findings(value: object) -> Findings:
+    if isinstance(value, Findings):
+        return value
+    try:
+        return Findings.from_json(value)  # type: ignore[arg-type]  # which checks what it is given
+    except InputError as cause:
+        raise ValueError(str(cause)) from cause
 
 
-class ThresholdRow(Section):
-    """:class:`trimtab.evaluation.threshold_curve.ThresholdPoint`, field by field."""
+Experiment = Annotated[Findings, PlainValidator(_findings), PlainSerializer(Findings.to_json)]
+"""Findings within a report: read and written by their own methods, which check the frames."""
 
-    threshold: float
-    steered: float
-    accuracy: float
-    gain: float
-    low: float
-    high: float
+
+class Section(Record):
+    """Base of every section: frozen, no unknown key, no NaN. A list is taken for a tuple, which JSON does not have."""
+
+    model_config = ConfigDict(strict=False)
+
+
+class UnscoredBounds(Section):
+    """Accuracies and gain with every unscored chain counted against the condition, and for it."""
+
+    base_low: float
+    base_high: float
+    condition_low: float
+    condition_high: float
+    gain_low: float
+    gain_high: float
+
+
+class VerdictReport(Section):
+    """The judgement of one condition against the unsteered model.
+
+    Args:
+        condition: the condition that is judged.
+        sentence: :attr:`trimtab.evaluation.verdict.VerdictSentence.sentence`.
+        minimum_detectable_gain: as a fraction; None when n problems could show no gain of any size.
+        bounds: None when every response was scored.
+    """
+
+    word: VerdictWord
+    sentence: str
+    n: int = Field(ge=1)
+    minimum_detectable_gain: float | None
+    condition: str = "gated"
+    split: str = "test"
+    bounds: UnscoredBounds | None = None
 
 
 class GateReport(Section):
-    """:class:`trimtab.gating.assess.GateAssessment`, with the threshold and how often the gate fires.
+    """How good the gate is, with its threshold and how often it fires.
 
     Args:
-        split: of the n problems that it is assessed on.
-        roc, text_roc: (false positive rate, true positive rate) of the gate and of the text-only baseline; ``text_roc``
-            may be empty.
-        text_auroc, difference, text_brier: of the text-only baseline; None where a finished artifact is judged, whose train split
+        split: of the problems that it is assessed on.
+        assessment: its figures; those beside a text-only baseline are None where a finished artifact is judged, whose train split
             the baseline would have to be fitted on.
+        text_roc: (false positive rate, true positive rate) of that baseline, empty where there is none.
         label: what kind of gate it is.
         thresholds: what a hard gate would gain at every threshold, ascending; empty where it was not computed.
-
-    Example:
-        ``GateReport(**asdict(assessment), split="test", threshold=gate.threshold, firing_rate=0.4)``
     """
 
     split: str
-    n: int = Field(ge=1)
-    n_failed: int
-    auroc: EstimateRow
-    text_auroc: EstimateRow | None
-    difference: EstimateRow | None
-    brier: float
-    text_brier: float | None
+    assessment: GateAssessment
     threshold: float
     firing_rate: float
-    calibration: tuple[CalibrationRow, ...]
-    roc: Curve
     text_roc: Curve = ()
     label: str = ""
-    thresholds: tuple[ThresholdRow, ...] = ()
-
-    @property
-    def beats_text(self) -> bool:
-        """Whether the whole interval of the difference lies above 0."""
-        return self.difference is not None and self.difference.low > 0
+    thresholds: tuple[ThresholdPoint, ...] = ()
 
 
 class NeuronRow(Section):
-    """One selected neuron; ``delta`` is ``correct_mean - incorrect_mean``. Without experts ``expert`` is None; with them
+    """One selected neuron. Without experts ``expert`` is None; with them
     ``index`` counts within."""
 
     layer: int
@@ -115,19 +122,6 @@ class NeuronsReport(Section):
     contrast: dict[str, int]
 
 
-class TuneRow(Section):
-    """:class:`trimtab.evaluation.tune.TunePoint`, field by field."""
-
-    criterion: str
-    intervention: str
-    k: int
-    strength: float
-    n: int
-    unsteered: float
-    always: float
-    gated: float
-
-
 class DoseRow(Section):
     """Accuracy on n problems at one strength, with everything else as chosen."""
 
@@ -139,8 +133,8 @@ class DoseRow(Section):
 class TuneReport(Section):
     """The grid, the point that was chosen from it, and the dose-response curve if one was run."""
 
-    points: tuple[TuneRow, ...] = Field(min_length=1)
-    chosen: TuneRow
+    points: tuple[TunePoint, ...] = Field(min_length=1)
+    chosen: TunePoint
     dose: tuple[DoseRow, ...] = ()
     dose_split: str = "validation"
 
@@ -149,7 +143,7 @@ class CriterionRow(Section):
     """The best point of a criterion with an intervention on the validation split, and its row on the test split where it was
     evaluated."""
 
-    best: TuneRow
+    best: TunePoint
     test: ConditionSummary | None = None
 
 
@@ -171,7 +165,7 @@ class RunReport(Section):
         command: reproduces the run.
     """
 
-    model: ModelRecord
+    model: ModelIdentity
     task: str
     config_digest: str
     samples: dict[str, int]
@@ -210,7 +204,7 @@ class Report(Section):
     verdict: VerdictReport
     claims: tuple[str, ...]
     conditions: tuple[ConditionSummary, ...] = Field(min_length=1)
-    breakdowns: tuple[BreakdownReport, ...] = ()
+    breakdowns: tuple[Breakdown, ...] = ()
     random_gains: dict[str, tuple[float, ...]]
     gate: GateReport | None
     neurons: NeuronsReport
@@ -218,7 +212,7 @@ class Report(Section):
     criteria: tuple[CriterionRow, ...]
     flips: FlipsReport
     run: RunReport
-    experiments: tuple[Result, ...] = ()
+    experiments: tuple[Experiment, ...] = ()
     examples: tuple[Example, ...] = Field((), max_length=4)
 
 

@@ -1,20 +1,28 @@
-"""The report as one HTML file that loads nothing from anywhere, and its JSON twin."""
+"""A report and an experiment as HTML pages that load nothing from anywhere, and the files beside them."""
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trimtab.errors import InputError
-from trimtab.report import notes, tables, wording
+from trimtab.errors import InputError, StoreError
+from trimtab.findings import Findings, Frame
+from trimtab.report import tables, wording
 from trimtab.report.data import Report
-from trimtab.store import AnyPath, write_json, write_text
+from trimtab.store import AnyPath, read_json, write_json, write_text
 
 if TYPE_CHECKING:
-    from trimtab.report.theme import Drawing
+    import plotly.graph_objects as go
+
+FINDINGS = "findings.json"
+NARROW = ("roc", "calibration")
+"""Figures that stand side by side."""
+SHORT, LONG = 30, 400
+"""A table of more rows than SHORT is folded, one of more than LONG is left to the files."""
 
 # one button, to save a figure; drag zooms and a double click goes back
 CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage"]]}
@@ -46,7 +54,11 @@ def render_html(report: Report) -> str:
     Raises:
         InputError: plotly is not installed.
     """
-    drawings, experiments = _draw(report)
+    with needs_plotly():
+        from trimtab.report.frames import frame_split, report_frames
+
+        drawings = [_drawing(frame, frame.name, frame_split(report, frame.name)) for frame in report_frames(report)]
+        experiments = {findings.name: _drawings(findings) for findings in report.experiments}
     every = [*drawings, *(drawing for group in experiments.values() for drawing in group)]
     lead, figures, rest = split_sentence(report)
     return (
@@ -63,13 +75,14 @@ def render_html(report: Report) -> str:
                 (wording.condition_label(report, kind).partition(" (")[0], *numbers)
                 for kind, *numbers in wording.random_spread(report)
             ],
-            notes=notes.notes(report),
+            notes=wording.notes(report),
             has_claims=any(row.p_holm is not None for row in report.conditions),
             has_steps=any(row.steps_right is not None for row in report.conditions),
             has_gate=any(row.firing_rate is not None for row in report.conditions),
             drawings=drawings,
             experiment_drawings=experiments,
             page=page(every),
+            model_facts=asdict(report.run.model).items(),
             seconds=sorted(report.run.seconds.items(), key=lambda item: (-item[1], item[0])),
         )
     )
@@ -86,15 +99,81 @@ def split_sentence(report: Report) -> tuple[str, str, str]:
     return word, first.removeprefix(f"{word}: ") + stop.rstrip(), rest
 
 
+def write_findings(findings: Findings, folder: AnyPath) -> AnyPath:
+    """Write ``NAME.csv`` for each frame, ``index.html``, at last ``findings.json``; the same findings give the same bytes.
+
+    The JSON says that the experiment is done, so a killed one is run again.
+
+    Raises:
+        InputError: plotly is not installed; nothing is written.
+        StoreError: the folder cannot be written.
+    """
+    page = render_findings(findings)
+    for frame in findings.frames:
+        write_text(folder / f"{frame.name}.csv", tables.frame_csv(frame))
+    write_text(folder / "index.html", page)
+    write_json(folder / FINDINGS, findings.to_json())
+    return folder / FINDINGS
+
+
+def read_findings(path: AnyPath) -> Findings:
+    """Read ``findings.json``.
+
+    Raises:
+        StoreError: the file is missing, truncated, or holds something else.
+    """
+    try:
+        return Findings.from_json(read_json(path))  # type: ignore[arg-type]  # which checks what it is given
+    except InputError as cause:
+        raise StoreError(f"{path}: {cause}. Was it edited, or written by another version? Run the experiment again") from cause
+
+
+def render_findings(findings: Findings) -> str:
+    """The page of one experiment: question, sentences, figures and tables.
+
+    Raises:
+        InputError: plotly is not installed.
+    """
+    with needs_plotly():
+        drawings = _drawings(findings)
+    template = environment().get_template("findings.html.j2")
+    return template.render(findings=findings, drawings=drawings, page=page(drawings))
+
+
+class Drawing(NamedTuple):
+    """A figure of a page: its name there, and one sentence that says what to read from it."""
+
+    name: str
+    reading: str
+    figure: "go.Figure"
+    narrow: bool
+
+
+def _drawings(findings: Findings) -> list[Drawing]:
+    """Names begin with the experiment's, so that one page can hold several; a frame without a value is a table alone."""
+    return [
+        _drawing(frame, f"{findings.name}-{frame.name}", findings.split)
+        for frame in findings.frames
+        if frame.plot and any(row["value"] is not None for row in frame.rows)
+    ]
+
+
+def _drawing(frame: Frame, name: str, split: str) -> Drawing:
+    from trimtab.report.plots import draw
+
+    return Drawing(name, frame.reading, draw(frame, split), narrow=frame.name in NARROW)
+
+
 class Page(NamedTuple):
-    """What the script of a page needs: every figure's name and JSON, plotly's own script, and its settings."""
+    """What the script of a page needs: every figure's name and JSON, plotly's own script, its settings and dark colours."""
 
     plots: list[tuple[str, Markup]]
     plotly_js: Markup
     config: dict[str, object]
+    dark: dict[str, str]
 
 
-def page(drawings: "Sequence[Drawing]") -> Page:
+def page(drawings: Sequence[Drawing]) -> Page:
     """The figures of a page, as JSON that is safe within a script element.
 
     Raises:
@@ -102,12 +181,14 @@ def page(drawings: "Sequence[Drawing]") -> Page:
     """
     with needs_plotly():
         from plotly.offline import get_plotlyjs
-    return Page([(drawing.name, plot_json(drawing)) for drawing in drawings], Markup(get_plotlyjs()), CONFIG)
+
+        from trimtab.report.look import DARK
+    return Page([(drawing.name, plot_json(drawing.figure)) for drawing in drawings], Markup(get_plotlyjs()), CONFIG, DARK)
 
 
-def plot_json(drawing: "Drawing") -> Markup:
+def plot_json(drawn: "go.Figure") -> Markup:
     """A figure as JSON that is safe within a script element."""
-    figure = json.loads(str(drawing.figure.to_json()))
+    figure = json.loads(str(drawn.to_json()))
     text = json.dumps({"data": figure["data"], "layout": figure["layout"]}, separators=(",", ":"), sort_keys=True)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -125,15 +206,6 @@ def needs_plotly() -> Iterator[None]:
         raise InputError(
             "the HTML report draws with plotly, which is not installed; run: pip install 'trimtab[report]'"
         ) from cause
-
-
-def _draw(report: Report) -> "tuple[list[Drawing], dict[str, list[Drawing]]]":
-    with needs_plotly():
-        from trimtab.report.figures import draw
-        from trimtab.report.figures_results import draw_results
-
-        # plotly imports its parts when they are used, so the drawing is under the guard too
-        return draw(report), {result.name: draw_results(result) for result in report.experiments}
 
 
 def environment() -> Environment:
@@ -166,5 +238,7 @@ def environment() -> Environment:
         columns_shown=tables.columns_shown,
         cells_shown=tables.cells_shown,
         dash=wording.DASH,
+        short=SHORT,
+        long=LONG,
     )
     return made

@@ -6,10 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.evaluation.rows import Average, ConditionSummary, GroupRow
+from trimtab.evaluation.rows import Average, Breakdown, ConditionSummary, GroupRow
 from trimtab.report.data import Report
-from trimtab.report.data_verdict import BreakdownReport
-from trimtab.report.notes import notes
 from trimtab.report.wording import (
     DASH,
     condition_label,
@@ -17,6 +15,7 @@ from trimtab.report.wording import (
     detectable,
     fixed_broken,
     is_random,
+    notes,
     p_value,
     percent,
     percent_interval,
@@ -25,18 +24,7 @@ from trimtab.report.wording import (
 )
 from trimtab.stats.values import PairedComparison
 
-_STYLES = {"helps": "bold green", "hurts": "bold red", "no evidence": "bold yellow", "no verdict": "bold magenta"}
 DETECTABLE, P_HOLM, FLIPS, UNSCORED = "detect-\nable", "p\n(Holm)", "fixed /\nbroken", "un-\nscored"
-
-
-def verdict_line(report: Report) -> Text:
-    """The verdict's sentence with its word in colour, and the caveats under it."""
-    word, sentence = report.verdict.word, report.verdict.sentence
-    line = Text(sentence)
-    line.stylize(_STYLES[word], 0, len(word) if sentence.lower().startswith(word) else 0)
-    for claim in report.claims:
-        line.append(f"\n{claim}", style="dim")
-    return line
 
 
 def verdict_table(report: Report) -> Table:
@@ -55,7 +43,7 @@ def verdict_table(report: Report) -> Table:
     return table
 
 
-def breakdown_table(breakdown: BreakdownReport, base: str = "unsteered", condition: str = "steered") -> Table:
+def breakdown_table(breakdown: Breakdown, base: str = "unsteered", condition: str = "steered") -> Table:
     """One row per group and, under domains, the micro and macro average.
 
     Args:

@@ -1,7 +1,7 @@
-"""How a report says a number and names an condition: the same in the HTML, the figures, the SVG and the terminal."""
+"""How a report says a number, names a condition and explains a table: the same on pages, in figures and in the terminal."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from trimtab.evaluation.names import (
     ADARAS,
@@ -16,14 +16,19 @@ from trimtab.evaluation.names import (
     SAMPLED,
     SFT_LORA,
     UNSTEERED,
+    is_claim,
 )
 from trimtab.evaluation.rows import ConditionSummary
+from trimtab.findings import Cell, Unit
 from trimtab.report.data import FlipKind, FlipTable, Report
-from trimtab.results import Cell, Unit
-from trimtab.stats.values import PairedComparison
+from trimtab.stats.values import UNSCORED_LIMIT, PairedComparison, TestName
 
 MINUS = "\u2212"
 DASH = "\u2013"
+TESTS: dict[TestName, str] = {
+    "McNemar": "exact McNemar test",
+    "permutation": "sign-flip permutation test over problems",
+}
 FLIP_KINDS: tuple[FlipKind, ...] = ("fixed", "broken", "still wrong", "still right")
 
 _CONDITION_LABELS = {
@@ -34,7 +39,7 @@ _CONDITION_LABELS = {
     ADARAS: "AdaRAS criterion",
     PROMPT_ONLY: "Prompt only",
     SFT_LORA: "Fine-tuned (LoRA)",
-    SAMPLED: "Sampled chains",
+    SAMPLED: "Sampled responses",
     MAJORITY: "Majority vote",
     MAJORITY_EQUAL_COST: "Majority vote, equal tokens",
     RANDOM: "Random neurons",
@@ -136,7 +141,7 @@ def cell(value: Cell, unit: Unit) -> str:
     """A cell of a table in its unit; a dash where there is no value.
 
     Example:
-        >>> cell(0.198, "points"), cell(0.66, "percent"), cell(None, "p")
+        >>> cell(0.198, "points"), cell(0.66, "share"), cell(None, "count")
         ('+19.8', '66.0 %', '–')
     """
     if value is None:
@@ -172,21 +177,25 @@ def tight(sentence: str) -> str:
 _UNITS: dict[Unit, Callable[[float], str]] = {
     "text": str,
     "count": count,
-    "percent": percent,
+    "share": percent,
     "points": points,
-    "p": p_value,
     "number": significant,
 }
 
 
-def condition_label(report: Report, condition: str) -> str:
-    """The reader's name of an condition; an condition without one keeps its own."""
-    label = _CONDITION_LABELS.get(condition, condition)
-    sets = len(report.random_gains.get(condition, ()))
-    chains = next((row.k for row in report.conditions if row.condition == SAMPLED), 0)
+def condition_name(rows: Sequence[ConditionSummary], random_gains: Mapping[str, Sequence[float]], condition: str) -> str:
+    """The reader's name of a condition, with how many sets or responses it stands for; one without a name keeps its own."""
+    name = _CONDITION_LABELS.get(condition, condition)
+    sets = len(random_gains.get(condition, ()))
+    responses = next((row.k for row in rows if row.condition == SAMPLED), 0)
     if sets:
-        return f"{label} ({sets} sets)"
-    return f"{label} ({chains} chains)" if chains and condition in (SAMPLED, MAJORITY) else label
+        return f"{name} ({sets} sets)"
+    return f"{name} ({responses} responses)" if responses and condition in (SAMPLED, MAJORITY) else name
+
+
+def condition_label(report: Report, condition: str) -> str:
+    """:func:`condition_name` within a report."""
+    return condition_name(report.conditions, report.random_gains, condition)
 
 
 def base_condition(report: Report) -> ConditionSummary:
@@ -226,3 +235,66 @@ def random_spread(report: Report) -> list[tuple[str, int, float, float, float]]:
         for kind, gains in sorted(report.random_gains.items())
         if gains
     ]
+
+
+def accuracy_intervals(rows: Sequence[ConditionSummary]) -> str:
+    """What the intervals of the accuracies are."""
+    several = any(row.k > 1 for row in rows)
+    return "95 % intervals, Wilson's or, of several responses, bootstrapped over problems" if several else "95 % Wilson intervals"
+
+
+def p_note(report: Report) -> str:
+    """Which test gave the p of which conditions, and how they were corrected."""
+    compared = [row for row in report.conditions if row.condition != UNSTEERED]
+    several = [row for row in compared if row.test == "permutation"]
+    if several and len(several) < len(compared):
+        names = ", ".join(condition_label(report, row.condition) for row in several)
+        test = f"{TESTS['McNemar']}, two-sided; of {names} {TESTS['permutation']}"
+    else:
+        test = f"{TESTS['permutation' if several else 'McNemar']}, two-sided"
+    claims = sum(is_claim(row.condition) for row in report.conditions)
+    holm = f" p (Holm): corrected for the {claims} conditions that are claims; controls are not." if claims > 1 else ""
+    return f"p: {test}.{holm}"
+
+
+def responses_note(report: Report) -> str:
+    """What accuracy, fixed and broken mean with several responses; empty when each problem has one."""
+    if all(row.k == 1 for row in report.conditions):
+        return ""
+    return (
+        "With k responses a problem accuracy is avg@k, the mean over problems of the share of correct responses; fixed and "
+        "broken count pairs of responses with the same seed and sample."
+    )
+
+
+def unscored_note(report: Report) -> str:
+    """Conditions on which there is no verdict, because the grader failed too often; empty when there is none."""
+    if _too_many(base_condition(report)):
+        return f"More than {percent(UNSCORED_LIMIT)} of the unsteered responses could not be scored: no condition has a verdict."
+    names = [condition_label(report, row.condition) for row in report.conditions if _too_many(row)]
+    if not names:
+        return ""
+    return (
+        f"More than {percent(UNSCORED_LIMIT)} of the responses could not be scored, so there is no verdict: {', '.join(names)}."
+    )
+
+
+def disagreement_note(report: Report) -> str:
+    """How often the two checks of the math grader disagree; empty when they never do."""
+    total = sum(row.disagreements for row in report.conditions)
+    if not total:
+        return ""
+    conditions = ", ".join(
+        f"{condition_label(report, row.condition)} {count(row.disagreements)}" for row in report.conditions if row.disagreements
+    )
+    return f"The math grader's second, textual check disagrees with its verdict on {count(total)} responses: {conditions}."
+
+
+def notes(report: Report) -> list[str]:
+    """All sentences that apply to the table of conditions, in reading order."""
+    sentences = (p_note(report), responses_note(report), unscored_note(report), disagreement_note(report))
+    return [sentence for sentence in sentences if sentence]
+
+
+def _too_many(row: ConditionSummary) -> bool:
+    return row.unscored > UNSCORED_LIMIT * row.n * row.k

@@ -57,10 +57,7 @@ class SampleJob:
     parts: Parts
     moments: StreamedParts | None = None
     generator: Generator = TRANSFORMERS
-
-    @property
-    def label(self) -> str:
-        return f"sample {self.parts.folder.name}"
+    label: str = "sample"
 
     @property
     def plan(self) -> Plan:
@@ -95,6 +92,7 @@ def sample_job(
     prompt: Prompt = CHAT,
     moments: StreamedParts | None = None,
     generator: Generator = TRANSFORMERS,
+    label: str = "sample",
 ) -> SampleJob:
     """Plan what :func:`sample_traces` does, store the plan, and sample nothing yet."""
     requests, plan = plan_requests(model, problems, settings, prompt, generator.facts)
@@ -102,7 +100,7 @@ def sample_job(
     parts.ensure_plan(plan)
     if moments is not None:
         moments.ensure_plan(plan)
-    return SampleJob(requests, settings, parts, moments, generator)
+    return SampleJob(requests, settings, parts, moments, generator, label)
 
 
 def sample_traces(

@@ -1,6 +1,6 @@
 """What the statistics return, as values that load neither numpy nor scipy."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
 TestName = Literal["McNemar", "permutation"]
@@ -66,3 +66,47 @@ class PairedComparison:
     k: int
     pairs: int
     standard_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Problems of similar p(fail): their mean p, the share that failed, and how many they are."""
+
+    predicted: float
+    observed: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateAssessment:
+    """A gate's figures on held-out problems.
+
+    Args:
+        n, n_failed: problems, and how many of them the unsteered model fails.
+        auroc, text_auroc: of the gate and of the text-only baseline, with DeLong's interval.
+        difference: ``auroc - text_auroc`` with DeLong's paired interval.
+        brier, text_brier: mean squared error of p(fail).
+        calibration: up to 10 bins at the quantiles of p(fail).
+        roc: (false positive rate, true positive rate) from (0, 0) to (1, 1).
+
+    ``text_auroc``, ``difference`` and ``text_brier`` are None where no text-only baseline was fitted.
+    """
+
+    n: int
+    n_failed: int
+    auroc: Estimate
+    text_auroc: Estimate | None
+    difference: Estimate | None
+    brier: float
+    text_brier: float | None
+    calibration: tuple[CalibrationBin, ...]
+    roc: tuple[tuple[float, float], ...]
+
+    @property
+    def beats_text(self) -> bool:
+        """Whether the whole interval of the difference lies above 0."""
+        return self.difference is not None and self.difference.low > 0
+
+    def to_json(self) -> dict[str, object]:
+        """A dictionary of plain numbers, lists and dictionaries."""
+        return {**asdict(self), "beats_text": self.beats_text, "roc": [list(point) for point in self.roc]}

@@ -11,29 +11,31 @@ from trimtab.store.atomic import (
     write_json,
     write_text,
 )
-from trimtab.store.gate_files import load_gate, save_gate
+from trimtab.store.cache import Cache, CacheRow, Entry, default_root, key_facts, refuse_foreign
 from trimtab.store.ledger import openings, record_opening
-from trimtab.store.neuron_files import load_neurons, save_neurons
 from trimtab.store.plan import Parts, Plan, make_plan
-from trimtab.store.records import ModelRecord, Record, read_record
+from trimtab.store.records import Record, read_record
 from trimtab.store.remote import AnyPath, any_path
-from trimtab.store.run_directory import RunDirectory
 from trimtab.store.tables import TableOf, read_arrow, read_table, table_of, write_arrow, write_table
 from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, open_tensors, save_tensors
 from trimtab.store.toml_writer import to_toml
+from trimtab.store.values import load_gate, load_neurons, save_gate, save_neurons
 
 __all__ = [
     "AnyPath",
     "ArtifactConfig",
-    "ModelRecord",
+    "Cache",
+    "CacheRow",
+    "Entry",
     "Parts",
     "Plan",
     "Record",
-    "RunDirectory",
     "TableOf",
     "TensorSlice",
     "any_path",
+    "default_root",
     "digest_of",
+    "key_facts",
     "load_gate",
     "load_neurons",
     "load_steering",
@@ -49,6 +51,7 @@ __all__ = [
     "read_table",
     "read_text",
     "record_opening",
+    "refuse_foreign",
     "remove_leftovers",
     "replace_file",
     "replace_folder",

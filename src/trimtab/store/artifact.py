@@ -1,23 +1,24 @@
-"""The artifact: a folder with a steering that others can load, check against their model and read about."""
+"""The artifact: a folder with a steering that others can load, check against their model and read about on its model card."""
 
+import json
+import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from trimtab.errors import InputError, StoreError
-from trimtab.neurons import NEURON_DEFINITION
+from trimtab.neurons import NEURON_DEFINITION, ModelIdentity
 from trimtab.steering import PositionScope, Steering
-from trimtab.store.atomic import read_json, replace_folder, write_json, write_text, writing
-from trimtab.store.gate_files import GateRecord, gate_of
+from trimtab.store.atomic import digest_of, read_json, replace_folder, unreadable, write_json, write_text, writing
 from trimtab.store.hub import download, upload
-from trimtab.store.model_card import render_card
-from trimtab.store.neuron_files import load_columns, plain_facts, save_columns
-from trimtab.store.partial import is_partial
-from trimtab.store.records import ModelRecord, Record, read_record
-from trimtab.store.remote import AnyPath, any_path, as_os_errors
+from trimtab.store.records import Record, read_record
+from trimtab.store.remote import AnyPath, any_path, as_os_errors, is_partial
+from trimtab.store.values import GateRecord, gate_of, load_columns, plain_facts, save_columns, sha256_of
 
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
 EXPORT = "export.json"
@@ -26,28 +27,40 @@ STEERING_COLUMNS = ("layer", "index", "gain", "shift")
 
 _FILES = (CONFIG, NEURONS, GATE, CARD)
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_FRESH = "fetch an unchanged copy or save it again"
 _PACKAGES = ("trimtab", "torch", "transformers", "numpy", "safetensors")
 
 
 class ArtifactConfig(Record):
-    """config.json of an artifact. ``versions`` are those of the packages that were installed when it was written."""
+    """config.json of an artifact.
 
-    format_version: Literal[1]
+    Args:
+        versions: of the packages that were installed when it was written.
+        sha256: of every other file that is read, by its name, and under ``config.json`` the digest of all other keys of this one.
+    """
+
+    format_version: Literal[2]
     neuron_definition: Literal["down_proj_input"]
     n_neurons: int
     scope: PositionScope
     strength: float
     gate: GateRecord
-    model: ModelRecord
+    model: ModelIdentity
     facts: dict[str, object]
     versions: dict[str, str]
+    sha256: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Of all keys but ``sha256``."""
+        return digest_of(self.model_dump(exclude={"sha256"}))
 
 
-def save_steering(steering: Steering, folder: str | AnyPath, force: bool = False) -> AnyPath:
+def save_steering(steering: Steering, folder: str | os.PathLike[str] | AnyPath, force: bool = False) -> AnyPath:
     """Write config.json, neurons.safetensors, gate.safetensors (for a gate with features) and the model card, all or nothing.
 
     Args:
-        steering: what to write; facts may hold ``metrics`` and ``license``, see :func:`trimtab.store.model_card.render_card`.
+        steering: what to write; facts may hold ``metrics`` and ``license``, see :func:`trimtab.store.artifact.render_card`.
         folder: made if missing; as text also a URL.
         force: replace an artifact that is there. A folder with anything but an artifact in it is never replaced.
 
@@ -58,14 +71,14 @@ def save_steering(steering: Steering, folder: str | AnyPath, force: bool = False
         StoreError: the folder is not empty, or cannot be written.
         InputError: facts that JSON cannot hold, or metrics of another form.
     """
-    folder = any_path(folder) if isinstance(folder, str) else folder
+    folder = any_path(folder)
     _refuse_occupied(folder, force)
     with replace_folder(folder, last=CONFIG) as temporary:
         _write_files(steering, temporary, source=folder.name)
     return folder
 
 
-def load_steering(source: str | AnyPath, revision: str | None = None) -> Steering:
+def load_steering(source: str | os.PathLike[str] | AnyPath, revision: str | None = None) -> Steering:
     """Read an artifact, exactly as it was saved (tuples in facts come back as lists).
 
     Args:
@@ -76,7 +89,7 @@ def load_steering(source: str | AnyPath, revision: str | None = None) -> Steerin
     Raises:
         StoreError: nothing there, no network, a truncated file, an unknown key in config.json, or another neuron definition.
     """
-    folder = any_path(source) if isinstance(source, str) else source
+    folder = any_path(source)
     if not isinstance(folder, Path) or folder.exists():
         if revision is not None:
             raise StoreError(
@@ -86,17 +99,23 @@ def load_steering(source: str | AnyPath, revision: str | None = None) -> Steerin
         folder = download(source, revision, _FILES)
     else:
         raise StoreError(f"{source} does not exist; give the folder of an artifact or the id of a hub repository, owner/name")
+    _refuse_run(folder)
     config = read_record(folder / CONFIG, ArtifactConfig)
+    for name in (NEURONS, *([GATE] if config.gate.n_features else [])):
+        _check_sha256(folder / name, config.sha256)
     layer, index, gain, shift = load_columns(folder / NEURONS, STEERING_COLUMNS, config.n_neurons)
     gate = gate_of(config.gate, folder / GATE if config.gate.n_features else None)
     try:
-        return Steering(layer, index, gain, shift, config.strength, config.scope, gate, config.model.identity(), config.facts)
+        steering = Steering(layer, index, gain, shift, config.strength, config.scope, gate, config.model, config.facts)
     except InputError as cause:
-        raise StoreError(f"the files in {folder} make no steering: {cause}; fetch an unchanged copy or save it again") from cause
+        raise StoreError(f"the files in {folder} make no steering: {cause}; {_FRESH}") from cause
+    if config.digest != config.sha256.get(CONFIG):
+        raise StoreError(f"{folder / CONFIG} was changed after it was written; {_FRESH}")
+    return steering
 
 
 def push_steering(
-    steering: Steering, repo: str, private: bool = True, token: str | None = None, exports: Sequence[str | Path] = ()
+    steering: Steering, repo: str, private: bool = True, token: str | None = None, exports: Sequence[str | os.PathLike[str]] = ()
 ) -> str:
     """Upload the artifact to a hub repository, which is made if missing.
 
@@ -134,20 +153,22 @@ def push_steering(
 
 def _write_files(steering: Steering, folder: Path, source: str) -> None:
     config = ArtifactConfig(
-        format_version=1,
+        format_version=2,
         neuron_definition=NEURON_DEFINITION,
         n_neurons=len(steering),
         scope=steering.scope,
         strength=float(steering.strength),
         gate=GateRecord.of(steering.gate),
-        model=ModelRecord.of(steering.model),
+        model=steering.model,
         facts=plain_facts(steering.facts),
         versions=_versions(),
+        sha256={},
     )
-    write_json(folder / CONFIG, config.model_dump())
     save_columns(folder / NEURONS, steering, STEERING_COLUMNS)
     if config.gate.n_features:
         save_columns(folder / GATE, steering.gate, tuple(steering.gate.arrays))
+    sha256 = {name: sha256_of(folder / name) for name in (NEURONS, GATE) if (folder / name).exists()}
+    write_json(folder / CONFIG, {**config.model_dump(), "sha256": {CONFIG: config.digest, **sha256}})
     write_text(folder / CARD, render_card(steering, source))
 
 
@@ -168,6 +189,24 @@ def _refuse_occupied(folder: AnyPath, force: bool) -> None:
         raise StoreError(f"{folder} already holds an artifact; pass force=True (--force) to replace it, or choose another folder")
 
 
+def _check_sha256(path: AnyPath, sha256: Mapping[str, str]) -> None:
+    """Raise StoreError unless a file has the bytes that it was saved with."""
+    try:
+        found = sha256_of(path)
+    except OSError as cause:
+        raise unreadable(path, "safetensors", cause) from cause
+    if found != sha256.get(path.name):
+        raise StoreError(f"{path} is truncated, damaged or was changed: its SHA-256 is not the one in {CONFIG}; {_FRESH}")
+
+
+def _refuse_run(folder: AnyPath) -> None:
+    """Raise StoreError for a run directory, which holds its artifact in a folder of its own."""
+    inside = folder / "steering"
+    with as_os_errors(folder):
+        if not (folder / CONFIG).exists() and (inside / CONFIG).exists():
+            raise StoreError(f"{folder} is a run, not an artifact; its artifact is {inside}: give that folder")
+
+
 def _check_export(folder: Path, steering: Steering) -> None:
     """Raise StoreError unless the folder's export.json names this steering."""
     record = read_json(folder / EXPORT)
@@ -184,3 +223,84 @@ def _versions() -> dict[str, str]:
             # run from a source tree, or without the optional engine: nothing to state
             continue
     return found
+
+
+_METRIC_KEYS = {"value", "low", "high", "n"}
+_LONGEST_CELL = 200
+
+
+def render_card(steering: Steering, source: str) -> str:
+    """Markdown with YAML front matter.
+
+    Args:
+        steering: ``facts["metrics"]``, if there, maps a name to ``{"value": x, "low": x, "high": x, "n": x}``, of which only
+            ``value`` is needed and ``low`` to ``high`` is a 95 % interval; ``facts["license"]`` is the licence, ``unknown``
+            without it; every other fact is a row of a table.
+        source: what to pass to ``Steering.from_pretrained``.
+
+    Raises:
+        InputError: metrics of another form.
+    """
+    facts = {key: value for key, value in steering.facts.items() if key not in ("metrics", "license")}
+    environment = Environment(
+        loader=PackageLoader("trimtab.store"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(cell=_cell, pystring=repr)
+    return environment.get_template("model_card.md.j2").render(
+        steering=steering,
+        model=steering.model,
+        gate=steering.gate,
+        source=source,
+        licence=str(steering.facts.get("license", "unknown")),
+        base_model=steering.model.name if _HUB_ID.fullmatch(steering.model.name) else None,
+        n_layers_steered=len(set(steering.layer.tolist())),
+        share=f"{100 * len(steering) / steering.model.n_neurons:.3g} %",
+        metrics=_metrics(steering.facts.get("metrics", {})),
+        facts={**_flat(facts), **_flat({"gate": steering.gate.facts})},
+    )
+
+
+def _metrics(metrics: object) -> list[tuple[str, str, str, str]]:
+    """(name, value, interval, n) as text."""
+    form = (
+        'facts["metrics"] must map a name to {"value": number, "low": number, "high": number, "n": count}; only "value" is needed'
+    )
+    if not isinstance(metrics, Mapping):
+        raise InputError(f"{form}; got a {type(metrics).__name__}")
+    rows = []
+    for name, metric in metrics.items():
+        if (
+            not isinstance(metric, Mapping)
+            or "value" not in metric
+            or set(metric) - _METRIC_KEYS
+            or ("low" in metric) != ("high" in metric)
+        ):
+            raise InputError(f"{form}, and low and high come together; got {name}: {metric!r}")
+        interval = f"{_number(metric['low'])} to {_number(metric['high'])}" if "low" in metric else "not given"
+        rows.append((str(name), _number(metric["value"]), interval, _number(metric.get("n", "not given"))))
+    return rows
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _flat(facts: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    rows: dict[str, str] = {}
+    for key, value in sorted(facts.items()):
+        if isinstance(value, Mapping):
+            rows.update(_flat(value, f"{prefix}{key}."))
+        else:
+            rows[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return rows
+
+
+def _cell(value: object) -> str:
+    """Text that cannot break out of a cell of a Markdown table."""
+    text = " ".join(str(value).split())
+    text = text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")

@@ -27,6 +27,19 @@ DEAD_SECONDS = 45.0
 """An owner that does not change its file for so long has lost it."""
 
 
+class HeldElsewhereError(StoreError):
+    """Another process works on the folder.
+
+    Args:
+        message: what the user reads.
+        owner: that process, as far as it is known.
+    """
+
+    def __init__(self, message: str, owner: str) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     number: int
@@ -109,9 +122,10 @@ class Lease:
             if now is None or now.released:
                 return
             if now != held:
-                raise StoreError(
+                raise HeldElsewhereError(
                     f"another process (id {held.owner}) works on {self._run}; wait until it ends, stop it, "
-                    "or choose another folder"
+                    "or choose another folder",
+                    held.owner,
                 )
 
     def _keep(self) -> None:

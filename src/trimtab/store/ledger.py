@@ -46,16 +46,20 @@ def record_opening(path: AnyPath, command: str, what: str, digest: str) -> None:
             raise OSError(f"only {written} of {len(line) + torn} bytes were written")
 
 
-def openings(path: AnyPath) -> int:
+def openings(path: AnyPath, of: str = "") -> int:
     """How often the split was opened; 0 when there is no ledger.
 
     Lines are counted, not parsed: a line torn by a crash is the trace of an opening too.
+
+    Args:
+        path: ``ledger.jsonl``.
+        of: count only the lines that hold this text, the name of the test problems and the model.
 
     Raises:
         StoreError: the ledger cannot be read.
     """
     try:
-        return sum(bool(line.strip()) for line in read_bytes(path).splitlines())
+        return sum(bool(line.strip()) and of.encode() in line for line in read_bytes(path).splitlines())
     except FileNotFoundError:
         return 0
     except OSError as cause:

@@ -5,9 +5,8 @@ import os
 from pathlib import Path
 from typing import IO
 
-from trimtab.errors import StoreError
 from trimtab.store.atomic import writing
-from trimtab.store.lease import Lease
+from trimtab.store.lease import HeldElsewhereError, Lease
 from trimtab.store.remote import AnyPath
 
 LOCK_FILE = ".lock"
@@ -30,8 +29,8 @@ def locked(path: AnyPath) -> IO[str] | Lease:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             lock.close()
-            raise StoreError(
-                f"another process (id {owner}) works on {path}; wait until it ends, stop it, or choose another folder"
+            raise HeldElsewhereError(
+                f"another process (id {owner}) works on {path}; wait until it ends, stop it, or choose another folder", owner
             ) from cause
         except OSError:
             lock.close()

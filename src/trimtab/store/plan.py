@@ -128,7 +128,7 @@ class Parts:
             if self.plan.digest != plan.digest:
                 raise ConfigError(
                     f"{self.folder} holds the parts of another plan: {_difference(self.plan, plan)}; "
-                    "run with the old settings, or choose another run directory, or start again with --force"
+                    "run with the old settings, or give another folder"
                 )
             return
         orphans = sorted(self.folder.glob("part-*"))
@@ -191,13 +191,23 @@ def _check_items(ids: Sequence[str], sizes: Sequence[int], budget: int) -> None:
 
 
 def _difference(old: Plan, new: Plan) -> str:
-    keys = sorted({*old.settings, *new.settings})
-    changes = [f"{key} {_shown(old, key)} -> {_shown(new, key)}" for key in keys if _shown(old, key) != _shown(new, key)]
-    before, after = ({name for part in plan.parts for name in part} for plan in (old, new))
-    if before != after:
-        changes.append(f"{len(before - after)} work items are gone and {len(after - before)} are new")
+    """What differs, settings before digests: ``sampling.n 1 -> 2``."""
+    before, after = _flat(old.settings), _flat(new.settings)
+    keys = sorted((key for key in {*before, *after} if before.get(key) != after.get(key)), key=lambda key: (key in _DIGESTS, key))
+    changes = [f"{key} {before.get(key, '(not set)')!s} -> {after.get(key, '(not set)')!s}" for key in keys]
+    old_ids, new_ids = ({name for part in plan.parts for name in part} for plan in (old, new))
+    if old_ids != new_ids:
+        changes.insert(0, f"{len(old_ids - new_ids)} work items are gone and {len(new_ids - old_ids)} are new")
     return ", ".join(changes) or "the batches differ"
 
 
-def _shown(plan: Plan, key: str) -> str:
-    return repr(plan.settings[key]) if key in plan.settings else "(not set)"
+_DIGESTS = frozenset(("items", "model", "tokenizer", "steering"))
+"""Settings that tell a reader nothing; named last."""
+
+
+def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Dotted key to value."""
+    flat: dict[str, object] = {}
+    for key, value in settings.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat

@@ -1,13 +1,12 @@
 """Models of the JSON files of a run, and how they are read."""
 
-from dataclasses import fields
+import json
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trimtab.errors import StoreError
-from trimtab.neurons import ModelIdentity
-from trimtab.store.atomic import read_json
+from trimtab.errors import InputError, StoreError
+from trimtab.store.atomic import read_json, unreadable
 from trimtab.store.remote import AnyPath
 
 
@@ -20,29 +19,6 @@ class Record(BaseModel):
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-class ModelRecord(Record):
-    """:class:`trimtab.neurons.ModelIdentity` on disk."""
-
-    name: str
-    revision: str | None
-    architecture: str
-    fingerprint: str
-    n_layers: int
-    d_model: int
-    d_ff: int
-    vocab_size: int
-    n_experts: int = Field(default=1, ge=1)
-
-    @classmethod
-    def of(cls, model: ModelIdentity) -> "ModelRecord":
-        """The record of an identity."""
-        return cls(**{field.name: getattr(model, field.name) for field in fields(ModelIdentity)})
-
-    def identity(self) -> ModelIdentity:
-        """The identity of a record."""
-        return ModelIdentity(**self.model_dump())
-
-
 def read_record(path: AnyPath, kind: type[Kind]) -> Kind:
     """Read and check a JSON file.
 
@@ -51,7 +27,10 @@ def read_record(path: AnyPath, kind: type[Kind]) -> Kind:
     """
     data = read_json(path)
     try:
-        return kind.model_validate(data)
+        # as JSON, since strict validation takes a mapping for a dataclass from nothing else
+        return kind.model_validate_json(json.dumps(data))
+    except InputError as cause:
+        raise unreadable(path, kind.__name__, cause) from cause
     except ValidationError as cause:
         problems = "; ".join(_problem(error["type"], error["loc"], error["msg"]) for error in cause.errors())
         raise StoreError(

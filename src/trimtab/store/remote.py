@@ -4,6 +4,9 @@ The rest of trimtab takes an :data:`AnyPath` and uses what :mod:`pathlib` and :m
 by ``isinstance(path, Path)``, in this package alone: a local path keeps its renames, its locks and its memory maps.
 """
 
+import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +18,24 @@ from fsspec.registry import known_implementations
 from upath import UPath
 
 from trimtab.errors import InputError, StoreError, TrimtabError
-from trimtab.store.partial import partial_name
+
+PARTIAL = "trimtab-partial"
+
+
+def partial_name(name: str) -> str:
+    """A name that nothing else has, until what is written may be called ``name``."""
+    return f".{name}.{secrets.token_hex(4)}.{PARTIAL}"
+
+
+def is_partial(name: str, of: str | None = None) -> bool:
+    """Whether :func:`partial_name` made it, of one name or of any.
+
+    Example:
+        >>> is_partial(partial_name("a.txt")), is_partial(partial_name("a.txt"), of="b.txt"), is_partial("a.txt")
+        (True, False, False)
+    """
+    return re.fullmatch(rf"\.{'.+' if of is None else re.escape(of)}\.[0-9a-f]{{8}}\.{PARTIAL}", name) is not None
+
 
 AnyPath: TypeAlias = Path | UPath
 """A path on this machine, or one on any file system of fsspec."""
@@ -27,7 +47,7 @@ _lost: set[str] = set()
 """Folders whose lock another process has taken over from this one."""
 
 
-def any_path(place: str) -> AnyPath:
+def any_path(place: "str | os.PathLike[str] | AnyPath") -> AnyPath:
     """The path of what a user typed: text with ``://`` is a URL, and ``file://`` is a path on this machine like any other.
 
     Raises:
@@ -40,6 +60,9 @@ def any_path(place: str) -> AnyPath:
         >>> str(any_path("memory://runs/a") / "run.toml")
         'memory://runs/a/run.toml'
     """
+    if not isinstance(place, str):
+        # a remote path of the scheme file:// is an os.PathLike too, and stays remote
+        return place if isinstance(place, UPath) else Path(place)
     scheme, separator, rest = place.partition("://")
     if not separator:
         return Path(place)
@@ -64,15 +87,30 @@ def any_path(place: str) -> AnyPath:
 
 @contextmanager
 def as_os_errors(path: AnyPath) -> Iterator[None]:
-    """Raise what a remote path's client library raises as OSError, which is what a disk raises."""
+    """Raise what a remote path's client library raises as OSError, which is what a disk raises.
+
+    Any other error, of the network or not, is a mistake of the program's and passes as it is.
+    """
     try:
         yield
     except (OSError, TrimtabError):
         raise
     except Exception as cause:
-        if isinstance(path, Path):
+        if isinstance(path, Path) or not _of_client(cause, path):
             raise
         raise OSError(f"{type(cause).__name__}: {cause}") from cause
+
+
+_CLIENTS = frozenset(
+    {"fsspec", "upath", "s3fs", "botocore", "aiobotocore", "gcsfs", "google", "adlfs", "azure", "aiohttp", "requests", "urllib3"}
+)
+"""The packages behind the URLs that are known; each has exceptions of its own."""
+
+
+def _of_client(cause: Exception, path: UPath) -> bool:
+    """Whether the class of an exception, or one that it derives from, belongs to a package that reads this path."""
+    own = type(path.fs).__module__.partition(".")[0]
+    return any(kind.__module__.partition(".")[0] in _CLIENTS | {own} for kind in type(cause).__mro__)
 
 
 def read_bytes(path: AnyPath) -> bytes:

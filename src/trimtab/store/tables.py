@@ -1,4 +1,7 @@
-"""Parquet tables of frozen dataclasses: the annotations of a row's class are its schema."""
+"""Parquet tables of frozen dataclasses: the annotations of a row's class are its schema.
+
+Columns are converted as columns: ``pa.Table.from_pylist`` would need the same schema and a dictionary a row beside it.
+"""
 
 import types
 from collections.abc import Callable, Sequence
@@ -117,7 +120,7 @@ def read_table(path: AnyPath, row: type[Row]) -> list[Row]:
     if not table.schema.equals(codec.schema):
         raise StoreError(
             f"{path} does not hold rows of {row.__name__}: {_difference(codec.schema, table.schema)}; "
-            "check the path, or delete the file and run the same command with --resume"
+            "check the path, or delete the file and run the same command again"
         )
     try:
         return codec.from_arrow(table)
@@ -129,7 +132,13 @@ def write_arrow(path: AnyPath, table: pa.Table) -> None:
     """Write any Arrow table as Parquet, atomically and however it is chunked with the same bytes. Raises StoreError."""
     with replace_file(path) as temporary:
         pq.write_table(
-            table.combine_chunks(), temporary, version="2.6", compression="zstd", compression_level=3, row_group_size=65_536
+            table.combine_chunks(),
+            temporary,
+            version="2.6",
+            compression="zstd",
+            compression_level=3,
+            row_group_size=65_536,
+            write_page_checksum=True,
         )
 
 
@@ -137,7 +146,8 @@ def read_arrow(path: AnyPath) -> pa.Table:
     """Read a Parquet file. Raises StoreError when it is missing, truncated or something else."""
     try:
         # not pq.read_table, which takes folders too and invents columns from folder names like a=b
-        with pq.ParquetFile(path if isinstance(path, Path) else pa.BufferReader(read_bytes(path))) as file:
+        source = path if isinstance(path, Path) else pa.BufferReader(read_bytes(path))
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
             return file.read()
     except (pa.ArrowException, OSError) as cause:
         raise unreadable(path, "Parquet", cause) from cause

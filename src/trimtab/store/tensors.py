@@ -1,20 +1,26 @@
-"""Safetensors files of numpy arrays: atomic, with the same bytes for the same content, and read by slices where they are big."""
+"""Safetensors files of numpy arrays: atomic, with the same bytes for the same content, and read by slices where they are big.
+
+The safetensors package reads files of this machine only, memory-mapped. On a remote file system only the bytes asked for travel:
+the format is a length (8 bytes, little-endian), a JSON header of that length with dtype, shape and offsets by name, and the
+bytes of the tensors in row order (https://github.com/huggingface/safetensors#format).
+"""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from upath import UPath
 
 from trimtab.errors import InputError, StoreError
 from trimtab.store.atomic import replace_file, unreadable
-from trimtab.store.remote import AnyPath
-from trimtab.store.remote_tensors import RemoteTensors
+from trimtab.store.remote import AnyPath, as_os_errors
 
 # safetensors keeps metadata in a hash map and writes its keys in an order that changes from process to process; one key cannot
 _METADATA_KEY = "trimtab"
@@ -108,3 +114,121 @@ def _opened(path: AnyPath) -> Iterator[Any]:
             yield file
         except SafetensorError as cause:
             raise StoreError(f"cannot read from {path}: {cause}; ask for rows within the tensor's shape") from cause
+
+
+_BY_CODE: dict[str, DTypeLike] = {
+    **{f"{kind}{8 * size}": f"<{code}{size}" for kind, code in (("I", "i"), ("U", "u")) for size in (1, 2, 4, 8)},
+    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    "BOOL": np.bool_,
+}
+_FIRST_READ = 2**16
+"""Bytes of the first request, which holds the whole header of nearly every file."""
+
+
+class RemoteTensors:
+    """What :func:`safetensors.safe_open` gives, of a remote file.
+
+    Raises:
+        SafetensorError: truncated or something else.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: UPath) -> None:
+        self._path = path
+        start = self._read(0, _FIRST_READ, exact=False)
+        self._base = 8 + int.from_bytes(start[:8], "little")
+        if len(start) < 8 or self._base > 10**8:  # the limit of the format
+            raise SafetensorError(f"{path} does not begin with the length of a header")
+        header = start[8 : self._base] if len(start) >= self._base else self._read(8, self._base)
+        try:
+            self._tensors: dict[str, dict[str, Any]] = json.loads(header)
+        except ValueError as cause:
+            raise SafetensorError(f"the header of {path} is no JSON: {cause}") from cause
+        self._metadata: dict[str, str] = self._tensors.pop("__metadata__", {})
+
+    def keys(self) -> list[str]:
+        """Names of the tensors."""
+        return list(self._tensors)
+
+    def metadata(self) -> dict[str, str]:
+        """Text of the header."""
+        return self._metadata
+
+    def get_tensor(self, name: str) -> NDArray[Any]:
+        """A whole tensor. Raises TypeError for a dtype that numpy lacks."""
+        return self.get_slice(name)[...]
+
+    def get_slice(self, name: str) -> "RemoteSlice":
+        """A tensor of which nothing is read yet."""
+        facts = self._tensors[name]
+        if facts["dtype"] not in _BY_CODE:
+            raise TypeError(f"numpy has no dtype {facts['dtype']}")
+        return RemoteSlice(self, tuple(facts["shape"]), np.dtype(_BY_CODE[facts["dtype"]]), self._base + facts["data_offsets"][0])
+
+    def _read(self, start: int, stop: int, exact: bool = True) -> bytes:
+        with as_os_errors(self._path):
+            data = cast(bytes, self._path.fs.cat_file(self._path.path, start=start, end=stop))
+        if exact and len(data) != stop - start:
+            raise SafetensorError(f"bytes {start} to {stop} of {self._path} are missing")
+        return data
+
+    def _read_many(self, starts: list[int], length: int) -> bytes:
+        """Ranges of one length, one after the other."""
+        stops = [start + length for start in starts]
+        with as_os_errors(self._path):
+            found = self._path.fs.cat_ranges([self._path.path] * len(starts), starts, stops, on_error="return")
+            for piece in found:
+                if isinstance(piece, BaseException):
+                    raise piece
+        if any(len(piece) != length for piece in found):
+            raise SafetensorError(f"bytes {starts[0]} to {stops[-1]} of {self._path} are missing")
+        return b"".join(found)
+
+    def __enter__(self) -> "RemoteTensors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is kept open."""
+
+
+class RemoteSlice:
+    """A tensor of a remote file. ``tensor[a:b]`` reads only those rows, ``tensor[a:b, c:d]`` a piece of each.
+
+    Any other index is taken of what was read.
+    """
+
+    def __init__(self, file: RemoteTensors, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> None:
+        self._file, self._shape, self._dtype, self._offset = file, shape, dtype, offset
+
+    def get_shape(self) -> list[int]:
+        return list(self._shape)
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if not isinstance(first, slice) or first.step not in (None, 1):
+            return self._rows(0, self._shape[0] if self._shape else 1).reshape(self._shape)[key]
+        if max(first.start or 0, first.stop or 0) > self._shape[0]:
+            raise SafetensorError(f"rows {first.start}:{first.stop} of a tensor with {self._shape[0]}")
+        start, stop, _ = first.indices(self._shape[0])
+        stop = max(start, stop)
+        if rest and isinstance(rest[0], slice) and rest[0].step in (None, 1):
+            low, high, _ = rest[0].indices(self._shape[1])
+            return self._pieces(start, stop, low, max(low, high))[(slice(None), slice(None), *rest[1:])]
+        return self._rows(start, stop)[(slice(None), *rest)]
+
+    def _pieces(self, start: int, stop: int, low: int, high: int) -> NDArray[Any]:
+        """``[start:stop, low:high]``, a range of bytes for each row, all asked for at once."""
+        if (low, high) == (0, self._shape[1]) or high == low or stop == start:
+            return self._rows(start, stop)[:, low:high]
+        size = math.prod(self._shape[2:]) * self._dtype.itemsize
+        begins = [self._offset + (row * self._shape[1] + low) * size for row in range(start, stop)]
+        data = self._file._read_many(begins, (high - low) * size)
+        return np.frombuffer(bytearray(data), self._dtype).reshape(stop - start, high - low, *self._shape[2:])
+
+    def _rows(self, start: int, stop: int) -> NDArray[Any]:
+        size = math.prod(self._shape[1:]) * self._dtype.itemsize
+        wanted = (stop - start) * size
+        begin = self._offset + start * size
+        data = self._file._read(begin, begin + wanted) if wanted else b""
+        # a bytearray, since what safetensors reads can be written to
+        return np.frombuffer(bytearray(data), self._dtype).reshape(stop - start, *self._shape[1:])

@@ -1,4 +1,7 @@
-"""TOML text of a configuration: the standard library reads TOML and does not write it."""
+"""TOML text of a configuration: the standard library reads TOML and does not write it.
+
+tomli-w would do, but its error for a value that TOML lacks does not name the key.
+"""
 
 import json
 import re
@@ -20,10 +23,10 @@ def to_toml(config: Mapping[str, object]) -> str:
         InputError: None (TOML has no null), NaN or infinity, or another type; the key is named.
 
     Example:
-        >>> print(to_toml({"seed": 0, "find": {"k": 50}}), end="")
+        >>> print(to_toml({"seed": 0, "train": {"k": 50}}), end="")
         seed = 0
         <BLANKLINE>
-        [find]
+        [train]
         k = 50
     """
     lines: list[str] = []

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import NamedTuple
@@ -77,7 +77,7 @@ def _read(settings: TaskSettings) -> tuple[list[Problem], list[Origin], Counter[
         path = Path(settings.source.removeprefix(LOCAL)).expanduser()
         rows = list(read_rows(path))
         found = problems_of(rows, str(path), kind=settings.answer, fields=settings.fields)
-        problems = [checked(problem) for problem in found]
+        problems = _all_checked(found)
         origins, left_out = [Origin(str(path), rows=len(rows))], Counter[str]()
     elif settings.source in BENCHMARKS:
         problems, pieces, left_out = read_benchmark(BENCHMARKS[settings.source], settings)
@@ -124,10 +124,15 @@ def read_benchmark(benchmark: Benchmark, settings: TaskSettings) -> tuple[list[P
     by_id: dict[str, Problem] = {}
     by_question: dict[tuple[Split, str], Problem] = {}
     left_out: Counter[str] = Counter()
+    wrong: list[str] = []
     for piece in pieces:
         for number, row in enumerate(piece.rows, start=1):
             place = " ".join(filter(None, (piece.origin.where, piece.origin.config, piece.origin.split))) + f", row {number}"
-            problem = _read_row(benchmark, piece, row, number, place)
+            try:
+                problem = _read_row(benchmark, piece, row, number, place)
+            except InputError as error:
+                wrong.append(str(error))
+                continue
             if isinstance(problem, str):
                 left_out[f"the row {problem}"] += 1
                 continue
@@ -136,9 +141,8 @@ def read_benchmark(benchmark: Benchmark, settings: TaskSettings) -> tuple[list[P
                 left_out[REPEATED if before.answer == problem.answer else REPEATED_OTHERWISE] += 1
                 continue
             if by_id.setdefault(problem.id, problem) is not problem:
-                raise InputError(
-                    f"{place}: id {problem.id!r} was already used for another question; give each problem its own id"
-                )
+                wrong.append(f"{place}: id {problem.id!r} was already used for another question; give each problem its own id")
+    _refuse(wrong)
     return list(by_id.values()), pieces, left_out
 
 
@@ -195,20 +199,37 @@ def problems_of(
         NotEnoughDataError: no row.
     """
     found: dict[str, Problem] = {}
+    wrong: list[str] = []
     for number, row in enumerate(rows, start=1):
         place = f"{where}, row {number}"
-        problem = _problem_of_row(_renamed(row, fields or {}, place), number, place, split, kind)
-        known = found.setdefault(problem.id, problem)
-        for name in ("question", "answer", "split"):
-            before, now = str(getattr(known, name)), str(getattr(problem, name))
-            if before != now:
-                raise InputError(
-                    f"{place}: id {problem.id!r} was already used with another {name} ({before[:60]!r}, here {now[:60]!r}); "
-                    "give each problem its own id, and its gold answer as gold_answer"
-                )
+        try:
+            problem = _problem_of_row(_renamed(row, fields or {}, place), number, place, split, kind)
+            _check_repeated(found.setdefault(problem.id, problem), problem, place)
+        except InputError as error:
+            wrong.append(str(error))
+    _refuse(wrong)
     if not found:
         raise NotEnoughDataError(f"{where} holds no row; give a file with at least one")
     return list(found.values())
+
+
+def _check_repeated(known: Problem, problem: Problem, place: str) -> None:
+    for name in ("question", "answer", "split"):
+        before, now = str(getattr(known, name)), str(getattr(problem, name))
+        if before != now:
+            raise InputError(
+                f"{place}: id {problem.id!r} was already used with another {name} ({before[:60]!r}, here {now[:60]!r}); "
+                "give each problem its own id, and its gold answer as gold_answer"
+            )
+
+
+def _refuse(wrong: Sequence[str]) -> None:
+    """Raise InputError with every row that cannot be used, so that all are mended at once."""
+    if len(wrong) == 1:
+        raise InputError(wrong[0])
+    if wrong:
+        more = [f"and {len(wrong) - MOST_SHOWN} more"] if len(wrong) > MOST_SHOWN else []
+        raise InputError("\n  ".join([f"{len(wrong)} rows cannot be used:", *wrong[:MOST_SHOWN], *more]))
 
 
 def _problem_of_row(row: Row, number: int, place: str, split: Split | None, kind: AnswerKind) -> Problem:
@@ -224,8 +245,11 @@ def _problem_of_row(row: Row, number: int, place: str, split: Split | None, kind
         named = named_split(row["split"]) if row.get("split") is not None else None
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
+    name = text_field({"number": number, **row}, ("id", "number"), place)
+    if not question.strip():
+        raise InputError(f"{place}: the question of problem {name!r} is empty; give it one, or remove the row")
     return Problem(
-        id=text_field({"number": number, **row}, ("id", "number"), place),
+        id=name,
         question=question,
         answer=answer,
         split=split or named or split_by_hash(question),
@@ -277,8 +301,20 @@ def _difficulty(row: Row, place: str) -> int:
         raise InputError(f"{place}: difficulty {value!r} is no whole number; give a number of steps, or leave it out") from error
 
 
+MOST_SHOWN = 20
 MAX_ANSWER = 20_000
 MAX_QUESTION = 200_000
+
+
+def _all_checked(problems: Iterable[Problem]) -> list[Problem]:
+    kept, wrong = [], []
+    for problem in problems:
+        try:
+            kept.append(checked(problem))
+        except InputError as error:
+            wrong.append(str(error))
+    _refuse(wrong)
+    return kept
 
 
 def checked(problem: Problem) -> Problem:

@@ -148,7 +148,7 @@ class GateRows:
         if not isinstance(gate, Gate):
             raise ModelError(f"an engine runs only linear gates, not {gate.label}")
         self.reads[slot], self.constant[slot] = gate.reads, float(gate.kind == "always")
-        self.bias[slot], self.threshold[slot] = float(gate.bias), float(gate.threshold)
+        self.bias[slot], self.threshold[slot] = float(gate.bias), gate.cutoff
         self.proportional[slot] = gate.mode == "proportional"
 
     def clear(self, slot: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tiny_models import N_LAYERS
 from trimtab.analysis import drift
-from trimtab.analysis.blocks import decoder_blocks, residual
+from trimtab.analysis.passes import decoder_blocks, residual
 from trimtab.errors import NotEnoughDataError
 from trimtab.gate import Gate
 from trimtab.model import LanguageModel, attach
@@ -28,10 +28,10 @@ def one_pass(model: LanguageModel, one: Trace, edit: Steering | None) -> tuple[l
     seen: list[Tensor] = []
     hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out)[0])) for b in decoder_blocks(model)]
     if edit is None:
-        logits = model.model(input_ids=alone(one), use_cache=False).logits[0]
+        logits = model.hf_model(input_ids=alone(one), use_cache=False).logits[0]
     else:
-        with attach(model.model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
-            logits = model.model(input_ids=alone(one), use_cache=False).logits[0]
+        with attach(model.hf_model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
+            logits = model.hf_model(input_ids=alone(one), use_cache=False).logits[0]
     for hook in hooks:
         hook.remove()
     start = len(one.prompt_ids)
@@ -40,12 +40,12 @@ def one_pass(model: LanguageModel, one: Trace, edit: Steering | None) -> tuple[l
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma2", "gpt2", "mixtral"])
 def test_drift_is_that_of_two_passes(family: str) -> None:
-    hf_model = model(family)
-    edit = steering(hf_model)
-    found = drift(hf_model, TRACES, edit, batch_tokens=40)
+    lm = model(family)
+    edit = steering(lm)
+    found = drift(lm, TRACES, edit, batch_tokens=40)
     rows = []
     for one in TRACES:
-        (bare, p), (steered, q) = one_pass(hf_model, one, None), one_pass(hf_model, one, edit)
+        (bare, p), (steered, q) = one_pass(lm, one, None), one_pass(lm, one, edit)
         row = []
         for u, s in zip(bare, steered, strict=True):
             cosines, distances, ratios = [], [], []
@@ -69,10 +69,10 @@ def test_drift_is_that_of_two_passes(family: str) -> None:
 
 @pytest.mark.parametrize("edit", ["strength", "gate"])
 def test_no_steering_is_no_drift(edit: str) -> None:
-    hf_model = model("qwen3")
+    lm = model("qwen3")
     never = Gate("logistic", "hard", np.array([0]), np.array([0]), np.array([0.0], np.float32), -30.0, 0.5)
-    closed = steering(hf_model, gate=never) if edit == "gate" else steering(hf_model).with_strength(0.0)
-    found = drift(hf_model, TRACES, closed, gate="auto" if edit == "gate" else "on")
+    closed = steering(lm, gate=never) if edit == "gate" else steering(lm).with_strength(0.0)
+    found = drift(lm, TRACES, closed, gate="auto" if edit == "gate" else "on")
     # both halves of one batch, which more than one thread may round differently
     for layer in found.layers:
         assert (layer.distance.high, layer.norm_ratio.value, layer.cosine.value) == pytest.approx((0, 1, 1), abs=ROUNDING)
@@ -81,23 +81,23 @@ def test_no_steering_is_no_drift(edit: str) -> None:
 
 
 def test_a_gate_that_reads_prompts_changes_no_other_pass() -> None:
-    hf_model = model("qwen3")
+    lm = model("qwen3")
     always = Gate("logistic", "hard", np.array([0]), np.array([0]), np.array([0.0], np.float32), 30.0, 0.5)
-    fired = drift(hf_model, TRACES, steering(hf_model, gate=always), gate="auto")
-    assert replace(fired, gate="on") == drift(hf_model, TRACES, steering(hf_model), gate="on")
+    fired = drift(lm, TRACES, steering(lm, gate=always), gate="auto")
+    assert replace(fired, gate="on") == drift(lm, TRACES, steering(lm), gate="on")
 
 
 def test_layers_before_the_first_edit_do_not_move() -> None:
-    hf_model = model("qwen3")
-    whole = steering(hf_model, k=30)
+    lm = model("qwen3")
+    whole = steering(lm, k=30)
     late = whole.layer == N_LAYERS - 1
     edit = replace(whole, layer=whole.layer[late], index=whole.index[late], gain=whole.gain[late], shift=whole.shift[late])
-    found = drift(hf_model, TRACES, edit)
+    found = drift(lm, TRACES, edit)
     assert [layer.distance.value < ROUNDING for layer in found.layers] == [True, True, False]
 
 
 def test_traces_without_a_response_are_left_out_and_counted() -> None:
-    hf_model = model("qwen3")
-    assert drift(hf_model, [*TRACES, trace("q/0", 3, 1)], steering(hf_model)).left_out == 1
+    lm = model("qwen3")
+    assert drift(lm, [*TRACES, trace("q/0", 3, 1)], steering(lm)).left_out == 1
     with pytest.raises(NotEnoughDataError, match="two or more, got 1"):
-        drift(hf_model, TRACES[:2], steering(hf_model))
+        drift(lm, TRACES[:2], steering(lm))

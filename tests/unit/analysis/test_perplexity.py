@@ -23,10 +23,10 @@ def losses(model: LanguageModel, one: Trace, edit: Steering | None = None, score
     ids = [*one.prompt_ids, *one.response_ids]
     inputs = torch.tensor([ids])
     if edit is None:
-        logits = model.model(input_ids=inputs, use_cache=False).logits[0]
+        logits = model.hf_model(input_ids=inputs, use_cache=False).logits[0]
     else:
-        with attach(model.model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
-            logits = model.model(input_ids=inputs, use_cache=False).logits[0]
+        with attach(model.hf_model, edit, gate="on", prompt_lengths=[len(one.prompt_ids)]):
+            logits = model.hf_model(input_ids=inputs, use_cache=False).logits[0]
     log_p = torch.log_softmax(logits.double(), -1)
     first = len(one.prompt_ids) if scored == "response" else 1
     return [-float(log_p[t - 1, ids[t]]) for t in range(first, len(ids))]
@@ -36,23 +36,23 @@ def losses(model: LanguageModel, one: Trace, edit: Steering | None = None, score
 @pytest.mark.parametrize("scored", ["response", "all"])
 @pytest.mark.parametrize("scope", [None, "generated", "last-and-generated"])
 def test_it_is_the_loop(family: str, scored: str, scope: str | None) -> None:
-    hf_model = model(family)
-    edit = None if scope is None else steering(hf_model, scope=scope)
-    found = perplexity(hf_model, TRACES, edit, scored=scored, batch_tokens=30)
+    lm = model(family)
+    edit = None if scope is None else steering(lm, scope=scope)
+    found = perplexity(lm, TRACES, edit, scored=scored, batch_tokens=30)
     for i, one in enumerate(TRACES):
-        expected = losses(hf_model, one, edit, scored)
+        expected = losses(lm, one, edit, scored)
         assert (found.ids[i], found.problems[i], found.tokens[i]) == (one.id, one.problem_id, len(expected))
         assert found.nll[i] == pytest.approx(sum(expected), rel=2e-4)
-    everything = [loss for one in TRACES for loss in losses(hf_model, one, edit, scored)]
+    everything = [loss for one in TRACES for loss in losses(lm, one, edit, scored)]
     assert found.perplexity == pytest.approx(np.exp(np.mean(everything)), rel=2e-4)
-    means = [np.mean(losses(hf_model, one, edit, scored)) for one in TRACES]
+    means = [np.mean(losses(lm, one, edit, scored)) for one in TRACES]
     assert found.per_trace == pytest.approx(np.mean(means), rel=2e-4)
 
 
 def test_the_summary_and_the_change_are_of_those_numbers() -> None:
-    hf_model = model("qwen3")
-    bare, edited = perplexity(hf_model, TRACES), perplexity(hf_model, TRACES, steering(hf_model), gate="on")
-    effect = perplexity_effect(hf_model, TRACES, steering(hf_model), seed=3)
+    lm = model("qwen3")
+    bare, edited = perplexity(lm, TRACES), perplexity(lm, TRACES, steering(lm), gate="on")
+    effect = perplexity_effect(lm, TRACES, steering(lm), seed=3)
     assert (effect.unsteered, effect.steered) == (bare.summary(3), edited.summary(3))
     assert effect.unsteered.perplexity.value == pytest.approx(bare.perplexity)
     assert effect.change.ratio.value == pytest.approx(edited.perplexity / bare.perplexity)
@@ -62,16 +62,16 @@ def test_the_summary_and_the_change_are_of_those_numbers() -> None:
 
 
 def test_strength_zero_changes_nothing() -> None:
-    hf_model = model("qwen3")
-    change = compare_perplexity(perplexity(hf_model, TRACES), perplexity(hf_model, TRACES, steering(hf_model).with_strength(0.0)))
+    lm = model("qwen3")
+    change = compare_perplexity(perplexity(lm, TRACES), perplexity(lm, TRACES, steering(lm).with_strength(0.0)))
     assert (change.ratio.value, change.per_token.low, change.per_trace.high) == (1.0, 0.0, 0.0)
 
 
 def test_a_greedy_steered_generation_is_the_likeliest_under_its_steering() -> None:
-    hf_model = model("qwen3")
-    edit = steering(hf_model)
+    lm = model("qwen3")
+    edit = steering(lm)
     requests = [Request(f"g{i}/0", trace("g", 3 + i, 1, i).prompt_ids) for i in range(4)]
-    generated = generate_batch(hf_model, requests, SamplingSettings(n=1, temperature=0.0, max_new_tokens=5), edit)
+    generated = generate_batch(lm, requests, SamplingSettings(n=1, temperature=0.0, max_new_tokens=5), edit)
     beaten = 0
     for request, generation in zip(requests, generated, strict=True):
         for n in range(1, len(generation.response_ids) + 1):
@@ -79,27 +79,27 @@ def test_a_greedy_steered_generation_is_the_likeliest_under_its_steering() -> No
             # only the last token differs, so everything before it costs the same
             baselines = [(*ids[:-1], (ids[-1] + step) % VOCABULARY) for step in range(VOCABULARY)]
             chains = [Trace(str(i), "g", i, request.prompt_ids, chain, "", "stop") for i, chain in enumerate(baselines)]
-            nll = perplexity(hf_model, chains, edit).nll
+            nll = perplexity(lm, chains, edit).nll
             assert nll.argmin() == 0
-            beaten += int(perplexity(hf_model, chains).nll.argmin() != 0)
+            beaten += int(perplexity(lm, chains).nll.argmin() != 0)
     assert beaten  # without the steering some of its tokens are not the likeliest
 
 
 def test_plain_texts() -> None:
-    hf_model = model("qwen3")
-    (one, other) = text_traces(hf_model, ["w3 w4 w5", "w9 w8"])
+    lm = model("qwen3")
+    (one, other) = text_traces(lm, ["w3 w4 w5", "w9 w8"])
     assert (one.prompt_ids, one.response_ids, other.id) == ((3,), (4, 5), "text/1")
-    assert perplexity(hf_model, [one]).tokens.tolist() == [2]
+    assert perplexity(lm, [one]).tokens.tolist() == [2]
     with pytest.raises(InputError, match="text 0 has 1 tokens"):
-        text_traces(hf_model, ["w3"])
+        text_traces(lm, ["w3"])
 
 
 def test_refusals() -> None:
-    hf_model = model("qwen3")
+    lm = model("qwen3")
     with pytest.raises(InputError, match="trace a of 3 prompt and 0 response tokens has none that is predicted"):
-        perplexity(hf_model, [trace("a", 3, 0)])
+        perplexity(lm, [trace("a", 3, 0)])
     with pytest.raises(InputError, match="trace a of 0 prompt and 4 response tokens"):
-        perplexity(hf_model, [trace("a", 0, 4)])
-    assert perplexity(hf_model, [trace("a", 0, 4)], scored="all").tokens.tolist() == [3]
+        perplexity(lm, [trace("a", 0, 4)])
+    assert perplexity(lm, [trace("a", 0, 4)], scored="all").tokens.tolist() == [3]
     with pytest.raises(MismatchError, match="same tokens of the same traces"):
-        compare_perplexity(perplexity(hf_model, TRACES), perplexity(hf_model, TRACES[1:]))
+        compare_perplexity(perplexity(lm, TRACES), perplexity(lm, TRACES[1:]))

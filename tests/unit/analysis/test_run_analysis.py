@@ -17,22 +17,22 @@ SETTINGS = AnalysisSettings(traces=7, neurons=3, top=2, context=2, probe_feature
 
 
 def everything(with_optional: bool = True, **changes: object) -> Analysis:
-    hf_model = model("qwen3")
+    opened = model("qwen3")
     contrast = traces(10)
-    moments = record_batch(hf_model, contrast, ("response",), ("sum", "magnitude"))["response"]
+    moments = record_batch(opened, contrast, ("response",), ("sum", "magnitude"))["response"]
     parts = [(moments, [t.problem_id for t in contrast], [i % 2 == 0 for i in range(10)])]
     rng = np.random.default_rng(0)
     labels = PromptLabels(rng.normal(size=(40, N_LAYERS, D_FF)).astype(np.float32), rng.random(40) < 0.5)
-    edit = steering(hf_model)
-    optional = {"steered": contrast, "train": labels, "tune": labels, "sets": {"a": edit, "b": steering(hf_model, k=4)}}
+    edit = steering(opened)
+    optional = {"steered": contrast, "train": labels, "validation": labels, "sets": {"a": edit, "b": steering(opened, k=4)}}
     return analyse(
-        hf_model,
+        opened,
         edit,
         class_moments(parts),
         parts,
         contrast,
         traces(6),
-        split="tune",
+        split="validation",
         **({"settings": SETTINGS} | (optional if with_optional else {}) | changes),  # type: ignore[arg-type]
     )
 
@@ -55,10 +55,10 @@ def test_what_was_not_given_is_none() -> None:
 
 
 def test_pieces_are_those_of_their_own_functions() -> None:
-    hf_model, analysis = model("qwen3"), everything()
-    assert analysis.layers == layer_histogram(steering(hf_model))
-    assert analysis.drift == drift(hf_model, traces(6), steering(hf_model))
-    assert [n.index for n in analysis.vocabulary.neurons] == steering(hf_model).index[:3].tolist()
+    opened, analysis = model("qwen3"), everything()
+    assert analysis.layers == layer_histogram(steering(opened))
+    assert analysis.drift == drift(opened, traces(6), steering(opened))
+    assert [n.index for n in analysis.vocabulary.neurons] == steering(opened).index[:3].tolist()
 
 
 def test_no_more_traces_than_asked_for() -> None:
@@ -93,9 +93,9 @@ class _Counting:
 
 
 def test_a_recording_without_magnitudes_is_refused() -> None:
-    hf_model = model("qwen3")
+    opened = model("qwen3")
     contrast = traces(10)
-    moments = record_batch(hf_model, contrast, ("response",), ("sum",))["response"]
+    moments = record_batch(opened, contrast, ("response",), ("sum",))["response"]
     parts = [(moments, [t.problem_id for t in contrast], [i % 2 == 0 for i in range(10)])]
     with pytest.raises(InputError, match="record again with 'magnitude'"):
-        analyse(hf_model, steering(hf_model), class_moments(parts), parts, contrast, traces(6), split="tune", settings=SETTINGS)
+        analyse(opened, steering(opened), class_moments(parts), parts, contrast, traces(6), split="validation", settings=SETTINGS)

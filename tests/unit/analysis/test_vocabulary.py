@@ -38,13 +38,13 @@ def derivative(model: LanguageModel, index: int) -> np.ndarray:
         return output + step * module.down_proj[expert, :, within]
 
     logits: list[Tensor] = []
-    head = model.model.get_output_embeddings()
+    head = model.hf_model.get_output_embeddings()
     hooks = [head.register_forward_hook(lambda m, i, out: logits.append(out[0, -1]))]
-    hooks += [m.register_forward_hook(freeze) for m in model.model.modules() if "Norm" in type(m).__name__]
+    hooks += [m.register_forward_hook(freeze) for m in model.hf_model.modules() if "Norm" in type(m).__name__]
     hooks.append(ffn.register_forward_hook(push_experts) if model.layout.mixture else ffn.register_forward_pre_hook(push_input))
     try:
         with torch.enable_grad():
-            model.model(input_ids=IDS, use_cache=False)
+            model.hf_model(input_ids=IDS, use_cache=False)
             rows = [torch.autograd.grad(one, step, retain_graph=True)[0] for one in logits[0]]
     finally:
         for hook in hooks:
@@ -59,11 +59,11 @@ def by_token(neuron: NeuronVocabulary, field: str = "logit") -> np.ndarray:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_the_derivative_up_to_a_positive_factor(family: str) -> None:
-    hf_model = model(family)
+    lm = model(family)
     neurons = [5, 40]
-    projection = project_vocabulary(hf_model, np.array([LAST] * 2), np.array(neurons), top=VOCABULARY)
+    projection = project_vocabulary(lm, np.array([LAST] * 2), np.array(neurons), top=VOCABULARY)
     for index, neuron in zip(neurons, projection.neurons, strict=True):
-        expected, actual = derivative(hf_model, index), by_token(neuron)
+        expected, actual = derivative(lm, index), by_token(neuron)
         factor = float(expected @ actual) / float(actual @ actual)
         assert factor > 0
         np.testing.assert_allclose(factor * actual, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
@@ -85,17 +85,17 @@ def test_what_it_passed_through_is_stated() -> None:
 
 
 def test_tied_embeddings_and_padding_rows() -> None:
-    hf_model = model("llama", tied=True, words=90)
-    assert hf_model.model.get_output_embeddings().weight is hf_model.model.get_input_embeddings().weight
-    (neuron,) = project_vocabulary(hf_model, np.array([LAST]), np.array([7]), top=VOCABULARY).neurons
-    expected, actual = derivative(hf_model, 7)[:90], by_token(neuron)
+    lm = model("llama", tied=True, words=90)
+    assert lm.hf_model.get_output_embeddings().weight is lm.hf_model.get_input_embeddings().weight
+    (neuron,) = project_vocabulary(lm, np.array([LAST]), np.array([7]), top=VOCABULARY).neurons
+    expected, actual = derivative(lm, 7)[:90], by_token(neuron)
     np.testing.assert_allclose(actual / np.linalg.norm(actual), expected / np.linalg.norm(expected), atol=1e-4)
 
 
 def test_the_top_of_each_side() -> None:
-    hf_model = model("qwen3")
-    (whole,) = project_vocabulary(hf_model, np.array([1]), np.array([3]), top=VOCABULARY).neurons
-    (neuron,) = project_vocabulary(hf_model, np.array([1]), np.array([3]), top=3).neurons
+    lm = model("qwen3")
+    (whole,) = project_vocabulary(lm, np.array([1]), np.array([3]), top=VOCABULARY).neurons
+    (neuron,) = project_vocabulary(lm, np.array([1]), np.array([3]), top=3).neurons
     logits = by_token(whole)
     assert [push.id for push in neuron.promoted] == sorted(range(VOCABULARY), key=lambda i: -logits[i])[:3]
     assert [push.id for push in neuron.demoted] == sorted(range(VOCABULARY), key=lambda i: logits[i])[:3]
@@ -113,8 +113,8 @@ def test_rows_of_the_unembedding_are_read_in_blocks(monkeypatch: pytest.MonkeyPa
 
 
 def test_experts_are_named() -> None:
-    hf_model = model(MIXTURES[0])
-    (neuron,) = project_vocabulary(hf_model, np.array([0]), np.array([hf_model.identity.d_expert + 2]), top=1).neurons
+    lm = model(MIXTURES[0])
+    (neuron,) = project_vocabulary(lm, np.array([0]), np.array([lm.identity.d_expert + 2]), top=1).neurons
     assert neuron.address == "layer 0 expert 1 index 2"
 
 

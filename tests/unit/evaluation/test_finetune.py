@@ -116,8 +116,8 @@ def test_the_model_is_lent_tuned_and_given_back_bit_for_bit(tiny_model: PreTrain
     attributes = set(tiny_model.__dict__)
     try:
         with sft_lora(model, TRACES, QUICK, tmp_path / "sft") as tuned:
-            assert not torch.equal(logits(tuned.model), before)
-            assert not any(parameter.requires_grad for parameter in tuned.model.parameters())
+            assert not torch.equal(logits(tuned.hf_model), before)
+            assert not any(parameter.requires_grad for parameter in tuned.hf_model.parameters())
             if fails:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -133,17 +133,17 @@ def test_half_precision_weights_get_a_float32_adapter(qwen3: PreTrainedModel, tm
     model = tiny_open(qwen3.to(torch.bfloat16))  # type: ignore[arg-type]
     before = logits(qwen3)
     with sft_lora(model, TRACES, QUICK, tmp_path / "sft") as tuned:
-        assert logits(tuned.model).dtype == torch.bfloat16
-        adapter = [parameter for name, parameter in tuned.model.named_parameters() if "lora_" in name]
+        assert logits(tuned.hf_model).dtype == torch.bfloat16
+        adapter = [parameter for name, parameter in tuned.hf_model.named_parameters() if "lora_" in name]
         assert {parameter.dtype for parameter in adapter} == {torch.float32}
-        assert not torch.equal(logits(tuned.model), before)
+        assert not torch.equal(logits(tuned.hf_model), before)
     assert torch.equal(logits(qwen3), before)
     assert read_sft(tmp_path / "sft").loss_after < read_sft(tmp_path / "sft").loss_before
 
 
 def test_others_can_load_the_adapter(model: LanguageModel, tmp_path: Path) -> None:
     with sft_lora(model, TRACES, QUICK, tmp_path / "sft") as tuned:
-        expected = logits(tuned.model)
+        expected = logits(tuned.hf_model)
     loaded = PeftModel.from_pretrained(model.hf_model, str(tmp_path / "sft"))
     try:
         assert torch.equal(logits(loaded), expected)  # type: ignore[arg-type]
@@ -167,11 +167,11 @@ def test_the_record_tells_what_was_trained(model: LanguageModel, tmp_path: Path)
 
 def test_a_finished_adapter_is_found_again(model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with sft_lora(model, TRACES, QUICK, tmp_path / "sft") as tuned:
-        expected, identity = logits(tuned.model), tuned.identity
+        expected, identity = logits(tuned.hf_model), tuned.identity
     files = tree_bytes(tmp_path)
     monkeypatch.setattr(module, "train", None)
     with sft_lora(model, TRACES[::-1], QUICK, tmp_path / "sft") as tuned:
-        assert torch.equal(logits(tuned.model), expected)
+        assert torch.equal(logits(tuned.hf_model), expected)
         assert tuned.identity == identity
     assert tree_bytes(tmp_path) == files
 
@@ -245,7 +245,7 @@ def test_the_tuned_model_runs_as_an_condition_of_its_own(model: LanguageModel, t
     with sft_lora(model, TRACES, strong, tmp_path / "sft") as tuned:
         outcomes = evaluate_condition(tuned, condition, problems, sampling(), CoinGrader(), tmp_path / "condition")
         with pytest.raises(MismatchError, match="fingerprint"):
-            attach(tuned.model, Steering.of(neuron_set(model.identity), 1.0), identity=tuned.identity)
+            attach(tuned.hf_model, Steering.of(neuron_set(model.identity), 1.0), identity=tuned.identity)
     assert [outcome.condition for outcome in outcomes] == [SFT_LORA] * 4
     assert [outcome.response for outcome in outcomes] != [outcome.response for outcome in base]
     with pytest.raises(ConfigError, match="another plan"):

@@ -1,9 +1,8 @@
 """The ablation end to end on a small run, and how a contrast is balanced again."""
 
-from dataclasses import replace
-
 import pytest
 
+from bench_samples import changed
 from trimtab.experiments import Workbench
 from trimtab.experiments.ablate import FULL, ablate, balanced
 from trimtab.ranking import CRITERIA
@@ -24,24 +23,23 @@ def test_balancing_takes_the_first_of_each_and_drops_one_sided_problems() -> Non
 @pytest.fixture
 def quick(bench: Workbench) -> Workbench:
     """Chains of a few tokens, all of them cut: what is run matters here, not what comes out."""
-    return replace(bench, sampling=bench.sampling.model_copy(update={"max_new_tokens": 6}))
+    return changed(bench, sampling=bench.sampling.model_copy(update={"max_new_tokens": 6}))
 
 
 def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = ablate(quick)
-    tables = {table.name: table for table in result.tables}
+    found = ablate(quick)
     n = len(quick.split(Split.TEST))
-    assert all(row[1] == n for table in tables.values() for row in table.rows)
-    adaras = [row[0] for row in tables["adaras-ablation"].rows]
-    assert adaras == ["unsteered", "random neurons", "without mean difference", "without polarity", "without the gate", FULL]
-    shown = {str(row[0]) for row in tables["criteria-suppress"].rows}
-    named = " ".join(result.findings)
+    assert all(row["n"] == n for frame in found.frames for row in frame.rows)
+    adaras = list(dict.fromkeys(row["label"] for row in found["adaras-ablation"].rows))
+    assert adaras == ["unsteered", "random neurons", "without mean difference", "without sign flip", "without the gate", FULL]
+    assert [row["label"] for row in found["adaras-ablation"].rows if row["chosen"]] == [FULL]
+    shown = {row["label"] for row in found["criteria-ablate"].rows}
+    named = " ".join(found.sentences)
     for criterion in set(CRITERIA) - {"adaras-float32"}:
         assert criterion in shown or f"Criterion {criterion}" in named
-    assert {figure.name for figure in result.figures} <= set(tables)
 
     def forbidden(*args: object, **options: object) -> None:
         raise AssertionError("a forward ran")
 
     monkeypatch.setattr("trimtab.sampling.generator.generate_batch", forbidden)
-    assert ablate(quick) == result
+    assert ablate(quick).to_json() == found.to_json()

@@ -1,4 +1,4 @@
-"""Suppressing, amplifying, and random sets that are as large in every layer."""
+"""Ablating, amplifying, and random sets that are as large in every layer."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from trimtab.traces import Split
 
 def test_random_sets_have_as_many_neurons_a_layer_and_the_same_gains(bench: Workbench) -> None:
     made = _steerings(bench)
-    found = made[f"{bench.criterion}, suppressed"][0]
+    found = made[f"{bench.criterion}, ablated"][0]
     assert (found.gain == -1).all()
     assert not found.shift.any()
-    drawn = made[f"random, suppressed (for {bench.criterion})"]
+    drawn = made[f"random, ablated (for {bench.criterion})"]
     assert len(drawn) == bench.settings.random_sets
     for steering in drawn:
         assert (steering.gain == -1).all()
@@ -23,10 +23,14 @@ def test_random_sets_have_as_many_neurons_a_layer_and_the_same_gains(bench: Work
 
 
 def test_accuracy_and_perplexity_of_every_condition(bench: Workbench) -> None:
-    result = causal(bench)
-    accuracy = result.tables[0]
-    assert all(row[1] == len(bench.split(Split.TEST)) for row in accuracy.rows)
-    assert str(accuracy.rows[1][0]) == f"{bench.criterion}, suppressed"
-    perplexity = {table.name: table for table in result.tables}.get("causal-perplexity")
-    assert perplexity is None or [row[0] for row in perplexity.rows] == [row[0] for row in accuracy.rows]
-    assert all(bench.criterion in finding or "activation-ratio" in finding or "too few" in finding for finding in result.findings)
+    found = causal(bench)
+    gains = found["causal"].rows
+    assert all(row["n"] == len(bench.split(Split.TEST)) for row in gains)
+    assert gains[1]["label"] == f"{bench.criterion}, ablated"
+    conditions = list(dict.fromkeys(row["label"] for row in gains))
+    for frame in found.frames[1:]:
+        assert [row["label"] for row in frame.rows] == conditions
+        assert [row["value"] is None for row in frame.rows] == [True] + [False] * (len(conditions) - 1)
+    single = [row for row in gains if row["series"] == "one random set"]
+    assert len(single) == bench.settings.random_sets * sum(str(label).startswith("random") for label in conditions)
+    assert all(bench.criterion in words or "activation-ratio" in words or "too few" in words for words in found.sentences)

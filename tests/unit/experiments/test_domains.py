@@ -1,14 +1,20 @@
-"""Neurons of one domain alone: set differences, how large the initial sets grow, and the suppression matrix."""
+"""Neurons of one domain alone: set differences and the matrix of ablations; and gains from domain to domain."""
 
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench_samples import changed
+from trimtab.evaluation.pairing import paired
 from trimtab.experiments import Workbench
-from trimtab.experiments.domains import CONTROL, domains
-from trimtab.experiments.specific import specific_at, specific_sets
+from trimtab.experiments.domains import CONTROL, EVERYTHING, domains, specific_at, specific_sets, transfer
+from trimtab.experiments.groups import (
+    by_domain,
+    find_source,
+)
 from trimtab.traces import Split
 
 LEFT = {"calendar", "cups", "dial"}
@@ -38,7 +44,7 @@ def test_the_largest_smallest_set_is_taken_where_none_is_enough() -> None:
     assert specific_sets({"a": a, "b": b}, 2, n_neurons=32, minimum=5).k == 4
 
 
-def test_equal_numbers_are_suppressed_at_every_token(bench: Workbench) -> None:
+def test_equal_numbers_are_ablated_at_every_token(bench: Workbench) -> None:
     halves = {
         split: [
             replace(p, domain="left" if p.domain in LEFT else "right") for p in problems[: 48 if split is Split.TRAIN else 24]
@@ -46,25 +52,52 @@ def test_equal_numbers_are_suppressed_at_every_token(bench: Workbench) -> None:
         for split, problems in bench.problems.items()
         if split is not Split.VALIDATION
     }
-    result = domains(replace(bench, problems=halves))
-    sets = next(table for table in result.tables if table.name == f"sets-{bench.criterion}")
-    names = [column.name for column in sets.columns]
-    own, suppressed = ([row[names.index(name)] for row in sets.rows] for name in ("of its own", "suppressed"))
-    assert suppressed == [min(own)] * 2
-    matrix = next(figure for figure in result.figures if figure.name == f"suppression-{bench.criterion}")
-    assert matrix.kind == "matrix"
-    assert matrix.rows == ("left", "right", CONTROL)
-    assert matrix.n == 24
-    table = next(table for table in result.tables if table.name == f"suppression-{bench.criterion}")
-    assert [row[-1] is None for row in table.rows] == [False] * 4 + [True] * 2  # random sets are no claim
-    by_domain = {row[0]: row[names.index("change without them")] for row in sets.rows}
-    for row in table.rows:
-        if row[0] == row[1]:
-            assert abs(row[4] - by_domain[row[0]]) < 1e-12
+    found = domains(changed(bench, problems=halves))
+    sets = {row["label"]: row for row in found[f"sets-{bench.criterion}"].rows}
+    assert [row["ablated"] for row in sets.values()] == [min(row["of_its_own"] for row in sets.values())] * 2
+    matrix = found[f"ablation-{bench.criterion}"].rows
+    assert [row["row"] for row in matrix[::2]] == ["left", "right", CONTROL]
+    assert sum(row["n"] for row in matrix[:2]) == 24
+    assert [row["p_holm"] is None for row in matrix] == [False] * 4 + [True] * 2  # random sets are no claim
+    for row in matrix:
+        if row["row"] == row["column"]:
+            assert abs(row["value"] - sets[row["row"]]["without_own"]) < 1e-12
 
 
 def test_one_domain_has_nothing_of_its_own(bench: Workbench) -> None:
     alike = {split: [replace(p, domain="") for p in problems] for split, problems in bench.problems.items()}
-    result = domains(replace(bench, problems=alike))
-    assert not result.tables
-    assert len(result.findings) == 1
+    result = domains(changed(bench, problems=alike))
+    assert not result.frames
+    assert len(result.sentences) == 1
+
+
+def test_every_gain_is_of_the_answers_to_one_domain(halved: Workbench) -> None:
+    found = transfer(halved)
+    cells = {(row["row"], row["column"]): row for row in found["domains-always"].rows}
+    assert set(cells) == {(row, column) for row in ("left", "right", EVERYTHING) for column in ("left", "right")}
+    base = halved.answers(Split.TEST, None)
+    source = find_source(halved, by_domain(halved), "left")
+    assert source is not None
+    condition = halved.answers(Split.TEST, source.steering)
+    right = {p.id for p in halved.split(Split.TEST) if p.domain == "right"}
+    expected = paired(*([o for o in side if o.problem_id in right] for side in (base, condition)))
+    assert cells["left", "right"]["value"] == pytest.approx(expected.gain)
+    assert cells["left", "right"]["n"] == len(right)
+    assert {frame.name for frame in found.frames if frame.plot} == {
+        "domains-always",
+        "domains-gated",
+        "domains-overlap",
+        "difficulty",
+    }
+    (both,) = found["domains-overlap"].rows
+    assert both["value"] == both["shared"] / (2 * halved.k - both["shared"])
+    assert {(row["label"], row["how"]) for row in found["difficulty"].rows} >= {("hard to easy, gated", "gated")}
+    assert any("hard to easy" in words for words in found.sentences)
+
+
+def test_one_domain_of_one_difficulty_cannot_transfer(bench: Workbench) -> None:
+    alike = {split: [replace(p, domain="one", difficulty=3) for p in some] for split, some in bench.problems.items()}
+    alike[Split.TEST] = alike[Split.TEST][:6]
+    result = transfer(changed(bench, problems=alike))
+    assert not result.frames
+    assert len(result.sentences) == 2

@@ -5,8 +5,7 @@ import pytest
 
 from trimtab.errors import NotEnoughDataError
 from trimtab.experiments import Workbench
-from trimtab.experiments.monitor import Readings, monitor
-from trimtab.experiments.running_probe import PREFIXES, RunningProbe, _prefix_means, fit_running_probe
+from trimtab.experiments.monitor import PREFIXES, Readings, RunningProbe, _prefix_means, fit_running_probe, monitor
 from trimtab.recording.features import batch_features
 
 LAYER, INDEX = np.array([0, 1]), np.array([3, 4])
@@ -51,8 +50,9 @@ def test_warnings_by_hand() -> None:
 
 
 def test_the_experiment_counts_every_test_chain(bench: Workbench) -> None:
-    result = monitor(bench)
-    warnings = next(table for table in result.tables if table.name == "warnings")
-    assert sum(int(row[1]) for row in warnings.rows) == 40  # type: ignore[arg-type]
-    curve = next(figure for figure in result.figures if figure.name == "auroc")
-    assert all(0 <= point.low <= point.value <= point.high <= 1 for point in curve.curves[0].points)  # type: ignore[union-attr, intervention]
+    found = monitor(bench)
+    warnings, warned = found["warnings"].rows, found["warned"].rows
+    assert sum(row["n"] for row in warnings) == 40
+    for row in warnings:  # at the end of the response all warnings have been given
+        assert [one["value"] for one in warned if one["series"] == row["label"]][-1] == row["value"]
+    assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in found["auroc"].rows)

@@ -1,23 +1,33 @@
-"""Draws of the contrast against naive loops, and the whole experiment on the small run."""
+"""Draws of the contrast against naive loops, pairs of equal length, the permutation null, and the whole experiment."""
 
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+from itertools import combinations, permutations
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from bench_samples import changed
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.redrawn import Redrawn, fitting, jaccard, middle, shared
 from trimtab.experiments.settings import StabilitySettings
-from trimtab.experiments.stability import stability
-from trimtab.experiments.stability_overlap import by_chance
-from trimtab.pipeline.config import parse_config
-from trimtab.pipeline.experimenting import workbench
-from trimtab.pipeline.line import Line
-from trimtab.ranking import CRITERIA, Ranking
-from trimtab.results import Curves, Result
-from trimtab.store import RunDirectory
+from trimtab.experiments.stability import (
+    ALONGSIDE,
+    Null,
+    by_chance,
+    by_problem,
+    exceeding,
+    false_discovery,
+    matched_pairs,
+    null,
+    permuted,
+    random_pairs,
+    stability,
+)
+from trimtab.findings import Findings
+from trimtab.progress import silent
+from trimtab.ranking import CRITERIA, Ranking, TraceMeans
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Split
 
@@ -28,11 +38,9 @@ NAMES = ("mean-difference", "adaras", "paired-t", "auroc")
 
 
 @pytest.fixture(scope="module")
-def module_bench(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
-    with RunDirectory.open(small_run) as directory, Line(parse_config(dict(directory.config), "test"), directory) as line:
-        whole = workbench(line)
-        problems = {split: whole.problems[split][:10] for split in EXPERIMENTS["stability"].reads}
-        yield replace(whole, settings=SETTINGS, problems=problems, folder=tmp_path_factory.mktemp("answers"))
+def module_bench(bench: Workbench) -> Workbench:
+    problems = {split: bench.problems[split][:10] for split in EXPERIMENTS["stability"].reads}
+    return changed(bench, settings=SETTINGS, problems=problems)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,7 @@ def redrawn(module_bench: Workbench) -> Redrawn:
 
 
 @pytest.fixture(scope="module")
-def result(module_bench: Workbench) -> Result:
+def findings(module_bench: Workbench) -> Findings:
     return stability(module_bench)
 
 
@@ -132,55 +140,188 @@ def test_chance_in_layers_is_what_random_sets_share() -> None:
     assert in_layers == pytest.approx(np.mean(drawn), abs=0.02)
 
 
-def test_the_whole_experiment(module_bench: Workbench, result: Result) -> None:
-    tables = {table.name: table for table in result.tables}
-    assert set(tables) == {"halves", "inclusion", "sizes", "sizes-gain", "length", "length-gain", "null", "null-check"}
-    assert [row[0] for row in tables["halves"].rows] == [
-        module_bench.criterion,
-        *(n for n in NAMES if n != module_bench.criterion),
-    ]
+def test_the_whole_experiment(module_bench: Workbench, findings: Findings) -> None:
+    assert {frame.name for frame in findings.frames} == {
+        "halves",
+        "inclusion",
+        "sizes",
+        "sizes-gain",
+        "length",
+        "length-gain",
+        "null",
+        "null-check",
+    }
+    criteria = list(dict.fromkeys((module_bench.criterion, *ALONGSIDE)))
+    assert [row["label"] for row in findings["halves"].rows] == criteria
     n = len({row.problem_id for row in module_bench.contrast})
-    assert [row[0] for row in tables["sizes"].rows] == sorted({5, 8, n // 2})
+    whole = [row["x"] for row in findings["sizes"].rows if row["series"] == "with the whole contrast"]
+    assert whole == sorted({5, 8, n // 2})
     base = module_bench.answers(Split.TEST, None)
     steered = module_bench.answers(Split.TEST, module_bench.steering, "auto")
     gain = sum(o.correct for o in steered) / 10 - sum(o.correct for o in base) / 10
-    for name, place in (("sizes-gain", -1), ("length-gain", 1)):
-        row = tables[name].rows[place]
-        assert (row[0], row[1]) == ("the whole contrast", 10)
-        assert row[5] == pytest.approx(gain)
-    assert {figure.name for figure in result.figures} == {"halves", "inclusion", "sizes", "sizes-gain", "null"}
+    for name in ("sizes-gain", "length-gain"):
+        (row,) = [row for row in findings[name].rows if row["chosen"]]
+        assert (row["label"], row["n"]) == ("the whole contrast", 10)
+        assert row["value"] == pytest.approx(gain)
+    assert [row["x"] for row in findings["sizes-gain"].rows] == [5, 8, n]
+    (row,) = [row for row in findings["null"].rows if row["chosen"]]
+    assert (row["series"], row["x"]) == (module_bench.criterion, module_bench.k)
 
 
-def test_inclusion_is_counted_over_the_bootstraps(redrawn: Redrawn, result: Result) -> None:
-    bench = redrawn.bench
+def test_inclusion_is_counted_over_the_bootstraps(redrawn: Redrawn, findings: Findings) -> None:
+    bench, name = redrawn.bench, redrawn.bench.criterion
     rng = np.random.default_rng([bench.settings.seed, 2])
-    sets = [
-        set(r["mean-difference"].order[: bench.k].tolist()) for r in redrawn.rankings(redrawn.bootstrap(rng) for _ in range(5))
-    ]
-    assert bench.criterion == "mean-difference", "the chosen criterion of the small run"
-    expected = [sum(a in s for s in sets) / 5 for a in redrawn.whole["mean-difference"].order[: bench.k].tolist()]
-    figure = next(figure for figure in result.figures if figure.name == "inclusion")
-    assert isinstance(figure, Curves)
-    assert [point.value for point in figure.curves[0].points] == expected
-    table = next(table for table in result.tables if table.name == "inclusion")
-    assert [row[5] for row in table.rows] == expected
+    sets = [set(r[name].order[: bench.k].tolist()) for r in redrawn.rankings(redrawn.bootstrap(rng) for _ in range(5))]
+    expected = [sum(a in s for s in sets) / 5 for a in redrawn.whole[name].order[: bench.k].tolist()]
+    assert [row["value"] for row in findings["inclusion"].rows] == expected
     every = {a for s in sets for a in s}
     over = sum(sum(a in s for s in sets) > 2.5 for a in every)
-    assert f"more than half select {over} neurons" in next(f for f in result.findings if "bootstraps" in f)
+    assert f"more than half select {over} neurons" in next(f for f in findings.sentences if "bootstraps" in f)
 
 
 def test_too_few_problems_is_a_finding(module_bench: Workbench) -> None:
     names = list(dict.fromkeys(row.problem_id for row in module_bench.contrast))[:3]
-    few = replace(module_bench, contrast=_rows(module_bench, names))
-    assert stability(few).findings == ("The contrast has 3 problems; 4 or more are needed.",)
+    few = changed(module_bench, contrast=_rows(module_bench, names))
+    assert stability(few).sentences == ("The contrast has 3 problems; 4 or more are needed.",)
 
 
 def test_what_does_not_fit_in_memory_is_said(module_bench: Workbench) -> None:
     row_bytes = 4 * module_bench.steering.model.n_neurons
     settings = SETTINGS.stability.model_copy(update={"memory_gb": row_bytes * 0.6 * len(module_bench.contrast) / 1e9})
-    thin = replace(module_bench, settings=SETTINGS.model_copy(update={"stability": settings}))
+    thin = changed(module_bench, settings=SETTINGS.model_copy(update={"stability": settings}))
     redrawn = Redrawn.load(thin, NAMES)
     n = len({row.problem_id for row in module_bench.contrast})
     assert 0 < redrawn.n_problems < n
     assert redrawn.left_out == n - redrawn.n_problems
-    assert stability(thin).findings[0].startswith(f"{redrawn.left_out} of {n} contrast problems")
+    assert stability(thin).sentences[0].startswith(f"{redrawn.left_out} of {n} contrast problems")
+
+
+def _best(good: list[str], bad: list[str], lengths: dict[str, int], tolerance: float) -> tuple[int, float]:
+    """Most pairs, and the least sum of their differences, by trying all of them."""
+    for size in range(min(len(good), len(bad)), 0, -1):
+        costs = []
+        for some in combinations(good, size):
+            for others in permutations(bad, size):
+                off = [abs(lengths[a] - lengths[b]) / max(lengths[a], lengths[b]) for a, b in zip(some, others, strict=True)]
+                if max(off) <= tolerance:
+                    costs.append(sum(off))
+        if costs:
+            return size, min(costs)
+    return 0, 0.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_most_pairs_and_the_most_alike(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    good, bad = [f"g{i}" for i in range(rng.integers(1, 5))], [f"b{i}" for i in range(rng.integers(1, 5))]
+    lengths = {trace: int(rng.integers(10, 20)) for trace in good + bad}
+    pairs = matched_pairs(good, bad, lengths, 0.15)
+    off = [abs(lengths[a] - lengths[b]) / max(lengths[a], lengths[b]) for a, b in pairs]
+    size, cost = _best(good, bad, lengths, 0.15)
+    assert (len(pairs), sum(off)) == (size, pytest.approx(cost))
+    assert len({a for a, _ in pairs} & set(good)) == len({b for _, b in pairs} & set(bad)) == len(pairs)
+
+
+def test_two_near_pairs_are_better_than_an_equal_one() -> None:
+    lengths = {"a": 100, "b": 114, "c": 114, "d": 131}
+    assert matched_pairs(["a", "b"], ["c", "d"], lengths, 0.15) == [("a", "c"), ("b", "d")]
+
+
+def test_no_tolerance_takes_equal_lengths_only() -> None:
+    assert matched_pairs(["a", "b"], ["c", "d"], {"a": 5, "b": 6, "c": 6, "d": 7}, 0.0) == [("b", "c")]
+
+
+def test_random_pairs_are_of_the_same_problems() -> None:
+    rows = [ContrastRow(f"{problem}{i}", problem, i < 3) for problem in "pq" for i in range(6)]
+    sides = by_problem(rows)
+    assert sides["p"] == (["p0", "p1", "p2"], ["p3", "p4", "p5"])
+    drawn = random_pairs(sides, {"q": 2}, np.random.default_rng(0))
+    assert len(drawn) == 2
+    assert {good for good, _ in drawn} < {"q0", "q1", "q2"}
+    assert {bad for _, bad in drawn} < {"q3", "q4", "q5"}
+    seen = {pair for seed in range(30) for pair in random_pairs(sides, {"q": 1}, np.random.default_rng(seed))}
+    assert len(seen) == 9
+
+
+POLARITY = "adaras"
+
+
+def _planted(planted: float, criteria: tuple[str, ...], k: int, permutations: int = 60, shuffles: int = 15) -> Redrawn:
+    """40 problems of 2 + 2 traces; 80 independent neurons, the first 8 of which tell the verdict where ``planted`` is not 0."""
+    rng = np.random.default_rng(0)
+    problem = np.repeat(np.arange(40), 4)
+    correct = np.tile([True, True, False, False], 40)
+    values = rng.normal(size=(160, 80)) + rng.normal(size=(40, 80))[problem]
+    values[:, :8] += planted * np.where(correct, 1, -1)[:, None]
+    means = TraceMeans(
+        trace_ids=tuple(f"t{i}" for i in range(160)),
+        problems=tuple(f"p{i}" for i in range(40)),
+        problem=problem,
+        correct=correct,
+        shape=(2, 40),
+        values={"mean": values.astype(np.float32)},
+    )
+    settings = StabilitySettings(permutations=permutations, shuffles=shuffles)
+    bench = SimpleNamespace(
+        settings=ExperimentSettings(stability=settings),
+        class_moments=means.class_moments(statistics={"difference", "auroc"}),
+        k=k,
+        criterion=criteria[0],
+        progress=silent,
+    )
+    return Redrawn(cast("Workbench", bench), means, criteria, 0)
+
+
+def _keys(redrawn: Redrawn, correct: NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """``(r, |delta|)`` of every neuron."""
+    values = redrawn.means.values["mean"].astype(np.float64)
+    keys = []
+    for j in range(values.shape[1]):
+        good, bad = values[correct, j].mean(), values[~correct, j].mean()
+        flips = good * bad < 0
+        keys.append((1.0 if flips else abs(good - bad) / (abs(good) + abs(bad)), abs(good - bad)))
+    return keys
+
+
+def test_reaching_follows_score_and_tie_break() -> None:
+    """Most neurons flip their sign by chance, so their scores are all 1 and the differences decide."""
+    redrawn = _planted(0.4, (POLARITY,), k=8, permutations=4, shuffles=2)
+    found = permuted(redrawn, [POLARITY])[POLARITY]
+    bar = sorted(_keys(redrawn, redrawn.means.correct), reverse=True)[7]
+    assert bar[0] == 1.0
+    rng = np.random.default_rng([0, 5])
+    bars = [sorted(_keys(redrawn, redrawn.means.shuffled(rng)), reverse=True)[7] for _ in range(2)]
+    labels = [redrawn.means.shuffled(rng) for _ in range(4)]
+    place = found.k.index(8)
+    assert found.reach[:, place].tolist() == [sum(key >= bar for key in _keys(redrawn, label)) for label in labels]
+    assert found.checked.tolist() == [[sum(key >= b for key in _keys(redrawn, label)) for label in labels] for b in bars]
+    by_score_alone = [sum(key[0] >= bar[0] for key in _keys(redrawn, label)) for label in labels]
+    assert min(by_score_alone) > max(found.reach[:, place].tolist())
+
+
+@pytest.mark.parametrize("criterion", ["mean-difference", POLARITY, "paired-t", "auroc"])
+def test_planted_neurons_are_no_false_discoveries_and_shuffled_labels_are(criterion: str) -> None:
+    estimates, checks = null(_planted(1.5, (criterion,), k=8)).frames
+    (row,), (check,) = [row for row in estimates.rows if row["chosen"]], checks.rows
+    assert (row["series"], row["x"], check["label"]) == (criterion, 8, criterion)
+    assert row["value"] < 0.05
+    assert row["p"] == row["p_holm"] == pytest.approx(1 / 61)
+    assert 0.6 < check["value"] < 1.6
+    assert 0.3 < check["k_or_more_share"] < 0.7
+
+    nothing = next(row for row in null(_planted(0.0, (criterion,), k=8)).frames[0].rows if row["chosen"])
+    assert 0.4 < nothing["value"] < 2.5
+    assert nothing["p"] > 2 / 61
+
+
+def test_the_estimate_is_the_mean_over_k() -> None:
+    estimate, low, high = false_discovery(np.array([0, 3, 1, 4]), 4)
+    assert estimate == 0.5
+    assert 0 <= low < estimate < high <= 1
+    assert false_discovery(np.zeros(5, np.int64), 4) == (0.0, 0.0, 0.0)
+
+
+def test_p_counts_the_observed_labels_among_the_permutations() -> None:
+    counts = Null((2, 4), np.array([[2, 3], [1, 4], [2, 0]]), np.zeros((1, 3), np.int64))
+    assert exceeding(counts, 2) == 3 / 4
+    assert exceeding(counts, 4) == 2 / 4

@@ -1,28 +1,31 @@
 """The sweep: every setting beside the chosen point, on the validation split alone."""
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from bench_samples import changed
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
 from trimtab.experiments.settings import SweepSettings
-from trimtab.experiments.sweep import finding, sweep
-from trimtab.experiments.sweep_axes import Axis, Series, Setting, axes, layer_subsets
-from trimtab.experiments.sweep_tables import Measured, TuneAnswers, is_chosen
+from trimtab.experiments.sweep import (
+    Axis,
+    Measured,
+    Series,
+    Setting,
+    ValidationAnswers,
+    axes,
+    axis_words,
+    is_chosen,
+    layer_subsets,
+    sweep,
+)
+from trimtab.findings import Findings
 from trimtab.gate import ALWAYS
-from trimtab.pipeline.config import parse_config
-from trimtab.pipeline.experimenting import run_experiment, workbench
-from trimtab.pipeline.line import Line
-from trimtab.results import Result, Table
 from trimtab.stats.paired import compare
-from trimtab.store import RunDirectory
 from trimtab.traces import Problem, Split
 
 SETTINGS = ExperimentSettings(
@@ -31,46 +34,27 @@ SETTINGS = ExperimentSettings(
 
 
 @pytest.fixture(scope="module")
-def swept(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, Result]]:
+def swept(bench: Workbench) -> tuple[Workbench, Findings]:
     """A bench that has no test split, and what the sweep made of it."""
-    with RunDirectory.open(small_run) as directory, Line(parse_config(dict(directory.config), "test"), directory) as line:
-        whole = workbench(line)
-        problems = {split: whole.problems[split] for split in EXPERIMENTS["sweep"].reads}
-        bench = replace(whole, settings=SETTINGS, problems=problems, folder=tmp_path_factory.mktemp("answers"))
-        yield bench, sweep(bench)
-
-
-def _column(table: Table, name: str) -> int:
-    return [column.name for column in table.columns].index(name)
+    problems = {split: bench.problems[split] for split in EXPERIMENTS["sweep"].reads}
+    closed = changed(bench, settings=SETTINGS, problems=problems)
+    return closed, sweep(closed)
 
 
 def _share(outcomes: list[Outcome]) -> float:
     return sum(outcome.correct for outcome in outcomes) / len(outcomes)
 
 
-def test_the_test_split_is_kept_from_it(swept: tuple[Workbench, Result], run_copy: Path) -> None:
-    bench, result = swept
+def test_the_test_split_is_kept_from_it(swept: tuple[Workbench, Findings]) -> None:
+    bench, found = swept
     assert EXPERIMENTS["sweep"].reads == {Split.TRAIN, Split.VALIDATION}
     with pytest.raises(InputError, match="must not read the test split; it may read"):
         bench.answers(Split.TEST, None)
-    assert result.split == "tune"
-    assert {figure.split for figure in result.figures} == {"tune"}
-
-    ledger = run_copy / "ledger.jsonl"
-    before = ledger.read_bytes() if ledger.exists() else b""
-    shutil.copytree(bench.folder, run_copy / "experiments" / "answers")
-    with RunDirectory.open(run_copy, write=True) as directory:
-        data = dict(directory.config) | {"experiment": SETTINGS.model_dump(mode="json")}
-        with Line(parse_config(data, "test"), directory) as line:
-            assert run_experiment(line, "sweep") == result
-    assert (ledger.read_bytes() if ledger.exists() else b"") == before
-    assert not [path for path in directory.experiment("answers").iterdir() if path.name.startswith("test")]
+    assert found.split == "validation"
 
 
-def test_every_axis_holds_the_chosen_point_where_it_can(swept: tuple[Workbench, Result]) -> None:
-    bench, result = swept
-    tables = {table.name: table for table in result.tables}
-    assert set(tables) >= {"k", "strength", "scale", "scope", "layers"}
+def test_every_axis_holds_the_chosen_point_where_it_can(swept: tuple[Workbench, Findings]) -> None:
+    bench, found = swept
     chosen = {
         "k": f"K = {bench.k}",
         "strength": f"strength {bench.steering.strength:g}",
@@ -78,52 +62,51 @@ def test_every_axis_holds_the_chosen_point_where_it_can(swept: tuple[Workbench, 
         "layers": "all layers",
     }
     for name, label in chosen.items():
-        table = tables[name]
-        assert table.highlight is not None
-        row = table.rows[table.highlight]
-        assert row[0] == label
-        assert row[_column(table, "against the chosen point")] is None
-    assert tables["scale"].highlight is None
-    assert all(row[_column(table, "n")] == 12 for table in result.tables for row in table.rows)
+        marked = [row for row in found[name].rows if row["chosen"]]
+        assert {row["label"] for row in marked} == {label}
+        assert all(row["against"] is None for row in marked)
+    assert not any(row["chosen"] for row in found["scale"].rows)
+    assert all(row["n"] == 12 for frame in found.frames for row in frame.rows)
+    assert all(row["p"] is None for frame in found.frames for row in frame.rows)
 
 
-def test_gains_are_those_of_the_answers(swept: tuple[Workbench, Result]) -> None:
-    bench, result = swept
+def test_gains_are_those_of_the_answers(swept: tuple[Workbench, Findings]) -> None:
+    bench, found = swept
     problems = bench.split(Split.VALIDATION)[:12]
     base = _share(bench.answers(Split.VALIDATION, None, problems=problems))
     chosen = _share(bench.answers(Split.VALIDATION, bench.steering, "auto", problems))
-    table = next(table for table in result.tables if table.name == "k")
     steering = bench.always(bench.neurons(bench.criterion, 2)).with_gate(bench.steering.gate)
     gated, always = (_share(bench.answers(Split.VALIDATION, steering, gate, problems)) for gate in ("auto", "on"))
-    row = next(row for row in table.rows if row[0] == "K = 2")
-    assert row[_column(table, "neurons")] == 2
-    assert row[_column(table, "accuracy")] == pytest.approx(gated)
-    assert row[_column(table, "gain, gated")] == pytest.approx(gated - base)
-    assert row[_column(table, "gain, always")] == pytest.approx(always - base)
-    assert row[_column(table, "against the chosen point")] == pytest.approx(gated - chosen)
+    row, other = (row for row in found["k"].rows if row["label"] == "K = 2")
+    assert (row["series"], other["series"]) == ("gated", "always")
+    assert (row["neurons"], row["x"]) == (2, 2)
+    assert row["accuracy"] == pytest.approx(gated)
+    assert row["value"] == pytest.approx(gated - base)
+    assert other["value"] == pytest.approx(always - base)
+    assert row["against"] == pytest.approx(gated - chosen)
 
 
-def test_answers_put_together_are_those_behind_the_gate(swept: tuple[Workbench, Result]) -> None:
+def test_answers_put_together_are_those_behind_the_gate(swept: tuple[Workbench, Findings]) -> None:
     bench, _ = swept
     problems = bench.split(Split.VALIDATION)[:12]
-    answers = TuneAnswers(bench, problems)
+    answers = ValidationAnswers(bench, problems)
     run = bench.answers(Split.VALIDATION, bench.steering, "auto", problems)
     assert [o.response for o in answers.under(bench.steering, gated=True)] == [o.response for o in run]
     assert answers.fires == [o.fired for o in run]
     assert len(set(answers.fires)) == 2, "a gate that always or never fires proves nothing"
 
 
-def test_a_proportional_gate_is_run(swept: tuple[Workbench, Result]) -> None:
+def test_a_proportional_gate_is_run(swept: tuple[Workbench, Findings]) -> None:
     bench, _ = swept
     problems: list[Problem] = list(bench.split(Split.VALIDATION)[:4])
     steering = bench.steering.with_gate(replace(bench.steering.gate, mode="proportional"))
-    answers = TuneAnswers(replace(bench, steering=steering), problems)
+    answers = ValidationAnswers(changed(bench, steering=steering), problems)
     expected = bench.answers(Split.VALIDATION, steering, "auto", problems)
     assert [o.response for o in answers.under(steering.with_gate(ALWAYS), gated=True)] == [o.response for o in expected]
 
 
-def test_without_a_gate_there_is_one_view(swept: tuple[Workbench, Result]) -> None:
-    bench = replace(swept[0], steering=swept[0].steering.with_gate(ALWAYS))
+def test_without_a_gate_there_is_one_view(swept: tuple[Workbench, Findings]) -> None:
+    bench = changed(swept[0], steering=swept[0].steering.with_gate(ALWAYS))
     made = {axis.name: axis for axis in axes(bench)}
     assert [series.label for series in made["k"].series] == ["always"]
     assert [series.label for series in made["scope"].series] == ["always"]
@@ -131,7 +114,7 @@ def test_without_a_gate_there_is_one_view(swept: tuple[Workbench, Result]) -> No
     assert [is_chosen(setting, bench.steering) for setting in made["scope"].series[0].settings] == [True, False, False]
 
 
-def test_layers_select_within_themselves(swept: tuple[Workbench, Result]) -> None:
+def test_layers_select_within_themselves(swept: tuple[Workbench, Findings]) -> None:
     bench, _ = swept
     layers = next(axis for axis in axes(bench) if axis.name == "layers")
     order = bench.neurons(bench.criterion, bench.steering.model.n_neurons)
@@ -140,23 +123,23 @@ def test_layers_select_within_themselves(swept: tuple[Workbench, Result]) -> Non
     assert list(zip(first.layer.tolist(), first.index.tolist(), strict=True)) == expected
 
 
-def test_without_magnitudes_there_is_no_ratio(swept: tuple[Workbench, Result]) -> None:
-    bench = replace(swept[0])
-    bench.__dict__["class_moments"] = replace(bench.class_moments, correct_magnitude=None, incorrect_magnitude=None)
+def test_without_magnitudes_there_is_no_ratio(swept: tuple[Workbench, Findings]) -> None:
+    moments = replace(swept[0].class_moments, correct_magnitude=None, incorrect_magnitude=None)
+    bench = changed(swept[0], class_moments=moments)
     made = {axis.name: axis for axis in axes(bench)}
     assert "threshold" not in made
     assert [series.label for series in made["scale"].series] == ["found neurons, gated", "found neurons, always"]
 
 
-def test_optimism_is_said(swept: tuple[Workbench, Result]) -> None:
-    bench, result = swept
-    assert result.findings[0].startswith(
+def test_optimism_is_said(swept: tuple[Workbench, Findings]) -> None:
+    bench, found = swept
+    assert found.sentences[0].startswith(
         "All figures are of 12 problems of the validation split, and the test split was not read."
     )
-    assert "chosen on these problems, so its gain is optimistic" in result.findings[0]
-    some = replace(bench, tune=bench.tune.model_copy(update={"problems": 5}))
-    assert "the first 5" in sweep(some).findings[0]
-    assert "on the other 7" in sweep(some).findings[0]
+    assert "chosen on these problems, so its gain is optimistic" in found.sentences[0]
+    some = changed(bench, tune=bench.tune.model_copy(update={"problems": 5}))
+    assert "the first 5" in sweep(some).sentences[0]
+    assert "on the other 7" in sweep(some).sentences[0]
 
 
 @pytest.mark.parametrize(("n_layers", "bands"), [(1, 8), (2, 8), (3, 8), (10, 3), (28, 8)])
@@ -190,10 +173,10 @@ def test_findings_say_what_came_out() -> None:
     ]
     series = Series("gated", tuple(m.setting for m in [chosen, *others]), gated=True)
     axis = Axis("k", "number of neurons K", "curves", (series,), chosen=5, published=1)
-    words = finding(axis, [(series, [others[0], chosen, *others[1:]])])
+    words = axis_words(axis, [(series, [others[0], chosen, *others[1:]])])
     assert words.startswith("Number of neurons K: gated, best K = 5 (chosen) +50.0 points [")
     assert "worst K = 99 -50.0 points [" in words
     assert "published K = 1 +0.0 points [" in words
     assert words.endswith("no evidence of a difference from the chosen point at 1 of 3 others (K = 9).")
-    flat = finding(axis, [(series, others[:1])])
+    flat = axis_words(axis, [(series, others[:1])])
     assert flat == "Number of neurons K: gated, no evidence of an effect at any of 1 settings."

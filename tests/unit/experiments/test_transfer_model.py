@@ -8,13 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from bench_samples import changed
 from tiny_testbed import open_tiny_testbed
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.experiments import Workbench
-from trimtab.experiments.carried import carry, shared_texts
-from trimtab.experiments.correlation import Addresses, Correlations, CrossMoments, TextPair, correlate
-from trimtab.experiments.matching import assign, halves, judged, match_neurons
-from trimtab.experiments.transfer_model import BY_INDEX, GATED, OWN, RANDOM, transfer_model
+from trimtab.experiments.matching import (
+    Addresses,
+    Correlations,
+    CrossMoments,
+    TextPair,
+    assign,
+    correlate,
+    halves,
+    judged,
+    match_neurons,
+)
+from trimtab.experiments.transfer_model import BY_INDEX, GATED, OWN, RANDOM, carry, shared_texts, transfer_model
 from trimtab.model import LanguageModel
 from trimtab.model.adapters import find_ffn
 from trimtab.model.identity import identify
@@ -155,22 +164,23 @@ def test_a_turned_sign_is_found_and_steered_the_other_way(bench: Workbench) -> N
 def test_the_fine_tuned_reasoner_gets_the_set_by_index(bench: Workbench) -> None:
     settings = bench.settings.model_copy(update={"other_models": ("testbed:tuned",)})
     fewer = {split: problems[:16] for split, problems in bench.problems.items()} | {Split.TRAIN: bench.split(Split.TRAIN)}
-    result = transfer_model(replace(bench, settings=settings, problems=fewer))
-    match, gains = result.tables
-    assert gains.name == "testbed-tuned"
-    labels = [str(row[0]) for row in gains.rows]
-    assert labels[1:] == [BY_INDEX, OWN, GATED, RANDOM]  # the partners are the same neurons
-    assert all(row[1] == 16 for row in gains.rows)
-    names = [column.name for column in match.columns]
-    row = dict(zip(names, match.rows[0], strict=True))
-    assert row["neurons"] == bench.k
-    assert row["correlation"] > 0.9
-    assert row["correlation"] > row["random partners"]
-    assert "fine-tune" in result.findings[0]
-    assert [path.name[:6] for path in bench.folder.iterdir()] == ["model-"]  # its answers are kept apart
+    found = transfer_model(changed(bench, settings=settings, problems=fewer))
+    gains = found["testbed-tuned"].rows
+    assert list(dict.fromkeys(row["label"] for row in gains))[1:] == [
+        BY_INDEX,
+        OWN,
+        GATED,
+        RANDOM,
+    ]  # partners are the same neurons
+    assert all(row["n"] == 16 for row in gains)
+    match = {row["label"].removeprefix("testbed:tuned, "): row for row in found["match"].rows}
+    assert match["matched"]["n"] == bench.k
+    assert match["matched"]["value"] > 0.9
+    assert match["matched"]["value"] > match["random partners"]["value"]
+    assert "fine-tune" in found.sentences[0]
 
 
 def test_without_another_model_it_says_so(bench: Workbench) -> None:
-    result = transfer_model(bench)
-    assert not result.tables
-    assert "other_models" in result.findings[0]
+    found = transfer_model(bench)
+    assert not found.frames
+    assert "other_models" in found.sentences[0]

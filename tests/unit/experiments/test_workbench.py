@@ -1,12 +1,11 @@
-"""Answers are run once and only for splits that may be read; moments come from the recording."""
-
-from dataclasses import replace
+"""Answers are run once, and only for splits that may be read; moments come from the recording."""
 
 import numpy as np
 import pytest
 
+from bench_samples import changed
 from trimtab.errors import InputError
-from trimtab.experiments import Workbench, answer_key
+from trimtab.experiments import Workbench
 from trimtab.experiments import workbench as module
 from trimtab.ranking import class_moments, labelled
 from trimtab.traces import Split
@@ -24,23 +23,8 @@ def test_the_same_steering_is_answered_once(bench: Workbench, monkeypatch: pytes
     assert bench.answers(Split.VALIDATION, bench.steering, "on", problems) == first
 
 
-def test_an_open_gate_is_named_by_the_neurons_alone(bench: Workbench) -> None:
-    other_gate = bench.steering.with_gate(replace(bench.steering.gate, threshold=0.123))  # type: ignore[type-var]
-    assert answer_key(bench.steering, "on") == answer_key(other_gate, "on")
-    assert answer_key(bench.steering, "auto") != answer_key(other_gate, "auto")
-    assert answer_key(bench.steering, "on") != answer_key(bench.steering.with_strength(0.5), "on")
-
-
-def test_known_answers_are_not_run_again(bench: Workbench) -> None:
-    problems = bench.split(Split.VALIDATION)[:4]
-    answers = bench.answers(Split.VALIDATION, None, problems=problems)
-    knowing = replace(bench, known={(Split.VALIDATION, answer_key(None, "on")): answers}, folder=bench.folder / "other")
-    assert knowing.answers(Split.VALIDATION, None, problems=problems[:2]) == answers[:2]
-    assert not knowing.folder.exists()
-
-
 def test_a_split_that_was_kept_from_it_is_refused(bench: Workbench) -> None:
-    kept = replace(bench, problems={Split.VALIDATION: bench.split(Split.VALIDATION)})
+    kept = changed(bench, problems={Split.VALIDATION: bench.split(Split.VALIDATION)})
     with pytest.raises(InputError, match="must not read the test split"):
         kept.answers(Split.TEST, None)
     with pytest.raises(InputError, match="outside the validation split"):
@@ -58,7 +42,7 @@ def test_moments_of_some_rows_are_those_of_their_traces(bench: Workbench) -> Non
 
 def test_a_criterion_that_was_not_recorded_for_has_no_ranking(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.ranking("wanda") is not None
-    poor = replace(bench)
+    poor = changed(bench)
     monkeypatch.setattr(module, "STATISTICS", frozenset(("difference",)))
     assert poor.ranking("wanda") is None
     assert poor.ranking("mean-difference") is not None

@@ -7,12 +7,11 @@ import torch
 
 from export_samples import QUESTIONS, steering_of
 from trimtab.errors import InputError, ModelError
-from trimtab.export.exporting import export_steering
+from trimtab.export.engines import VllmEngine
+from trimtab.export.exporting import TARGETS, export_steering, opener_of
 from trimtab.export.record import Verification, read_export, render_card
-from trimtab.export.registry import TARGETS, opener_of
 from trimtab.export.target import Answered
 from trimtab.export.verify import verify_export
-from trimtab.export.vllm_engine import VllmEngine
 from trimtab.model import LanguageModel
 from trimtab.vllm_plugin.config import installed
 

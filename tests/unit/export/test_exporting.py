@@ -64,7 +64,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(
             raise OSError(errno.ENOSPC, "No space left on device")
         return whole(descriptor, data)
 
-    monkeypatch.setattr("trimtab.export.streaming.os.write", write)
+    monkeypatch.setattr("trimtab.export.checkpoint.os.write", write)
     with pytest.raises(StoreError, match="No space left on device; free space on that disk"):
         export_steering(steering_of(model), "merged", tmp_path / "merged")
     assert _nothing_left(tmp_path / "merged")
@@ -75,7 +75,7 @@ def test_a_disk_that_is_too_small_is_refused_at_once(
 ) -> None:
     from shutil import _ntuple_diskusage  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("trimtab.export.targets.merged.shutil.disk_usage", lambda _: _ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr("trimtab.export.merged.shutil.disk_usage", lambda _: _ntuple_diskusage(10, 9, 1))
     with pytest.raises(StoreError, match="GB free; free space, or give -o on another disk"):
         export_steering(steering_of(model), "merged", tmp_path / "merged")
     assert _nothing_left(tmp_path / "merged")

@@ -14,13 +14,13 @@ from export_samples import QUESTIONS, open_tiny, steering_of
 from tiny_models import D_FF, D_MODEL, FAMILIES, MIXTURES, N_LAYERS
 from trimtab.errors import InputError
 from trimtab.export.exporting import export_steering
-from trimtab.export.targets.lora import RANKS, rank_of
+from trimtab.export.peft import RANKS, rank_of
 from trimtab.export.verify import verify_export
 from trimtab.gate import ALWAYS
 from trimtab.interventions import ENHANCEMENT
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
-from trimtab.store.neuron_import import read_neurons
+from trimtab.store.import_lists import read_neurons
 
 DENSE = [family for family in FAMILIES if family not in MIXTURES]
 SHIFTS = (3.0, -2.0, 4.0, 1.5)
@@ -133,7 +133,7 @@ def test_merged_streams_in_pieces_and_across_shards(
     export_steering(steering, "merged", tmp_path / "whole")
     model.hf_model.save_pretrained(folder, max_shard_size="30KB")
     (folder / "model.safetensors").unlink()
-    monkeypatch.setattr("trimtab.export.streaming.PIECE", 1000)
+    monkeypatch.setattr("trimtab.export.checkpoint.PIECE", 1000)
     export_steering(steering, "merged", tmp_path / "pieces")
     shards = sorted((tmp_path / "pieces").glob("*.safetensors"))
     assert len(shards) > 2
@@ -170,7 +170,7 @@ def test_json_carries_the_gains_of_an_intervention(model: LanguageModel, tmp_pat
 
 
 def test_json_refuses_gains_of_no_intervention(model: LanguageModel, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="those of suppress or scale"):
+    with pytest.raises(InputError, match="those of ablate or scale"):
         export_steering(steering_of(model), "json", tmp_path / "list")
 
 

@@ -45,6 +45,18 @@ def test_beating_text_needs_the_whole_interval():
     assert not same.beats_text
 
 
+def test_without_a_text_baseline_the_gate_has_the_same_figures():
+    failed, p, text = cases(2)
+    alone, beside = assess(failed, p), assess(failed, p, text)
+    assert (alone.auroc, alone.brier, alone.calibration, alone.roc) == (
+        beside.auroc,
+        beside.brier,
+        beside.calibration,
+        beside.roc,
+    )
+    assert (alone.text_auroc, alone.difference, alone.text_brier, alone.beats_text) == (None, None, None, False)
+
+
 def test_calibration_curve_by_hand():
     failed = np.array([False, False, True, True])
     curve = calibration_curve(failed, np.array([0.1, 0.2, 0.2, 0.9]), bins=2)

@@ -9,7 +9,7 @@ from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.gate import AttentionGate
 from trimtab.gating import attention as module
 from trimtab.gating.attention import fit_attention
-from trimtab.gating.cross_validation import Calibration
+from trimtab.gating.probe import Calibration
 from trimtab.stats.auroc import auroc
 
 D_FF = 12
@@ -52,7 +52,7 @@ def test_finds_the_signal_and_is_calibrated_on_new_prompts() -> None:
     p = new.predict(gate)
     assert auroc(new.failed, p) > 0.85
     assert p.mean() == pytest.approx(find.failed.mean(), abs=0.05)
-    assert (len(gate.layer), gate.threshold, gate.facts["n_find"]) == (10, 0.5, 250)
+    assert (len(gate.layer), gate.threshold, gate.facts["n_train"]) == (10, None, 250)
     assert {(1, 1), (1, 2), (1, 3)} <= set(zip(gate.layer.tolist(), gate.index.tolist(), strict=True))
 
 

@@ -8,10 +8,9 @@ import pytest
 
 from trimtab.errors import InputError
 from trimtab.gate import AttentionGate, Gate
-from trimtab.gating import RecordedRows, attention, choose_features, columns, f_scores, fit_logistic
+from trimtab.gating import RecordedRows, attention, columns, fit_logistic
 from trimtab.gating.attention import fit_attention
-from trimtab.gating.feature_rows import ArrayRows
-from trimtab.gating.features import choose_by_folds
+from trimtab.gating.features import ArrayRows, FeatureRows, choose_by_folds, f_scores_of
 from trimtab.recording import Recording
 from trimtab.store import Parts, make_plan
 
@@ -54,12 +53,21 @@ def rows_of(recording: Recording) -> RecordedRows:
     return RecordedRows(recording, "last-prompt", names(N))
 
 
+def f_scores(rows: FeatureRows, failed: np.ndarray) -> np.ndarray:
+    return f_scores_of(rows, failed, np.zeros(len(failed), np.int64), [(0,)], (0, LAYERS))[0]
+
+
+def choose_features(rows: FeatureRows | np.ndarray, failed: np.ndarray, n: int) -> np.ndarray:
+    (chosen,) = choose_by_folds(rows, failed, n, np.zeros(len(failed), np.int64), [(0,)])
+    return chosen
+
+
 def test_scores_of_parts_are_those_of_the_whole(recording: Recording) -> None:
     values, failed = features()
     rows = rows_of(recording)
     assert rows.shape == values.shape
     assert len(list(rows.stream())) > 4
-    np.testing.assert_allclose(f_scores(rows, failed), f_scores(values, failed), rtol=1e-9)
+    np.testing.assert_allclose(f_scores(rows, failed), f_scores(ArrayRows(values), failed), rtol=1e-9)
     np.testing.assert_array_equal(f_scores(rows, failed)[2, :4], 0.0)
     np.testing.assert_array_equal(choose_features(rows, failed, 9), choose_features(values, failed, 9))
 

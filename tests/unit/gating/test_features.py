@@ -5,7 +5,7 @@ import pytest
 from sklearn.feature_selection import f_classif
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.gating import choose_features, f_scores
+from trimtab.gating.features import ArrayRows, choose_by_folds, f_scores_of
 
 
 def data(seed: int = 0, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -14,6 +14,15 @@ def data(seed: int = 0, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
     features = rng.normal(size=(n, 2, 6)).astype(np.float32)
     features[:, 1, 2] += 2 * failed
     return features, failed
+
+
+def f_scores(features: np.ndarray, failed: np.ndarray) -> np.ndarray:
+    return f_scores_of(ArrayRows(features), failed, np.zeros(len(failed), np.int64), [(0,)], (0, features.shape[1]))[0]
+
+
+def choose_features(features: np.ndarray, failed: np.ndarray, n: int) -> np.ndarray:
+    (chosen,) = choose_by_folds(features, failed, n, np.zeros(len(failed), np.int64), [(0,)])
+    return chosen
 
 
 def naive_f(values: list[float], failed: list[bool]) -> float:
@@ -72,11 +81,11 @@ def test_constant_features_are_never_chosen():
 def test_refusals():
     features, failed = data()
     with pytest.raises(NotEnoughDataError, match="40 failed of 40"):
-        f_scores(features, np.ones(40, np.bool_))
+        choose_features(features, np.ones(40, np.bool_), 2)
     with pytest.raises(InputError, match="39 problems to match"):
-        f_scores(features, failed[1:])
+        choose_features(features, failed[1:], 2)
     with pytest.raises(InputError, match="at least one feature"):
         choose_features(features, failed, 0)
     features[3, 1, 4] = np.inf
     with pytest.raises(InputError, match="layer 1 hold NaN or infinity"):
-        f_scores(features, failed)
+        choose_features(features, failed, 2)

@@ -4,13 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trimtab.evaluation.rows import Average, ConditionSummary, GroupRow, Mean
+from trimtab.evaluation.rows import Average, Breakdown, ConditionSummary, GroupRow, Mean, ThresholdPoint, TunePoint
+from trimtab.neurons import ModelIdentity
 from trimtab.report import (
-    BreakdownReport,
-    CalibrationRow,
     CriterionRow,
     DoseRow,
-    EstimateRow,
     Example,
     FlipsReport,
     GateReport,
@@ -18,14 +16,11 @@ from trimtab.report import (
     NeuronsReport,
     Report,
     RunReport,
-    ThresholdRow,
     TuneReport,
-    TuneRow,
     UnscoredBounds,
     VerdictReport,
 )
-from trimtab.stats.values import PairedComparison
-from trimtab.store import ModelRecord
+from trimtab.stats.values import CalibrationBin, Estimate, GateAssessment, PairedComparison
 
 N = 1200
 
@@ -83,7 +78,9 @@ def condition(
 def make_report(names: Names = Names(), gate: bool = True, unscored: bool = False) -> Report:
     """A whole report; every section is filled."""
     points = [
-        TuneRow(criterion=criterion, intervention="add", k=k, strength=s, n=250, unsteered=0.632, always=best, gated=best - 0.01)
+        TunePoint(
+            criterion=criterion, intervention="add", k=k, strength=s, n=250, unsteered=0.632, always=best, gated=best - 0.01
+        )
         for criterion, height in ((names.criterion, 0.34), ("adaras", 0.07), ("paired-t", 0.31))
         for k in (5, 20, 50)
         for s in (1.0, 3.0, 10.0, 30.0)
@@ -194,7 +191,7 @@ def group(name: str, word: str, n: int, accuracy: float, gain: float, p: float, 
     )
 
 
-def _breakdowns(domain: str) -> tuple[BreakdownReport, ...]:
+def _breakdowns(domain: str) -> tuple[Breakdown, ...]:
     def mean(value: float, half: float | None) -> Mean:
         return Mean(value=value, low=None if half is None else value - half, high=None if half is None else value + half)
 
@@ -205,8 +202,8 @@ def _breakdowns(domain: str) -> tuple[BreakdownReport, ...]:
     domains = (group(domain, "helps", 700, 0.99, 0.4, 1e-30), group("cup swaps", "no evidence", 500, 0.9, 0.002, 0.4))
     levels = (group("2", "no verdict", 30, 0.8, 0.1, 0.04), group("10", "hurts", 5, 0.2, -0.4, 0.011, smallest=None))
     return (
-        BreakdownReport(by="domain", rows=domains, averages=averages),
-        BreakdownReport(by="difficulty", rows=levels, averages=()),
+        Breakdown(by="domain", rows=domains, averages=averages),
+        Breakdown(by="difficulty", rows=levels, averages=()),
     )
 
 
@@ -214,26 +211,32 @@ def _gate() -> GateReport:
     grid = np.linspace(0, 1, 60)
     return GateReport(
         split="test",
-        n=N,
-        n_failed=441,
-        auroc=EstimateRow(value=0.916, low=0.9, high=0.931),
-        text_auroc=EstimateRow(value=0.88, low=0.861, high=0.898),
-        difference=EstimateRow(value=0.036, low=0.021, high=0.051),
-        brier=0.101,
-        text_brier=0.124,
+        assessment=GateAssessment(
+            n=N,
+            n_failed=441,
+            auroc=Estimate(0.916, 0.9, 0.931),
+            text_auroc=Estimate(0.88, 0.861, 0.898),
+            difference=Estimate(0.036, 0.021, 0.051),
+            brier=0.101,
+            text_brier=0.124,
+            calibration=tuple(CalibrationBin(x, min(1, round(x * 1.05, 3)), 120) for x in np.linspace(0.03, 0.95, 10).tolist()),
+            roc=tuple((x, x**0.1) for x in grid.tolist()),
+        ),
         threshold=0.43,
         firing_rate=0.412,
-        calibration=tuple(
-            CalibrationRow(predicted=x, observed=min(1, round(x * 1.05, 3)), n=120) for x in np.linspace(0.03, 0.95, 10).tolist()
-        ),
-        roc=tuple((x, x**0.1) for x in grid.tolist()),
         text_roc=tuple((x, x**0.16) for x in grid.tolist()),
         label="logistic, last prompt token",
         thresholds=tuple(
-            ThresholdRow(threshold=t, steered=1 - t, accuracy=0.63 + gain, gain=gain, low=gain - 0.04, high=gain + 0.04)
+            ThresholdPoint(threshold=t, steered=1 - t, accuracy=0.63 + gain, gain=gain, low=gain - 0.04, high=gain + 0.04)
             for t, gain in ((0.2, 0.3), (0.4, 0.29), (0.6, 0.24), (0.8, 0.12), (1.0, 0.0))
         ),
     )
+
+
+def without_text(gate: GateReport) -> GateReport:
+    """The same gate where no text-only baseline was fitted."""
+    alone = replace(gate.assessment, text_auroc=None, difference=None, text_brier=None)
+    return gate.model_copy(update={"assessment": alone, "text_roc": ()})
 
 
 def _neurons(criterion: str) -> NeuronsReport:
@@ -273,7 +276,7 @@ def _flips(domain: str) -> FlipsReport:
 
 def _run(model: str) -> RunReport:
     return RunReport(
-        model=ModelRecord(
+        model=ModelIdentity(
             name=model,
             revision=None,
             architecture="Qwen3ForCausalLM",

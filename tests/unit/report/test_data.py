@@ -1,9 +1,9 @@
 """The report's data: exact round trips, and fields that match what they are made from."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,17 +12,12 @@ from report_sample import make_report
 
 from outcome_samples import outcomes
 from trimtab.errors import StoreError
-from trimtab.evaluation.breakdown import break_down
+from trimtab.evaluation.rows import TunePoint
 from trimtab.evaluation.summary import summarise
-from trimtab.evaluation.tune import TunePoint
 from trimtab.evaluation.verdict import judge
-from trimtab.gating import assess
 from trimtab.report import (
-    BreakdownReport,
     CriterionRow,
-    GateReport,
     Report,
-    TuneRow,
     UnscoredBounds,
     read_report,
 )
@@ -47,28 +42,29 @@ def test_a_row_of_another_form_is_refused(report: Report, change: dict[str, obje
         Report.model_validate({**report.model_dump(), "conditions": [{k: v for k, v in row.items() if k != "p_holm"}]})
 
 
-def test_a_breakdown_is_taken_as_it_is() -> None:
-    base, condition = outcomes("unsteered", "1010001"), outcomes("gated", "1111u00")
-    for table in break_down(base, condition):
-        assert BreakdownReport.model_validate(asdict(table)).model_dump() == asdict(table)
-    result = judge(base, condition)
+def test_unscored_bounds_take_the_ranges_of_a_verdict() -> None:
+    result = judge(outcomes("unsteered", "1010001"), outcomes("gated", "1111u00"))
     assert result.ranges is not None
     assert UnscoredBounds(**result.ranges).model_dump() == result.ranges
 
 
-def test_tune_row_takes_a_point_as_it_is() -> None:
-    point = TunePoint("mean-difference", "add", 5, 3.0, 250, 0.6, 0.9, 0.8)
-    assert TuneRow(**asdict(point)).model_dump() == asdict(point)
-
-
-def test_gate_takes_an_assessment_as_it_is() -> None:
-    rng = np.random.default_rng(0)
-    failed = np.arange(40) % 2 == 0
-    assessment = assess(failed, np.clip(0.3 * failed + rng.uniform(0, 0.7, 40), 0, 1), rng.uniform(0, 1, 40))
-    gate = GateReport(**asdict(assessment), split="test", threshold=0.5, firing_rate=0.25)
-    assert gate.roc == assessment.roc
-    assert gate.difference.low == assessment.difference.low
-    assert gate.beats_text == assessment.beats_text
+@pytest.mark.parametrize("section", ["breakdowns", "tune", "gate", "run"])
+def test_values_within_a_section_refuse_what_does_not_fit(report: Report, section: str) -> None:
+    data = report.model_dump(mode="json")
+    value = {
+        "breakdowns": lambda: data["breakdowns"][0]["rows"][0]["comparison"],
+        "tune": lambda: data["tune"]["points"][0],
+        "gate": lambda: data["gate"]["assessment"]["auroc"],
+        "run": lambda: data["run"]["model"],
+    }[section]()
+    value["surprise"] = 1
+    with pytest.raises(ValidationError, match="surprise"):
+        Report.model_validate_json(json.dumps(data))
+    del value["surprise"]
+    assert Report.model_validate_json(json.dumps(data)) == report
+    value.pop(next(iter(value)))
+    with pytest.raises(ValidationError, match="Field required"):
+        Report.model_validate_json(json.dumps(data))
 
 
 @pytest.mark.parametrize("gate", [True, False])
@@ -85,7 +81,7 @@ def test_json_round_trip_is_exact(tmp_path: Path, gate: bool) -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.text())
 def test_numbers_and_text_survive_json(number: float, text: str) -> None:
-    row = TuneRow(criterion=text, intervention=text, k=1, strength=number, n=1, unsteered=number, always=number, gated=number)
+    row = TunePoint(criterion=text, intervention=text, k=1, strength=number, n=1, unsteered=number, always=number, gated=number)
     assert CriterionRow.model_validate_json(CriterionRow(best=row).model_dump_json()).best == row
 
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_sample import Names, make_report, with_chains
+from report_sample import Names, make_report, with_chains, without_text
 
 from trimtab.errors import InputError, StoreError
 from trimtab.report import Report, read_report, render_html, write_report
@@ -136,13 +136,8 @@ def test_verdict_and_caveat_come_first(report: Report) -> None:
 @pytest.mark.usefixtures("no_plotly_js")
 @pytest.mark.parametrize("word", ["helps", "no evidence", "hurts", "no verdict"])
 def test_every_verdict_has_its_word(report: Report, word: str) -> None:
-    verdict = {
-        **report.verdict.model_dump(),
-        "word": word,
-        "sentence": f"{word.capitalize()}: as said.",
-        "minimum_detectable_gain": None,
-    }
-    page = render_html(Report.model_validate({**report.model_dump(), "verdict": verdict}))
+    changed = {"word": word, "sentence": f"{word.capitalize()}: as said.", "minimum_detectable_gain": None}
+    page = render_html(report.model_copy(update={"verdict": report.verdict.model_copy(update=changed)}))
     assert f"<b>{word.capitalize()}:</b> as said." in page
     assert "no gain of any size could have been shown" in page
 
@@ -151,16 +146,16 @@ def test_every_verdict_has_its_word(report: Report, word: str) -> None:
 def test_several_chains_and_what_goes_wrong_with_them() -> None:
     text = " ".join(" ".join(Page(render_html(with_chains(make_report()))).text).replace("\u00a0", " ").split())
     assert "pass@8 87.0 %" in text
-    assert "of Sampled chains (8 chains) sign-flip permutation test over problems" in text
-    assert "With k chains a problem accuracy is avg@k" in text
-    assert "so there is no verdict: Majority vote (8 chains)." in text
-    assert "disagrees with its verdict on 1,234 chains" in text
+    assert "of Sampled responses (8 responses) sign-flip permutation test over problems" in text
+    assert "With k responses a problem accuracy is avg@k" in text
+    assert "so there is no verdict: Majority vote (8 responses)." in text
+    assert "disagrees with its verdict on 1,234 responses" in text
 
 
 @pytest.mark.usefixtures("no_plotly_js")
 def test_a_finished_artifact_has_no_tuning_and_no_text_baseline(report: Report) -> None:
     assert report.gate is not None
-    gate = report.gate.model_copy(update={"text_auroc": None, "difference": None, "text_brier": None, "text_roc": ()})
+    gate = without_text(report.gate)
     neurons = report.neurons.model_copy(update={"top": (), "contrast": {}})
     page = render_html(report.model_copy(update={"gate": gate, "tune": None, "criteria": (), "neurons": neurons}))
     for absent in ("plot-tune", "plot-dose", "<h2>Tuning</h2>", "wording only", "<h3>Contrast</h3>"):
@@ -177,7 +172,14 @@ def test_no_gate_no_bounds_no_dose_no_source() -> None:
         report.model_copy(update={"tune": tune, "flips": flips, "examples": (), "random_gains": {}, "breakdowns": ()})
     )
     assert "No gate to assess" in page
-    for absent in ("plot-roc", "plot-dose", "plot-flips-source", "<h2>Examples</h2>", "Unscored chains", "The verdict by group"):
+    for absent in (
+        "plot-roc",
+        "plot-dose",
+        "plot-flips-source",
+        "<h2>Examples</h2>",
+        "Unscored responses",
+        "The verdict by group",
+    ):
         assert absent not in page
 
 

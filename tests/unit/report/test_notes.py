@@ -6,7 +6,7 @@ import pytest
 from report_sample import make_report, with_chains
 
 from trimtab.report import Report
-from trimtab.report.notes import accuracy_intervals, chains_note, disagreement_note, notes, p_note, unscored_note
+from trimtab.report.wording import accuracy_intervals, disagreement_note, notes, p_note, responses_note, unscored_note
 
 
 def _changed(report: Report, changes: dict[str, dict[str, object]]) -> Report:
@@ -20,18 +20,18 @@ def test_one_chain_a_problem_needs_one_note(report: Report) -> None:
     assert notes(report) == [
         "p: exact McNemar test, two-sided. p (Holm): corrected for the 3 conditions that are claims; controls are not."
     ]
-    assert accuracy_intervals(report) == "95 % Wilson intervals"
+    assert accuracy_intervals(report.conditions) == "95 % Wilson intervals"
 
 
 def test_the_test_is_named_per_condition() -> None:
     chains = with_chains(make_report())
     assert p_note(chains).startswith(
-        "p: exact McNemar test, two-sided; of Sampled chains (8 chains) sign-flip permutation test over problems. "
+        "p: exact McNemar test, two-sided; of Sampled responses (8 responses) sign-flip permutation test over problems. "
     )
     everywhere = _changed(chains, {row.condition: {"test": "permutation", "k": 8} for row in chains.conditions})
     assert p_note(everywhere).startswith("p: sign-flip permutation test over problems, two-sided. ")
-    assert "bootstrapped over problems" in accuracy_intervals(chains)
-    assert chains_note(chains).startswith("With k chains a problem accuracy is avg@k")
+    assert "bootstrapped over problems" in accuracy_intervals(chains.conditions)
+    assert responses_note(chains).startswith("With k responses a problem accuracy is avg@k")
 
 
 def test_one_claim_needs_no_correction(report: Report) -> None:
@@ -59,5 +59,5 @@ def test_disagreements_are_counted_per_condition(report: Report) -> None:
     assert disagreement_note(report) == ""
     note = disagreement_note(_changed(report, {"always": {"disagreements": 3}, "unsteered": {"disagreements": 1}}))
     assert note == (
-        "The math grader's second, textual check disagrees with its verdict on 4 chains: Unsteered 1, Steered always 3."
+        "The math grader's second, textual check disagrees with its verdict on 4 responses: Unsteered 1, Steered always 3."
     )

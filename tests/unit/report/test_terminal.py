@@ -6,7 +6,7 @@ import pytest
 from report_sample import Names, make_report, with_chains
 from rich.console import Console
 
-from trimtab.report import Report, breakdown_table, verdict_line, verdict_table
+from trimtab.report import Report, breakdown_table, verdict_table
 
 
 def shown(renderable: object, width: int = 160) -> str:
@@ -59,13 +59,6 @@ def test_names_are_not_markup() -> None:
     assert "[red]condition[/red]" in shown(verdict_table(make_report(Names(condition="[red]condition[/red]"))))
 
 
-def test_line_is_the_sentence_and_the_claims(report: Report) -> None:
-    line = verdict_line(report)
-    assert line.plain == "\n".join([report.verdict.sentence, *report.claims])
-    assert line.spans[0].style == "bold green"
-    assert line.plain[line.spans[0].start : line.spans[0].end] == "Helps"
-
-
 def _cells(renderable: object, name: str) -> list[str]:
     (row,) = (line for line in shown(renderable).splitlines() if line.strip().startswith(name))
     return re.split(r"\s{2,}", row.strip())
@@ -75,13 +68,13 @@ def test_several_chains_and_what_goes_wrong_with_them() -> None:
     report = with_chains(make_report())
     table = verdict_table(report)
     dash = "\u2013"
-    assert _cells(table, "Sampled")[:1] == ["Sampled chains (8 chains)"]
+    assert _cells(table, "Sampled")[:1] == ["Sampled responses (8 responses)"]
     assert _cells(table, "Sampled")[3:] == ["4.8", "0.010", "0.030", dash, "31.4", "7", "96"]
     assert _cells(table, "Majority")[6:] == ["100 / 19", "31.4", "7", "13"]
     text = " ".join(shown(table).split())
-    assert "of Sampled chains (8 chains) sign-flip permutation test over problems" in text
-    assert "so there is no verdict: Majority vote (8 chains)." in text
-    assert "on 1,234 chains: Sampled chains (8 chains) 1,200, Majority vote (8 chains) 34." in text
+    assert "of Sampled responses (8 responses) sign-flip permutation test over problems" in text
+    assert "so there is no verdict: Majority vote (8 responses)." in text
+    assert "on 1,234 responses: Sampled responses (8 responses) 1,200, Majority vote (8 responses) 34." in text
 
 
 def test_breakdown_holds_every_figure(report: Report) -> None:

@@ -87,8 +87,8 @@ def test_condition_labels(report: Report) -> None:
     assert wording.condition_label(report, "my own") == "my own"
     assert wording.condition_label(report, "majority-equal-cost") == "Majority vote, equal tokens"
     chains = with_chains(make_report())
-    assert wording.condition_label(chains, "sampled") == "Sampled chains (8 chains)"
-    assert wording.condition_label(chains, "majority") == "Majority vote (8 chains)"
+    assert wording.condition_label(chains, "sampled") == "Sampled responses (8 responses)"
+    assert wording.condition_label(chains, "majority") == "Majority vote (8 responses)"
 
 
 def test_every_condition_that_is_known_has_a_label(report: Report) -> None:

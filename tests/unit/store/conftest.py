@@ -97,3 +97,15 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> UPath:
 @pytest.fixture
 def kills(monkeypatch: pytest.MonkeyPatch) -> Kills:
     return Kills(monkeypatch)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a list of neurons that somebody else made."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "list"
+        path.write_text(text)
+        return path
+
+    return write

@@ -110,7 +110,9 @@ def test_truncated_and_missing_files(tmp_path: Path, steering: Steering, name: s
     ("change", "message"),
     [
         ({"colour": 1}, "unknown key 'colour'.*accepted keys: format_version"),
-        ({"format_version": 2}, "format_version: Input should be 1"),
+        ({"format_version": 1}, "format_version: Input should be 2"),
+        ({"strength": 0.5}, r"config\.json was changed after it was written"),
+        ({"sha256": {}}, r"neurons\.safetensors is truncated, damaged or was changed"),
         ({"neuron_definition": "act_fn_output"}, "neuron_definition: Input should be 'down_proj_input'"),
         ({"scope": "prompt"}, "scope: Input should be 'generated'"),
         ({"scope": "all"}, "logistic gate"),
@@ -207,3 +209,23 @@ def test_metrics_of_another_form_are_refused(tmp_path: Path, steering: Steering,
     with pytest.raises(InputError, match=r'facts\["metrics"\] must map'):
         save_steering(replace(steering, facts={"metrics": metrics}), tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_names_its_artifact(steering: Steering, tmp_path: Path) -> None:
+    save_steering(steering, str(tmp_path / "run" / "steering"))
+    with pytest.raises(StoreError, match=r"run is a run, not an artifact; its artifact is .*run/steering: give that folder"):
+        load_steering(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["neurons.safetensors", "gate.safetensors"])
+def test_one_flipped_bit_is_never_read(tmp_path: Path, steering: Steering, name: str) -> None:
+    path = save_steering(steering, tmp_path / "a") / name
+    whole = path.read_bytes()
+    for position in np.random.default_rng(0).integers(0, 8 * len(whole), 60).tolist():
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match=rf"{name} is truncated, damaged or was changed"):
+            load_steering(tmp_path / "a")
+    path.write_bytes(whole)
+    assert load_steering(tmp_path / "a").digest == steering.digest

@@ -1,6 +1,5 @@
-"""The identity of a model in a file, and that of a file from before there were experts."""
+"""The identity of a model in a file."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from trimtab.errors import InputError, StoreError
 from trimtab.gate import ALWAYS
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import Steering
-from trimtab.store.records import ModelRecord
 
 MODEL = ModelIdentity("tiny", None, "mixtral", "f00", n_layers=2, d_model=4, d_ff=16, vocab_size=9)
 EXPERTS = replace(MODEL, n_experts=2)
@@ -24,18 +22,8 @@ def steering(model) -> Steering:
 
 @pytest.mark.parametrize("model", [MODEL, EXPERTS], ids=["dense", "experts"])
 def test_round_trip(model, tmp_path: Path) -> None:
-    assert ModelRecord.of(model).identity() == model
     steering(model).save_pretrained(tmp_path / "s")
     assert Steering.from_pretrained(tmp_path / "s").model == model
-
-
-def test_an_artifact_from_before_experts_is_dense(tmp_path: Path) -> None:
-    steering(MODEL).save_pretrained(tmp_path / "s")
-    path = tmp_path / "s" / "config.json"
-    config = json.loads(path.read_text())
-    assert config["model"].pop("n_experts") == 1
-    path.write_text(json.dumps(config))
-    assert Steering.from_pretrained(tmp_path / "s").model == MODEL
 
 
 def test_experts_that_do_not_divide_the_layer(tmp_path: Path) -> None:
@@ -44,7 +32,7 @@ def test_experts_that_do_not_divide_the_layer(tmp_path: Path) -> None:
     steering(EXPERTS).save_pretrained(tmp_path / "s")
     path = tmp_path / "s" / "config.json"
     path.write_text(path.read_text().replace('"n_experts": 2', '"n_experts": 3'))
-    with pytest.raises(StoreError, match="make no steering: 16 neurons"):
+    with pytest.raises(StoreError, match="16 neurons a layer are not 3 experts"):
         Steering.from_pretrained(tmp_path / "s")
 
 

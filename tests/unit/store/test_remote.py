@@ -18,8 +18,9 @@ from trimtab.gate import ALWAYS
 from trimtab.neurons import Neurons
 from trimtab.steering import Steering
 from trimtab.store import (
+    AnyPath,
+    Cache,
     Parts,
-    RunDirectory,
     any_path,
     load_gate,
     load_neurons,
@@ -30,6 +31,7 @@ from trimtab.store import (
     read_table,
     read_text,
     record_opening,
+    refuse_foreign,
     remove_leftovers,
     replace_file,
     save_gate,
@@ -37,6 +39,7 @@ from trimtab.store import (
     write_json,
     write_text,
 )
+from trimtab.store.remote import as_os_errors
 from trimtab.traces import Grade, Verdict
 
 ROWS = [Grade("t", "p", Verdict.CORRECT, "equal " * 20)]
@@ -104,13 +107,19 @@ def test_a_failed_write_keeps_the_old_file(remote: UPath, error: type[BaseExcept
     assert stored(remote) == {"a.txt": b"old"}
 
 
+class NoCredentialsError(Exception):
+    """As a client library raises it: no OSError, and of a package that reads URLs."""
+
+    __module__ = "botocore.exceptions"
+
+
 @pytest.mark.parametrize(
     ("error", "fix"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "free space"),
         (PermissionError(errno.EACCES, "Access Denied"), "make the folder writable"),
         (OSError("Quota exceeded"), "check the URL, its credentials and the network"),
-        (RuntimeError("Unable to locate credentials"), "RuntimeError: Unable to locate credentials; check the URL"),
+        (NoCredentialsError("Unable to locate credentials"), "NoCredentialsError: Unable to locate credentials; check the URL"),
     ],
 )
 def test_a_store_that_refuses_names_the_fix_and_keeps_the_old_file(
@@ -134,12 +143,12 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_a_damaged_file(monkeypatch
     write_text(path, "{}")
 
     def refuse(*args: object, **options: object) -> None:
-        raise RuntimeError("connection reset")
+        raise NoCredentialsError("none")
 
     monkeypatch.setattr(MemoryFileSystem, "open", refuse)
     monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
     for read in (read_json, load_tensors, lambda path: read_table(path, Grade), openings):
-        with pytest.raises(StoreError, match=r"a\.json cannot be read: RuntimeError: connection reset; check the URL"):
+        with pytest.raises(StoreError, match=r"a\.json cannot be read: NoCredentialsError: none; check the URL"):
             read(path)
 
 
@@ -245,31 +254,40 @@ def test_a_killed_save_leaves_the_old_artifact_the_new_one_or_none(
     assert set(stored(remote)) == {"config.json", "neurons.safetensors", "gate.safetensors", "README.md"}
 
 
-def test_a_run_directory_is_begun_resumed_and_begun_again(remote: UPath) -> None:
-    with RunDirectory.create(remote, {"seed": 0}) as run:
-        write_json(run.seconds, {})
-        record_opening(run.ledger, "evaluate", "all", run.digest)
-        write_text(run.path / ".outcomes.parquet.01234567.trimtab-partial", "half")
-    with pytest.raises(ConfigError, match=r"already holds a run.*--resume.*--force"):
-        RunDirectory.create(remote, {"seed": 0})
-    with pytest.raises(ConfigError, match="seed: 0 -> 1"):
-        RunDirectory.create(remote, {"seed": 1}, resume=True)
-    with RunDirectory.create(remote, {"seed": 0}, resume=True) as run:
-        assert set(stored(remote)) == {"run.toml", "seconds.json", "ledger.jsonl"}
-        assert run.config == {"seed": 0}
-    with RunDirectory.create(remote, {"seed": 1}, force=True) as run:
-        assert set(stored(remote)) == {"run.toml", "ledger.jsonl"}
-        assert openings(run.ledger) == 1
-    assert RunDirectory.open(remote).config == {"seed": 1}
+def test_a_remote_entry_is_begun_left_and_gone_on_with(remote: UPath) -> None:
+    cache = Cache(remote)
+    entry = cache.entry("sample", {"seed": 0})
+
+    def interrupted(folder: AnyPath) -> None:
+        write_text(folder / "part-00000", "kept")
+        write_text(folder / ".part-00001.01234567.trimtab-partial", "half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.compute(entry, interrupted, stored)
+    assert not entry.done
+    with entry.claim() as missing:
+        assert missing
+        assert {name for name in stored(entry.folder) if ".lock" not in name} == {"part-00000"}
+    with entry.claim() as missing:
+        assert not missing
+    record_opening(cache.ledger, "evaluate", "all", "some model")
+    cache.write_study({"seed": 0}, {"sample": entry.name})
+    (row,) = cache.rows()
+    assert (row.name, row.whole, len(row.studies)) == (entry.name, True, 1)
+    cache.delete(entry.name)
+    assert (cache.rows(), openings(cache.ledger)) == ([], 1)
 
 
 def test_a_remote_folder_that_is_no_run_is_left_untouched(remote: UPath) -> None:
     write_text(remote / "thesis.tex", "mine")
-    for flags in ({}, {"resume": True}, {"force": True}):
-        with pytest.raises(ConfigError, match=r"is not a run directory.*nothing there was touched"):
-            RunDirectory.create(remote, {"seed": 0}, **flags)
+    with pytest.raises(ConfigError, match=r"is not empty and is no run directory \(it holds thesis.tex\); nothing was touched"):
+        refuse_foreign(remote, ("run.toml",))
     assert stored(remote) == {"thesis.tex": b"mine"}
-    with pytest.raises(StoreError, match="cannot write"):
-        RunDirectory.create(remote / "thesis.tex", {"seed": 0})
-    with pytest.raises(StoreError, match=r"run\.toml is missing"):
-        RunDirectory.open(remote / "none")
+    refuse_foreign(remote / "none", ("run.toml",))
+
+
+@pytest.mark.parametrize("error", [TypeError("an argument is missing"), KeyError("name"), RuntimeError("a bug of ours")])
+def test_a_mistake_of_the_program_is_no_network_error(error: Exception) -> None:
+    with pytest.raises(type(error)), as_os_errors(any_path("memory://a/b")):
+        raise error

@@ -32,7 +32,9 @@ def test_awkward_values(value: object) -> None:
 
 def test_layout() -> None:
     config = {"train": {"k": 50, "inner": {"x": True}}, "seed": 0, "name": "a.b", "layers": (1, 2), "empty": {}}
-    assert to_toml(config) == ('seed = 0\nname = "a.b"\nlayers = [1, 2]\n\n[find]\nk = 50\n\n[find.inner]\nx = true\n\n[empty]\n')
+    assert to_toml(config) == (
+        'seed = 0\nname = "a.b"\nlayers = [1, 2]\n\n[train]\nk = 50\n\n[train.inner]\nx = true\n\n[empty]\n'
+    )
     assert to_toml({}) == ""
 
 

@@ -68,12 +68,12 @@ def test_counts_bound_each_split(tmp_path: Path) -> None:
 def test_a_question_in_two_splits_is_refused(tmp_path: Path) -> None:
     rows = _rows(2)
     rows[1]["question"] = rows[0]["question"]
-    source = _write(tmp_path, [{**rows[0], "split": "tuning"}, {**rows[1], "split": "test"}])
+    source = _write(tmp_path, [{**rows[0], "split": "train"}, {**rows[1], "split": "test"}])
     with pytest.raises(
-        InputError, match="'q0' and 'q1' have the same question and stand in the splits find and test; remove one"
+        InputError, match="'q0' and 'q1' have the same question and stand in the splits train and test; remove one"
     ):
         load_problems(TaskSettings(source=source))
-    with pytest.raises(InputError, match="stand in the split find; remove one"):
+    with pytest.raises(InputError, match="stand in the split train; remove one"):
         load_problems(TaskSettings(source=_write(tmp_path, [{**row, "split": "train"} for row in rows])))
 
 
@@ -107,7 +107,7 @@ def test_names_of_the_question(name: str) -> None:
         ({"question": "x"}, "f, row 1 has none of the fields gold_answer, answer; it has question"),
         ({"answer": "1"}, "f, row 1 has none of the fields question, problem, prompt; it has answer"),
         ({"question": "x", "answer": "1", "difficulty": "Level 5"}, "f, row 1: difficulty 'Level 5' is no whole number"),
-        ({"question": "", "answer": "1"}, "a problem needs an id and a question"),
+        ({"question": "", "answer": "1"}, "row 1: the question of problem '1' is empty; give it one, or remove the row"),
     ],
 )
 def test_rows_that_are_no_problem(row: dict[str, object], message: str) -> None:
@@ -149,8 +149,8 @@ def _gsm8k(folder: Path, *rows: tuple[str, str] | tuple[str, str, str]) -> TaskS
 def test_a_row_may_name_one_of_our_splits(tmp_path: Path) -> None:
     settings = _gsm8k(tmp_path, ("a?", "1", "test"), ("b?", "2", "train"))
     assert [(p.question, p.split) for p in load_problems(settings)] == [("b?", Split.TRAIN), ("a?", Split.TEST)]
-    with pytest.raises(InputError, match="row 1: unknown split 'train'"):
-        load_problems(_gsm8k(tmp_path, ("a?", "1", "train")))
+    with pytest.raises(InputError, match="row 1: unknown split 'dev'"):
+        load_problems(_gsm8k(tmp_path, ("a?", "1", "dev")))
 
 
 def test_a_repeated_question_counts_once(tmp_path: Path) -> None:
@@ -331,3 +331,21 @@ def test_rows_that_cost_nothing_yet(tmp_path: Path, row: dict[str, str], message
 def test_settings_that_the_source_would_not_read(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TaskSettings.model_validate(values)
+
+
+def test_all_rows_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
+    rows = [
+        {"question": "a?", "answer": "1"},
+        {"question": " ", "answer": "2"},
+        {"answer": "3"},
+        {"question": "d?", "answer": "4"},
+    ]
+    with pytest.raises(InputError, match="2 rows cannot be used:") as raised:
+        problems_of(rows, "f")
+    lines = str(raised.value).splitlines()
+    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+        "f, row 2",
+        "f, row 3 has none of the fields question, problem, prompt; it has answer",
+    ]
+    with pytest.raises(InputError, match="2 rows cannot be used:"):
+        load_problems(TaskSettings(source=_write(tmp_path, [{"question": f"{i}?", "answer": " "} for i in range(2)])))

@@ -47,7 +47,7 @@ def test_parse_refuses_near_misses(question: str) -> None:
         parse(question)
 
 
-@pytest.mark.parametrize("split", ["train", "tune", "test"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_unique_problems(split: str) -> None:
     problems = list(unique_problems(split, 350, seed=0))
     questions = [problem.question for problem in problems]
@@ -74,7 +74,7 @@ def test_the_training_text_holds_no_problem_of_another_split() -> None:
     for _ in range(400):
         prompt, _ = next(stream)
         question = tokenizer.decode(prompt).removeprefix("<|user|> ").partition(" <|end|>")[0]
-        assert split_of(parse(question).question) == "train"
+        assert split_of(parse(question).question) == "pretraining"
 
 
 def test_splits_have_their_shares() -> None:

@@ -23,7 +23,7 @@ from trimtab.errors import TrimtabError
 from trimtab.tasks.grading.code_tester import BROKEN, DIED, FAILED, GONE, PASSED, Outcome
 from trimtab.tasks.grading.code_tests import CodeTests, Suite
 from trimtab.tasks.grading.grader import Judgement
-from trimtab.tasks.sandbox import Program, Sandbox, SandboxError
+from trimtab.tasks.sandbox import Sandbox, SandboxError
 from trimtab.tasks.sandbox.channel import Channel, ChannelError
 from trimtab.tasks.sandbox.codec import CodecError, decode, encode
 from trimtab.tasks.sandbox.command import clean_environment, python_command
@@ -109,6 +109,11 @@ class TrustedTester:
 _EXTRACT_SECONDS = 10
 _EXIT_SECONDS = 3.0
 _SIGNAL_BASE = 128
+_ATTEMPTS = 2
+_FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
+"""Signals that no computation raises by itself."""
+KILLED = "killed"
+"""Status of a suite whose program was killed."""
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +121,11 @@ logger = logging.getLogger(__name__)
 class CodeGrader:
     """Runs programs in a sandbox and their tests outside of it.
 
-    What is not carried over: a program's changes to the arguments that it is given. Tests see what it returns or raises.
+    Tests see what a program returns or raises; functions that it returns can be called. What it does to lists, dictionaries and
+    sets that it is given is carried over where it returns nothing or one of them, as functions that work in place do.
+
+    A program that ends by SIGKILL is run once more, since it cannot be told from one that was killed from outside, by a person or
+    a kernel short of memory; when it ends so again, it is unscored.
 
     Args:
         sandbox: where programs run. None takes :class:`trimtab.tasks.sandbox.Sandbox` with its default limits.
@@ -183,7 +192,8 @@ def _judge(sandbox: Sandbox, tester: TrustedTester, problem: Problem, response: 
     try:
         status, program = tester.ask("extract", _EXTRACT_SECONDS, (response, tests.entry_point, tests.preamble))
         if status == DIED:
-            crashed = program in signal.Signals.__members__  # no exception of ours, but a parser that the answer overran
+            # no exception of ours, but a parser that the answer overran, or that took too long over it
+            crashed = program in signal.Signals.__members__ and program not in _FROM_OUTSIDE
             verdict, who = (Verdict.INCORRECT, "the answer") if crashed else (Verdict.UNSCORED, "the grader")
             return Judgement(verdict, f"{who} failed while the program was looked for: {program}")
         if status == FAILED:
@@ -195,6 +205,16 @@ def _judge(sandbox: Sandbox, tester: TrustedTester, problem: Problem, response: 
 
 
 def _run(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite, program: str) -> Outcome:
+    """One suite, and once more when the program's process was killed."""
+    for _ in range(_ATTEMPTS - 1):
+        outcome = _run_once(sandbox, tester, tests, suite, program)
+        if outcome.status != KILLED:
+            return outcome
+    outcome = _run_once(sandbox, tester, tests, suite, program)
+    return Outcome(BROKEN, outcome.reason) if outcome.status == KILLED else outcome
+
+
+def _run_once(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite, program: str) -> Outcome:
     """One suite in a fresh process, so that neither its clock nor its state reaches into another suite."""
     if "numpy" in suite.setup + suite.source + tests.preamble:
         tester.prepare("numpy")
@@ -205,15 +225,19 @@ def _run(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite
         # the program's time and as much for the tests themselves
         status, reason = tester.ask("test", 2 * seconds + 1, (asked, program), running.channel.fileno())
         if status == GONE:
-            return Outcome(FAILED, f"{_ending(running)} {reason}")
+            code = running.exit_code(_EXIT_SECONDS)
+            if code == _SIGNAL_BASE + signal.SIGKILL:
+                return Outcome(KILLED, f"the program's process was killed {reason}, {_ATTEMPTS} times")
+            return Outcome(FAILED, f"{_ending(code)} {reason}")
     if status == DIED and reason == signal.SIGALRM.name:
         return Outcome(FAILED, f"timed out after {2 * seconds + 1} s, in the tests of what the program returned")
+    if status == DIED and reason in signal.Signals.__members__ and reason not in _FROM_OUTSIDE:
+        return Outcome(FAILED, f"the tests crashed on what the program returned: {reason}")
     return Outcome(BROKEN, f"the tester ended by {reason}") if status == DIED else Outcome(status, reason)
 
 
-def _ending(program: Program) -> str:
+def _ending(code: int | None) -> str:
     """How a program left that no longer answers."""
-    code = program.exit_code(_EXIT_SECONDS)
     if code is None:
         return "closed its channel"
     if code < _SIGNAL_BASE:

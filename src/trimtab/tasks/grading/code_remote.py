@@ -7,6 +7,7 @@ built-in types, and every call carries a new nonce that its reply must repeat, s
 import builtins
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -14,6 +15,8 @@ from trimtab.tasks.sandbox.channel import Channel, ChannelError
 from trimtab.tasks.sandbox.codec import REQUEST_DEPTH, CodecError, decode, encode
 
 _NONCE_BYTES = 16
+_FUNCTIONS = frozenset({"function", "builtin_function_or_method", "method", "partial", "_lru_cache_wrapper"})
+"""Types of what tests may call when a call returned it."""
 # raised inside an iterator these would end it quietly, and with it the tests
 _NEVER_RAISED = (StopIteration, StopAsyncIteration)
 
@@ -49,6 +52,7 @@ class RemoteProgram:
     def __init__(self, descriptor: int, seconds: float) -> None:
         self._channel = Channel(descriptor)
         self._seconds_left = seconds
+        self._verb = ""
         self.calls = 0
         self.arguments: tuple[object, ...] = ()
         self.last: tuple[str, object] = ("", None)
@@ -67,14 +71,41 @@ class RemoteProgram:
         """A function of the program."""
 
         def remote(*positional: object, **named: object) -> object:
-            self.calls += 1
-            self.arguments = positional
-            value = self.ask("call", name, positional, named)
-            self.last = ("gave", value)
-            return value
+            return self.call(name, positional, named)
 
         remote.__name__ = name
         return remote
+
+    def call(self, function: object, positional: tuple, named: dict[str, object]) -> object:
+        """Call a function of the program by its name, or one that it returned.
+
+        What a function that works in place did to its arguments is done to ours: one that returns nothing, or an argument.
+        """
+        self.calls += 1
+        self.arguments = positional
+        value = self.ask("call", function, positional, named)
+        kinds = {type(given) for given in positional if _is_container(given)}
+        if kinds and (value is None or type(value) in kinds):
+            value = self._after_changes(value, positional)
+        self.last = ("gave", value)
+        return value
+
+    def _after_changes(self, value: object, positional: tuple) -> object:
+        """The value of the last call, which is one of our arguments where it is theirs, and with what was done to them done.
+
+        Arguments that are now too deep or too large to be carried over stay as they are.
+        """
+        try:
+            reply = self.ask("changes")
+        except Exception:  # noqa: BLE001 - whatever the program's side raises
+            self.raised = None
+            return value
+        match reply:
+            case (int(place), tuple(changed)) if place < len(positional) and len(changed) in (0, len(positional)):
+                for ours, theirs in zip(positional, changed, strict=False):
+                    _write_back(ours, theirs)
+                return positional[place] if place >= 0 else value
+        return self._fail(FaultError("broke the protocol: no changes of a call"))
 
     def ask(self, verb: str, *arguments: object) -> object:
         """Send one request and wait for its reply.
@@ -87,6 +118,7 @@ class RemoteProgram:
         if self.fault is not None:
             raise self.fault
         nonce = os.urandom(_NONCE_BYTES)
+        self._verb = verb
         try:
             request = encode((nonce, verb, arguments), self._refer, REQUEST_DEPTH)
         except CodecError as error:
@@ -120,20 +152,21 @@ class RemoteProgram:
         raise self.raised
 
     def _refer(self, value: object) -> tuple[int, str]:
-        if type(value) is RemoteObject:
+        if isinstance(value, RemoteObject):
             return object.__getattribute__(value, "_number"), ""
         raise CodecError(f"{type(value).__name__} {value!r}")
 
     def _resolve(self, number: int, name: str) -> object:
-        return RemoteObject(self, number, name)
+        kind = RemoteFunction if name in _FUNCTIONS and self._verb == "call" else RemoteObject
+        return kind(self, number, name)
 
 
 class RemoteObject:
     """An object of the program that is no plain data, such as an instance of MBPP's ``Pair``.
 
-    It is true, it can be passed back, and attributes can be set and asked for. It equals nothing, and it cannot be called: a
-    method would carry what a test expects to the program and let the program answer. Names that begin with an underscore are
-    refused: ``__array_interface__`` would let a program name an address to read.
+    It is true, it can be passed back, and attributes can be set and asked for. It equals nothing, and it cannot be called, unless
+    it is a function that a call returned: a method would carry what a test expects to the program and let the program answer.
+    Names that begin with an underscore are refused: ``__array_interface__`` would let a program name an address to read.
     """
 
     __slots__ = ("_name", "_number", "_program")
@@ -162,6 +195,45 @@ class RemoteObject:
 
     def __repr__(self) -> str:
         return f"<an object of type {self._name[:80]}>"
+
+
+class RemoteFunction(RemoteObject):
+    """A function that a call returned, such as a counter's ``make_counter()``; calling it is a call like any other."""
+
+    __slots__ = ()
+
+    def __call__(self, *positional: object, **named: object) -> object:
+        program: RemoteProgram = object.__getattribute__(self, "_program")
+        return program.call(self, positional, named)
+
+
+def _write_back(ours: object, theirs: object) -> None:
+    """Make a container of ours what the program made of its copy, in place, so that other names of it see the change."""
+    if isinstance(ours, list) and isinstance(theirs, list):
+        for place, (old, new) in enumerate(zip(ours, theirs, strict=False)):
+            if _is_container(old) and type(old) is type(new):
+                _write_back(old, new)
+            else:
+                ours[place] = new
+        ours[len(theirs) :] = theirs[len(ours) :]
+    elif isinstance(ours, dict) and isinstance(theirs, dict):
+        kept = {key: old for key, old in ours.items() if key in theirs and _is_container(old) and type(old) is type(theirs[key])}
+        for key, old in kept.items():
+            _write_back(old, theirs[key])
+        ours.clear()
+        ours.update({key: kept.get(key, new) for key, new in theirs.items()})
+    elif isinstance(ours, set) and isinstance(theirs, set):
+        ours.clear()
+        ours.update(theirs)
+    elif isinstance(ours, deque) and isinstance(theirs, deque):
+        ours.clear()
+        ours.extend(theirs)
+    elif isinstance(ours, bytearray) and isinstance(theirs, bytearray):
+        ours[:] = theirs
+
+
+def _is_container(value: object) -> bool:
+    return isinstance(value, list | dict | set | deque | bytearray)
 
 
 def _exception(types: list[object], text: str) -> Exception:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from trimtab.errors import InputError
 from trimtab.tasks.grading.grader import Grader, Judgement
@@ -135,6 +135,44 @@ def _label(trace: Trace, labels: Mapping[str, bool]) -> Judgement:
     if trace.id not in labels:
         raise InputError(f"trace {trace.id} has no label in the verdict column; every trace needs one")
     return Judgement(Verdict.CORRECT if labels[trace.id] else Verdict.INCORRECT, "the user's label")
+
+
+class Change(NamedTuple):
+    """A trace whose score is another one than before, and the reasons that were given for both."""
+
+    trace_id: str
+    problem_id: str
+    before: Verdict
+    after: Verdict
+    why_before: str
+    why_after: str
+
+
+def regraded(old: Iterable[Grade], new: Iterable[Grade]) -> list[Change]:
+    """The traces on which two gradings of the same traces disagree, in the order of the new one.
+
+    Raises:
+        InputError: the two do not hold the same traces.
+
+    Example:
+        >>> old = [Grade("p/0", "p", Verdict.INCORRECT, "no answer found")]
+        >>> new = [Grade("p/0", "p", Verdict.CORRECT, "equals the gold answer")]
+        >>> [(change.trace_id, change.after.value) for change in regraded(old, new)]
+        [('p/0', 'correct')]
+    """
+    before = {grade.trace_id: grade for grade in old}
+    after = list(new)
+    missing = sorted(before.keys() ^ {grade.trace_id for grade in after})
+    if missing:
+        raise InputError(
+            f"the two gradings do not hold the same traces: {len(missing)} stand in one of them alone, {missing[0]} first; "
+            "grade the same traces again"
+        )
+    return [
+        Change(now.trace_id, now.problem_id, then.verdict, now.verdict, then.reason, now.reason)
+        for now in after
+        if (then := before[now.trace_id]).verdict is not now.verdict
+    ]
 
 
 def read_label(value: object, trace_id: str) -> bool:

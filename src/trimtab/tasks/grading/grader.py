@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from trimtab.traces import Problem, Verdict
+from trimtab.traces import AnswerKind, Problem, Verdict
+
+VERSIONS: dict[AnswerKind, int] = dict.fromkeys(AnswerKind, 2)
+"""The version of each kind's grader. It rises with every change that can move a score; 1 is that of trimtab 0.1."""
 
 
 class Judgement(NamedTuple):

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,14 +20,17 @@ from typing import NamedTuple, Self
 
 from trimtab.errors import TrimtabError
 from trimtab.tasks.grading.grader import Judgement
-from trimtab.tasks.grading.math_text import LAST_NUMBER, gold_text, pair_for_math_verify, same_text, stated_answer
+from trimtab.tasks.grading.math_notation import decided_as_text, exact_number, for_math_verify, pair_for_math_verify
+from trimtab.tasks.grading.math_text import LAST_NUMBER, gold_text, stated_answer
 from trimtab.tasks.grading.math_worker import OUT_OF_MEMORY
 from trimtab.tasks.grading.text import NO_ANSWER
 from trimtab.traces import Problem, Verdict
 
 EQUAL, UNEQUAL = "equal", "unequal"
 GOLD_UNREADABLE, ANSWER_UNREADABLE = "gold unreadable", "answer unreadable"
-FAILED, DIED = "failed", "died"
+FAILED, DIED, KILLED = "failed", "died", "killed"
+BROKE = "broke"
+"""It failed or died, and its gold answer alone does not."""
 
 START_S = 120.0
 GRACE_S = 5
@@ -34,7 +38,20 @@ GRACE_S = 5
 PER_WORKER = 64
 """Comparisons that are worth a further worker, which takes half a second to start."""
 ATTEMPTS = 2
-_SCRIPT = Path(__file__).with_name("math_worker.py")
+OWN_SIGNALS = frozenset(
+    {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGALRM, signal.SIGXCPU}
+)
+"""Signals by which a computation that went too deep or took too long ends its own process."""
+_ROOT = Path(__file__).parents[3]
+# the packages are entered as bare modules, so that nothing of their __init__ (pydantic, transformers) is imported
+_BOOT = """
+import sys
+root, module = sys.argv[1:3]
+for name in ("trimtab", "trimtab.tasks", "trimtab.tasks.grading"):
+    package = sys.modules[name] = type(sys)(name)
+    package.__path__ = [root + "/" + name.replace(".", "/")]
+__import__(module, fromlist=["main"]).main()
+"""
 
 
 class Outcome(NamedTuple):
@@ -53,8 +70,8 @@ class _Worker:
         self.ready = False
         self.deadline = time.monotonic() + START_S
         self._unread = b""
-        # -P: the folder of the script has a math.py, which must not hide the standard library's
-        command = [sys.executable, "-P", str(_SCRIPT), str(math.ceil(timeout_s) + GRACE_S), str(memory_mb)]
+        limits = [str(math.ceil(timeout_s) + GRACE_S), str(memory_mb)]
+        command = [sys.executable, "-P", "-c", _BOOT, str(_ROOT), "trimtab.tasks.grading.math_worker", *limits]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, start_new_session=True)
         assert self.process.stdin is not None
@@ -123,8 +140,9 @@ class MathPool:
             while len(outcomes) < len(pairs):
                 self._hand_out(pairs, waiting, left=len(pairs) - len(outcomes))
                 for job, outcome in self._collect():
-                    deaths[job] += outcome.result == DIED
-                    if outcome.result == DIED and deaths[job] < ATTEMPTS:
+                    died = outcome.result in (DIED, KILLED)
+                    deaths[job] += died
+                    if died and deaths[job] < ATTEMPTS:
                         waiting.appendleft(job)
                     else:
                         outcomes[job] = outcome
@@ -176,11 +194,13 @@ class MathPool:
         worker.ready, self._failed_starts = True, 0
 
     def _died(self, worker: _Worker) -> Iterator[tuple[int, Outcome]]:
+        """A signal that no computation raises by itself came from outside: from a person, or the kernel short of memory."""
         status = self._end(worker)
+        result = KILLED if status < 0 and -status not in OWN_SIGNALS else DIED
         how = "out of memory" if status == OUT_OF_MEMORY else f"signal {-status}" if status < 0 else f"exit status {status}"
         log.info("a worker for math-verify ended (%s) and is replaced", how)
         if worker.job is not None:
-            yield worker.job, Outcome(DIED, f"died {ATTEMPTS} times ({how})")
+            yield worker.job, Outcome(result, f"died {ATTEMPTS} times ({how})")
         elif not worker.ready:
             self._failed_starts += 1
             if self._failed_starts == ATTEMPTS:
@@ -225,22 +245,29 @@ class Disagreement:
 
 
 class _Comparison(NamedTuple):
-    """What both checks say of an answer; ``string`` is whether the texts are the same."""
+    """What came of comparing an answer: as text and exact numbers, None where they do not decide, and as mathematics."""
 
+    text: bool | None
     math: Outcome
-    string: bool
+
+
+_NOT_ASKED = Outcome("decided as text")
 
 
 class MathGrader:
     """Correct when the stated answer equals the gold answer as mathematics.
 
-    An answer is correct when ``math-verify`` finds it equal, or when it is the same exact number or the same text as the gold
-    answer, which needs no computer algebra. It is incorrect when ``math-verify`` came to an end without finding it equal, when
-    it is no mathematics, and when there is none. It is unscored when ``math-verify`` timed out, broke, or cannot read the gold.
+    Equal texts, and exact numbers, times of the day, numbers with a base and words, are decided without computer algebra
+    (:func:`trimtab.tasks.grading.math_notation.decided_as_text`); all others by ``math-verify``'s reading of both and
+    :mod:`trimtab.tasks.grading.math_equal`, where exact inequality is final. A gold answer that mathematics cannot read is
+    compared as text.
+
+    An answer is incorrect when it is not equal, when it is no mathematics, when there is none, and when comparing it takes too
+    long or breaks the comparison although the gold answer can be compared with itself. It is unscored when its worker was killed
+    from outside, or when the gold answer alone breaks the comparison.
 
     Which part of a response is its answer: :func:`trimtab.tasks.grading.math_text.stated_answer`. What ``math-verify`` is not
-    asked about: :func:`trimtab.tasks.grading.math_text.for_math_verify`. Decimals that agree to six places are equal to it,
-    and where it fails inside to show that two expressions are equal, it says that they are not.
+    asked about: :func:`trimtab.tasks.grading.math_notation.for_math_verify`.
 
     Workers start at the first call that needs them and stay for the next one, until ``close``, the end of a ``with`` block or of
     the interpreter. One call at a time: the grader is not for several threads.
@@ -282,7 +309,7 @@ class MathGrader:
                 continue
             comparison = compared[gold, found.text]
             if _disagree(comparison):
-                self._note_disagreement(problem.id, gold, found.text, comparison.string)
+                self._note_disagreement(problem.id, gold, found.text)
             judgements.append(_judgement(gold, found.text, found.where == LAST_NUMBER, comparison))
         return judgements
 
@@ -296,43 +323,63 @@ class MathGrader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def unreadable_golds(self, problems: Sequence[Problem]) -> list[Problem]:
+        """The problems whose gold answer mathematics cannot read, so that answers to them are compared as text."""
+        golds = [gold_text(problem.answer) for problem in problems]
+        written = [for_math_verify(gold) for gold in golds]
+        asked = sorted({text for text in written if text is not None})
+        read = dict(zip(asked, self.pool.compare([(text, text) for text in asked]), strict=True))
+        return [
+            problem
+            for problem, gold, text in zip(problems, golds, written, strict=True)
+            if exact_number(gold) is None and (text is None or read[text].result != EQUAL)
+        ]
+
     def _compare(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Comparison]:
-        written = [pair_for_math_verify(*pair) for pair in pairs]
-        asked = sorted({(gold, answer) for gold, answer in written if gold is not None and answer is not None})
+        texts = {pair: decided_as_text(*pair) for pair in pairs}
+        written = {pair: pair_for_math_verify(*pair) for pair in pairs if texts[pair] is None}
+        asked = sorted({(gold, answer) for gold, answer in written.values() if gold is not None and answer is not None})
         outcomes = dict(zip(asked, self.pool.compare(asked), strict=True))
-        return {
-            pair: _Comparison(outcomes.get((gold or "", answer or "")) or _not_asked(gold), same_text(*pair))
-            for pair, (gold, answer) in zip(pairs, written, strict=True)
-        }
+        broken = sorted({gold for (gold, _), outcome in outcomes.items() if outcome.result in (FAILED, DIED)})
+        sound = {gold: one.result == EQUAL for gold, one in zip(broken, self.pool.compare([(g, g) for g in broken]), strict=True)}
+        for (gold, answer), outcome in outcomes.items():
+            if outcome.result in (FAILED, DIED) and sound[gold]:
+                outcomes[gold, answer] = Outcome(BROKE, outcome.why)
+        compared = {pair: _Comparison(decided, _NOT_ASKED) for pair, decided in texts.items()}
+        for pair, (left, right) in written.items():
+            unreadable = GOLD_UNREADABLE if left is None else ANSWER_UNREADABLE
+            outcome = Outcome(unreadable) if left is None or right is None else outcomes[left, right]
+            compared[pair] = _Comparison(None, outcome)
+        return compared
 
-    def _note_disagreement(self, problem_id: str, gold: str, answer: str, same: bool) -> None:
-        math, string = (Verdict.INCORRECT, Verdict.CORRECT) if same else (Verdict.CORRECT, Verdict.INCORRECT)
-        self.disagreements.append(Disagreement(problem_id, gold, _shown(answer), math, string))
-        log.info(
-            "%s: math-verify says %s, the string check %s: gold %r, answer %r", problem_id, math, string, gold, _shown(answer)
-        )
-
-
-def _not_asked(gold: str | None) -> Outcome:
-    return Outcome(GOLD_UNREADABLE if gold is None else ANSWER_UNREADABLE)
+    def _note_disagreement(self, problem_id: str, gold: str, answer: str) -> None:
+        self.disagreements.append(Disagreement(problem_id, gold, _shown(answer), Verdict.CORRECT, Verdict.INCORRECT))
+        log.info("%s: equal as mathematics, not as text: gold %r, answer %r", problem_id, gold, _shown(answer))
 
 
 def _disagree(comparison: _Comparison) -> bool:
-    return (comparison.math.result, comparison.string) in ((EQUAL, False), (UNEQUAL, True))
+    return comparison.text is None and comparison.math.result == EQUAL
 
 
 def _judgement(gold: str, answer: str, guessed: bool, comparison: _Comparison) -> Judgement:
-    (result, why), shown = comparison.math, _shown(answer)
-    if result == EQUAL or comparison.string:
-        reason = ["equals the gold answer", GUESSED if guessed else "", DISAGREES if _disagree(comparison) else ""]
+    (text, (result, why)), shown = comparison, _shown(answer)
+    note = GUESSED if guessed else ""
+    if text or (text is None and result == EQUAL):
+        reason = ["equals the gold answer", note, DISAGREES if _disagree(comparison) else ""]
         return Judgement(Verdict.CORRECT, "; ".join(filter(None, reason)), shown)
-    if result == GOLD_UNREADABLE:
-        return Judgement(Verdict.UNSCORED, f"the gold answer {_shown(gold)} cannot be read as mathematics", shown)
-    if result in (FAILED, DIED):
+    if text is None and result in (FAILED, DIED, KILLED):
         return Judgement(Verdict.UNSCORED, f"the math grader {why}", shown)
-    reason = [f"differs from the gold answer {_shown(gold)}", GUESSED if guessed else ""]
-    reason.append("cannot be read as mathematics" if result == ANSWER_UNREADABLE else "")
+    reason = [f"differs from the gold answer {_shown(gold)}", note]
+    if text is None:
+        reason.append(_WHY_UNEQUAL.get(result, ""))
+        reason.append(f"comparing it {why}, and the gold answer alone can be compared" if result == BROKE else "")
     return Judgement(Verdict.INCORRECT, "; ".join(filter(None, reason)), shown)
+
+
+_WHY_UNEQUAL = {
+    ANSWER_UNREADABLE: "cannot be read as mathematics",
+    GOLD_UNREADABLE: "compared as text, since the gold answer cannot be read as mathematics",
+}
 
 
 def _shown(text: str) -> str:

@@ -1,17 +1,15 @@
-"""Mathematics as text: which part of a response is its answer, how ``math-verify`` reads it, and when two texts are equal."""
+"""Which part of a response is its mathematical answer."""
 
+import json
 import re
-from fractions import Fraction
 from itertools import islice, pairwise
 from typing import NamedTuple
 
-from trimtab.tasks.grading.text import Box, after_hashes, amount, boxes, conclusion, plain, statements, untypeset
+from trimtab.tasks.grading.math_notation import LONGEST
+from trimtab.tasks.grading.text import Box, after_hashes, amount, boxes, conclusion, plain, plain_punctuation, statements
 
-LONGEST = 1_000
-"""Characters of an answer that ``math-verify`` is asked about; a longer one is compared as text only."""
-DEEPEST = 12
-"""The same for brackets inside brackets."""
 MOST_BOXES = 10
+SHORT = 40
 
 LAST_NUMBER = "last number"
 
@@ -24,21 +22,40 @@ _SENTENCE_END = re.compile(
     r"[.?](?=\s|$)|(?<=[A-Za-z*])!(?=\s|$)|,\s+(?=[A-Za-z]{3})|\s+(?=(?:because|since|as|so|which|where)\b)"
 )
 _MATH_SPAN = re.compile(r"\$(?! )([^$\n]+?)(?<! )\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
-_MARKUP = re.compile(r"\\[A-Za-z]+|\\text\{[^{}]*\}")
+_MARKUP = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3}")
 _HEDGE = re.compile(r"\s*(?:and|or)\b")
 _JOINED_BEFORE = re.compile(r"\b(?:and|or)\s+(?:[a-z]\s*=\s*)?[\s$\\*]*$")
 
-_EDGES = re.compile(r"^(?:\s|\*\*|\\\(|\\\[|\$)+|(?:\s|\*\*|\\\)|\\\]|\$|[.,;:])+$")
-_GROUPED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?%?|[+-]?\d+(?:\.\d+)?%?")
-_MIXED = re.compile(r"([+-]?\d+) (\d+)/(\d+)")
-_SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d+)?)e([+-]?\d{1,3})")
-_REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\{(\d+)\}")
-_UNIT_TEXT = re.compile(r"(?<=.)\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?$", re.DOTALL)
-_WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{3,}")
-_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+")
-_LIST = re.compile(r"\d,\s+-?\d")
-_TWO_NUMBERS = re.compile(r"\d\s+\d")
+
+_TAGS = re.compile(r"(?i)<(/?)(?:final[_ -]?)?answer\s*>")
+_JSON = re.compile(
+    r"""(?i)[{,]\s*["'](?:final[_ ]?)?(?:answer|result|solution)["']\s*:\s*"""
+    r"""(?:"(?P<text>(?:[^"\\\n]|\\.)*)"|(?P<value>[^\s"'{}\[\]][^,}\n]*))\s*(?:,[^{}]*)?\}?"""
+)
+_UNDERLINE = re.compile(r"(?im)^[ \t*#]*((?:final |the )?answer)[ \t*:]*\n[ \t]*[-=]{3,}[ \t]*$")
+_DENIED = re.compile(r"(?i)not\b")
+_ASIDE = re.compile(
+    r"(?<=[\w$*%}])\s*\((?:since|because|as|which|i\.e\.|that is|from|see|by|approximately|about|approx|"
+    r"or)\b[^()]*(?:\([^()]*\)[^()]*)*\).*$|(?<=[\w$*%}])\s+\((?=[^()]*=)[^()]*\).*$"
+)
+_ABOUT = re.compile(
+    r"(?<=[\w$})*%])\s*(?:,?\s*(?:or|which is|i\.e\.|that is)\s+|\(|,\s*|;\s*)?(?:about|approximately|approx\.?|roughly|"
+    r"around|nearly|\u2248|\\approx)\s*[-$\\]*\d[\d.,]*\s*\\?%?\)?\$?"
+)
+_COUNTED = re.compile(
+    r"(?:[*_$\u20ac\u00a3\s\\])*([-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|"
+    r"[-+]?\d+(?:\.\d+)?(?:/\d+)?)(?:\s*\\?%)?[*_$\s]*(?=[A-Za-z\s(])"
+)
+_MORE_OF_IT = re.compile(
+    r"(?:(?:[A-Za-z*]+\s+){0,2}(?:and|or|plus|minus|,)|\s*(?:to|by|times|over|:|/|x)(?![A-Za-z]))\s+(?:[a-z]+ ){0,1}[-\d$]", re.I
+)
+_NO_ANSWER_BEFORE = re.compile(
+    r"(?i)\b(?:not(?: equal(?: to)?)?|step|question|problem|part|case|page|figure|fig\.|option|equation|chapter|exercise|"
+    r"line|round|section|january|"
+    r"february|march|april|may|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|"
+    r"nov|dec)\b\.?[\s$*\\(]*$"
+)
 
 
 class Stated(NamedTuple):
@@ -67,21 +84,30 @@ def stated_answer(response: str) -> Stated | None:
         >>> stated_answer("She sells 9 eggs and makes $18 every day.")
         Stated(text='18', where='last number')
     """
-    text = conclusion(response)
+    text = _ready(conclusion(response))
     found = [box for box in islice(boxes(text), MOST_BOXES) if box.content != ""]
     if found:
         return None if found[0].content is None else Stated(_joined(text, found), "box")
     hashes = after_hashes(text)
-    if hashes and _is_formula(hashes):
+    if hashes and (_is_formula(hashes) or (len(hashes) <= SHORT and text.endswith(hashes))):
         return Stated(hashes, "####")
-    said = statements(text)
+    said = [statement for statement in statements(text) if not _DENIED.match(statement.text)]
     if said:
         return Stated(_of_statement(said[-1].text[: 4 * LONGEST]), "statement")
     line = text.rpartition("\n")[2].strip()
     if line == text and (_is_formula(line) or (0 < len(line) <= 40 and not re.search(r"\d", line))):
-        return Stated(line, "whole text")
-    number = _last_number(line[-4 * LONGEST :])
+        return Stated(_without_exclamation(line).lstrip("=: "), "whole text")
+    last = _without_approximation(line[-4 * LONGEST :])
+    number = _only_formula(last) or _last_number(last)
     return None if number is None else Stated(number, LAST_NUMBER)
+
+
+def _ready(text: str) -> str:
+    """Answer tags, the answer of a JSON object, headings and Chinese punctuation in the form of ``Answer: ...``."""
+    text = plain_punctuation(text)
+    text = _TAGS.sub(lambda tag: "\n" if tag[1] else "\nAnswer: ", text)
+    text = _JSON.sub(_json_answer, text)
+    return _UNDERLINE.sub(r"\1:", text).strip()
 
 
 def gold_text(answer: str) -> str:
@@ -95,55 +121,6 @@ def gold_text(answer: str) -> str:
     return answer if stated is None else stated.text
 
 
-def for_math_verify(answer: str) -> str | None:
-    r"""The answer as ``math-verify`` reads it right, or None where it cannot be asked.
-
-    It takes ``18 dollars`` for a product of letters, ``1 1/2`` for (1 + 1)/2, ``100 000`` for 0, ``5 6`` for 11 and ``east`` for
-    the same product as ``seat``, and drops all that follows the first of two ``\text``. So units, mixed numbers, spaced
-    thousands, ``2e3``, ``0.\overline{3}`` and bare words are rewritten, and two numbers side by side are left to the comparison
-    of texts. So are answers of more than 1,000 characters, brackets nested more than 12 deep, and control characters.
-
-    Example:
-        >>> for_math_verify("$18 dollars."), for_math_verify("1 1/2"), for_math_verify("east"), for_math_verify("5 6")
-        ('18', '1\\frac{1}{2}', '\\text{east}', None)
-    """
-    if len(answer) > LONGEST or _nesting(answer) > DEEPEST or answer.count("{") != answer.count("}"):
-        return None
-    text = _EDGES.sub("", untypeset(answer))
-    if not text or not text.replace("\n", " ").replace("\t", " ").isprintable():
-        return None
-    flat = plain(text)
-    if _GROUPED.fullmatch(flat):
-        return flat.replace(" ", "")
-    if match := _MIXED.fullmatch(flat):
-        return rf"{match[1]}\frac{{{match[2]}}}{{{match[3]}}}"
-    if match := _SCIENTIFIC.fullmatch(flat):
-        return rf"{match[1]}\times10^{{{match[2]}}}"
-    if match := _REPEATING.fullmatch(flat):
-        return _fraction(match)
-    if _WORDS.fullmatch(text):
-        return rf"\text{{{text}}}"
-    text = amount(flat) or _UNIT_TEXT.sub("", text)
-    return None if _TWO_NUMBERS.search(text) else text
-
-
-def pair_for_math_verify(gold: str, answer: str) -> tuple[str | None, str | None]:
-    """Both as ``math-verify`` reads them right; ``107,112`` is a list where the other is one, ``112, 107``, else a number.
-
-    Example:
-        >>> pair_for_math_verify("107,112", "112, 107")
-        ('107, 112', '112, 107')
-    """
-    left, right = for_math_verify(gold), for_math_verify(answer)
-    if left is None or right is None:
-        return left, right
-    return _as_list(left, right), _as_list(right, left)
-
-
-def _as_list(text: str, other: str) -> str:
-    return text.replace(",", ", ") if _THOUSANDS.fullmatch(text) and _LIST.search(other) else text
-
-
 def _joined(text: str, found: list[Box]) -> str:
     parts = [found[0].content or ""]
     for later, earlier in pairwise(found):
@@ -155,14 +132,29 @@ def _joined(text: str, found: list[Box]) -> str:
 
 
 def _of_statement(line: str) -> str:
+    line = _without_approximation(_ASIDE.sub("", line))
     sentence = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
     spans = [*_MATH_SPAN.finditer(sentence)]
     if len(spans) == 1 and not _HEDGE.match(sentence, spans[0].end()):
         return next(group for group in spans[0].groups() if group).strip()
+    sentence = _without_exclamation(sentence)
     if _is_formula(sentence):
         return sentence
     numbers = {match[0] for match in _NUMBER.finditer(sentence)}
-    return numbers.pop() if len(numbers) == 1 else sentence
+    if len(numbers) == 1:
+        return numbers.pop()
+    counted = _COUNTED.match(sentence)
+    return counted[1] if counted and not _MORE_OF_IT.match(sentence, counted.end()) else sentence
+
+
+def _without_exclamation(text: str) -> str:
+    """ "The answer is 42!" is no factorial; inside of a formula's own marks it is one."""
+    return re.sub(r"(?<=[\w%)\]])!+[\s*_]*$", "", text)
+
+
+def _without_approximation(line: str) -> str:
+    r"""Without the decimals that follow an exact answer: "1/6 or about 16.7%", ``\pi \approx 3.14``."""
+    return _ABOUT.sub(lambda about: "$" * (about[0].count("$") % 2), line)
 
 
 def _is_formula(text: str) -> bool:
@@ -171,100 +163,31 @@ def _is_formula(text: str) -> bool:
     return not _WORD.search(_MARKUP.sub("", text)) or amount(plain(text)) is not None
 
 
+def _json_answer(found: re.Match[str]) -> str:
+    """The answer of a JSON object; a text with LaTeX's backslashes written once, which JSON would eat, stays as it is."""
+    text = found["value"] if found["text"] is None else found["text"]
+    if found["text"] is not None:
+        try:
+            decoded = str(json.loads(f'"{text}"'))
+        except ValueError:
+            decoded = text
+        text = decoded if decoded.isprintable() else text
+    return f"\nAnswer: {text}\n"
+
+
+def _only_formula(line: str) -> str | None:
+    """The formula of a line that has one, and no number beside it."""
+    spans = [*_MATH_SPAN.finditer(line)]
+    if len(spans) != 1 or re.search(r"\d", line[: spans[0].start()] + line[spans[0].end() :]):
+        return None
+    formula = next(group for group in spans[0].groups() if group).strip()
+    return formula if re.search(r"\d|\\pi", formula) and not _NO_ANSWER_BEFORE.search(line, 0, spans[0].start()) else None
+
+
 def _last_number(line: str) -> str | None:
     numbers = [*_NUMBER.finditer(line)]
     if not numbers or re.search(r"\d", line[numbers[-1].end() :]):
         return None
     is_one_of_several = len(numbers) > 1 and _JOINED_BEFORE.search(line, 0, numbers[-1].start())
-    return None if is_one_of_several else numbers[-1][0]
-
-
-def _nesting(text: str) -> int:
-    deepest = depth = 0
-    for bracket in re.findall(r"[([{}\])]", text):
-        depth += 1 if bracket in "([{" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _fraction(match: re.Match[str]) -> str:
-    """``0.1\\overline{6}`` is (16 - 1) / 90."""
-    sign, whole, fixed, repeated = match.groups()
-    scale = 10 ** len(fixed)
-    value = Fraction(int(whole + fixed + repeated) - int(whole + fixed or 0), scale * (10 ** len(repeated) - 1))
-    return rf"{sign}\frac{{{value.numerator}}}{{{value.denominator}}}"
-
-
-LONGEST_NUMBER = 1_000
-_UNSIGNED = r"(?:\d{1,3}(?:[, ]\d{3})+|\d+)(?:\.\d+)?|\.\d+"
-_DECIMAL = re.compile(rf"(?P<sign>[+-]?)[€£¥]?(?P<value>{_UNSIGNED})(?:e(?P<power>[+-]?\d{{1,3}}))?")
-_RATIO = re.compile(
-    rf"(?P<sign>[+-]?)(?:(?:(?P<whole>\d+) )?(?P<top>{_UNSIGNED})/(?P<bottom>{_UNSIGNED})"
-    rf"|(?P<whole2>\d+)?\\frac\{{(?P<minus>-?)(?P<top2>{_UNSIGNED})\}}\{{(?P<bottom2>{_UNSIGNED})\}})"
-)
-_NAMED = re.compile(r"[A-Za-z]=(?=[^=]+$)")
-
-
-class ExactNumber(NamedTuple):
-    """A rational number, and whether a percent sign followed it; the value is what stands before the sign."""
-
-    value: Fraction
-    percent: bool
-
-
-def same_text(gold: str, answer: str) -> bool:
-    r"""True when both are the same exact number, or the same text once typesetting is taken away.
-
-    A percentage equals the number before its sign and its hundredth: ``18%`` is both 18 and 0.18. ``x=5`` is 5 where the other
-    names no variable. True proves the answer right; False proves nothing, since two expressions can be equal without looking so.
-
-    Example:
-        >>> same_text("1000", r"\$1{,}000.00"), same_text(r"\frac{1}{2}", "0.5"), same_text("x+1", "1+x")
-        (True, True, False)
-    """
-    left, right = exact_number(gold), exact_number(answer)
-    if left is not None and right is not None:
-        if left.percent == right.percent:
-            return left.value == right.value
-        percentage, other = (left, right) if left.percent else (right, left)
-        return other.value in (percentage.value, percentage.value / 100)
-    texts = plain(gold), plain(answer)
-    if "" in texts:
-        return False
-    unnamed = tuple(_NAMED.sub("", text) for text in texts)
-    return texts[0] == texts[1] or (sum(map(str.__ne__, texts, unnamed)) == 1 and same_text(*unnamed))
-
-
-def exact_number(answer: str) -> ExactNumber | None:
-    r"""The number that a text is: whole, decimal, ``3/4``, ``1 1/2``, ``\frac{1}{2}``, ``2e3``, with units or a percent sign.
-
-    Returns None for anything else, and for texts of more than 1,000 characters.
-
-    Example:
-        >>> exact_number("1 1/2 hours"), exact_number(r"12.5\%"), exact_number("x")
-        (None, ExactNumber(value=Fraction(25, 2), percent=True), None)
-    """
-    if len(answer) > LONGEST_NUMBER:
-        return None
-    text = plain(answer)
-    text = amount(text) or text
-    value = _value(text.removesuffix("%"))
-    return None if value is None else ExactNumber(value, text.endswith("%"))
-
-
-def _value(text: str) -> Fraction | None:
-    if match := _DECIMAL.fullmatch(text):
-        size = _unsigned(match["value"]) * Fraction(10) ** int(match["power"] or 0)
-    elif match := _RATIO.fullmatch(text):
-        bottom = _unsigned(match["bottom"] or match["bottom2"])
-        if bottom == 0:
-            return None
-        part = _unsigned(match["top"] or match["top2"]) / bottom
-        size = int(match["whole"] or match["whole2"] or 0) + (-part if match["minus"] else part)
-    else:
-        return None
-    return -size if match["sign"] == "-" else size
-
-
-def _unsigned(digits: str) -> Fraction:
-    return Fraction(re.sub(r"[, ]", "", digits))
+    is_no_answer = _NO_ANSWER_BEFORE.search(line, max(0, numbers[-1].start() - 40), numbers[-1].start())
+    return None if is_one_of_several or is_no_answer else numbers[-1][0]

@@ -1,8 +1,8 @@
-"""A process that asks ``math-verify``: one JSON line in, one JSON line out. Run as a script by ``math_pool``.
+"""A process that compares answers as mathematics: one JSON line in, one JSON line out. The math grader starts it.
 
-It imports nothing of trimtab, so that it starts in half a second. By itself ``math-verify`` catches its timeouts and errors and
-answers "not equal"; here it has no timeout of its own, its errors are reported, and a process that ran out of memory ends instead
-of answering, since computer algebra catches MemoryError too.
+It imports nothing of trimtab but the comparison, so that it starts in half a second. By itself ``math-verify`` catches its
+timeouts and errors and answers "not equal"; here it has no timeout of its own, its errors are reported, and a process that ran
+out of memory ends instead of answering, since computer algebra catches MemoryError too.
 """
 
 import json
@@ -20,6 +20,8 @@ OUT_OF_MEMORY = 77
 """Exit status of a worker that needed too much memory."""
 
 _RECURSION = 20_000
+_PERCENT = re.compile(r"\s*\\?%")
+_DECIMAL = re.compile(r"\d\.\d|(?<!\d)\.\d")
 
 
 def limit(memory_mb: int) -> None:
@@ -54,21 +56,36 @@ def is_readable(parts: list[Any]) -> bool:
 
 
 def compare(gold: str, answer: str) -> str:
-    """``equal``, ``unequal``, or which of the two is no mathematics.
+    r"""``equal``, ``unequal``, or which of the two is no mathematics.
 
-    ``math-verify`` takes ``18%`` for 18 or 0.18, but ``12.5%`` for 0.125 alone; here both are both.
+    A percentage is the number before its sign and its hundredth: ``18\%`` is both 18 and 0.18.
     """
+    signs = [_PERCENT.search(text) is not None for text in (gold, answer)]
+    if not any(signs):
+        return _compare(gold, answer)
+    bare = [_PERCENT.sub("", text) for text in (gold, answer)]
+    result = _compare(*bare)
+    if result == "unequal" and signs.count(True) == 1 and not re.search(r"[,=;]", "".join(bare)):
+        of_hundred = [rf"\frac{{{text}}}{{100}}" if sign else text for text, sign in zip(bare, signs, strict=True)]
+        return _compare(*of_hundred)
+    return result
+
+
+def _compare(gold: str, answer: str) -> str:
     from math_verify import verify
 
-    if not is_readable(read(gold)):
+    from trimtab.tasks.grading.math_equal import same
+
+    left, right = read(gold), read(answer)
+    if not is_readable(left):
         return "gold unreadable"
-    if not is_readable(read(answer)):
+    if not is_readable(right):
         return "answer unreadable"
-    if verify(read(gold), read(answer), timeout_seconds=0, raise_on_error=True):  # not symmetric: gold first
-        return "equal"
-    if ("%" in gold) != ("%" in answer):
-        return compare(*(text.replace(r"\%", "").replace("%", "") for text in (gold, answer)))
-    return "unequal"
+    rounded = (_DECIMAL.search(gold) is None) != (_DECIMAL.search(answer) is None)
+    decided = same(left[0], right[0], rounded)
+    if decided is None:
+        decided = verify(left, right, timeout_seconds=0, raise_on_error=True)  # not symmetric: gold first
+    return "equal" if decided else "unequal"
 
 
 def reply_to(gold: str, answer: str, memory_mb: int) -> dict[str, str]:
@@ -79,7 +96,7 @@ def reply_to(gold: str, answer: str, memory_mb: int) -> dict[str, str]:
         os._exit(OUT_OF_MEMORY)
     except Exception as error:  # noqa: BLE001 - whatever it is, the answer is unscored
         return {"error": f"{type(error).__name__}: {str(error)[:200]}"}
-    if result != "equal":
+    if result == "unequal":
         end_when_memory_ran_short(memory_mb)
     return {"result": result}
 
@@ -109,20 +126,18 @@ def say(replies: TextIO, reply: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Arguments: seconds after which the kernel ends a hung worker, megabytes of memory."""
-    seconds, memory_mb = int(sys.argv[1]), int(sys.argv[2])
+    """Arguments: the folder of trimtab, this module, seconds after which the kernel ends a hung worker, megabytes of memory."""
+    seconds, memory_mb = int(sys.argv[3]), int(sys.argv[4])
     replies, sys.stdout = sys.stdout, sys.stderr
     logging.disable(logging.CRITICAL)
     sys.setrecursionlimit(_RECURSION)
     try:
         limit(memory_mb)
         import math_verify
+
+        from trimtab.tasks.grading.math_equal import same
     except (ImportError, OSError, ValueError) as error:
         say(replies, {"error": f"{type(error).__name__}: {error}"})
         return
-    say(replies, {"result": f"ready, with {math_verify.__name__}"})
+    say(replies, {"result": f"ready, with {math_verify.__name__} and {same.__name__}"})
     with_large_frame(serve)(replies, seconds, memory_mb)
-
-
-if __name__ == "__main__":
-    main()

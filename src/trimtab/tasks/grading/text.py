@@ -9,14 +9,34 @@ from typing import NamedTuple
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.traces import Problem, Verdict
 
-THINK_END = "</think>"
 MOST_STATEMENTS = 20
+_CJK_ANSWERS = r"\u7b54\u6848|\u7b54\u3048|\u6b63\u89e3|\u89e3\u7b54|\u56de\u7b54|\u7b54|\uc815\ub2f5|\ub2f5"
+ANSWER_WORDS = (
+    r"answers?|ans|antwort|l\u00f6sung|r\u00e9ponse|respuesta|resposta|risposta|antwoord|svar|odpowied\u017a|cevap|"
+    r"\u0111\u00e1p \u00e1n|"
+    r"\u043e\u0442\u0432\u0435\u0442|\u0627\u0644\u0625\u062c\u0627\u0628\u0629|\u0909\u0924\u094d\u0924\u0930|"
+) + _CJK_ANSWERS
+"""The word for an answer in the languages that models of today answer in, for a regular expression."""
+
+_THINK_END = re.compile(
+    r"(?i)</(?:think(?:ing)?|thought|reasoning|reflection)>|\[/THINK\]|\u25c1/think\u25b7|<\|end_of_thought\|>|"
+    r"<\|channel\|>final<\|message\|>"
+)
+_THINK_START = re.compile(
+    r"(?i)<(?:think(?:ing)?|thought|reasoning|reflection)>|\[THINK\]|\u25c1think\u25b7|<\|begin_of_thought\|>|"
+    r"<\|channel\|>analysis<\|message\|>"
+)
+_SPECIAL = re.compile(
+    r"<\|[^|<>\n]{1,40}\|>|</?s>|<eos>|<pad>|<bos>|<(?:start|end)_of_turn>|\[/?INST\]|<\uff5c[^\uff5c<>\n]{1,40}\uff5c>"
+)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"[{}]")
-_HASHES = re.compile(r"####\s*(.+)")
+_HASHES = re.compile(r"####[ \t]*(\S.*)")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _STATED = re.compile(
-    r"(?i)(?<!to )\banswers?\b[^\n.,:=?!]{0,60}?(?:\s(?:is|are|would be|should be|must be)\b(?! not\b)|[:=]|[*_# ]{0,8}\n)"
+    rf"(?i)(?<!to )(?:\b(?:{ANSWER_WORDS})\b|(?:{_CJK_ANSWERS}))[^\n.,:=?!]{{0,60}}?"
+    r"(?:\s(?:is|are|would be|should be|must be|ist|est|es|\u00e9)\b(?! not\b)|[:=]|(?:\u5e94\u8be5|\u5e94)?[\u662f\u4e3a]:?|"
+    r"\s(?:->|\u2192|-|\u2014|\u2013)\s|[*_# ]{0,8}\n)"
     r"[:*_\s]{0,12}(?:(?:\$\$|\\\[)\s{0,4})?"
 )
 
@@ -39,25 +59,40 @@ class Statement(NamedTuple):
 def final_answer(text: str) -> str | None:
     r"""The answer of a response: the last ``\boxed{}``, else what follows ``####``, else the text after ``</think>``.
 
-    Returns None when the response never closed its thinking or nothing follows it.
+    Where thinking is closed, boxes and ``####`` before its end are no answer. Returns None when nothing follows it, and when the
+    response has neither an end of thinking nor a box nor ``####``.
 
     Example:
         >>> final_answer("a 5 -9 gives 6 . </think> 6")
         '6'
     """
-    box = next(boxes(text), None)
+    tail = conclusion(text)
+    box = next(boxes(tail), None)
     if box is not None and box.content is not None:
         return box.content
-    tail = text.rpartition(THINK_END)[2] if THINK_END in text else ""
-    hashes = _HASHES.findall(tail or text)
-    if hashes:
-        return hashes[-1].strip()
-    return tail.strip() or None
+    hashes = after_hashes(tail)
+    return hashes if hashes is not None or not _THINK_END.search(text) else tail or None
 
 
 def conclusion(text: str) -> str:
-    """What follows the last ``</think>``, or the whole text where there is none."""
-    return text.rpartition(THINK_END)[2].strip()
+    """:func:`after_thinking` without white space around it.
+
+    Example:
+        >>> conclusion("<think>maybe 3</think> It is 4.<|im_end|>"), conclusion("<think>maybe 3")
+        ('It is 4.', '')
+    """
+    return after_thinking(text).strip()
+
+
+def after_thinking(text: str) -> str:
+    """What follows the last end of thinking, ``</think>`` or another model's mark, and precedes a thinking that never ends.
+
+    Special tokens (``<|im_end|>``) are taken out. The whole text where there is no mark.
+    """
+    ends = deque(_THINK_END.finditer(text), maxlen=1)
+    tail = text[ends[0].end() :] if ends else text
+    start = _THINK_START.search(tail)
+    return _SPECIAL.sub("", tail[: start.start()] if start else tail)
 
 
 def boxes(text: str) -> Iterator[Box]:
@@ -134,8 +169,21 @@ _TYPOGRAPHY = str.maketrans(
         "\uff0c": ",",
     }
 )
+_FULL_WIDTH = {
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys(map(ord, "\u3002\uff61"), "."),
+    **dict.fromkeys(map(ord, "\u3001\uff64"), ","),
+    **dict.fromkeys(map(ord, "\u3010\u3014\u3016"), "["),
+    **dict.fromkeys(map(ord, "\u3011\u3015\u3017"), "]"),
+    ord("\u3000"): " ",
+    **{0x24B6 + number: chr(65 + number) for number in range(26)},
+    **{0x1D400 + number: chr(65 + number) for number in range(26)},
+}
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox|operatorname|boxed)\s*\{([^{}]*)\}")
-_MARKS = re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[!,;:]|\\?\$|\*\*|\\[()\[\]]|\^\s*\{?\\circ\s*\}?")
+_MARKS = re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[!,;:]|\\?\$|(?<![\w)\]}])\*\*|\*\*(?![\w(\[{\\])|\\[()\[\]]")
+_DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree(?![A-Za-z])")
+_ANGLE_COUNTS = re.compile(r"(?<![A-Za-z])\\?(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_DOTS = re.compile(r"\\[lcd]?dots(?![A-Za-z])|\u2026")
 _SPACES = re.compile(r"\\ |~|\\q?quad(?![A-Za-z])|\s+")
 _FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|(\w))\s*(?:\{([^{}]*)\}|(\w))")
 _PERCENT = re.compile(r"\\%|\s*\b(?:percentage|percent|per cent)\b")
@@ -148,9 +196,20 @@ _AMOUNT = re.compile(
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SHORT_UNITS = re.compile("am|cc|c[lmtu]|d[bm]|ft|g[bm]|h[prz]|in|k[bgmw]|lb|m[bgilmw]|nm|oz|pm|qt|rs|sq|tb|yd|yr")
 _NO_UNITS = re.compile(
-    r"\b(?:and|or|nor|but|not|than|plus|minus|over|under|mod|choose|squared|cubed|factorial|sqrt|pi|infinity|if|when|where|unless|"
+    r"\b(?:and|or|nor|but|not|than|plus|minus|over|under|mod|choose|squared|cubed|factorial|sqrt|pi|infinity|if|when|where|"
+    r"unless|"
     r"hal(?:f|ves)|thirds?|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths)\b"
 )
+
+
+def plain_punctuation(text: str) -> str:
+    """Full-width letters, digits and punctuation as ASCII, and Chinese full stops and commas as ours.
+
+    Example:
+        >>> plain_punctuation("\u7b54\u6848\uff1a\uff08\uff23\uff09\u3002")
+        '\u7b54\u6848:(C).'
+    """
+    return text.translate(_FULL_WIDTH)
 
 
 def untypeset(answer: str) -> str:
@@ -170,7 +229,8 @@ def plain(answer: str) -> str:
     text = untypeset(answer)
     for _ in range(3):  # \text inside \textbf
         text = _TEXT.sub(r"\1", text)
-    text = _MARKS.sub("", text).replace("{,}", ",")
+    text = _DEGREE.sub("\u00b0" if _ANGLE_COUNTS.search(text) else "", text)
+    text = _DOTS.sub("...", _MARKS.sub("", text)).replace("{,}", ",")
     text = _FRACTION.sub(lambda m: rf"\frac{{{m[1] or m[2]}}}{{{m[3] or m[4]}}}", text)
     text = _WORD.sub(lambda word: word[0].lower(), _SPACES.sub(" ", text))
     return _LOOSE.sub(r"\1", _PERCENT.sub("%", text)).strip().rstrip(".,;:").strip()

@@ -171,8 +171,8 @@ def _program_user(backend: Backend) -> int | None:
     library = Path(os.__file__).parent
     if not others_can_read(library, from_root=backend == "limits" or not _is_administrator()):
         raise NoSandboxError(
-            f"as root it runs programs as another user, who cannot read Python's library {library}; allow that user to "
-            f"(chmod o+rX {_closed(library)}), use another interpreter, or run trimtab as an ordinary user"
+            f"as root it runs programs as another user, who cannot read Python's library {library}; {_opening(library)}, use "
+            "another interpreter, or run trimtab as an ordinary user"
         )
     own = _FIRST_USER + os.getpid() * _USERS_PER_OWNER + next(_started) % _USERS_PER_OWNER
     for user in (own, _NOBODY):
@@ -181,10 +181,10 @@ def _program_user(backend: Backend) -> int | None:
     raise NoSandboxError("as root it runs programs as another user, and this container has none; run trimtab as an ordinary user")
 
 
-def _closed(library: Path) -> Path:
-    """What other users cannot read or pass: the outermost of the folders above the library, or the library."""
-    above = (folder for folder in reversed(library.parents) if not folder.stat().st_mode & 0o001)
-    return next(above, library)
+def _opening(library: Path) -> str:
+    """How root lets others read a library: by the folders above it that they cannot pass, or by its files."""
+    closed = [str(folder) for folder in reversed(library.parents) if not folder.stat().st_mode & 0o001]
+    return f"chmod o+x {' '.join(closed)}" if closed else f"chmod -R o+rX {library}"
 
 
 def _is_mapped(user: int) -> bool:

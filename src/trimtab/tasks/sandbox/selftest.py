@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from trimtab.tasks.sandbox.inside.attempts import ATTRIBUTES, FILES, NETWORK, SI
 from trimtab.tasks.sandbox.program import Program, SandboxError
 
 _SECONDS = 20.0
-_LONGEST_ADDRESS = 108
+_LONGEST_ADDRESS = 100
 _CONTENT = "not for programs"
 
 
@@ -77,7 +78,8 @@ def _targets() -> Iterator[tuple]:
             (folder / name).chmod(0o666)
         before = _state(folder)
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        addresses = [f"\0{folder}", *([f"{folder}.socket"] if len(f"{folder}.socket") < _LONGEST_ADDRESS else [])]
+        addresses = [f"\0{folder}"] * (sys.platform == "linux")  # not a file, but a name in the network namespace
+        addresses += [f"{folder}.socket"] * (len(f"{folder}.socket") < _LONGEST_ADDRESS)
         servers = [tcp, *(stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in addresses)]
         for server, address in zip(servers[1:], addresses, strict=True):
             server.bind(address)

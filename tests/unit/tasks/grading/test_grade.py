@@ -7,7 +7,9 @@ import pytest
 from trimtab.errors import InputError
 from trimtab.tasks import ExactGrader, grade_traces
 from trimtab.tasks.grading import Judgement, KindGrader, read_label
-from trimtab.traces import AnswerKind, Problem, Split, Trace, Verdict
+from trimtab.tasks.grading.grade import Change, regraded
+from trimtab.tasks.grading.grader import VERSIONS
+from trimtab.traces import AnswerKind, Grade, Problem, Split, Trace, Verdict
 
 ANSWERS = {
     AnswerKind.EXACT: ("6", "x</think>6", "x</think>7"),
@@ -126,3 +128,18 @@ def test_labels_that_mean_false(value: object) -> None:
 def test_labels_that_mean_nothing(value: object) -> None:
     with pytest.raises(InputError, match=r"trace t: .* is no binary label; accepted: true, 1, correct"):
         read_label(value, "t")
+
+
+def test_two_gradings_of_the_same_traces() -> None:
+    old = [Grade("p/0", "p", Verdict.INCORRECT, "no answer found"), Grade("p/1", "p", Verdict.CORRECT, "equals the gold answer")]
+    new = [Grade("p/1", "p", Verdict.CORRECT, "names it"), Grade("p/0", "p", Verdict.CORRECT, "equals the gold answer")]
+    assert regraded(old, old) == []
+    assert regraded(old, new) == [
+        Change("p/0", "p", Verdict.INCORRECT, Verdict.CORRECT, "no answer found", "equals the gold answer")
+    ]
+    with pytest.raises(InputError, match=r"do not hold the same traces: 1 stand in one of them alone, p/1 first"):
+        regraded(old, new[1:])
+
+
+def test_every_kind_has_a_version() -> None:
+    assert {kind: version >= 1 for kind, version in VERSIONS.items()} == dict.fromkeys(AnswerKind, True)

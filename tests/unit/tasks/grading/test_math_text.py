@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.tasks.grading.math_text import Stated, for_math_verify, gold_text, pair_for_math_verify, stated_answer
+from trimtab.tasks.grading.math_notation import for_math_verify, pair_for_math_verify
+from trimtab.tasks.grading.math_text import Stated, gold_text, stated_answer
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ from trimtab.tasks.grading.math_text import Stated, for_math_verify, gold_text, 
         ("#### 3\n#### 1,000 ", "1,000", "####"),
         ("#### Step 2: add\nThe answer is 4.", "4", "statement"),
         ("The answer is 18. It was not 20.", "18", "statement"),
+        (r"The length comes out as $2\sqrt{3}$ in all", r"2\sqrt{3}", "last number"),
         ("The final answer is **$1,018**.", "$1,018**", "statement"),
         ("Final Answer\n\n$$\n18\n$$", "18", "statement"),
         (r"The answer is $\frac{1}{2}$ of the cake.", r"\frac{1}{2}", "statement"),
@@ -53,7 +55,6 @@ def test_stated_answer(response: str, text: str, where: str) -> None:
         r"\boxed{5} then \boxed{7",
         r"so \boxed{\frac{1}{2}",
         "I really do not know what the answer to this question would have been",
-        r"The length comes out as $2\sqrt{3}$ in all",
         "So it comes out as x^2 in the end",
         "It is one of the two, namely x = 5 or x = 7",
         "It takes 2 hours and 30 minutes",
@@ -106,7 +107,7 @@ def test_a_statement_after_any_number_wins(number: int, form: str) -> None:
         ("5!", "5!"),
         ("5x", "5x"),
         ("5 x", "5 x"),
-        ("3 and a half", "3 and a half"),
+        ("3 and a half", r"3\frac{1}{2}"),
         ("5 squared", "5 squared"),
         ("5 6", None),
         ("{" * 13 + "5" + "}" * 13, None),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.tasks.grading.math_text import ExactNumber, exact_number, same_text
+from trimtab.tasks.grading.math_notation import ExactNumber, exact_number, same_text
 from trimtab.tasks.grading.text import amount, final_answer, normalise, plain
 
 
@@ -17,7 +17,9 @@ from trimtab.tasks.grading.text import amount, final_answer, normalise, plain
         (r"\boxed {5} and then \boxed{ 6 }", "6"),
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{\sqrt{\frac{a}{b}}} is it", r"\sqrt{\frac{a}{b}}"),
-        (r"\boxed{5} </think> so the answer is 6", "5"),
+        (r"\boxed{5} </think> so the answer is 6", "so the answer is 6"),
+        (r"<think>perhaps \boxed{5}", None),
+        (r"\boxed{5} </think> so \boxed{6}", "6"),
         ("thinking </think> the rest\n#### 72", "72"),
         ("no tags #### 3\n#### 4 \n", "4"),
         ("#### 1 </think> 2", "2"),

@@ -215,3 +215,11 @@ print(os.geteuid(), answer(sandbox, "import os\ndef f(): return os.getuid() > 0"
 def test_root_that_may_not_make_namespaces_lets_an_ordinary_user_do_it(copy: Copy, backend: str) -> None:
     said = copy.run(AS_CONTAINER_ROOT, backend)
     assert said.startswith(f"0 True {backend} ")
+
+
+@pytest.mark.skipif(not AS_ROOT or "/root" not in PLACES, reason="root's own folder is closed to others")
+def test_limits_never_run_as_root_and_say_what_lets_them_run() -> None:
+    for copied in make_copy("/root"):
+        said = copied.run(SELF_TEST, "limits", "pass")
+    assert said.startswith("NoSandboxError as root it runs programs as another user, who cannot read Python's library /root/")
+    assert "chmod o+x /root, use another interpreter" in said

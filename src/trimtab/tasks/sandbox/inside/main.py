@@ -155,6 +155,7 @@ class _Program:
         # a real module, under a name that is not __main__: dataclasses look their module up, and demonstrations stay asleep
         self.module = type(sys)(MODULE)
         self.objects: list[object] = []
+        self.last: tuple[tuple, object] = ((), None)
 
     def refer(self, value: object) -> tuple[int, str]:
         self.objects.append(value)
@@ -172,8 +173,22 @@ class _Program:
         exec(compile(source, "<program>", "exec", dont_inherit=True), namespace)
         return [name for name, value in namespace.items() if callable(value)]
 
-    def call(self, name: str, positional: tuple, named: dict) -> object:
-        return self.module.__dict__[name](*positional, **named)
+    def call(self, function: object, positional: tuple, named: dict) -> object:
+        """Call a function by its name, or one that a call returned."""
+        found = self.module.__dict__[function] if type(function) is str else function
+        self.last = ((), None)
+        value = found(*positional, **named)  # type: ignore[operator]
+        self.last = (positional, value)
+        return value
+
+    def changes(self) -> object:
+        """What the last call did to its arguments, where it works in place: it returned nothing, or one of them.
+
+        Gives the place of the argument that it returned, -1 for none, and the arguments as they are now.
+        """
+        positional, value = self.last
+        place = next((place for place, given in enumerate(positional) if given is value and value is not None), -1)
+        return place, positional if value is None or place >= 0 else ()
 
     def get(self, target: object, name: str) -> object:
         return getattr(target, name)
@@ -185,7 +200,7 @@ class _Program:
 def serve(channel: Channel) -> None:
     """Answer each request ``(nonce, verb, arguments)`` with ``(nonce, "value", value)`` or ``(nonce, "raised", types, text)``."""
     program = _Program()
-    verbs = {"load": program.load, "call": program.call, "get": program.get, "set": program.set}
+    verbs = {"load": program.load, "call": program.call, "changes": program.changes, "get": program.get, "set": program.set}
     while True:
         try:
             request = channel.receive()

@@ -1,0 +1,212 @@
+"""Neuron sets and gates on disk: arrays as safetensors, everything else as JSON that a person can read."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from trimtab.errors import InputError, StoreError
+from trimtab.gate import AnyGate, AttentionGate, Gate, GateKind, GateMode, Pooling
+from trimtab.neurons import NEURON_DEFINITION, ModelIdentity, Neurons
+from trimtab.store.atomic import plain, unreadable, write_json
+from trimtab.store.records import Record, read_record
+from trimtab.store.remote import AnyPath, any_path, read_bytes
+from trimtab.store.tensors import load_tensors, save_tensors
+
+NEURON_COLUMNS = ("layer", "index", "score", "correct_mean", "incorrect_mean")
+
+
+class NeuronRecord(Record):
+    """neurons.json. ``share`` is K over all neurons of the model; ``tensors_sha256`` ties it to its neurons.safetensors."""
+
+    criterion: str
+    neuron_definition: Literal["down_proj_input"]
+    k: int
+    share: float
+    model: ModelIdentity
+    facts: dict[str, object]
+    tensors_sha256: str
+
+
+def save_neurons(neurons: Neurons, folder: str | os.PathLike[str] | AnyPath) -> None:
+    """Write neurons.safetensors, then neurons.json; facts come back equal, with tuples as lists.
+
+    Raises:
+        InputError: facts that JSON cannot hold.
+        StoreError: the folder cannot be written.
+    """
+    folder, facts = any_path(folder), plain_facts(neurons.facts)
+    tensors = folder / "neurons.safetensors"
+    save_columns(tensors, neurons, NEURON_COLUMNS)
+    record = NeuronRecord(
+        criterion=neurons.criterion,
+        neuron_definition=NEURON_DEFINITION,
+        k=len(neurons),
+        share=neurons.share,
+        model=neurons.model,
+        facts=facts,
+        tensors_sha256=sha256_of(tensors),
+    )
+    write_json(folder / "neurons.json", record.model_dump())
+
+
+def load_neurons(folder: str | os.PathLike[str] | AnyPath) -> Neurons:
+    """Read what :func:`save_neurons` wrote, exactly.
+
+    Raises:
+        StoreError: a file is missing, truncated or edited, or the two do not belong together.
+    """
+    folder = any_path(folder)
+    record = read_record(folder / "neurons.json", NeuronRecord)
+    path = folder / "neurons.safetensors"
+    check_pair(path, record.tensors_sha256)
+    layer, index, score, correct_mean, incorrect_mean = load_columns(path, NEURON_COLUMNS, record.k)
+    try:
+        return Neurons(layer, index, score, correct_mean, incorrect_mean, record.criterion, record.model, record.facts)
+    except InputError as cause:
+        raise unreadable(path, "neuron", cause) from cause
+
+
+def plain_facts(facts: dict[str, object]) -> dict[str, object]:
+    """Facts as JSON holds them; raises InputError that names the fact that JSON cannot hold."""
+    return {str(key): plain(value, f"facts.{key}") for key, value in facts.items()}
+
+
+_DTYPES = {"layer": "int64", "index": "int64", "score": "float64"}
+
+
+def save_columns(path: AnyPath, values: object, names: tuple[str, ...]) -> None:
+    """Write the named arrays of a value. Raises InputError for a dtype that :func:`load_columns` would refuse, and StoreError."""
+    columns: dict[str, NDArray[Any]] = {name: getattr(values, name) for name in names}
+    for name, array in columns.items():
+        if array.dtype.name != _DTYPES.get(name, "float32"):
+            raise InputError(
+                f"column {name!r} for {path} is {array.dtype}; convert it with astype({_DTYPES.get(name, 'float32')!r}) first"
+            )
+    save_tensors(path, columns, {"neuron_definition": NEURON_DEFINITION})
+
+
+def load_columns(path: AnyPath, names: tuple[str, ...], length: int) -> list[NDArray[Any]]:
+    """Named columns of one file, ``[length]`` each; see :func:`load_arrays`."""
+    arrays = load_arrays(path, dict.fromkeys(names, (length,)))
+    return [arrays[name] for name in names]
+
+
+def load_arrays(path: AnyPath, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+    """The arrays of one file, checked: exactly these names and shapes, int64 addresses, float64 scores of neurons, else float32.
+
+    Raises:
+        StoreError: the file is missing or truncated, or holds something else.
+    """
+    tensors, _ = load_tensors(path)
+    expected = {name: (_DTYPES.get(name, "float32"), shape) for name, shape in shapes.items()}
+    found = {name: (array.dtype.name, array.shape) for name, array in tensors.items()}
+    if found != expected:
+        raise StoreError(
+            f"{path} holds {found}, expected {expected} (dtype and shape); write it again or fetch an unchanged copy"
+        )
+    return tensors
+
+
+def sha256_of(path: AnyPath) -> str:
+    """SHA-256 of a file, as hex."""
+    return hashlib.sha256(read_bytes(path)).hexdigest()
+
+
+def check_pair(path: AnyPath, sha256: str) -> None:
+    """Raise StoreError unless the file is the one that its JSON was written for."""
+    try:
+        found = sha256_of(path)
+    except OSError as cause:
+        raise unreadable(path, "safetensors", cause) from cause
+    if found != sha256:
+        raise StoreError(
+            f"{path} and {path.with_suffix('.json').name} do not belong together: one was changed, truncated or left by a "
+            "killed run; delete both and run the same command again"
+        )
+
+
+class GateRecord(Record):
+    """A gate without its arrays, as in the config.json of an artifact. ``units`` and ``query_bias`` are of an attention gate."""
+
+    kind: GateKind | Literal["attention"]
+    mode: GateMode
+    bias: float
+    threshold: float | None
+    n_features: int
+    facts: dict[str, object]
+    pooling: Pooling = "last"
+    units: int = 0
+    query_bias: float = 0.0
+
+    @classmethod
+    def of(cls, gate: AnyGate) -> "GateRecord":
+        """The record of a gate."""
+        own = {"units": len(gate.offset), "query_bias": float(gate.query_bias)} if isinstance(gate, AttentionGate) else {}
+        return cls(
+            kind=gate.kind,
+            mode=gate.mode,
+            bias=float(gate.bias),
+            threshold=None if gate.threshold is None else float(gate.threshold),
+            n_features=len(gate.layer),
+            facts=plain_facts(gate.facts),
+            pooling=gate.pooling if isinstance(gate, Gate) else "last",
+            **own,
+        )
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The arrays that belong to it."""
+        row, unit = (self.n_features,), (self.units,)
+        if self.kind == "attention":
+            wide = (self.units, self.n_features)
+            return {"layer": row, "index": row, "query": row, "hidden": wide, "offset": unit, "output": unit}
+        return {"layer": row, "index": row, "weight": row}
+
+
+class GateFile(GateRecord):
+    """gate.json of a run."""
+
+    tensors_sha256: str
+
+
+def save_gate(gate: AnyGate, folder: str | os.PathLike[str] | AnyPath) -> None:
+    """Write gate.safetensors (with no rows for a gate that reads nothing), then gate.json.
+
+    Raises:
+        InputError: facts that JSON cannot hold.
+        StoreError: the folder cannot be written.
+    """
+    folder, record = any_path(folder), GateRecord.of(gate)
+    tensors = folder / "gate.safetensors"
+    save_columns(tensors, gate, tuple(gate.arrays))
+    write_json(folder / "gate.json", {**record.model_dump(), "tensors_sha256": sha256_of(tensors)})
+
+
+def load_gate(folder: str | os.PathLike[str] | AnyPath) -> AnyGate:
+    """Read what :func:`save_gate` wrote, exactly.
+
+    Raises:
+        StoreError: a file is missing, truncated or edited, or the two do not belong together.
+    """
+    folder = any_path(folder)
+    record = read_record(folder / "gate.json", GateFile)
+    path = folder / "gate.safetensors"
+    check_pair(path, record.tensors_sha256)
+    return gate_of(record, path)
+
+
+def gate_of(record: GateRecord, path: AnyPath | None) -> AnyGate:
+    """The gate of a record and its tensors; ``path`` is None for a gate without features. Raises StoreError."""
+    arrays = {} if path is None else load_arrays(path, record.shapes)
+    common = {"mode": record.mode, "bias": record.bias, "threshold": record.threshold, "facts": record.facts, **arrays}
+    try:
+        if record.kind == "attention":
+            if not arrays:
+                raise InputError("an attention gate without features")
+            return AttentionGate(query_bias=record.query_bias, **common)
+        return Gate(record.kind, pooling=record.pooling, **common)
+    except InputError as cause:
+        raise StoreError(f"the gate's record and {path or 'its missing tensors'} make no gate: {cause}; save it again") from cause

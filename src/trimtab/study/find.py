@@ -1,0 +1,484 @@
+"""From problems to neurons and a gate: load, sample, grade, contrast, record, rank, fit. Each result lies under its own key."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import InputError, NotEnoughDataError
+from trimtab.gate import ALWAYS, AnyGate, AttentionGate, PromptScope
+from trimtab.gating import RecordedRows, assess, columns, fit_logistic, fit_text, youden
+from trimtab.gating.attention import fit_attention
+from trimtab.gating.reading import predict, read_prompts
+from trimtab.model import down_weights
+from trimtab.moments import MOMENTS
+from trimtab.neurons import Neurons
+from trimtab.ranking import (
+    DEFAULT_STATISTICS,
+    NEEDS,
+    ClassMoments,
+    Statistic,
+    column_norms,
+    rank,
+    recorded_class_moments,
+)
+from trimtab.recording import Recording, RecordingSettings, StreamedParts, choose_traces, prompts_job, record_job
+from trimtab.sampling import SamplingSettings, import_traces, read_labels, read_traces, sample_job
+from trimtab.store import (
+    AnyPath,
+    Entry,
+    digest_of,
+    load_gate,
+    load_neurons,
+    read_json,
+    read_table,
+    save_gate,
+    save_neurons,
+    write_json,
+    write_table,
+    write_text,
+)
+from trimtab.study.values import Problems, Traces
+from trimtab.tasks import grade_traces, render_prompt
+from trimtab.tasks.contrast import ContrastRow, choose_contrast
+from trimtab.tasks.files import read_rows
+from trimtab.tasks.loading import load_task, problems_of
+from trimtab.tasks.settings import LOCAL, TESTBED
+from trimtab.tasks.splits import split_facts
+from trimtab.traces import Grade, Problem, Split, Trace
+
+if TYPE_CHECKING:
+    from trimtab.study.study import Study
+
+VERSIONS: Mapping[str, int] = {
+    "problems": 1,
+    "grader": 1,
+    "sample": 1,
+    "import": 1,
+    "grade": 1,
+    "contrast": 1,
+    "record": 1,
+    "rank": 1,
+    "gate": 1,
+}
+"""Of each verb; it rises when its result changes for the same inputs, so that no old result is taken for a new one."""
+PROBLEMS, FACTS, GRADES, CONTRAST = "problems.parquet", "problems.json", "grades.parquet", "contrast.parquet"
+WANDA = "wanda"  # the criterion that reads the weights, too
+STARVED = 0.25
+"""Below this share of problems with both correct and incorrect traces the user is told what starves the contrast."""
+
+
+def load_problems(study: "Study") -> Problems:
+    """The problems of the task; of a file, as long as its content is the same."""
+    settings = study.settings
+    if settings.traces.path:
+        path = Path(settings.traces.path)
+        facts: dict[str, object] = {"traces": file_digest(path)}
+    else:
+        task = settings.task
+        local = task.source.startswith(LOCAL)
+        content = file_digest(Path(task.source.removeprefix(LOCAL)).expanduser()) if local else ""
+        facts = {"task": {**task.model_dump(mode="json"), **({"source": LOCAL} if local else {})}, "content": content}
+    entry = study.entry("problems", facts)
+
+    def work(folder: AnyPath) -> None:
+        if settings.traces.path:
+            found, said = problems_of(read_rows(Path(settings.traces.path)), settings.traces.path, Split.TRAIN), {}
+        else:
+            found, provenance = load_task(settings.task)
+            said = {"provenance": provenance.to_json()}
+            if settings.task.source != TESTBED:  # whose questions are all alike and known to be unique
+                said["splits"] = split_facts(found).to_json()
+        write_json(folder / FACTS, said)
+        write_table(folder / PROBLEMS, found)
+
+    def read(folder: AnyPath) -> Problems:
+        found = tuple(read_table(folder / PROBLEMS, Problem))
+        digests = {split: problems_digest([p for p in found if p.split is split]) for split in Split}
+        return Problems(found, digests, read_json(folder / FACTS))  # type: ignore[arg-type]
+
+    return study.compute("problems", entry, work, read)
+
+
+def problems_digest(problems: Sequence[Problem]) -> str:
+    """What keys are made of: ids, questions, gold answers and tests, in order."""
+    return digest_of([asdict(problem) for problem in problems])
+
+
+def sampled_entry(study: "Study", split: Split, sampling: SamplingSettings, problems: Sequence[Problem] | None = None) -> Entry:
+    """The entry of the traces of a split, or of some of its problems."""
+    digest = study.problems().digests[split] if problems is None else problems_digest(problems)
+    facts = {
+        "problems": digest,
+        "sampling": sampling.model_dump(mode="json"),
+        "prompt": study.settings.prompt.model_dump(mode="json"),
+        "tokenizer": study.model.tokenizer_fingerprint,
+    }
+    if while_sampling(study, split, sampling):
+        facts["recorded"] = study.settings.recording.settings.model_dump(mode="json")
+    return study.entry("sample", {**facts, **study.engine_facts()})
+
+
+def while_sampling(study: "Study", split: Split, sampling: SamplingSettings) -> bool:
+    """Whether these traces are recorded in the forwards that sample them."""
+    return study.settings.recording.while_sampling and split is Split.TRAIN and sampling == study.settings.sampling
+
+
+def sample(study: "Study", wanted: Sequence[tuple[Split, SamplingSettings]]) -> None:
+    """Sample what is missing of these sets of traces, all of it as one piece of work."""
+    entries = {sampled_entry(study, split, sampling).name: (split, sampling) for split, sampling in wanted}
+    named = {name: sampled_entry(study, *entries[name]) for name in entries}
+    with study.cache.claim_all(list(named.values())) as missing:
+        jobs = []
+        for entry in missing:
+            split, sampling = entries[entry.name]
+            problems, moments = study.problems().split(split), None
+            if not problems:
+                raise NotEnoughDataError(f"the {split} split holds no problem; ask for some with {split}=N")
+            if while_sampling(study, split, sampling):
+                moments = StreamedParts(study.model, study.settings.recording.settings, streamed_entry(study, entry).folder)
+            label = "sample" if sampling.temperature else f"greedy {split}"
+            job = sample_job(
+                study.model,
+                problems,
+                sampling,
+                entry.folder,
+                prompt=study.settings.prompt,
+                moments=moments,
+                generator=study.generator,
+                label=label,
+            )
+            jobs.append(job)
+        study.run(jobs)
+
+
+def imported_entry(study: "Study") -> Entry:
+    """The entry of the traces of a file, tokenised for this model."""
+    settings = study.settings
+    facts = {
+        "file": file_digest(Path(settings.traces.path)),
+        "max_tokens": settings.traces.max_tokens,
+        "prompt": settings.prompt.model_dump(mode="json"),
+        "tokenizer": study.model.tokenizer_fingerprint,
+    }
+    return study.entry("import", facts)
+
+
+def traces(study: "Study", split: Split = Split.TRAIN, *, greedy: bool = False) -> Traces:
+    """The traces of a split with their grades: sampled ones as the settings say, greedy ones, or those of a file."""
+    if study.settings.traces.path:
+        entry = imported_entry(study)
+        found = study.compute(
+            "sample", entry, lambda folder: _import(study, folder), lambda f: read_table(f / "traces.parquet", Trace)
+        )
+    else:
+        sampling = study.settings.sampling.greedy() if greedy else study.settings.sampling
+        entry = sampled_entry(study, split, sampling)
+        sample(study, [(split, sampling)])
+        study.note_key(f"greedy-{split}" if greedy else "sample", entry)
+        order = [f"{problem.id}/{i}" for problem in study.problems().split(split) for i in range(sampling.n)]
+        found = study.remember(entry, lambda: read_traces(entry.folder, order))
+    grades, grades_entry = _grades(study, entry, found, f"grade-greedy-{split}" if greedy else "grade")
+    problems = {problem.id: problem for problem in study.problems()}
+    return Traces(tuple(found), tuple(grades), problems, entry.name, grades_entry.name)
+
+
+def _import(study: "Study", folder: AnyPath) -> None:
+    settings = study.settings
+    limit = settings.traces.max_tokens or None
+    _, found = import_traces(Path(settings.traces.path), study.model, prompt=settings.prompt, max_tokens=limit)
+    write_table(folder / "traces.parquet", found, Trace)
+
+
+def _grades(study: "Study", traces_entry: Entry, found: Sequence[Trace], stage: str) -> tuple[list[Grade], Entry]:
+    columns_ = study.settings.traces
+    # imported grades come from columns of the file, whose digest the key of the traces holds
+    facts = {"traces": traces_entry.name, "verdict_column": columns_.verdict_column, "quality_column": columns_.quality_column}
+    entry = study.entry("grade", {**facts, "problems": digest_of(dict(study.problems().digests)), **study.grader_facts})
+
+    def work(folder: AnyPath) -> None:
+        path = Path(columns_.path) if columns_.path else None
+        labels = read_labels(path, columns_.verdict_column) if path and columns_.verdict_column else None
+        quality = read_labels(path, columns_.quality_column) if path and columns_.quality_column else None
+        problems = {problem.id: problem for problem in study.problems()}
+        grades = grade_traces(found, problems, study.grader, labels, study.checker, quality)
+        write_table(folder / GRADES, grades, Grade)
+
+    return study.compute(stage, entry, work, lambda folder: read_table(folder / GRADES, Grade)), entry
+
+
+def contrast(study: "Study") -> tuple[list[ContrastRow], dict[str, object], Entry]:
+    """The traces that are compared, the counts of those left out, and their entry."""
+    found = study.traces()
+    facts = {"traces": found.key, "grades": found.grades_key, "settings": study.settings.contrast.model_dump(mode="json")}
+    entry = study.entry("contrast", facts)
+
+    def work(folder: AnyPath) -> None:
+        rows, counts = choose_contrast(found.traces, found.grades, study.settings.contrast)
+        write_json(folder / "contrast.json", counts.to_json())
+        write_table(folder / CONTRAST, rows)
+
+    def read(folder: AnyPath) -> tuple[list[ContrastRow], dict[str, object]]:
+        return read_table(folder / CONTRAST, ContrastRow), dict(read_json(folder / "contrast.json"))  # type: ignore[call-overload]
+
+    rows, counts = study.compute("contrast", entry, work, read)
+    return rows, counts, entry
+
+
+def recording_settings(study: "Study", criteria: Collection[str] = ()) -> RecordingSettings:
+    """What is recorded of each trace: what the settings say, and what these criteria read beside it."""
+    settings = study.settings.recording.settings
+    needed = {moment for criterion in criteria for moment in NEEDS[criterion] if moment in MOMENTS}
+    moments = tuple(moment for moment in MOMENTS if moment in {*settings.moments, *needed})
+    return settings.model_copy(update={"moments": moments if needed - set(settings.moments) else settings.moments})
+
+
+def streamed_entry(study: "Study", traces_entry: Entry) -> Entry:
+    """The entry of moments that are summed up in the forwards that sample."""
+    settings = study.settings.recording.settings.model_dump(mode="json")
+    return study.entry("record", {"traces": traces_entry.name, "while_sampling": True, "settings": settings})
+
+
+def recordings(study: "Study", *, criteria: Collection[str] = (), gate: bool = False) -> dict[str, Recording]:
+    """Record what is missing, all of it as one piece of work.
+
+    Returns:
+        ``contrast``, the moments of the contrast's traces; with ``gate`` also ``train`` and ``validation``, what a gate reads of
+        the prompts of these splits.
+    """
+    jobs = {}
+    entries: dict[str, Entry] = {}
+    if criteria or not gate:
+        rows, _, contrast_entry = contrast(study)
+        found = study.traces()
+        wanted = {row.trace_id for row in rows}
+        chosen = [trace for trace in found.traces if trace.id in wanted]
+        settings = recording_settings(study, criteria)
+        if study.settings.recording.while_sampling and settings == study.settings.recording.settings:
+            entries["contrast"] = streamed_entry(study, sampled_entry(study, Split.TRAIN, study.settings.sampling))
+            with entries["contrast"].claim() as missing:
+                if missing:
+                    choose_traces(entries["contrast"].folder, [trace for trace in found.traces if len(trace.response_ids) > 1])
+        else:
+            facts = {"contrast": contrast_entry.name, "settings": settings.model_dump(mode="json"), "while_sampling": False}
+            entries["contrast"] = study.entry("record", {**facts, **study.forward_facts()})
+            jobs["contrast"] = lambda folder: record_job(study.model, chosen, settings, folder, label="record traces")
+    if gate:
+        for split in (Split.TRAIN, Split.VALIDATION):
+            entries[split.value] = _prompts_entry(study, split)
+            jobs[split.value] = lambda folder, split=split: prompts_job(
+                study.model,
+                prompts(study, split),
+                folder,
+                scopes=study.settings.gate.recorded,
+                batch_tokens=study.settings.recording.batch_tokens,
+                label=f"record {split} prompts",
+            )
+    by_name = {entry.name: what for what, entry in entries.items()}
+    with study.cache.claim_all([entries[what] for what in jobs]) as missing:
+        started = [jobs[by_name[entry.name]](entry.folder) for entry in missing]
+        study.run(started)
+        for job in started:
+            job.finish()
+    for what, entry in entries.items():
+        study.note_key("record" if what == "contrast" else f"record-{what}-prompts", entry)
+    return {what: Recording(entry.folder) for what, entry in entries.items()}
+
+
+def prompts(study: "Study", split: Split) -> dict[str, tuple[int, ...]]:
+    """The prompts of a split's problems as token ids, by problem id."""
+    tokenizer, prompt = study.model.tokenizer, study.settings.prompt
+    return {problem.id: render_prompt(tokenizer, problem.question, prompt) for problem in study.problems().split(split)}
+
+
+def _prompts_entry(study: "Study", split: Split) -> Entry:
+    facts = {
+        "problems": study.problems().digests[split],
+        "prompt": study.settings.prompt.model_dump(mode="json"),
+        "scopes": list(study.settings.gate.recorded),
+        "batch_tokens": study.settings.recording.batch_tokens,
+    }
+    return study.entry("record", {**facts, **study.forward_facts()})
+
+
+def moments(
+    study: "Study",
+    rows: Sequence[ContrastRow],
+    statistics: Collection[Statistic] = DEFAULT_STATISTICS,
+    *,
+    criteria: Collection[str] = (),
+) -> ClassMoments:
+    """Moments of some of the contrast's traces, or of other labels for them; read from disk, no forward."""
+    recording = recordings(study, criteria=criteria or ("mean-difference",))["contrast"]
+    executor = study.executor
+    scope = study.settings.ranking.scope
+    return recorded_class_moments(recording, scope, rows, statistics, at_once=executor.width, run_blocks=executor.map)
+
+
+def rankings(study: "Study", criteria: Sequence[str], k: int) -> dict[str, Neurons]:
+    """The best k neurons by each criterion; the recording is read once for all that are missing."""
+    rows, counts, contrast_entry = contrast(study)
+    recordings(study, criteria=criteria)
+    settings = recording_settings(study, criteria)
+    facts = {
+        "contrast": contrast_entry.name,
+        "recording": settings.model_dump(mode="json"),
+        "while_sampling": study.settings.recording.while_sampling,
+        "scope": study.settings.ranking.scope,
+        "k": k,
+    }
+    entries = {
+        criterion: study.entry("rank", {**facts, "criterion": criterion, **study.forward_facts()}) for criterion in criteria
+    }
+    with study.cache.claim_all(list(entries.values())) as missing:
+        wanted = [criterion for criterion, entry in entries.items() if entry in missing]
+        if wanted:
+            statistics = frozenset().union(*(NEEDS[criterion] for criterion in wanted))
+            found = moments(study, rows, statistics, criteria=criteria)
+            if WANDA in wanted:
+                found = replace(found, column_norm=column_norms(down_weights(study.model, range(study.model.n_layers))))
+            said: dict[str, object] = {"contrast": counts, "scope": study.settings.ranking.scope}
+            for criterion in wanted:
+                neurons = rank(found, criterion, k, study.model.identity, said)
+                save_neurons(neurons, entries[criterion].folder / "neurons")
+    for criterion, entry in entries.items():
+        study.note_key(f"rank-{criterion}", entry)
+    return {
+        criterion: study.remember(entry, lambda entry=entry: load_neurons(entry.folder / "neurons"))
+        for criterion, entry in entries.items()
+    }
+
+
+def failed(study: "Study", split: Split) -> NDArray[np.bool_]:
+    """True where the greedy trace of a problem is not correct; the label of a gate."""
+    by_problem = {grade.problem_id: grade.verdict != "correct" for grade in traces(study, split, greedy=True).grades}
+    return np.array([by_problem[problem.id] for problem in study.problems().split(split)])
+
+
+def prompt_features(study: "Study", split: Split, scope: PromptScope) -> RecordedRows:
+    """Recorded activations of a split's prompts, the last token or the mean over all."""
+    recording = recordings(study, gate=True)[split.value]
+    return RecordedRows(recording, scope, [problem.id for problem in study.problems().split(split)])
+
+
+def p_fail(study: "Study", gate: AnyGate, split: Split) -> dict[str, float]:
+    """The gate's probability by problem id, from the recording where it holds what this gate reads, else from a forward."""
+    settings, problems = study.settings, study.problems().split(split)
+    if isinstance(gate, AttentionGate) or gate.scope not in settings.gate.recorded or split is Split.TEST:
+        return predict(study.model, gate, prompts(study, split), batch_tokens=settings.recording.batch_tokens)
+    probability = gate.probability(columns(prompt_features(study, split, gate.scope), gate.layer, gate.index))
+    return {problem.id: float(p) for problem, p in zip(problems, probability, strict=True)}
+
+
+def fit_gate(study: "Study") -> AnyGate:
+    """p(fail) fitted on the train split, its threshold chosen on the validation split, the text-only baseline beside it."""
+    settings = study.settings.gate
+    if not settings.fitted:
+        return ALWAYS
+    sample(study, [(split, study.settings.sampling.greedy()) for split in (Split.TRAIN, Split.VALIDATION)])
+    graded = {split: traces(study, split, greedy=True) for split in (Split.TRAIN, Split.VALIDATION)}
+    facts = {
+        "settings": settings.model_dump(mode="json"),
+        "problems": [study.problems().digests[split] for split in (Split.TRAIN, Split.VALIDATION)],
+        "grades": [found.grades_key for found in graded.values()],
+        "batch_tokens": study.settings.recording.batch_tokens,
+    }
+    entry = study.entry("gate", {**facts, **study.forward_facts()})
+    return study.compute("gate", entry, lambda folder: save_gate(_fitted_gate(study), folder), load_gate)
+
+
+def _fitted_gate(study: "Study") -> AnyGate:
+    labels = {split: failed(study, split) for split in (Split.TRAIN, Split.VALIDATION)}
+    fitted = _fitted(study, labels[Split.TRAIN])
+    p_validation = np.array(list(p_fail(study, fitted, Split.VALIDATION).values()))
+    text = fit_text([problem.question for problem in study.problems().split(Split.TRAIN)], labels[Split.TRAIN])
+    p_text = text.probability([problem.question for problem in study.problems().split(Split.VALIDATION)])
+    said = {
+        "train": _counts(labels[Split.TRAIN]),
+        "validation": _counts(labels[Split.VALIDATION]),
+        "validation_assessment": assess(labels[Split.VALIDATION], p_validation, p_text).to_json(),
+    }
+    threshold = youden(labels[Split.VALIDATION], p_validation)
+    return replace(fitted, mode=study.settings.gate.mode, threshold=threshold, facts={**fitted.facts, **said})
+
+
+def _fitted(study: "Study", labels: NDArray[np.bool_]) -> AnyGate:
+    settings, executor = study.settings.gate, study.executor
+    features = prompt_features(study, Split.TRAIN, settings.scope)
+    if settings.kind == "logistic":
+        return fit_logistic(
+            features,
+            labels,
+            n_features=settings.features,
+            pooling=settings.pooling,
+            penalty=settings.penalty,
+            at_once=executor.width,
+            run_blocks=executor.map,
+        )
+
+    def read(layer: NDArray[np.int64], index: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+        tokens = study.settings.recording.batch_tokens
+        return read_prompts(study.model, prompts(study, Split.TRAIN), layer, index, "prompt", batch_tokens=tokens)
+
+    return fit_attention(features, labels, read, n_features=settings.features, at_once=executor.width, run_blocks=executor.map)
+
+
+def _counts(labels: NDArray[np.bool_]) -> dict[str, int]:
+    return {"problems": len(labels), "failed": int(labels.sum())}
+
+
+def starved(found: Traces) -> str | None:
+    """What starves the contrast, in a sentence; None where it is fed."""
+    problems = len({trace.problem_id for trace in found.traces})
+    if not problems or found.mixed >= STARVED * problems:
+        return None
+    causes = []
+    if found.truncated > 0.2 * len(found):
+        causes.append(f"{found.truncated:,} of {len(found):,} traces were cut at the token limit: raise sampling.max_new_tokens")
+    if found.accuracy > 0.85:
+        causes.append(f"{found.accuracy:.0%} of the traces are correct: give harder problems")
+    elif found.accuracy < 0.15:
+        causes.append(
+            f"only {found.accuracy:.0%} of the traces are correct: give easier problems, or look at what the grader reads"
+        )
+    if not causes:
+        causes.append("raise sampling.n or sampling.temperature")
+    return f"only {found.mixed} of {problems} problems have both correct and incorrect traces; {'; '.join(causes)}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file of the user's. Raises InputError where there is none."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give the path of a .jsonl or .parquet file") from error
+
+
+def write_rows(path: AnyPath, rows: Sequence[Mapping[str, object]]) -> None:
+    """Problems that were given in memory, as JSON lines."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=_plain_value) + "\n" for row in rows))
+
+
+def _plain_value(value: object) -> object:
+    """A value of a data frame or data set as JSON has it. Raises InputError for one that is none."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise InputError(f"a problem holds a {type(value).__name__}; give text, numbers and lists of them")
+
+
+def memory_problems(rows: Sequence[object]) -> list[dict[str, object]]:
+    """Problems given in memory as mappings. Raises InputError for none, and for one that is no mapping."""
+    if not rows:
+        raise InputError("task is an empty list; give at least one mapping with a question and an answer")
+    found = []
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(f"task[{i}] is a {type(row).__name__}; every problem is a mapping with a question and an answer")
+        found.append({str(key): value for key, value in row.items()})
+    return found

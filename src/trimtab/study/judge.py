@@ -1,0 +1,364 @@
+"""From neurons to a verdict: answers under a steering, the grid on the validation split, the evaluation of every condition."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from trimtab.errors import ConfigError, InputError
+from trimtab.evaluation.conditions import Condition, prompt_only, standard_conditions
+from trimtab.evaluation.finetune import sft_lora
+from trimtab.evaluation.majority import majority, majority_at_cost
+from trimtab.evaluation.names import ADARAS, ALWAYS, GATED, RANDOM, RANDOM_NORM, SAMPLED, SFT_LORA, UNSTEERED
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.runner import ConditionJob, condition_job
+from trimtab.evaluation.settings import EvaluationSettings
+from trimtab.evaluation.summary import condition_metrics, summarise
+from trimtab.evaluation.tune import TunePoint, best_point
+from trimtab.evaluation.verdict import judge
+from trimtab.execution import LOCAL, Executor
+from trimtab.gate import ALWAYS as ALWAYS_GATE
+from trimtab.gate import AnyGate
+from trimtab.interventions import INTERVENTIONS
+from trimtab.model import LanguageModel, down_weights
+from trimtab.sampling import SamplingSettings
+from trimtab.steering import Steering
+from trimtab.store import AnyPath, Entry, openings, read_table, record_opening, write_table
+from trimtab.study import find
+from trimtab.study.values import Evaluation, Tuning
+from trimtab.tasks import Prompt
+from trimtab.traces import Problem, Split, Trace
+
+if TYPE_CHECKING:
+    from trimtab.study.study import Study
+
+VERSIONS: Mapping[str, int] = {"answers": 1, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1}
+"""Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
+ADARAS_CRITERION = "adaras"
+STEERED = "steered"
+"""What a file of answers calls its condition: who asks for them gives it a name of its own."""
+OUTCOMES, POINTS = "outcomes.parquet", "points.parquet"
+
+
+class Asked(NamedTuple):
+    """One condition on some problems with one way to sample.
+
+    Args:
+        condition: what is attached; its name is only for the eye.
+        problems: in order; all of one split, or some of them.
+        sampling: greedy, or with a seed.
+        model: None for the study's own.
+        prompt: None for the study's own, where the condition has none.
+    """
+
+    condition: Condition
+    problems: Sequence[Problem]
+    sampling: SamplingSettings
+    model: LanguageModel | None = None
+    prompt: Prompt | None = None
+
+
+def answers(
+    study: "Study", asked: Sequence[Asked], executor: Executor | None = None, what: str = "answers"
+) -> list[list[Outcome]]:
+    """Outcomes of every condition asked for, in order; those that any verb has made before are read.
+
+    A result is named by what was attached and to which problems, so ``tune``, ``evaluate`` and every experiment share it. New
+    answers to test problems are an opening of that split, noted in the ledger before the first of them.
+    """
+    asked = [each._replace(condition=_plain(each.condition)) for each in asked]
+    entries = [_answers_entry(study, each) for each in asked]
+    study.note_keys({entry.name: entry for entry in entries})
+    by_name = dict(zip((entry.name for entry in entries), asked, strict=True))
+    with study.cache.claim_all(entries) as missing:
+        jobs: list[tuple[LanguageModel, ConditionJob]] = []
+        opened = [p for entry in missing for p in by_name[entry.name].problems if p.split is Split.TEST]
+        if opened:
+            study.open_test(what, list({problem.id: problem for problem in opened}.values()))
+        for entry in missing:
+            each = by_name[entry.name]
+            model = each.model or study.model
+            job = condition_job(
+                model,
+                replace(each.condition, name=UNSTEERED if each.condition.steering is None else STEERED),
+                each.problems,
+                each.sampling,
+                study.grader,
+                entry.folder,
+                prompt=each.prompt or study.settings.prompt,
+                checker=study.checker,
+                generator=study.generator,
+                label=f"{what}: {each.condition.name}",
+            )
+            jobs.append((model, job))
+        for model in {id(model): model for model, _ in jobs}.values():
+            study.run([job for other, job in jobs if other is model], model, executor)
+        for _, job in jobs:
+            write_table(job.parts.folder / OUTCOMES, job.outcomes(), Outcome)
+    stored = [study.remember(entry, lambda entry=entry: read_table(entry.folder / OUTCOMES, Outcome)) for entry in entries]
+    return [[replace(o, condition=each.condition.name) for o in rows] for each, rows in zip(asked, stored, strict=True)]
+
+
+def _plain(condition: Condition) -> Condition:
+    """The same answers under one form: without a steering there is no gate to ask, and a gate held open does not count."""
+    if condition.steering is None:
+        return replace(condition, gate="on")
+    if condition.gate == "on":
+        return replace(condition, steering=condition.steering.with_gate(ALWAYS_GATE))
+    return condition
+
+
+def _answers_entry(study: "Study", asked: Asked) -> Entry:
+    steering, prompt = asked.condition.steering, asked.condition.prompt or asked.prompt or study.settings.prompt
+    model = asked.model or study.model
+    facts = {
+        "steering": steering.digest if steering else None,
+        "gate": asked.condition.gate,
+        "problems": find.problems_digest(asked.problems),
+        "sampling": asked.sampling.model_dump(mode="json"),
+        "prompt": prompt.model_dump(mode="json"),
+        "tokenizer": model.tokenizer_fingerprint,
+        **study.grader_facts,
+    }
+    return study.entry("answers", {**facts, **study.engine_facts()}, model)
+
+
+def steering_at(study: "Study", point: TunePoint, gate: AnyGate) -> Steering:
+    """The steering of a grid point, behind the gate."""
+    settings = study.settings
+    neurons = find.rankings(study, [point.criterion], settings.ranking.k)[point.criterion]
+    facts: dict[str, object] = {
+        "criterion": point.criterion,
+        "intervention": point.intervention,
+        "k": point.k,
+        "share": point.k / neurons.model.n_neurons,
+        "tune": {"n": point.n, "unsteered": point.unsteered, "always": point.always, "gated": point.gated},
+        "task": settings.task.source,
+        "seed": settings.sampling.seed,
+        **neurons.facts,
+    }
+    return Steering.of(neurons.top(point.k), point.strength, settings.tune.scope, gate, facts, INTERVENTIONS[point.intervention])
+
+
+def tune(study: "Study") -> Tuning:
+    """Run the grid of the settings on the validation split, and take the point with the highest gated accuracy.
+
+    With a hard gate a problem's response is the steered one when the gate fires and the unsteered one when it does not, so one
+    steered run serves both columns. A proportional gate steers each problem with its own strength and is run on its own.
+    """
+    settings, grid = study.settings, study.settings.tune
+    gate = find.fit_gate(study)
+    found = find.rankings(study, settings.ranking.criteria, settings.ranking.k)
+    chosen = study.problems().split(Split.VALIDATION)[: grid.problems]
+    if not chosen:
+        raise ConfigError("tune needs problems of the validation split, and there are none; ask for some with validation=N")
+    points = list(product(settings.ranking.criteria, grid.interventions, grid.k, grid.strengths))
+    facts = {
+        "gate": Steering.of(found[points[0][0]].top(1), 1.0, grid.scope, gate).digest if gate.reads else gate.kind,
+        "neurons": {criterion: study.keys[f"rank-{criterion}"] for criterion in settings.ranking.criteria},
+        "settings": grid.model_dump(mode="json"),
+        "sampling": settings.sampling.greedy().model_dump(mode="json"),
+        "prompt": settings.prompt.model_dump(mode="json"),
+        "problems": find.problems_digest(chosen),
+        **study.grader_facts,
+    }
+    entry = study.entry("tune", {**facts, **study.engine_facts()})
+
+    def work(folder: AnyPath) -> None:
+        p_fail = find.p_fail(study, gate, Split.VALIDATION) if gate.reads else {}
+        write_table(folder / POINTS, _grid_points(study, points, gate, p_fail, chosen), TunePoint)
+
+    table = tuple(study.compute("tune", entry, work, lambda folder: read_table(folder / POINTS, TunePoint)))
+    best = best_point(table)
+    return Tuning(table, best, steering_at(study, best, gate), entry.name)
+
+
+def _grid_points(
+    study: "Study",
+    points: Sequence[tuple[str, str, int, float]],
+    gate: AnyGate,
+    p_fail: Mapping[str, float],
+    chosen: Sequence[Problem],
+) -> list[TunePoint]:
+    found = find.rankings(study, study.settings.ranking.criteria, study.settings.ranking.k)
+    greedy, proportional = study.settings.sampling.greedy(), gate.reads and gate.mode == "proportional"
+    conditions = [Condition(UNSTEERED)]
+    for criterion, intervention, k, strength in points:
+        name = f"{criterion}-{intervention}-{k}-{strength:g}"
+        edit = INTERVENTIONS[intervention]
+        steering = Steering.of(found[criterion].top(k), strength, study.settings.tune.scope, gate, intervention=edit)
+        conditions.append(Condition(name, steering))
+        if proportional:
+            conditions.append(Condition(f"{name}-gated", steering, "auto"))
+    base, *rest = answers(study, [Asked(condition, chosen, greedy) for condition in conditions], what="tune")
+    fires = [p_fail[problem.id] >= gate.cutoff for problem in chosen] if gate.reads else [True] * len(chosen)
+    table = []
+    for i, point in enumerate(points):
+        steered = rest[2 * i] if proportional else rest[i]
+        gated = rest[2 * i + 1] if proportional else [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]
+        table.append(TunePoint(*point, len(base), *map(_accuracy, (base, steered, gated))))
+    return table
+
+
+def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -> Evaluation:
+    """Every condition of the settings on the problems of ``evaluation.split``, paired with the unsteered model.
+
+    Args:
+        study: whose problems are answered.
+        steering: under test.
+        tuning: where it was chosen, if it was: AdaRAS's own point is a condition then.
+
+    Raises:
+        NotEnoughDataError, InputError: no problem, or a baseline that cannot be run.
+    """
+    settings = study.settings.evaluation
+    problems = study.problems().split(settings.split)
+    if not problems:
+        raise InputError(f"evaluate needs problems of the {settings.split} split, and there are none; ask for {settings.split}=N")
+    conditions = _conditions(study, steering, tuning)
+    facts = {
+        "steering": steering.digest,
+        "conditions": {condition.name: _condition_digest(condition) for condition in conditions},
+        "settings": settings.model_dump(mode="json"),
+        "problems": study.problems().digests[settings.split],
+        "sampling": study.settings.sampling.model_dump(mode="json"),
+        "prompt": study.settings.prompt.model_dump(mode="json"),
+        **study.grader_facts,
+    }
+    entry = study.entry("evaluate", {**facts, **study.engine_facts()})
+
+    def work(folder: AnyPath) -> None:
+        chains = chain_settings(study)
+        asked = [Asked(condition, problems, sampling) for condition in conditions for sampling in chains]
+        outcomes = _by_condition(answers(study, asked, what="evaluate"))
+        outcomes |= _baselines(study, problems, outcomes)
+        write_table(folder / OUTCOMES, [row for rows in outcomes.values() for row in rows], Outcome)
+
+    rows = study.compute("evaluate", entry, work, lambda folder: read_table(folder / OUTCOMES, Outcome))
+    outcomes = _by_condition([rows])
+    condition = ALWAYS if steering.gate.kind == "always" or GATED not in outcomes else GATED
+    return Evaluation(
+        outcomes=outcomes,
+        rows=summarise(outcomes, settings.alpha),
+        condition=condition,
+        verdict=judge(outcomes[UNSTEERED], outcomes[condition], settings.alpha),
+        problems={problem.id: problem for problem in problems},
+        split=settings.split,
+        openings=study.openings(),
+        steering=replace(steering, facts={**steering.facts, "metrics": condition_metrics(summarise(outcomes))}),
+        key=entry.name,
+    )
+
+
+def chain_settings(study: "Study") -> list[SamplingSettings]:
+    """How the responses of every condition are generated: one setting a seed."""
+    settings = study.settings.evaluation
+    return [
+        study.settings.sampling.model_copy(
+            update={"n": settings.n, "temperature": settings.temperature, "seed": seed}
+            | ({} if settings.temperature else {"top_p": 1.0})
+        )
+        for seed in settings.seeds
+    ]
+
+
+def _conditions(study: "Study", steering: Steering, tuning: Tuning | None) -> list[Condition]:
+    """The conditions that attach a steering, their controls, and the prompt-only baseline."""
+    settings = study.settings.evaluation
+    down = down_weights(study.model, np.unique(steering.layer).tolist())
+    conditions = standard_conditions(steering, down, settings.random_sets, settings.seed)
+    controls = set(settings.controls)
+    conditions = [c for c in conditions if _control(c.name) in (None, *controls)]
+    if tuning is not None and ADARAS_CRITERION in {point.criterion for point in tuning.points}:
+        points = [point for point in tuning.points if (point.criterion, point.intervention) == (ADARAS_CRITERION, "add")]
+        if points and best_point(points) != tuning.best:
+            conditions.append(Condition(ADARAS, steering_at(study, best_point(points), steering.gate)))
+    if "prompt-only" in settings.baselines:
+        conditions.append(prompt_only(study.settings.prompt, settings.instruction, study.model.tokenizer))
+    return conditions
+
+
+def _control(name: str) -> str | None:
+    """Which control of the settings a condition is; None for the others."""
+    if name.startswith((f"{RANDOM}-", f"{RANDOM_NORM}-")):
+        return "random"
+    return "negative" if name == "negative" else None
+
+
+def _condition_digest(condition: Condition) -> dict[str, object]:
+    steering, prompt = condition.steering, condition.prompt
+    return {
+        "steering": steering.digest if steering else None,
+        "gate": condition.gate,
+        "prompt": prompt.model_dump(mode="json") if prompt else None,
+    }
+
+
+def _by_condition(some: Sequence[Sequence[Outcome]]) -> dict[str, list[Outcome]]:
+    found: dict[str, list[Outcome]] = {}
+    for rows in some:
+        for row in rows:
+            found.setdefault(row.condition, []).append(row)
+    return found
+
+
+def _baselines(
+    study: "Study", problems: Sequence[Problem], outcomes: Mapping[str, Sequence[Outcome]]
+) -> dict[str, list[Outcome]]:
+    """What the same tokens, or the same traces, buy without steering."""
+    settings, found = study.settings.evaluation, {}
+    if "majority" in settings.baselines:
+        sampling = study.settings.sampling
+        votes = sampling.model_copy(update={"n": settings.votes, "seed": sampling.seed + 1})
+        if not votes.temperature:
+            raise InputError(
+                "a majority vote needs responses that differ; set sampling.temperature above 0, or leave 'majority' out"
+            )
+        (sampled,) = answers(study, [Asked(Condition(SAMPLED), problems, votes)], what="evaluate")
+        budget: dict[str, int] = {}
+        for outcome in outcomes.get(GATED) or outcomes[ALWAYS]:
+            budget[outcome.problem_id] = budget.get(outcome.problem_id, 0) + outcome.tokens
+        found |= {rows[0].condition: rows for rows in (sampled, majority(sampled), majority_at_cost(sampled, budget))}
+    if "sft-lora" in settings.baselines:
+        found |= _fine_tuned(study, problems, settings)
+    return found
+
+
+def _fine_tuned(study: "Study", problems: Sequence[Problem], settings: EvaluationSettings) -> dict[str, list[Outcome]]:
+    """A LoRA on the same correct traces; in this process, where its weights are."""
+    traces = correct_traces(study)
+    facts = {"traces": [study.keys["sample"], study.keys["contrast"]], "settings": settings.sft.model_dump(mode="json")}
+    entry = study.entry("sft", {**facts, **study.forward_facts()})
+    with entry.claim(), sft_lora(study.model, traces, settings.sft, entry.folder / "adapter", progress=study.progress) as tuned:
+        asked = [Asked(Condition(SFT_LORA), problems, sampling, tuned) for sampling in chain_settings(study)]
+        return _by_condition(answers(study, asked, LOCAL, what="evaluate"))
+
+
+def correct_traces(study: "Study") -> list[Trace]:
+    """The correct side of the contrast: what found the neurons, and what fine-tuning may learn from."""
+    rows, _, _ = find.contrast(study)
+    wanted = {row.trace_id for row in rows if row.correct}
+    return [trace for trace in study.traces().traces if trace.id in wanted]
+
+
+def open_test(study: "Study", what: str, problems: Sequence[Problem]) -> None:
+    """Note in the ledger that a verb opens test problems, once for each key it comes to."""
+    record_opening(
+        study.cache.ledger, what, f"{len(problems)} problems of {test_digest(study)}", study.model.identity.fingerprint
+    )
+
+
+def test_digest(study: "Study") -> str:
+    """What the ledger counts by: the test problems and the model's weights."""
+    return f"{study.problems().digests[Split.TEST][:16]}-{study.model.identity.fingerprint[:16]}"
+
+
+def ledger_openings(study: "Study") -> int:
+    """How often these test problems were opened with this model."""
+    return openings(study.cache.ledger, test_digest(study))
+
+
+def _accuracy(outcomes: Sequence[Outcome]) -> float:
+    return sum(outcome.correct for outcome in outcomes) / len(outcomes)

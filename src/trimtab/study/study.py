@@ -1,0 +1,657 @@
+"""A study: one model, one task and the verbs of the method as methods, on a cache that never computes the same thing twice."""
+
+import inspect
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from trimtab.errors import ConfigError, InputError
+from trimtab.evaluation.conditions import Condition
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.settings import EvaluationSettings
+from trimtab.execution import LOCAL, Executor, Job
+from trimtab.experiments import EXPERIMENTS, ExperimentName, Workbench
+from trimtab.findings import Findings
+from trimtab.gate import AnyGate
+from trimtab.gating.settings import GateSettings
+from trimtab.model import LanguageModel, checkpoint_dtype, open_model
+from trimtab.neurons import Neurons
+from trimtab.progress import Progress, silent
+from trimtab.ranking import DEFAULT_STATISTICS, ClassMoments, Statistic
+from trimtab.recording import Recording
+from trimtab.sampling import TRANSFORMERS, Generator, SamplingSettings, VllmEngine
+from trimtab.steering import Steering
+from trimtab.store import (
+    Cache,
+    Entry,
+    any_path,
+    default_root,
+    digest_of,
+    read_json,
+    refuse_foreign,
+    to_toml,
+    write_json,
+    write_text,
+)
+from trimtab.study import find, judge
+from trimtab.study.settings import (
+    KEYS,
+    ModelSettings,
+    RankingSettings,
+    Settings,
+    TuneSettings,
+    changed,
+    load_settings,
+    parse_settings,
+)
+from trimtab.study.values import Evaluation, Problems, Traces, Tuning
+from trimtab.tasks import Grader, Prompt, render_prompt
+from trimtab.tasks.contrast import ContrastRow
+from trimtab.tasks.grading import KindGrader
+from trimtab.tasks.grading.grade import StepChecker, testbed_steps
+from trimtab.tasks.settings import LOCAL as LOCAL_FILE
+from trimtab.tasks.settings import TESTBED
+from trimtab.traces import Problem, Split
+
+if TYPE_CHECKING:
+    import datasets
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from trimtab.store import AnyPath
+
+logger = logging.getLogger(__name__)
+Value = TypeVar("Value")
+Method = TypeVar("Method", bound=Callable[..., object])
+
+RUN_FILE, SECONDS = "run.toml", "seconds.json"
+IN_MEMORY = "memory"
+
+
+def _takes(settings: type[BaseModel]) -> Callable[[Method], Method]:
+    """Show the fields of a settings model as keyword arguments, where a notebook and ``help`` look for them.
+
+    The model is the one place that holds each name, type, default and error; a method passes what it gets on to it.
+    """
+
+    def decorate(method: Method) -> Method:
+        signature = inspect.signature(method)
+        kept = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        fields = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+            for name, field in settings.model_fields.items()
+            if name not in {p.name for p in kept}
+        ]
+        method.__signature__ = signature.replace(parameters=[*kept, *fields])  # type: ignore[attr-defined]
+        return method
+
+    return decorate
+
+
+class Study:
+    """A model on a task. Every verb is a method: it computes what is missing, keeps it, and returns a value that shows itself.
+
+    Results lie in a cache under keys made of all that decides them: the same call again is a read, another setting another key,
+    and what a killed call left is gone on with. Keyword arguments of a verb are the settings of its section in ``run.toml``,
+    with the same names, defaults and messages; a study remembers them, so ``rank`` after ``sample(n=4)`` ranks by these traces.
+
+    Args:
+        model: hub id, folder, ``testbed:NAME``, or a loaded transformers model (then with its tokenizer) or
+            :class:`trimtab.model.LanguageModel`.
+        tokenizer: of a loaded model.
+        task: a benchmark's name, ``testbed``, ``local:PATH``, a list of mappings with ``question`` and ``answer`` (ids and splits
+            are made where they are missing), a ``datasets.Dataset`` with these columns, or a whole ``[task]`` section.
+        train, validation, test: at most this many problems of each split.
+        path: keep everything in this folder or at this fsspec URL; without it in the folder ``TRIMTAB_CACHE``, else in the
+            platform's folder for caches.
+        settings: sections as ``run.toml`` holds them, or :class:`trimtab.study.Settings`.
+        progress: shows how far a verb is; silent by default.
+        note: is told what a user may want to know, such as what starves a contrast; by default it is logged.
+
+    Raises:
+        ConfigError: settings that are not accepted, or a path that holds something else.
+
+    Example:
+        >>> study = Study("testbed:reasoner", train=4, validation=4, test=4)
+        >>> study.problems()
+        12 problems: 4 train, 4 validation, 4 test
+    """
+
+    def __init__(
+        self,
+        model: "str | os.PathLike[str] | PreTrainedModel | LanguageModel" = "",
+        tokenizer: "PreTrainedTokenizerBase | None" = None,
+        *,
+        task: "str | Sequence[Mapping[str, object]] | datasets.Dataset | Mapping[str, object]" = "",
+        train: int | None = None,
+        validation: int | None = None,
+        test: int | None = None,
+        path: "str | os.PathLike[str] | AnyPath | None" = None,
+        settings: Settings | Mapping[str, object] | None = None,
+        progress: Progress = silent,
+        note: Callable[[str], None] = logger.warning,
+    ) -> None:
+        self.path = None if path is None else any_path(path)
+        self.cache = Cache(self.path if self.path is not None else default_root())
+        if self.path is not None:
+            refuse_foreign(self.path, (RUN_FILE,))
+        self.progress, self.note = progress, note
+        self.keys: dict[str, str] = {}
+        self._given = _loaded(model, tokenizer)
+        self._memo: dict[str, object] = {}
+        self._saved: dict[str, str] = {}
+        self._opening: list[str] = []
+        self._tuning: Tuning | None = None
+        self._judged: tuple[Evaluation, Tuning | None] | None = None
+        self._open = ExitStack()
+        self._finalizer = weakref.finalize(self, self._open.close)
+        sections = settings.model_dump(mode="json") if isinstance(settings, Settings) else dict(settings or {})
+        if isinstance(model, str | os.PathLike) and str(model):
+            sections["model"] = {**_section(sections, "model"), "source": str(model)}
+        elif self._given is not None:
+            sections["model"] = {**_section(sections, "model"), "source": IN_MEMORY}
+        counts = {name: n for name, n in (("train", train), ("validation", validation), ("test", test)) if n is not None}
+        if not isinstance(task, str) or task or counts:
+            sections["task"] = {**_section(sections, "task"), **self._task_section(task), **counts}
+        self.settings = parse_settings(sections, "the study")
+        if self.settings.model.source == IN_MEMORY and self._given is None:
+            raise ConfigError(
+                "this study's model was given in memory; open it again and pass it: Study(model, tokenizer, settings=...)"
+            )
+
+    @classmethod
+    def from_toml(
+        cls,
+        source: "str | os.PathLike[str] | AnyPath",
+        *,
+        path: "str | os.PathLike[str] | AnyPath | None" = None,
+        progress: Progress = silent,
+        note: Callable[[str], None] = logger.warning,
+    ) -> Self:
+        """The study of a settings file, or of a run directory, which is its path then.
+
+        Args:
+            source: a TOML file, or a run directory.
+            path: where results are kept.
+        """
+        file = any_path(source)
+        if (file / RUN_FILE).exists():
+            path, file = file if path is None else path, file / RUN_FILE  # type: ignore[assignment]
+        return cls(path=path, settings=load_settings(file), progress=progress, note=note)
+
+    def to_toml(self) -> str:
+        """All settings as ``run.toml`` holds them, with the key that each stage came to as a last table."""
+        stages = {stage: name for stage, name in sorted(self.keys.items()) if stage != name}
+        return to_toml({**self.settings.stored(), KEYS: stages})
+
+    def close(self) -> None:
+        """Leave the executor's cluster, the engine and the graders' processes; a later verb opens them again."""
+        self._open.close()
+        for name in ("executor", "generator", "grader"):
+            self.__dict__.pop(name, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        task = self.settings.task
+        where = self.path if self.path is not None else self.cache.root
+        counts = f"{task.train} train, {task.validation} validation, {task.test} test"
+        return f"Study of {self.settings.model.source} on {task.source} (at most {counts} problems)\nkept in {where}"
+
+    # --- verbs -------------------------------------------------------------------------------------------------------------
+
+    def problems(self) -> Problems:
+        """The problems of every split."""
+        return find.load_problems(self)
+
+    @_takes(SamplingSettings)
+    def sample(self, **settings: object) -> Traces:
+        """Sample traces of the train split and grade them.
+
+        Args:
+            settings: of the section ``[sampling]``: ``n`` traces a problem, ``temperature``, ``top_p``, ``max_new_tokens``,
+                ``seed``, ``batch_tokens``.
+
+        Raises:
+            ConfigError: an unknown setting or a bad value.
+            ModelError: a logit is NaN.
+        """
+        self._set("sampling", settings)
+        found = self.traces()
+        if hint := find.starved(found):
+            self.note(hint)
+        return found
+
+    @_takes(RankingSettings)
+    def rank(self, criterion: str | None = None, **settings: object) -> Neurons:
+        """Rank all neurons by a criterion and keep the best ``k``; traces, contrast and recording are made where missing.
+
+        Args:
+            criterion: one of :data:`trimtab.ranking.CRITERIA`; None takes the first of the settings.
+            settings: of the section ``[ranking]``: ``k``, ``scope``.
+
+        Raises:
+            NotEnoughDataError: no problem has both a correct and an incorrect trace.
+        """
+        if criterion is not None:
+            kept = self.settings.ranking.criteria
+            settings = {"criteria": (criterion, *(name for name in kept if name != criterion)), **settings}
+        self._record_for(settings)
+        self._set("ranking", settings)
+        first = self.settings.ranking.criteria[0]
+        return find.rankings(self, [first], self.settings.ranking.k)[first]
+
+    @_takes(GateSettings)
+    def fit_gate(self, **settings: object) -> AnyGate:
+        """Fit p(fail) from the prompt on greedy answers to the train split; choose its threshold on the validation split.
+
+        Args:
+            settings: of the section ``[gate]``: ``kind``, ``pooling``, ``penalty``, ``mode``, ``features``.
+        """
+        self._set("gate", settings)
+        return find.fit_gate(self)
+
+    @_takes(TuneSettings)
+    def tune(self, criteria: Sequence[str] | None = None, **settings: object) -> Tuning:
+        """Choose criterion, intervention, K and strength on the validation split.
+
+        Args:
+            criteria: to choose from; the section ``[ranking]`` keeps them.
+            settings: of the section ``[tune]``: ``interventions``, ``k``, ``strengths``, ``scope``, ``problems``.
+
+        Returns:
+            The grid, and ``steering``, that of its best point.
+        """
+        ks = settings.get("k", self.settings.tune.k)
+        ranking: dict[str, object] = {} if criteria is None else {"criteria": tuple(criteria)}
+        if isinstance(ks, Sequence) and ks and all(isinstance(k, int) for k in ks) and max(ks) > self.settings.ranking.k:
+            ranking["k"] = max(ks)
+        sections = self.settings.model_dump(mode="json")
+        sections["ranking"] |= ranking
+        sections["tune"] |= settings
+        self._record_for(ranking)
+        sections["recording"] = self.settings.recording.model_dump(mode="json")
+        self.settings = parse_settings(sections, "tune")
+        return self.tuned()
+
+    @_takes(EvaluationSettings)
+    def evaluate(self, steering: Steering | None = None, **settings: object) -> Evaluation:
+        """Open the test split: every condition on the same problems, paired with the unsteered model.
+
+        Args:
+            steering: under test; None takes the best of :meth:`tune` under the study's settings.
+            settings: of the section ``[evaluation]``: ``controls``, ``baselines``, ``random_sets``, ``n``, ``seeds`` ...
+
+        Raises:
+            MismatchError: a steering made for other weights.
+        """
+        self._set("evaluation", settings)
+        tuning = self.tuned() if steering is None else self._tuning
+        if steering is not None and tuning is not None and tuning.steering.digest != steering.digest:
+            tuning = None  # another steering than the grid's best, so the grid says nothing of it
+        chosen = tuning.steering if tuning is not None else steering
+        with self._verb("evaluate"):
+            evaluation = judge.evaluate(self, chosen, tuning)  # type: ignore[arg-type]  # one of the two is there
+        self._judged = (evaluation, tuning)
+        return evaluation
+
+    def experiment(self, name: ExperimentName, **settings: object) -> Findings:
+        """One experiment on what :meth:`tune` chose: sentences and tidy frames.
+
+        Args:
+            name: one of ``ablate, sweep, transfer, causal, domains, stability, transfer-model, monitor, analyse``.
+            settings: of the section ``[experiment]``.
+
+        Raises:
+            ConfigError: an unknown experiment or setting.
+        """
+        if name not in EXPERIMENTS:
+            raise ConfigError(f"unknown experiment {name!r}; accepted: {', '.join(EXPERIMENTS)}")
+        self._set("experiment", settings)
+        experiment, tuning = EXPERIMENTS[name], self.tuned()
+        facts = {"name": name, "settings": self._told_by(name), "tune": tuning.key, "steering": tuning.steering.digest}
+        problems = {split.value: self.problems().digests[split] for split in Split if split in experiment.reads}
+        entry = self.entry("experiment", {**facts, "problems": problems, **self.grader_facts, **self.engine_facts()})
+
+        def work(folder: AnyPath) -> None:
+            with self._verb(name):
+                bench = Workbench(self, tuning, experiment.reads, name)
+                write_json(folder / "findings.json", experiment.run(bench).to_json())
+
+        return self.compute(name, entry, work, lambda folder: Findings.from_json(read_json(folder / "findings.json")))  # type: ignore[arg-type]
+
+    def report(self, path: "str | os.PathLike[str] | AnyPath | None" = None) -> "AnyPath":
+        """Write the report of the last evaluation, or of the one that the study's settings ask for.
+
+        Args:
+            path: of the HTML file, with its data as JSON beside it; None is ``report.html`` in the study's path.
+
+        Raises:
+            InputError: no path, or plotly is not installed.
+        """
+        from trimtab.report.html import render_html
+        from trimtab.study.report_data import build_report
+
+        if path is None and self.path is None:
+            raise InputError("this study has no path to leave its report in; name a file: study.report('report.html')")
+        target = any_path(path) if path is not None else self.cache.root / "report.html"
+        if self._judged is None:
+            self.evaluate()
+        report = build_report(self, *self._judged)  # type: ignore[misc]  # evaluate has set it
+        page = render_html(report)
+        write_json(target.with_suffix(".json"), report.model_dump(mode="json"))
+        write_text(target, page)
+        return target
+
+    def generate(self, question: str, max_new_tokens: int | None = None) -> str:
+        """The model's greedy response to one question, steered inside a ``with steering.attach(study.model)`` block.
+
+        Args:
+            question: put to the model as the task's problems are.
+            max_new_tokens: None takes that of the section ``[sampling]``.
+        """
+        ids = torch.tensor([render_prompt(self.model.tokenizer, question, self.settings.prompt)], device=self.model.device)
+        limit = max_new_tokens or self.settings.sampling.max_new_tokens
+        with torch.inference_mode():
+            found = self.model.hf_model.generate(  # type: ignore[operator]
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit, do_sample=False
+            )
+        return str(self.model.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True))
+
+    # --- what verbs and experiments work with ------------------------------------------------------------------------------
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model, opened when it is first needed."""
+        if self._given is not None:
+            return self._given
+        return open_configured(self.settings.model, self.executor.driver_device)
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Who computes the parts; its cluster is left when the study is closed."""
+        settings, model = self.settings.executor, self.settings.model
+        if settings.kind == "local":
+            return LOCAL
+        if self._given is not None:
+            raise ConfigError(
+                "a model given in memory cannot be sent to a cluster; give a hub id or a folder that every node can read"
+            )
+        from trimtab.execution.ray_executor import RayExecutor
+
+        gpus = self.settings.vllm.tensor_parallel_size if self.settings.engine == "vllm" else 1
+        opening = partial(open_configured, model)
+        executor = RayExecutor(settings, opening, on_cpu=model.device == "cpu", gpus=gpus, note=self.note)
+        return self._open.enter_context(executor)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """What generates: the transformers loop, or a vLLM engine started at the first answer."""
+        if self.settings.engine == "transformers":
+            return TRANSFORMERS
+        return self._open.enter_context(VllmEngine(self.settings.vllm, self.settings.model.trust_remote_code))
+
+    @cached_property
+    def grader(self) -> Grader:
+        """The grader of every kind of answer."""
+        return self._open.enter_context(KindGrader())
+
+    @property
+    def grader_facts(self) -> dict[str, object]:
+        """What names grades beside what is graded."""
+        return {"grader": find.VERSIONS["grader"], "checker": self.checker is not None}
+
+    @property
+    def checker(self) -> StepChecker | None:
+        """The step checker of the task, where it has one."""
+        return testbed_steps if self.settings.task.source == TESTBED and not self.settings.traces.path else None
+
+    def traces(self, split: Split | str = Split.TRAIN, *, greedy: bool = False) -> Traces:
+        """Traces with their grades: those of :meth:`sample`, or with ``greedy`` the one greedy trace of each problem."""
+        return find.traces(self, Split(split), greedy=greedy)
+
+    def contrast(self) -> list[ContrastRow]:
+        """The traces that are compared."""
+        return find.contrast(self)[0]
+
+    def recording(self, criteria: Sequence[str] = ()) -> Recording:
+        """The moments of the contrast's traces, with what these criteria read."""
+        return find.recordings(self, criteria=criteria or self.settings.ranking.criteria)["contrast"]
+
+    def moments(self, rows: Sequence[ContrastRow], statistics: Sequence[Statistic] = tuple(DEFAULT_STATISTICS)) -> ClassMoments:
+        """Class moments of some of the contrast's traces."""
+        return find.moments(self, rows, statistics, criteria=self.settings.ranking.criteria)
+
+    def prompt_recordings(self) -> dict[Split, Recording]:
+        """What a gate reads of the prompts of the train and validation splits; none where no gate is fitted."""
+        if not self.settings.gate.fitted:
+            return {}
+        found = find.recordings(self, gate=True)
+        return {split: found[split.value] for split in (Split.TRAIN, Split.VALIDATION)}
+
+    def failed(self, split: Split) -> NDArray[np.bool_]:
+        """bool ``[problem]``: whether the unsteered model's greedy answer is not correct."""
+        return find.failed(self, split)
+
+    def tuned(self) -> Tuning:
+        """What :meth:`tune` chooses under the settings as they are."""
+        self._tuning = judge.tune(self)
+        return self._tuning
+
+    def answers(
+        self,
+        condition: Condition,
+        problems: Sequence[Problem],
+        sampling: SamplingSettings | None = None,
+        *,
+        prompt: Prompt | None = None,
+        what: str = "answers",
+    ) -> list[Outcome]:
+        """Graded responses to some problems under one condition, in the order of the problems and their samples.
+
+        Args:
+            condition: what is attached, and how its gate is set.
+            problems: all of one split, or some of them.
+            sampling: None is greedy under the section ``[sampling]``.
+            prompt: None is the task's.
+            what: the verb that asks, for progress and the ledger.
+        """
+        asked = judge.Asked(condition, problems, sampling or self.settings.sampling.greedy(), prompt=prompt)
+        return judge.answers(self, [asked], what=what)[0]
+
+    def on(self, model: LanguageModel) -> "Study":
+        """The same settings and problems on another model, on the same cache."""
+        other = Study(model, settings=self.settings.model_copy(update={"model": ModelSettings(source=IN_MEMORY)}), path=self.path)
+        other.progress, other.note, other._opening = self.progress, self.note, self._opening
+        return other
+
+    # --- the cache ---------------------------------------------------------------------------------------------------------
+
+    def entry(self, verb: str, facts: Mapping[str, object], model: LanguageModel | None = None) -> Entry:
+        """The cache entry of a verb: its version, the model where it reads one, and all that decides the result."""
+        versions = {**find.VERSIONS, **judge.VERSIONS}
+        reads_model = verb not in ("problems", "grade", "contrast")
+        named = {"model": self.model_key(model)} if reads_model else {}
+        repeat = {"repeat": self.settings.repeat} if verb in ("sample", "answers") else {}
+        return self.cache.entry(verb, {**facts, **named, **repeat, "version": versions[verb]})
+
+    def model_key(self, model: LanguageModel | None = None) -> str:
+        """What keys call the model: its fingerprint, or for one given in memory a digest of all its weights as they are now."""
+        used = model or self.model
+        if used is not self._given:
+            return used.identity.fingerprint
+        from trimtab.model.identity import weights_digest
+
+        return weights_digest(used.hf_model)
+
+    def engine_facts(self) -> dict[str, object]:
+        """What generates, as far as it decides the last bits: engine and versions, dtype, kind of device."""
+        return {"engine": {**self.forward_facts(), **self.generator.facts}}
+
+    def forward_facts(self) -> dict[str, object]:
+        """What computes a forward, as far as it decides the last bits."""
+        return {
+            "torch": torch.__version__.partition("+")[0],
+            "transformers": version("transformers"),
+            "dtype": str(self.model.hf_model.dtype),
+            "device": self.model.device.type,
+            "attention": str(self.model.hf_model.config._attn_implementation),
+        }
+
+    def compute(self, stage: str, entry: Entry, work: "Callable[[AnyPath], None]", read: "Callable[[AnyPath], Value]") -> Value:
+        """The value of an entry, computed where it is missing; the study refers to its key from now on."""
+        self.note_key(stage, entry)
+        if entry.name not in self._memo:
+            start, before = time.perf_counter(), entry.done
+            self._memo[entry.name] = self.cache.compute(entry, work, read)  # type: ignore[arg-type]
+            if not before:
+                self.note_seconds(stage, time.perf_counter() - start)
+        return self._memo[entry.name]  # type: ignore[return-value]
+
+    def remember(self, entry: Entry, read: Callable[[], Value]) -> Value:
+        """A value that is read once for the life of the study."""
+        if entry.name not in self._memo:
+            self._memo[entry.name] = read()
+        return self._memo[entry.name]  # type: ignore[return-value]
+
+    def note_key(self, stage: str, entry: Entry) -> None:
+        """Refer to an entry, so that pruning leaves it alone."""
+        self.note_keys({stage: entry})
+
+    def note_keys(self, entries: Mapping[str, Entry]) -> None:
+        """Refer to several entries."""
+        self.keys |= {stage: entry.name for stage, entry in entries.items()}
+        if self._saved != self.keys:
+            self.cache.write_study(self.settings.stored(), self.keys)
+            self._saved = dict(self.keys)
+
+    def note_seconds(self, stage: str, seconds: float) -> None:
+        """Remember how long a stage took; kept apart from the results, which do not depend on time."""
+        write_json(self.cache.root / SECONDS, {**self.seconds, stage: round(seconds, 3)})
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall-clock seconds by stage, of the calls that finished it."""
+        path = self.cache.root / SECONDS
+        return dict(read_json(path)) if path.exists() else {}  # type: ignore[call-overload]
+
+    def run(self, jobs: Sequence[Job], model: LanguageModel | None = None, executor: Executor | None = None) -> None:
+        """Have the executor write the missing parts of some jobs."""
+        if jobs:
+            (executor or self.executor).run(model or self.model, jobs, self.progress)
+
+    def save(self) -> None:
+        """Leave ``run.toml`` in the study's path: the settings, and the key that each stage came to."""
+        write_text(self.cache.root / RUN_FILE, self.to_toml())
+
+    # --- the test split ----------------------------------------------------------------------------------------------------
+
+    def open_test(self, what: str, problems: Sequence[Problem]) -> None:
+        """Note that test problems are opened: once for each verb that computes something new on them."""
+        if self._opening and self._opening[-1] == "":
+            return
+        judge.open_test(self, self._opening[-1] if self._opening else what, problems)
+        if self._opening:
+            self._opening[-1] = ""
+
+    def openings(self) -> int:
+        """How often these test problems have been opened with this model."""
+        return judge.ledger_openings(self)
+
+    @contextmanager
+    def _verb(self, name: str) -> Iterator[None]:
+        self._opening.append(name)
+        try:
+            yield
+        finally:
+            self._opening.pop()
+
+    # --- settings ----------------------------------------------------------------------------------------------------------
+
+    def _set(self, section: str, settings: Mapping[str, object]) -> None:
+        """Remember the settings that a verb was given; all of them are checked together, as ``run.toml`` is."""
+        if settings:
+            changed(getattr(self.settings, section), settings, section)
+            sections = self.settings.model_dump(mode="json")
+            sections[section] |= settings
+            self.settings = parse_settings(sections, section)
+
+    def _record_for(self, ranking: Mapping[str, object]) -> None:
+        """Add to what is recorded what newly named criteria read."""
+        named = ranking.get("criteria", ())
+        known = [name for name in named if name in find.NEEDS] if isinstance(named, tuple) else []
+        moments = find.recording_settings(self, known).moments
+        if moments != self.settings.recording.moments:
+            recording = self.settings.recording.model_copy(update={"moments": moments})
+            self.settings = self.settings.model_copy(update={"recording": recording})
+
+    def _told_by(self, name: ExperimentName) -> dict[str, object]:
+        """The settings that an experiment reads, for its key: its own section and those that all of them read."""
+        sections = self.settings.experiment.model_dump(mode="json")
+        others = {"sweep", "stability", "monitor"} - {name}
+        return {key: value for key, value in sections.items() if key not in others}
+
+    def _task_section(
+        self, task: "str | Sequence[Mapping[str, object]] | datasets.Dataset | Mapping[str, object]"
+    ) -> dict[str, object]:
+        """The ``[task]`` section of what was given; problems in memory are kept as a file in the cache."""
+        if isinstance(task, str):
+            return {"source": task} if task else {}
+        if isinstance(task, Mapping):
+            return dict(task)
+        rows = find.memory_problems(list(task))
+        cache = self.cache if isinstance(self.cache.root, Path) else Cache(default_root())
+        entry = cache.entry("rows", {"rows": digest_of(rows)})
+        cache.compute(entry, lambda folder: find.write_rows(folder / "problems.jsonl", rows), Cache)
+        n = len(rows)
+        return {"source": f"{LOCAL_FILE}{entry.folder / 'problems.jsonl'}", "train": n, "validation": n, "test": n}
+
+
+def open_configured(model: ModelSettings, device: str = "") -> LanguageModel:
+    """The model of the settings; on another device it keeps the dtype that it has on its own."""
+    dtype, revision = model.dtype, model.revision or None
+    if device not in ("", model.device) and dtype == "auto":
+        dtype = checkpoint_dtype(model.source, revision, model.trust_remote_code)
+    return open_model(
+        model.source,
+        revision=revision,
+        dtype=dtype,
+        device=device or model.device,
+        trust_remote_code=model.trust_remote_code,
+    )
+
+
+def _loaded(model: object, tokenizer: object) -> LanguageModel | None:
+    """The model that was given in memory, with its tokenizer; None where it is to be opened."""
+    if isinstance(model, str | os.PathLike):
+        if tokenizer is not None:
+            raise ConfigError(f"a tokenizer goes with a loaded model; {model!r} is opened with its own: leave the tokenizer out")
+        return None
+    if isinstance(model, LanguageModel):
+        return model
+    if tokenizer is None:
+        raise ConfigError("a loaded model needs its tokenizer: Study(model, tokenizer, task=...)")
+    return LanguageModel.of(model, tokenizer)  # type: ignore[arg-type]
+
+
+def _section(sections: Mapping[str, object], name: str) -> dict[str, object]:
+    section = sections.get(name, {})
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"the section [{name}] is a {type(section).__name__}; give a mapping of settings")
+    return dict(section)

@@ -1,0 +1,36 @@
+"""What ``--dry-run`` counts, by hand; that it bounds a whole run is tested beside the run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from study_samples import with_sections
+from trimtab.study import Settings
+from trimtab.study.estimate import estimate
+
+
+@pytest.mark.parametrize(
+    ("interventions", "evaluation", "tune", "evaluated"),
+    [
+        # 20 problems x (2 criteria x interventions x 2 k x 2 strengths + unsteered) x 12 tokens; 40 x 15 conditions x chains x 12
+        (("add",), {}, 20 * 9 * 12, 40 * 15 * 12),
+        (("add", "scale"), {}, 20 * 17 * 12, 40 * 15 * 12),
+        (("add",), {"n": 2, "seeds": (0, 1, 2), "temperature": 1.0}, 20 * 9 * 12, 40 * 15 * 6 * 12),
+    ],
+)
+def test_every_choice_of_the_grid_and_every_chain_counts(
+    settings: Settings, interventions: tuple[str, ...], evaluation: dict[str, object], tune: int, evaluated: int
+) -> None:
+    cost = estimate(with_sections(settings, tune={"interventions": interventions}, evaluation=evaluation), "report")
+    assert (cost.tokens["tune"], cost.tokens["evaluate"]) == (tune, evaluated)
+
+
+def test_imported_traces_have_no_speed_rather_than_a_wrong_one(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+    path.write_text('{"question": "q"}\n' * 3)
+    cost = estimate(with_sections(settings, traces={"path": str(path)}), "rank")
+    assert (cost.tokens, cost.tokens_per_second, cost.seconds) == ({}, None, None)
+    assert "time is not estimated" in str(cost)
+    assert "0 s" not in str(cost)
+    json.dumps(cost.to_json(), allow_nan=False)
