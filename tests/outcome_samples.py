@@ -1,10 +1,10 @@
-"""Outcomes made by hand, a string per response and a character per problem, and run directories that hold them."""
+"""Outcomes made by hand, a string per response and a character per problem, and the folders of runs that hold them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.store import write_table
+from trimtab.store import to_toml, write_table, write_text
 from trimtab.traces import Problem, Split, Verdict
 
 CONFIG = {
@@ -53,12 +53,11 @@ def outcomes(
 
 
 def run_folder(path: Path, rows: list[Outcome], **sections: dict[str, object]) -> Path:
-    """A run directory with what a comparison reads."""
-    from trimtab.store import RunDirectory  # until comparisons read the cache of a study
-
+    """The folder of a run with what a comparison reads; the keys differ from run to run, as its settings do."""
     config = {**CONFIG, **{name: {**CONFIG.get(name, {}), **values} for name, values in sections.items()}}
     problems = {row.problem_id: Problem(row.problem_id, f"question {row.problem_id}", "7", Split.TEST) for row in rows}
-    with RunDirectory.create(path, config) as directory:
-        write_table(directory.problems, [*problems.values(), Problem("f", "of the train split", "1", Split.TRAIN)])
-        write_table(directory.outcomes, rows)
+    key = f"problems/{len(problems):024x}"
+    write_table(path / key / "problems.parquet", [*problems.values(), Problem("f", "of the train split", "1", Split.TRAIN)])
+    write_table(path / "outcomes.parquet", rows)
+    write_text(path / "run.toml", to_toml({**config, "keys": {"problems": key, "evaluate": f"evaluate/{path.name}"}}))
     return path

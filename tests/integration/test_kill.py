@@ -25,10 +25,9 @@ from pathlib import Path
 import test_kill
 from trimtab.model import open_model
 
-verb, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-opened = open_model(model)
+verb, model, folder = sys.argv[1], open_model(sys.argv[2]), Path(sys.argv[3])
 model.hf_model.model.register_forward_pre_hook(lambda *_: time.sleep(0.05))
-test_kill.work(verb, opened, folder)
+test_kill.work(verb, model, folder)
 """
 
 

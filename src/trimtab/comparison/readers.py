@@ -34,6 +34,7 @@ MAY_DIFFER = (
     "evaluation.rivals",
     "evaluation.sft",
     "evaluation.seed",
+    "keys",
 )
 """Keys of ``run.toml`` that make a run what it is. All others say how it was measured and have to agree.
 
@@ -210,7 +211,8 @@ def _run_table(source: str, table: "AnyPath", rows: Sequence[Mapping[str, object
     conditions = list(dict.fromkeys(str(row[column]) for row in rows))
     if condition not in conditions:
         raise InputError(f"{source} has no condition {condition!r}; it has {', '.join(conditions)}; choose with --condition NAME")
-    problems = _problems(table.parent / "problems.parquet")
+    config = _run_settings(table.parent / "run.toml")
+    problems = _problems(table.parent, config)
     by_task: dict[str, list[ScoredResponse]] = {}
     for row in (row for row in rows if row[column] == condition):
         problem, document = str(row["problem_id"]), problems.get(str(row["problem_id"]), {})
@@ -224,7 +226,6 @@ def _run_table(source: str, table: "AnyPath", rows: Sequence[Mapping[str, object
             document_hash=digest(json.dumps(document, sort_keys=True, default=str)) if document else "",
         )
         by_task.setdefault(str(row["domain"]), []).append(scored)
-    config = _run_settings(table.parent / "run.toml")
     settings = {
         key: value
         for key, value in flat(config).items()
@@ -240,7 +241,10 @@ def _run_table(source: str, table: "AnyPath", rows: Sequence[Mapping[str, object
     )
 
 
-def _problems(file: "AnyPath") -> dict[str, Mapping[str, object]]:
+def _problems(run: "AnyPath", config: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """By id: the problems under the key that ``run.toml`` names, or those of an old run, which lie in its folder."""
+    keys = config.get("keys")
+    file = run / str(keys.get("problems", "") if isinstance(keys, Mapping) else "") / "problems.parquet"
     return {str(row["id"]): row for row in read_parquet(file)} if file.exists() else {}
 
 

@@ -185,7 +185,7 @@ class Cache:
             InputError: the name is none of an entry.
         """
         verb, _, key = name.partition("/")
-        if not _is_key(key) or "/" in key or verb.startswith("."):
+        if not verb or verb.startswith(".") or not _is_key(key):
             raise InputError(f"{name!r} names no entry of a cache; entries are VERB/KEY, as `trimtab cache` lists them")
         folder = self.root / verb / key
         lock = locked(folder)

@@ -62,6 +62,7 @@ from trimtab.tasks import Grader, Prompt, render_prompt
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.tasks.grading import KindGrader
 from trimtab.tasks.grading.grade import StepChecker, testbed_steps
+from trimtab.tasks.grading.grader import VERSIONS as GRADER_VERSIONS
 from trimtab.tasks.settings import LOCAL as LOCAL_FILE
 from trimtab.tasks.settings import TESTBED
 from trimtab.traces import Problem, Split
@@ -415,7 +416,8 @@ class Study:
     @property
     def grader_facts(self) -> dict[str, object]:
         """What names grades beside what is graded."""
-        return {"grader": find.VERSIONS["grader"], "checker": self.checker is not None}
+        versions = {kind.value: number for kind, number in GRADER_VERSIONS.items()}
+        return {"grader": versions, "checker": self.checker is not None}
 
     @property
     def checker(self) -> StepChecker | None:

@@ -11,7 +11,6 @@ from tiny_testbed import settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError
 from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.runner import evaluate_condition
-from trimtab.evaluation.tune import TuneSettings, tune
 from trimtab.model import LanguageModel
 from trimtab.moments import Moments, TokenScope
 from trimtab.recording import RecordingSettings, StreamedParts, choose_traces
@@ -93,26 +92,6 @@ def test_an_condition_hands_on_its_steering_and_keeps_what_the_gate_saw(model: L
     )
     assert {(o.p_fail, o.fired) for o in outcomes} == {(0.25, False), (0.75, True)}
     assert {(s, gate) for _, s, gate in fake.asked} == {(steering, "auto")}
-
-
-def test_tune_asks_the_generator_for_every_point(model: LanguageModel, tmp_path: Path) -> None:
-    grid = TuneSettings(k=(1, 2), strengths=(1.0,))
-    steering = Steering.of(neuron_set(model.identity), 1.0)
-    fake = Fake()
-    points = tune(
-        model,
-        {"x": neuron_set(model.identity)},
-        steering.gate,
-        {},
-        PROBLEMS,
-        grid,
-        SAMPLED,
-        CoinGrader(),
-        tmp_path,
-        generator=fake,
-    )
-    assert [point.k for point in points] == [1, 2]
-    assert {None if s is None else len(s) for _, s, _ in fake.asked} == {None, 1, 2}
 
 
 @pytest.mark.parametrize("other", [TRANSFORMERS, Fake("2")])

@@ -6,8 +6,9 @@ import pytest
 from upath import UPath
 
 from trimtab.errors import StoreError
-from trimtab.store import RunDirectory, lease, write_text
-from trimtab.store.lease import Lease
+from trimtab.store import cache, lease, write_text
+from trimtab.store.lease import HeldElsewhereError, Lease
+from trimtab.store.lock import locked
 
 
 @pytest.fixture(autouse=True)
@@ -108,21 +109,20 @@ def test_an_owner_who_reaches_the_store_no_more_counts_as_dead(
     Lease(remote, ".lock").close()
 
 
-def test_two_runs_on_one_directory(remote: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_at_one_entry(remote: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second waits, and takes over from a process that fell silent."""
     monkeypatch.setattr(lease, "DEAD_SECONDS", 2.0)
-    with RunDirectory.create(remote, {"seed": 0}) as run:
-        for attempt in (
-            lambda: RunDirectory.create(remote, {"seed": 0}, resume=True),
-            lambda: RunDirectory.create(remote, {"seed": 0}, force=True),
-            lambda: RunDirectory.open(remote, write=True),
-        ):
-            with pytest.raises(StoreError, match="another process"):
-                attempt()
-        assert RunDirectory.open(remote).config == run.config
-        assert isinstance(run._lock, Lease)
-        crash(run._lock)
-        with RunDirectory.open(remote, write=True) as other:
-            assert other.config == run.config
+    monkeypatch.setattr(cache, "WAIT_SECONDS", 0.02)
+    entry = cache.Cache(remote).entry("sample", {"seed": 0})
+    first = locked(entry.folder)
+    assert isinstance(first, Lease)
+    with pytest.raises(HeldElsewhereError, match="another process"):
+        locked(entry.folder)
+    crash(first)
+    with entry.claim() as missing:
+        assert missing
+        write_text(entry.folder / "text", "x")
+    assert entry.done
 
 
 def test_a_place_that_cannot_be_locked(remote: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,5 +130,8 @@ def test_a_place_that_cannot_be_locked(remote: UPath, monkeypatch: pytest.Monkey
         raise PermissionError(13, "Access Denied")
 
     monkeypatch.setattr(type(remote), "open", refuse)
-    with pytest.raises(StoreError, match=r"cannot write .*Access Denied; make the folder writable"):
-        RunDirectory.create(remote, {"seed": 0})
+    with (
+        pytest.raises(StoreError, match=r"cannot write .*Access Denied; make the folder writable"),
+        cache.Cache(remote).entry("sample", {"seed": 0}).claim(),
+    ):
+        raise AssertionError("claimed")

@@ -18,8 +18,9 @@ from trimtab.gate import ALWAYS
 from trimtab.neurons import Neurons
 from trimtab.steering import Steering
 from trimtab.store import (
+    AnyPath,
+    Cache,
     Parts,
-    RunDirectory,
     any_path,
     load_gate,
     load_neurons,
@@ -30,6 +31,7 @@ from trimtab.store import (
     read_table,
     read_text,
     record_opening,
+    refuse_foreign,
     remove_leftovers,
     replace_file,
     save_gate,
@@ -252,34 +254,37 @@ def test_a_killed_save_leaves_the_old_artifact_the_new_one_or_none(
     assert set(stored(remote)) == {"config.json", "neurons.safetensors", "gate.safetensors", "README.md"}
 
 
-def test_a_run_directory_is_begun_resumed_and_begun_again(remote: UPath) -> None:
-    with RunDirectory.create(remote, {"seed": 0}) as run:
-        write_json(run.seconds, {})
-        record_opening(run.ledger, "evaluate", "all", run.digest)
-        write_text(run.path / ".outcomes.parquet.01234567.trimtab-partial", "half")
-    with pytest.raises(ConfigError, match=r"already holds a run.*--resume.*--force"):
-        RunDirectory.create(remote, {"seed": 0})
-    with pytest.raises(ConfigError, match="seed: 0 -> 1"):
-        RunDirectory.create(remote, {"seed": 1}, resume=True)
-    with RunDirectory.create(remote, {"seed": 0}, resume=True) as run:
-        assert set(stored(remote)) == {"run.toml", "seconds.json", "ledger.jsonl"}
-        assert run.config == {"seed": 0}
-    with RunDirectory.create(remote, {"seed": 1}, force=True) as run:
-        assert set(stored(remote)) == {"run.toml", "ledger.jsonl"}
-        assert openings(run.ledger) == 1
-    assert RunDirectory.open(remote).config == {"seed": 1}
+def test_a_remote_entry_is_begun_left_and_gone_on_with(remote: UPath) -> None:
+    cache = Cache(remote)
+    entry = cache.entry("sample", {"seed": 0})
+
+    def interrupted(folder: AnyPath) -> None:
+        write_text(folder / "part-00000", "kept")
+        write_text(folder / ".part-00001.01234567.trimtab-partial", "half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.compute(entry, interrupted, stored)
+    assert not entry.done
+    with entry.claim() as missing:
+        assert missing
+        assert {name for name in stored(entry.folder) if ".lock" not in name} == {"part-00000"}
+    with entry.claim() as missing:
+        assert not missing
+    record_opening(cache.ledger, "evaluate", "all", "some model")
+    cache.write_study({"seed": 0}, {"sample": entry.name})
+    (row,) = cache.rows()
+    assert (row.name, row.whole, len(row.studies)) == (entry.name, True, 1)
+    cache.delete(entry.name)
+    assert (cache.rows(), openings(cache.ledger)) == ([], 1)
 
 
 def test_a_remote_folder_that_is_no_run_is_left_untouched(remote: UPath) -> None:
     write_text(remote / "thesis.tex", "mine")
-    for flags in ({}, {"resume": True}, {"force": True}):
-        with pytest.raises(ConfigError, match=r"is not a run directory.*nothing there was touched"):
-            RunDirectory.create(remote, {"seed": 0}, **flags)
+    with pytest.raises(ConfigError, match=r"is not empty and is no run directory \(it holds thesis.tex\); nothing was touched"):
+        refuse_foreign(remote, ("run.toml",))
     assert stored(remote) == {"thesis.tex": b"mine"}
-    with pytest.raises(StoreError, match="cannot write"):
-        RunDirectory.create(remote / "thesis.tex", {"seed": 0})
-    with pytest.raises(StoreError, match=r"run\.toml is missing"):
-        RunDirectory.open(remote / "none")
+    refuse_foreign(remote / "none", ("run.toml",))
 
 
 @pytest.mark.parametrize("error", [TypeError("an argument is missing"), KeyError("name"), RuntimeError("a bug of ours")])

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from trimtab.pipeline.config import RunConfig, parse_config
-from trimtab.pipeline.estimate import estimate
+
+from study_samples import with_sections
+from trimtab.study import Settings
+from trimtab.study.estimate import estimate
 
 
 @pytest.mark.parametrize(
@@ -18,19 +20,16 @@ from trimtab.pipeline.estimate import estimate
     ],
 )
 def test_every_choice_of_the_grid_and_every_chain_counts(
-    config: RunConfig, interventions: tuple[str, ...], evaluation: dict[str, object], tune: int, evaluated: int
+    settings: Settings, interventions: tuple[str, ...], evaluation: dict[str, object], tune: int, evaluated: int
 ) -> None:
-    data = config.model_dump(mode="json")
-    data["tune"]["interventions"] = interventions
-    data["evaluation"] |= evaluation
-    cost = estimate(parse_config(data, "the test"), "report")
+    cost = estimate(with_sections(settings, tune={"interventions": interventions}, evaluation=evaluation), "report")
     assert (cost.tokens["tune"], cost.tokens["evaluate"]) == (tune, evaluated)
 
 
-def test_imported_traces_have_no_speed_rather_than_a_wrong_one(config: RunConfig, tmp_path: Path) -> None:
+def test_imported_traces_have_no_speed_rather_than_a_wrong_one(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "traces.jsonl"
     path.write_text('{"question": "q"}\n' * 3)
-    cost = estimate(config.model_copy(update={"traces": config.traces.model_copy(update={"path": str(path)})}), "rank")
+    cost = estimate(with_sections(settings, traces={"path": str(path)}), "rank")
     assert (cost.tokens, cost.tokens_per_second, cost.seconds) == ({}, None, None)
     assert "time is not estimated" in str(cost)
     assert "0 s" not in str(cost)

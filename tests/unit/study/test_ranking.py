@@ -1,44 +1,49 @@
-"""The stage ``rank`` with every criterion, from one recording."""
+"""Ranking with every criterion, from one recording."""
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from trimtab.pipeline import Line, RunConfig
-from trimtab.pipeline.config import parse_config
-from trimtab.pipeline.stages import rank_neurons, record
 
-from trimtab.model.weights import down_weights
+from study_samples import with_sections
+from trimtab.model import down_weights
 from trimtab.ranking import CRITERIA, class_moments, labelled
-from trimtab.store import RunDirectory, load_neurons
+from trimtab.study import Settings, Study, find
 
 NAMES = ["adaras", "mean-difference", "sign-flip", "top-activation", "wanda", "auroc", "paired-t", "random"]
 
 
-def test_every_criterion_ranks_one_recording(finished: Path, config: RunConfig, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "activations")
-    data = config.model_dump(mode="json")
-    data["recording"]["moments"] = ["sum", "magnitude", "square"]
-    data["ranking"] |= {"criteria": NAMES, "k": 5}
-    line = Line(parse_config(data, "the test"), RunDirectory.open(tmp_path / "run"))
-    record(line)
-    rank_neurons(line)
-    sets = {name: load_neurons(line.directory.ranking(name)) for name in NAMES}
+def test_every_criterion_ranks_one_recording(
+    study: Study, settings: Settings, batches: list[int], finished: Path, tmp_path: Path
+) -> None:
+    """A study on the finished run's cache: the traces are read, a new recording holds what the criteria read."""
+    sections = {"recording": {"moments": ("sum", "magnitude", "square")}, "ranking": {"criteria": NAMES, "k": 5}}
+    wide = Study(settings=with_sections(settings, **sections), path=shutil.copytree(finished, tmp_path / "run"))
+    sets = find.rankings(wide, NAMES, 5)
+    assert batches == []
     assert set(NAMES) < set(CRITERIA)
     for name, neurons in sets.items():
         assert (len(neurons), neurons.criterion, neurons.facts["scope"]) == (5, name, "response")
 
-    before = load_neurons(finished / "neurons" / "adaras").top(5)
+    before = study.rank("adaras").top(5)
     np.testing.assert_array_equal(sets["adaras"].index, before.index)
     np.testing.assert_array_equal(sets["adaras"].correct_mean, before.correct_mean)
 
-    rows = line.contrast()
+    rows = wide.contrast()
     assert max(Counter(row.problem_id for row in rows).values()) > 1
-    moments = class_moments(labelled(line.recording("sampled").stream("response"), rows))
+    moments = class_moments(labelled(wide.recording().stream("response"), rows))
     assert moments.correct_norm is not None
-    weights = down_weights(line.model, range(line.model.n_layers))
+    weights = down_weights(wide.model, range(wide.model.n_layers))
     wanda = sets["wanda"]
     columns = [np.linalg.norm(weights[layer][:, index]) for layer, index in zip(wanda.layer, wanda.index, strict=True)]
     np.testing.assert_allclose(wanda.score, moments.correct_norm[wanda.layer, wanda.index] * columns, rtol=1e-6)
+
+
+def test_a_criterion_that_was_not_in_the_settings_is_recorded_for(small: Callable[..., Study]) -> None:
+    with small() as study:
+        assert study.settings.recording.moments == ("sum",)
+        assert study.rank("wanda", k=3).criterion == "wanda"
+        assert study.settings.recording.moments == ("sum", "square")
+        assert len(study.rank("wanda", k=4)) == 4

@@ -5,34 +5,34 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from trimtab.pipeline import Line, RunConfig
-from trimtab.pipeline.demo_json import demo_json
-from trimtab.pipeline.reporting import build_report
 
 from trimtab.evaluation.breakdown import break_down
 from trimtab.evaluation.names import GATED, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.steering import Steering
-from trimtab.store import RunDirectory
+from trimtab.evaluation.summary import summarise
+from trimtab.evaluation.verdict import judge
+from trimtab.report import Report, read_report
+from trimtab.study import Study
+from trimtab.study.demo_json import demo_json
+from trimtab.study.report_data import build_report
 from trimtab.traces import Verdict
 
 Change = Callable[[str, Sequence[Outcome]], list[Outcome]]
 
 
-@pytest.fixture
-def line(finished: Path, config: RunConfig) -> Line:
-    return Line(config, RunDirectory.open(finished))
+def _report(study: Study, change: Change | None = None) -> Report:
+    """The report of the finished run, or of the same run with other outcomes."""
+    evaluation, tuning = study.evaluate(), study.tuned()
+    if change is not None:
+        outcomes = {name: change(name, rows) for name, rows in evaluation.outcomes.items()}
+        alpha = study.settings.evaluation.alpha
+        verdict = judge(outcomes[UNSTEERED], outcomes[evaluation.condition], alpha)
+        evaluation = replace(evaluation, outcomes=outcomes, rows=summarise(outcomes, alpha), verdict=verdict)
+    return build_report(study, evaluation, tuning)
 
 
-def _changed(line: Line, monkeypatch: pytest.MonkeyPatch, change: Change) -> Line:
-    """The same run with other outcomes."""
-    outcomes = {name: change(name, rows) for name, rows in line.outcomes().items()}
-    monkeypatch.setattr(line, "outcomes", lambda: outcomes)
-    return line
-
-
-def test_the_verdict_is_taken_apart_by_group(line: Line) -> None:
-    report, outcomes = build_report(line), line.outcomes()
+def test_the_verdict_is_taken_apart_by_group(study: Study) -> None:
+    report, outcomes = _report(study), study.evaluate().outcomes
     tables = break_down(outcomes[UNSTEERED], outcomes[GATED])
     assert [table.model_dump() for table in report.breakdowns] == [asdict(table) for table in tables]
     assert [table.by for table in report.breakdowns] == ["domain", "difficulty"]
@@ -41,11 +41,11 @@ def test_the_verdict_is_taken_apart_by_group(line: Line) -> None:
     assert report.verdict.bounds is None
 
 
-def test_unscored_problems_have_bounds(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unscored_problems_have_bounds(study: Study) -> None:
     def spoil(name: str, rows: Sequence[Outcome]) -> list[Outcome]:
         return [replace(row, verdict=Verdict.UNSCORED) if name == GATED and i < 2 else row for i, row in enumerate(rows)]
 
-    report = build_report(_changed(line, monkeypatch, spoil))
+    report = _report(study, spoil)
     bounds = report.verdict.bounds
     assert bounds is not None
     assert report.verdict.word == "no verdict"
@@ -55,13 +55,13 @@ def test_unscored_problems_have_bounds(line: Line, monkeypatch: pytest.MonkeyPat
     assert next(row.unscored for row in report.conditions if row.condition == GATED) == 2
 
 
-def test_several_chains_count_a_problem_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    once = build_report(line)
+def test_several_chains_count_a_problem_once(study: Study) -> None:
+    once = _report(study)
 
     def twice(name: str, rows: Sequence[Outcome]) -> list[Outcome]:
         return [replace(row, sample=sample) for row in rows for sample in (0, 1)]
 
-    report = build_report(_changed(line, monkeypatch, twice))
+    report = _report(study, twice)
     assert report.verdict.n == 40
     assert {row.k for row in report.conditions} == {2}
     assert {row.test for row in report.conditions} == {"permutation"}
@@ -74,20 +74,18 @@ def test_several_chains_count_a_problem_once(line: Line, monkeypatch: pytest.Mon
     demo_json(report, 0.0)
 
 
-def test_a_gate_with_one_class_is_not_assessed(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_with_one_class_is_not_assessed(study: Study) -> None:
     def fail(name: str, rows: Sequence[Outcome]) -> list[Outcome]:
         return [replace(row, verdict=Verdict.INCORRECT) for row in rows]
 
-    report = build_report(_changed(line, monkeypatch, fail))
+    report = _report(study, fail)
     assert report.gate is None
     assert report.verdict.word == "no evidence"
 
 
-def test_a_finished_artifact_has_no_tuning_and_no_text_baseline(finished: Path, config: RunConfig, line: Line) -> None:
-    folder = finished / "steering"
-    artifact = {"source": str(folder), "digest": Steering.from_pretrained(folder).digest}
-    settings = config.model_validate({**config.model_dump(mode="json"), "artifact": artifact})
-    report, found = build_report(Line(settings, RunDirectory.open(finished))), build_report(line)
+def test_a_finished_artifact_has_no_tuning_and_no_text_baseline(study: Study) -> None:
+    found = _report(study)
+    report = build_report(study, study.evaluate(), None)
     assert (report.tune, report.criteria) == (None, ())
     assert report.gate is not None
     assert found.gate is not None
@@ -97,3 +95,8 @@ def test_a_finished_artifact_has_no_tuning_and_no_text_baseline(finished: Path, 
     for name in ("criterion", "intervention", "k", "share", "strength", "scope", "layer_counts"):
         assert getattr(report.neurons, name) == getattr(found.neurons, name), name
     assert report.conditions == found.conditions
+
+
+def test_the_report_of_a_notebook_goes_where_it_is_told(study: Study, tmp_path: Path) -> None:
+    assert study.report(tmp_path / "mine.html") == tmp_path / "mine.html"
+    assert read_report(tmp_path / "mine.json").verdict.n == 40
