@@ -330,7 +330,7 @@ class Study:
         problems = {split.value: self.problems().digests[split] for split in Split if split in experiment.reads}
         entry = self.entry("experiment", {**facts, "problems": problems, **self.grader_facts, **self.engine_facts()})
 
-        def work(folder: AnyPath) -> None:
+        def work(folder: "AnyPath") -> None:
             with self._verb(name):
                 bench = Workbench(self, tuning, experiment.reads, name)
                 write_json(folder / "findings.json", experiment.run(bench).to_json())
