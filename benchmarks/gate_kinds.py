@@ -1,7 +1,7 @@
 """How well each kind of gate predicts failure on problems it was not fitted on: ``python benchmarks/gate_kinds.py RUN``.
 
-Fits every kind on the train split of a finished run and prints AUROC and Brier score on its validation split. The run is only
-read; what has to be recorded goes to a temporary folder.
+Fits every kind on the train split of a finished run and prints AUROC and Brier score on its validation split. What has to be
+recorded goes to a temporary folder.
 """
 
 import argparse
@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from trimtab.pipeline import Line
-from trimtab.pipeline.config import parse_config
 
 from trimtab.gate import AnyGate
 from trimtab.gating import fit_logistic
@@ -20,7 +18,8 @@ from trimtab.gating.reading import predict, read_prompts
 from trimtab.gating.settings import GateSettings
 from trimtab.recording import Recording, record_prompts
 from trimtab.stats.auroc import auroc, delong_interval
-from trimtab.store import RunDirectory
+from trimtab.study import Study
+from trimtab.study.find import prompts
 from trimtab.traces import Split
 
 KINDS = (
@@ -35,36 +34,35 @@ KINDS = (
 def main() -> None:
     """Print one row a kind."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="a run whose grade stage is done")
+    parser.add_argument("run", type=Path, help="a run whose gate is fitted")
     arguments = parser.parse_args()
-    with RunDirectory.open(arguments.run) as directory, tempfile.TemporaryDirectory() as folder:
-        line = Line(parse_config(dict(directory.config), str(arguments.run)), directory)
+    with Study.from_toml(arguments.run) as study, tempfile.TemporaryDirectory() as folder:
         for split in (Split.TRAIN, Split.VALIDATION):
-            print(f"{split}: {len(line.failed(split))} problems, {line.failed(split).sum()} failed")
-        print("\n| gate | AUROC on validation [95 %] | Brier | AUROC, held out in find | features read | seconds to fit |")
+            print(f"{split}: {len(study.failed(split))} problems, {study.failed(split).sum()} failed")
+        print("\n| gate | AUROC on validation [95 %] | Brier | AUROC, held out in train | features read | seconds to fit |")
         print("|---|---|---|---|---|---|")
-        recording = record_prompts(line.model, line.prompts(Split.TRAIN), Path(folder), scopes=("last-prompt", "prompt"))
+        recording = record_prompts(study.model, prompts(study, Split.TRAIN), Path(folder), scopes=("last-prompt", "prompt"))
         for settings in KINDS:
             start = time.perf_counter()
-            gate = fit(line, settings, recording)
-            print(row(line, gate, settings, time.perf_counter() - start), flush=True)
+            gate = fit(study, settings, recording)
+            print(row(study, gate, settings, time.perf_counter() - start), flush=True)
 
 
-def fit(line: Line, settings: GateSettings, recording: Recording) -> AnyGate:
+def fit(study: Study, settings: GateSettings, recording: Recording) -> AnyGate:
     """A gate of one kind, fitted on the train split."""
-    failed, prompts = line.failed(Split.TRAIN), line.prompts(Split.TRAIN)
-    features = recording.means(settings.scope, list(prompts))
+    failed, asked = study.failed(Split.TRAIN), prompts(study, Split.TRAIN)
+    features = recording.means(settings.scope, list(asked))
     if settings.kind == "attention":
         return fit_attention(
-            features, failed, lambda layer, index: read_prompts(line.model, prompts, layer, index, settings.scope)
+            features, failed, lambda layer, index: read_prompts(study.model, asked, layer, index, settings.scope)
         )
     return fit_logistic(features, failed, pooling=settings.pooling, penalty=settings.penalty)
 
 
-def row(line: Line, gate: AnyGate, settings: GateSettings, seconds: float) -> str:
+def row(study: Study, gate: AnyGate, settings: GateSettings, seconds: float) -> str:
     """Its figures on the validation split."""
-    failed = line.failed(Split.VALIDATION)
-    p_fail = np.array(list(predict(line.model, gate, line.prompts(Split.VALIDATION)).values()))
+    failed = study.failed(Split.VALIDATION)
+    p_fail = np.array(list(predict(study.model, gate, prompts(study, Split.VALIDATION)).values()))
     low, high = delong_interval(failed, p_fail)
     name = gate.label if settings.kind == "attention" else f"{gate.label}, {settings.penalty.upper()}"
     area, brier = f"{auroc(failed, p_fail):.3f} [{low:.3f}, {high:.3f}]", ((p_fail - failed) ** 2).mean()

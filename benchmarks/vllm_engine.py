@@ -181,34 +181,27 @@ def ratio(before: Sequence[float], after: Sequence[float]) -> tuple[float, float
 
 def verdict(path: Path, given: argparse.Namespace) -> dict[str, object]:
     """Accuracy of both engines on a run's test problems, and every answer in which they differ."""
-    from trimtab.pipeline import Line
-    from trimtab.pipeline.config import parse_config
-
     from trimtab.sampling import TRANSFORMERS, VllmEngine, VllmOptions, plan_requests
     from trimtab.sampling.agreement import partings
     from trimtab.sampling.sample import as_trace
-    from trimtab.store import RunDirectory
+    from trimtab.study import Study
     from trimtab.tasks import grade_traces
     from trimtab.traces import Split
 
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     found: dict[str, object] = {}
-    with (
-        RunDirectory.open(path) as directory,
-        Line(parse_config(dict(directory.config), str(path)), directory) as line,
-        VllmEngine(VllmOptions(enforce_eager=given.eager)) as engine,
-    ):
-        problems = {p.id: p for p in line.problems(Split.TEST)[: given.problems]}
-        settings, model = line.config.sampling.greedy(), line.model
-        requests = list(plan_requests(model, list(problems.values()), settings, line.config.prompt)[0].values())
-        for label, steering in (("unsteered", None), ("gated", line.steering())):
+    with Study.from_toml(path) as study, VllmEngine(VllmOptions(enforce_eager=given.eager)) as engine:
+        problems = {p.id: p for p in study.problems().split(Split.TEST)[: given.problems]}
+        settings, model = study.settings.sampling.greedy(), study.model
+        requests = list(plan_requests(model, list(problems.values()), settings, study.settings.prompt)[0].values())
+        for label, steering in (("unsteered", None), ("gated", study.tuned().steering)):
             answers, figures = {}, {}
             for name, generator in (("transformers", TRANSFORMERS), ("vllm", engine)):
                 began = time.perf_counter()
                 answers[name] = generator.generate(model, requests, settings, steering, "auto")
                 seconds = time.perf_counter() - began
                 traces = [as_trace(model, request, one) for request, one in zip(requests, answers[name], strict=True)]
-                right = sum(grade.verdict == "correct" for grade in grade_traces(traces, problems, line.grader))
+                right = sum(grade.verdict == "correct" for grade in grade_traces(traces, problems, study.grader))
                 figures[name] = right / len(requests)
                 print(f"{label:<10} {name:<13} {figures[name]:.4f} correct, {seconds:.1f} s", flush=True)
             apart = partings(model, requests, answers["transformers"], answers["vllm"], steering, "auto")

@@ -15,6 +15,7 @@ from trimtab.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
+    import plotly.graph_objects
 
     from trimtab.gate import AnyGate
     from trimtab.interventions import Intervention
@@ -173,6 +174,12 @@ class Neurons:
 
         columns = {name: getattr(self, name) for name in ("layer", "index", "score", "correct_mean", "incorrect_mean")}
         return pandas.DataFrame({"rank": np.arange(1, len(self) + 1), **columns, "mean_difference": self.mean_difference})
+
+    def plot(self) -> "plotly.graph_objects.Figure":
+        """Neurons per layer, and the mean difference of the best."""
+        from trimtab.report.frames import neurons_figure
+
+        return neurons_figure(self)
 
     def _repr_html_(self) -> str:
         return as_html(repr(self), self.to_pandas())

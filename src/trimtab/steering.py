@@ -18,6 +18,7 @@ from trimtab.neurons import ModelIdentity, NeuronList, Neurons, check_addresses
 
 if TYPE_CHECKING:
     import pandas
+    import plotly.graph_objects
     from transformers import PreTrainedModel
 
     from trimtab.model.attach import Attachment
@@ -95,6 +96,14 @@ class Steering:
 
         return pandas.DataFrame({name: getattr(self, name) for name in ("layer", "index", "gain", "shift")})
 
+    def plot(self) -> "plotly.graph_objects.Figure":
+        """Steered neurons per layer."""
+        from trimtab.report.frames import layer_frame
+        from trimtab.report.plots import draw
+
+        counts = np.bincount(self.layer, minlength=self.model.n_layers).tolist()
+        return draw(layer_frame(counts, str(self.facts.get("criterion", "steering"))))
+
     def _repr_html_(self) -> str:
         return as_html(repr(self), self.to_pandas())
 
@@ -124,6 +133,37 @@ class Steering:
         """
         gain, shift = intervention(neurons)  # type: ignore[arg-type]  # a list refuses what a set has and it has not
         return cls(neurons.layer, neurons.index, gain, shift, strength, scope, gate, neurons.model, facts or {})
+
+    def __add__(self, other: "Steering") -> "Steering":
+        """Both at once: the two maps side by side, each at its own strength.
+
+        Raises:
+            InputError: made for different models, of different scope or gate, or a shared neuron that either one scales, where
+                the result would depend on the order.
+        """
+        if self.model.fingerprint != other.model.fingerprint:
+            raise InputError(f"steerings of two models cannot be added: {self.model.name} and {other.model.name}")
+        if self.scope != other.scope:
+            raise InputError(f"steerings of scope {self.scope!r} and {other.scope!r} cannot be added; give both the same scope")
+        if not _same_gate(self.gate, other.gate):
+            raise InputError("steerings behind two gates cannot be added; give both the same gate: steering.with_gate(gate)")
+        size = self.model.d_ff
+        places = [np.asarray(one.layer * size + one.index) for one in (self, other)]
+        shared = np.intersect1d(*places)
+        scaled = [one.gain[np.isin(place, shared)].any() for one, place in zip((self, other), places, strict=True)]
+        if any(scaled):
+            raise InputError(
+                f"both steerings hold layer {shared[0] // size}, index {shared[0] % size} ({len(shared)} neurons), and one of "
+                "them scales what it finds there; only interventions that add can share a neuron"
+            )
+        union = np.union1d(*places)
+        gain, shift = np.zeros((2, len(union)), np.float32)
+        for one, place in zip((self, other), places, strict=True):
+            rows = np.searchsorted(union, place)
+            gain[rows] += np.float32(one.strength) * one.gain
+            shift[rows] += np.float32(one.strength) * one.shift
+        facts: dict[str, object] = {"sum_of": [self.digest, other.digest]}
+        return Steering(union // size, union % size, gain, shift, 1.0, self.scope, self.gate, self.model, facts)
 
     def with_strength(self, strength: float) -> "Steering":
         """The same map at another strength."""
@@ -159,3 +199,8 @@ class Steering:
         from trimtab.store.artifact import push_steering
 
         return push_steering(self, repo, private=private, token=token, exports=exports)
+
+
+def _same_gate(one: AnyGate, other: AnyGate) -> bool:
+    same = one.settings == other.settings and one.arrays.keys() == other.arrays.keys()
+    return same and all(np.array_equal(array, other.arrays[name]) for name, array in one.arrays.items())

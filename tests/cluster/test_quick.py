@@ -5,17 +5,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from trimtab.pipeline import RunConfig, run, run_one
 
 from cluster_jobs import line_job, open_and_sign, open_never
 from cluster_work import first_jobs
 from tiny_testbed import tree_bytes
-from trimtab.errors import ExecutionError, StoreError
+from trimtab.errors import ExecutionError
 from trimtab.execution import LOCAL, ExecutorSettings
 from trimtab.execution.ray_executor import RayExecutor
 from trimtab.model import LanguageModel
 from trimtab.progress import silent
-from trimtab.store import RunDirectory
+from trimtab.study import Study
 
 TWO = ExecutorSettings(kind="ray", actors=2, num_cpus=0.5)
 
@@ -58,12 +57,13 @@ def test_an_actor_that_cannot_open_the_model_ends_the_run_with_its_message(model
     assert not left, "one that calls Ray after its shutdown ends the process, without the message"
 
 
-def test_a_second_run_on_the_directory_is_refused_before_it_asks_for_a_cluster(tmp_path: Path) -> None:
-    config, settings = RunConfig(), ExecutorSettings(kind="ray", address="127.0.0.1:1")
-    with RunDirectory.create(tmp_path / "run", config.stored()):
-        for second in (
-            lambda: run_one(tmp_path / "run", "sample", executor=settings),
-            lambda: run(config.model_copy(update={"executor": settings}), tmp_path / "run", resume=True),
-        ):
-            with pytest.raises(StoreError, match="another process"):
-                second()
+def test_two_studies_on_one_directory_wait_for_each_other_and_ask_a_cluster_for_what_is_missing_only(tmp_path: Path) -> None:
+    """What one has computed, the other reads, even where the other's cluster is not there."""
+    sections = {"task": {"source": "testbed", "train": 4, "validation": 2, "test": 2}}
+    with Study(path=tmp_path / "run", settings=sections) as first:
+        digests = first.problems().digests
+    away = {**sections, "executor": {"kind": "ray", "address": "127.0.0.1:1"}}
+    with Study(path=tmp_path / "run", settings=away) as second:
+        assert second.problems().digests == digests
+        with pytest.raises(ExecutionError, match=r"cannot connect to a Ray cluster at 127\.0\.0\.1:1"):
+            second.sample(n=1, max_new_tokens=4)

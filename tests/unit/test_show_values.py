@@ -63,3 +63,10 @@ def test_neurons_make_the_steering_that_of_makes() -> None:
     assert by_function.facts["intervention"] == by_name.facts["intervention"] == "ablate"
     with pytest.raises(InputError, match="did you mean 'ablate'"):
         found.steering("ablat")
+
+
+def test_neurons_and_steerings_plot_their_layers() -> None:
+    found = neurons()
+    counts = np.bincount(found.layer, minlength=4).tolist()
+    for figure in (found.plot(), found.steering().plot()):
+        assert any(list(trace.y or ()) == counts for trace in figure.data)

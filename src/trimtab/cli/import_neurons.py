@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--part", type=click.IntRange(min=0), help="Which list of a LAPE file, from 0.")
 @click.option("--k", type=click.IntRange(min=1), help="The first k neurons only.")
 @click.option("--intervention", type=click.Choice(tuple(INTERVENTIONS)), default="add", show_default=True)
-@click.option("--strength", type=float, required=True, help="AdaRAS steers with 0.3; scale and suppress are defined at 1.")
+@click.option("--strength", type=float, required=True, help="AdaRAS steers with 0.3; scale and ablate are defined at 1.")
 @click.option("--scope", type=click.Choice(get_args(PositionScope)), default="generated", show_default=True)
 @click.option("--force", is_flag=True, help="Replace the artifact that is in the folder.")
 @model_options
@@ -53,7 +53,7 @@ def import_command(
 
     FILE is a CSV of AdaRAS, a .pth of LAPE, JSON ({"neurons": [{"layer": 0, "index": 7, "weight": 0.5}]} or a list of
     [layer, index, weight]), or the folder neurons/CRITERION of a run. Whether steering them helps is then measured by
-    trimtab evaluate RUN --task T --steering DIR.
+    trimtab evaluate --model M --task T --steering DIR.
     """
     from trimtab.model import check_identity, open_model
 

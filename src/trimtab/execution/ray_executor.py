@@ -170,7 +170,7 @@ class RayExecutor:
         except ray.exceptions.RayError as error:
             raise ExecutionError(
                 f"Ray could not go on: {str(error).strip().splitlines()[-1]}\nFix: look at the actors' logs (`ray logs`); what "
-                "was written is kept, run the same command with --resume"
+                "was written is kept, run the same command again"
             ) from error
 
 
@@ -184,7 +184,7 @@ def _refuse_failed(jobs: Sequence[Job], failed: Mapping[_Key, str]) -> None:
     raise ExecutionError(
         f"{len(failed)} parts could not be computed, all others are written:\n"
         + "\n".join(lines)
-        + "\nFix the cause and run the same command with --resume: it computes these parts alone"
+        + "\nFix the cause and run the same command again: it computes these parts alone"
     )
 
 

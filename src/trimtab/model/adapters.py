@@ -1,9 +1,12 @@
 """Where an architecture keeps its FFN neurons: a table of families, and a structural search that has to prove itself."""
 
+import inspect
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -12,6 +15,9 @@ from transformers.pytorch_utils import Conv1D
 from trimtab.errors import ModelError
 from trimtab.model.experts import experts_shape
 from trimtab.model.probes import prove
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +100,11 @@ _WIDTH_NAMES = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size")
 _EXPERT_NAMES = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
-def find_ffn(model: PreTrainedModel) -> FfnLayout:
+def find_ffn(model: "PreTrainedModel | PeftModel") -> FfnLayout:
     """Locate the decoder stack and the down projection of every layer.
 
     Families of :data:`FAMILIES` are read from the table. Any other decoder is searched by shape, and what is found counts only
-    if :func:`trimtab.model.doctor.prove` shows that every hook fires and changes the logits (one short forward a layer).
+    if :func:`trimtab.model.check.prove` shows that every hook fires and changes the logits (one short forward a layer).
 
     Raises:
         ModelError: not a causal language model, a mixture of experts that the table lacks or that has dense layers too, or no
@@ -109,21 +115,51 @@ def find_ffn(model: PreTrainedModel) -> FfnLayout:
         >>> len(layout.down), layout.d_ff
         (28, 6144)
     """
-    if not isinstance(model, PreTrainedModel):
-        raise ModelError(
-            f"expected a transformers PreTrainedModel, got {type(model).__name__}; "
-            "unwrap it first (PEFT: model.merge_and_unload(), torch.compile: pass the model you compiled)"
-        )
+    model = unwrapped(model)
     config = model.config.get_text_config()
     if model.config.is_encoder_decoder or model.get_output_embeddings() is None:
         raise ModelError(f"{type(model).__name__} is not a decoder with a language-model head; open it with AutoModelForCausalLM")
     paths = FAMILIES.get(model.config.model_type)
     if paths is not None:
         return _from_table(model, config, paths)
+    _refuse_without_cache(model)
     _refuse_experts(config)
     layout = _search(model, config)
     prove(model, layout)
     return layout
+
+
+def unwrapped(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:
+    """The transformers model in which the adapters of a PeftModel sit, which runs with them; any other model as it is.
+
+    Raises:
+        ModelError: neither of both, or adapters that put virtual tokens before the prompt.
+    """
+    if isinstance(model, PreTrainedModel):
+        return model
+    if "peft" in sys.modules:  # an object of a class that nobody imported does not exist
+        from peft import PeftModel
+
+        if isinstance(model, PeftModel):
+            if model.active_peft_config.is_prompt_learning:
+                raise ModelError("this PeftModel puts virtual tokens before the prompt, which cannot be steered; use LoRA or IA3")
+            return unwrapped(model.get_base_model())  # type: ignore[arg-type]
+    raise ModelError(
+        f"expected a transformers PreTrainedModel or a PeftModel, got {type(model).__name__}; "
+        "of torch.compile pass the model you compiled"
+    )
+
+
+def _refuse_without_cache(model: PreTrainedModel) -> None:
+    """Without a key-value cache a decode step looks like a prompt of one token, and a scope cannot tell them apart."""
+    names = {*inspect.signature(model.forward).parameters, *inspect.signature(model.get_decoder().forward).parameters}
+    if "past_key_values" not in names:
+        kept = [name for name in ("state", "cache_params", "mems", "past_buckets_states") if name in names]
+        raise ModelError(
+            f"model type {model.config.model_type!r} keeps no key-value cache"
+            + (f" (its state is in {kept[0]!r})" if kept else "")
+            + ", from which trimtab tells prompt and response apart; state-space and recurrent models are not supported"
+        )
 
 
 def linear_shape(module: nn.Module) -> tuple[int, int] | None:
@@ -183,10 +219,12 @@ def _ffn_width(config: PretrainedConfig) -> int:
 
 
 def _search(model: PreTrainedModel, config: PretrainedConfig) -> FfnLayout:
-    d_ff, d_model = _ffn_width(config), config.hidden_size
+    d_model = config.hidden_size
+    stack, blocks = _repeated_blocks(model, config)
+    d_ff = _width_of_modules(blocks, d_model) or _ffn_width(config)
     down: list[nn.Module] = []
     problems: list[str] = []
-    for layer, block in enumerate(_repeated_blocks(model, config)):
+    for layer, block in enumerate(blocks):
         linears = {name: (module, shape) for name, module in block.named_modules() if (shape := linear_shape(module))}
         hits = [name for name, (_, shape) in linears.items() if shape == (d_ff, d_model)]
         if len(hits) == 1:
@@ -200,11 +238,34 @@ def _search(model: PreTrainedModel, config: PretrainedConfig) -> FfnLayout:
             f"(intermediate size to hidden size) in each block, but\n  " + "\n  ".join(problems) + "\n"
             f"Families known by name: {', '.join(FAMILIES)}. Add this one to trimtab.model.adapters.FAMILIES"
         )
-    return FfnLayout(config.model_type, model.base_model, tuple(down), d_ff, d_model, "search")
+    return FfnLayout(config.model_type, stack, tuple(down), d_ff, d_model, "search")
 
 
-def _repeated_blocks(model: PreTrainedModel, config: PretrainedConfig) -> nn.ModuleList:
-    lists = {name: module for name, module in model.base_model.named_modules() if isinstance(module, nn.ModuleList)}
+_MIXERS = re.compile("atten|attn|mixer|mamba|ssm|conv|delta|rwkv", re.IGNORECASE)
+
+
+def _width_of_modules(blocks: nn.ModuleList, d_model: int) -> int | None:
+    """The width of what maps d_model up and back beside the token mixers, if every block has one such width and it is the same.
+
+    A configuration may name another width than the modules have (LFM2 rounds it), or a list of them.
+    """
+    widths = []
+    for block in blocks:
+        found = set()
+        for owner in block.modules():
+            if _MIXERS.search(type(owner).__name__):
+                continue
+            shapes = [shape for child in owner.children() if (shape := linear_shape(child))]
+            ups = {out for width, out in shapes if width == d_model}
+            found |= {width for width, out in shapes if out == d_model and ups & {width, 2 * width}}
+        widths.append(found)
+    return widths[0].pop() if len(widths[0]) == 1 and all(found == widths[0] for found in widths) else None
+
+
+def _repeated_blocks(model: PreTrainedModel, config: PretrainedConfig) -> tuple[nn.Module, nn.ModuleList]:
+    """The module that runs the decoder's blocks, and the blocks. OPT never runs its own base model, only what is in it."""
+    decoder = model.get_decoder()
+    lists = {name: module for name, module in decoder.named_modules() if isinstance(module, nn.ModuleList)}
     longest = max((len(module) for module in lists.values()), default=0)
     names = [name for name, module in lists.items() if len(module) == longest]
     if len(names) != 1 or longest != config.num_hidden_layers:
@@ -214,4 +275,4 @@ def _repeated_blocks(model: PreTrainedModel, config: PretrainedConfig) -> nn.Mod
             f"{config.num_hidden_layers} blocks, found {found or 'no list of blocks'}. "
             f"Families known by name: {', '.join(FAMILIES)}. Add this one to trimtab.model.adapters.FAMILIES"
         )
-    return lists[names[0]]
+    return decoder.get_submodule(names[0].rpartition(".")[0]), lists[names[0]]

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from threading import get_ident
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import WeakSet
 
 import torch
@@ -14,10 +15,19 @@ from transformers import PreTrainedModel
 
 from trimtab.errors import InputError, ModelError
 from trimtab.gate import ALWAYS, NEVER, AnyGate
-from trimtab.model.adapters import FfnLayout, find_ffn
-from trimtab.model.forwards import Forward, ForwardReader, Positions, place
+from trimtab.model.adapters import FfnLayout, find_ffn, unwrapped
+from trimtab.model.conversation import Conversation
+from trimtab.model.forwards import (
+    Forward,
+    ForwardReader,
+    Positions,
+    attended,
+    column_of,
+    every_position,
+    place,
+)
 from trimtab.model.gate_reading import GateReading, begin_reading
-from trimtab.model.guard import guarded_generate
+from trimtab.model.guard import OUTLIVED, GenerateGuard
 from trimtab.model.hook_points import hook_neurons
 from trimtab.model.identity import check_identity, identify
 from trimtab.model.opening import LanguageModel
@@ -27,13 +37,16 @@ from trimtab.steering import PositionScope, Steering
 
 logger = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 GateOverride = Literal["auto", "on", "off"]
 
 _steered_stacks: WeakSet[nn.Module] = WeakSet()
 
 
 def attach(
-    model: PreTrainedModel | LanguageModel,
+    model: "PreTrainedModel | PeftModel | LanguageModel",
     steering: Steering,
     *,
     strength: float | Tensor | None = None,
@@ -46,12 +59,14 @@ def attach(
     """Prepare ``a' = a + strength * g * (gain * a + shift)``; it acts within ``with attach(...)``.
 
     ``generate`` works greedy, sampling, with beams, several return sequences, static caches and ``torch.compile`` (compiled
-    graphs are dropped on entering and leaving, because they do not see hooks come and go). Assisted decoding, chunked prefill,
-    packed sequences and a second attachment are refused. Scoring a response in one forward, or generating without a cache, needs
-    ``prompt_lengths``; a gate that reads then reads the prompts in an extra unsteered forward, at twice the cost.
+    graphs are dropped on entering and leaving, because they do not see hooks come and go), and without a cache. So do several
+    turns of a conversation in one block: with the ``past_key_values`` of the turn before, or by reading the conversation anew,
+    what was generated in earlier turns stays steered, and the gate's decision on the first prompt holds. Assisted decoding,
+    chunked prefill, packed sequences, a second attachment and a second thread are refused. Scoring a response in one forward
+    needs ``prompt_lengths``; a gate that reads then reads the prompts in an extra unsteered forward, at twice the cost.
 
     Args:
-        model: a transformers model, or an opened one, whose layout and identity are then known.
+        model: a transformers model; a PeftModel, with its adapters in force; or an opened one.
         strength: overrides the steering's; a tensor gives each row of the batch its own, float32 ``[batch]``.
         gate: ``auto`` asks the steering's gate, ``on`` steers every row, ``off`` none.
         prompt_lengths: int64 ``[batch]``, prompt tokens per row without padding.
@@ -74,6 +89,7 @@ def attach(
         raise ModelError(f"unknown gate override {gate!r}; accepted: auto, on, off")
     if isinstance(model, LanguageModel):
         model, layout, identity = model.hf_model, layout or model.layout, identity or model.identity
+    model = unwrapped(model)
     layout = layout or find_ffn(model)
     check_identity(
         steering.model, identity or identify(model, model.name_or_path or "the model", None, layout=layout), force=force_model
@@ -97,6 +113,13 @@ def _checked_strength(strength: float | Tensor) -> Tensor:
     if checked.dim() > 1 or not bool(torch.isfinite(checked).all()):
         raise InputError(f"strength must be a finite number or one per row, float32 [batch]; got {strength!r}")
     return checked
+
+
+class _Turn(NamedTuple):
+    """What a forward is: where it is steered and read, and whether a new batch starts with it."""
+
+    positions: Positions
+    starts: bool
 
 
 class Attachment:
@@ -123,7 +146,14 @@ class Attachment:
         self._scope: PositionScope = scope
         self._reader = ForwardReader(layout.base)
         self._undo: ExitStack | None = None
-        self._forwards = 0
+        self._guard = GenerateGuard(model, layout.base, self)
+        self._conversation = Conversation()
+        self._first_of_generate = False
+        self._model_calls = self._forwards = 0
+        self._outer_ids: Tensor | None = None
+        self._only_scored, self._reached = True, False
+        self._thread: int | None = None
+        self._thread_in_forward: int | None = None
         self._reading_prompt = False
         self._shape = (0, 0)
         self._weight: Tensor | None = None
@@ -147,19 +177,34 @@ class Attachment:
             torch.compiler.reset()
             stack.callback(torch.compiler.reset)
             stack.enter_context(dynamo_config.patch(skip_nnmodule_hook_guards=False))
-            stack.enter_context(guarded_generate(self._model))
+            self._guard.install()
+            stack.callback(self._guard.remove)
+            around: Callable[..., None] = torch.compiler.disable(self._before_model)  # type: ignore[assignment]
+            stack.callback(self._model.register_forward_pre_hook(around, with_kwargs=True).remove)
             before: Callable[..., None] = torch.compiler.disable(self._before_forward)  # type: ignore[assignment]
             after: Callable[..., None] = torch.compiler.disable(self._after_forward)  # type: ignore[assignment]
             stack.callback(base.register_forward_pre_hook(before, with_kwargs=True).remove)
             stack.callback(base.register_forward_hook(after).remove)
+            leave: Callable[..., None] = torch.compiler.disable(self._leave_forward)  # type: ignore[assignment]
+            stack.callback(base.register_forward_hook(leave, always_call=True).remove)
             for layer, plan in self._plans.items():
                 stack.callback(hook_neurons(self._layout, layer, partial(self._edit, layer), plan.chosen).remove)
             self._undo = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        outlived = self._guard.running_elsewhere
         self.detach()
-        if error is None and self._forwards and not any(self.calls.values()):
+        if error is not None:
+            return
+        if outlived:
+            raise ModelError(OUTLIVED)
+        if self._model_calls and not self._reached:
+            raise ModelError(
+                f"the model ran {self._model_calls} times, but not through {type(self._layout.base).__name__}, where it is "
+                "steered; trimtab doctor shows whether this architecture can be steered"
+            )
+        if self._forwards and self._only_scored and not any(self.calls.values()):
             logger.warning(
                 "%d forwards ran, none was steered: scope %r begins after the prompt; to score responses, give prompt_lengths",
                 self._forwards,
@@ -183,23 +228,113 @@ class Attachment:
         self.coefficient = self.coefficient[rows.to(self.coefficient.device)]
         if self.probability is not None:
             self.probability = self.probability[rows.to(self.probability.device)]
+        self._conversation.select_rows(rows)
+
+    def note_sampled(self, tokens: Tensor) -> None:
+        """Before a further turn on the same cache, outside of ``generate``: the token of each row that was drawn last.
+
+        It is not in the cache yet, so the turn's forward begins with it; ``generate`` tells it by itself.
+
+        Args:
+            tokens: int64 ``[batch]``.
+        """
+        self._conversation.note_sampled(tokens)
+
+    def generation_begins(self) -> None:
+        """``generate`` was called."""
+        self._first_of_generate = True
+
+    def generation_ends(self, sequences: Tensor) -> None:
+        """``generate`` has returned."""
+        config = self._model.generation_config
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        pad = config.pad_token_id if isinstance(config.pad_token_id, int) else ends[0]
+        self._conversation.note_generated(sequences, pad, ends)
+
+    def _before_model(self, _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        self._model_calls += 1
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        self._outer_ids = ids if isinstance(ids, Tensor) else None
 
     def _before_forward(self, base: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        self._reached = True
         self._fired.clear()
         if self._reading_prompt:
             return
         self._weight = self._reading = None
         forward = self._reader.read(args, kwargs)
-        positions = place(forward, self._scope, self._prompt_lengths)
+        if forward.ids is None and self._outer_ids is not None and self._outer_ids.shape == (forward.batch, forward.length):
+            forward = forward._replace(ids=self._outer_ids)  # a wrapper embeds the tokens itself
+        self._refuse_second_thread(forward)
+        first, self._first_of_generate = self._first_of_generate, False
+        turn = self._turn(forward, first)
+        positions = turn.positions
         self._shape = (forward.batch, forward.length)
         self._forwards += 1
-        if forward.past == 0:
+        self._only_scored = self._only_scored and not (forward.holds_cache or self._guard.running)
+        if turn.starts:
             self._start(forward, positions, base, args, kwargs)
         else:
             self._go_on(forward)
         if positions.steered is not None:
             assert self.coefficient is not None
             self._weight = self.coefficient.unsqueeze(1) * positions.steered
+
+    def _refuse_second_thread(self, forward: Forward) -> None:
+        me = get_ident()
+        others = {self._thread_in_forward, None if forward.past == 0 else self._thread} - {None, me}
+        if others or self._guard.running_elsewhere:
+            raise ModelError(
+                "another thread runs this attached model, whose gate and positions are those of one batch; "
+                "run one batch after the other, or all rows in one"
+            )
+        self._thread = self._thread_in_forward = me
+
+    def _leave_forward(self, *_: object) -> None:
+        if not self._reading_prompt and self._thread_in_forward == get_ident():
+            self._thread_in_forward = None
+
+    def _turn(self, forward: Forward, first: bool) -> "_Turn":
+        """What this forward is to the conversation: its beginning, a further turn, or generated tokens."""
+        if forward.past == 0:
+            return self._prefill(forward, first)
+        every = every_position(forward)
+        if self._scope == "all":
+            return _Turn(Positions(every, None), starts=False)
+        if forward.length == 1 and not first:
+            if self._conversation.begun:
+                self._conversation.add_generated(forward.ids, every)
+            return _Turn(Positions(every, None), starts=False)
+        if not (first or self._conversation.can_go_on):
+            raise ModelError(
+                f"a forward of {forward.length} tokens on top of {forward.past} cached ones: assisted decoding and chunked "
+                "prefill cannot be steered, and to continue a conversation call generate(past_key_values=...), or say which "
+                "token of each row was drawn last: attachment.note_sampled(tokens)"
+            )
+        steered = self._conversation.go_on(forward.ids, forward.past, every)
+        prompt_end = torch.full((forward.batch,), forward.length - 1, device=forward.device)
+        if self._scope == "last-and-generated":
+            steered = steered | column_of(forward, prompt_end)
+            self._conversation.mark(steered)
+        return _Turn(Positions(steered, prompt_end), starts=self.coefficient is None)
+
+    def _prefill(self, forward: Forward, first: bool) -> "_Turn":
+        generating = self._guard.running and self._prompt_lengths is None
+        if generating and not first and self._scope != "all":  # without a cache every forward reads all tokens again
+            self._conversation.add_generated(
+                None if forward.ids is None else forward.ids[:, -1:], every_position(forward)[:, -1:]
+            )
+            return _Turn(Positions(self._conversation.scope(), None), starts=False)
+        positions = place(forward, self._scope, self._prompt_lengths, generating)
+        if self._scope == "all" or self._prompt_lengths is not None:
+            return _Turn(positions, starts=not (generating and not first))
+        earlier = self._conversation.begin(forward.ids, attended(forward))
+        steered = positions.steered
+        if earlier is not None:
+            steered = earlier if steered is None else earlier | steered
+        if steered is not None:
+            self._conversation.mark(steered)
+        return _Turn(Positions(steered, positions.prompt_end), starts=earlier is None)
 
     def _start(
         self, forward: Forward, positions: Positions, base: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
@@ -252,16 +387,15 @@ class Attachment:
 
     def _edit(self, layer: int, activation: Tensor) -> Tensor | None:
         """What a layer's activations become; see :func:`trimtab.model.hook_points.hook_neurons`."""
+        self._fired.add(layer)
         if self._weight is None and self._reading is None:
             return None
         plan = self._plan_on(layer, activation.device)
         batched = activation.reshape(*self._shape, activation.shape[-1])  # some blocks flatten batch and seq
         if plan.features is not None and self._reading is not None:
             self._reading.add(plan.features, batched)
-            self._fired.add(layer)
         if plan.neurons is None or self._weight is None:
             return None
-        self._fired.add(layer)
         return plan.neurons.steer(batched, self._weight.to(activation.device)).reshape(activation.shape)
 
     def _plan_on(self, layer: int, device: torch.device) -> LayerPlan:
@@ -272,12 +406,7 @@ class Attachment:
 
     def _after_forward(self, *_: object) -> None:
         steering, reading = self._weight is not None, self._reading is not None
-        expected = {
-            layer
-            for layer, plan in self._plans.items()
-            if (steering and plan.neurons is not None) or (reading and plan.features is not None)
-        }
-        if missing := sorted(expected - self._fired):
+        if missing := sorted(set(self._plans) - self._fired):
             raise ModelError(
                 f"the hooks of layers {missing} did not run in this forward, so the down projection is bypassed there; "
                 "switch off fused MLP kernels (use_kernels=False)"

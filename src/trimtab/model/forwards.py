@@ -19,6 +19,8 @@ class Forward(NamedTuple):
         past: tokens already in the cache; 0 makes it a prefill.
         cached: whether a later forward can go on from this one's cache.
         mask: the attention mask as it was given: None, ``[batch, past + seq]``, a prepared ``[batch, 1, seq, key]``, or several.
+        ids: int64 ``[batch, seq]``, None where embeddings were given.
+        holds_cache: whether the caller gave a cache, as every loop that generates does and a plain forward does not.
     """
 
     batch: int
@@ -27,6 +29,8 @@ class Forward(NamedTuple):
     cached: bool
     mask: object
     device: torch.device
+    ids: Tensor | None = None
+    holds_cache: bool = False
 
 
 class Positions(NamedTuple):
@@ -46,7 +50,8 @@ class ForwardReader:
 
     def __init__(self, base: nn.Module) -> None:
         self._signature = inspect.signature(base.forward)
-        self._caches_by_default = bool(base.config.use_cache)  # type: ignore[union-attr]
+        config = base.config.get_text_config()  # type: ignore[union-attr]
+        self._caches_by_default = bool(getattr(config, "use_cache", False))  # newer configurations leave it to generate
 
     def arguments(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         """Every argument by its name."""
@@ -62,8 +67,8 @@ class ForwardReader:
         given = self.arguments(args, kwargs)
         if given.get("cu_seq_lens_q") is not None:
             raise ModelError("several sequences packed into one row (continuous batching) cannot be steered; give a padded batch")
-        tokens = given.get("input_ids")
-        tokens = given.get("inputs_embeds") if tokens is None else tokens
+        ids = given.get("input_ids")
+        tokens = given.get("inputs_embeds") if ids is None else ids
         if not isinstance(tokens, Tensor):
             raise ModelError("a steered forward needs input_ids or inputs_embeds as a tensor")
         cache, use_cache = given.get("past_key_values"), given.get("use_cache")
@@ -76,44 +81,40 @@ class ForwardReader:
             cached=cache is not None or bool(self._caches_by_default if use_cache is None else use_cache),
             mask=given.get("attention_mask"),
             device=tokens.device,
+            ids=ids if isinstance(ids, Tensor) else None,
+            holds_cache=cache is not None,
         )
 
 
-def place(forward: Forward, scope: PositionScope, prompt_lengths: Tensor | None) -> Positions:
-    """Which positions of a forward are steered.
+def place(forward: Forward, scope: PositionScope, prompt_lengths: Tensor | None, generating: bool = False) -> Positions:
+    """Which positions of a forward without past are steered.
 
     With prompt lengths, a forward without past may hold generated tokens too (scoring a response): a position's number is
     counted over the attention mask, so rows may be padded on either side.
 
     Args:
         prompt_lengths: int64 ``[batch]``, prompt tokens per row without padding; None when a prefill holds prompts only.
+        generating: whether it is the first forward of ``generate``, which holds prompts only even without a cache.
 
     Raises:
         ModelError: a forward whose positions cannot be told apart, with the fix.
     """
-    if forward.past > 0:
-        if forward.length > 1:
-            raise ModelError(
-                f"a forward of {forward.length} tokens on top of {forward.past} cached ones: assisted decoding, chunked prefill "
-                "and continuing a cached conversation cannot be steered; decode one token at a time after one whole prefill"
-            )
-        return Positions(_all(forward), None)
     if prompt_lengths is not None:
         return _place_known(forward, scope, prompt_lengths)
     if scope == "all":
-        return Positions(_all(forward), None)
-    if not forward.cached:
+        return Positions(every_position(forward), None)
+    if not (forward.cached or generating):
         raise ModelError(
             f"without a cache one forward holds prompt and generated tokens, so scope {scope!r} needs to know where each prompt "
             "ends: attach with prompt_lengths, or use the cache (use_cache=True)"
         )
-    if not bool(_attended(forward)[:, -1].all()):
+    if not bool(attended(forward)[:, -1].all()):
         raise ModelError(
             "the last column of a prefill is padding in some row, so the last prompt token is not where generation starts: "
             'tokenize with padding_side="left", or attach with prompt_lengths'
         )
     prompt_end = torch.full((forward.batch,), forward.length - 1, device=forward.device)
-    return Positions(_column(forward, prompt_end) if scope == "last-and-generated" else None, prompt_end)
+    return Positions(column_of(forward, prompt_end) if scope == "last-and-generated" else None, prompt_end)
 
 
 def prompt_positions(forward: Forward, prompt_lengths: Tensor | None) -> Tensor:
@@ -126,7 +127,7 @@ def prompt_positions(forward: Forward, prompt_lengths: Tensor | None) -> Tensor:
         ModelError: an attention mask that does not show which positions are padding.
     """
     if prompt_lengths is None:
-        return _attended(forward)
+        return attended(forward)
     real = _real_tokens(forward)
     return real & (real.cumsum(1) <= prompt_lengths.to(forward.device).unsqueeze(1))
 
@@ -147,25 +148,27 @@ def _place_known(forward: Forward, scope: PositionScope, prompt_lengths: Tensor)
         )
     prompt_end = (real & (number == lengths - 1)).int().argmax(1)
     if scope == "all":
-        return Positions(_all(forward), prompt_end)
+        return Positions(every_position(forward), prompt_end)
     steered = real & (number >= lengths)
     if scope == "last-and-generated":
-        steered = steered | _column(forward, prompt_end)
+        steered = steered | column_of(forward, prompt_end)
     return Positions(steered if bool(steered.any()) else None, prompt_end)
 
 
-def _all(forward: Forward) -> Tensor:
+def every_position(forward: Forward) -> Tensor:
+    """Bool ``[batch, seq]``, all True."""
     return torch.ones(forward.batch, forward.length, dtype=torch.bool, device=forward.device)
 
 
-def _column(forward: Forward, column: Tensor) -> Tensor:
+def column_of(forward: Forward, column: Tensor) -> Tensor:
+    """Bool ``[batch, seq]``, True at one column per row."""
     return torch.arange(forward.length, device=forward.device) == column.unsqueeze(1)
 
 
 def _real_tokens(forward: Forward) -> Tensor:
     mask = forward.mask
     if mask is None:
-        return _all(forward)
+        return every_position(forward)
     if not isinstance(mask, Tensor) or mask.dim() != 2:
         raise ModelError(
             "prompt_lengths need the plain attention mask [batch, seq] (or none), and a prepared one was given, as a static "
@@ -174,19 +177,22 @@ def _real_tokens(forward: Forward) -> Tensor:
     return mask.to(forward.device).bool()
 
 
-def _attended(forward: Forward) -> Tensor:
+def attended(forward: Forward) -> Tensor:
     """Which positions attend to themselves, as all but padding does, bool ``[batch, seq]``, from a plain or a prepared mask."""
     mask = forward.mask
     if isinstance(mask, Mapping):
-        prepared = [_attended(forward._replace(mask=entry)) for entry in mask.values() if entry is not None]
-        return torch.stack([_all(forward), *prepared]).all(0)
+        prepared = [attended(forward._replace(mask=entry)) for entry in mask.values() if entry is not None]
+        return torch.stack([every_position(forward), *prepared]).all(0)
     if mask is None:
-        return _all(forward)
+        return every_position(forward)
     if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
         raise ModelError(
             f"cannot read an attention mask of type {type(mask).__name__}, so the end of the prompt is unknown; "
             'open the model with attn_implementation="sdpa", or attach with prompt_lengths'
         )
-    own = mask if mask.dim() == 2 else mask[:, 0].diagonal(dim1=1, dim2=2)[:, : forward.length]
-    attended = own if own.dtype == torch.bool else own > 0 if mask.dim() == 2 else own == 0
-    return attended.to(forward.device).expand(forward.batch, -1)
+    if mask.dim() == 2:
+        own = mask[:, -forward.length :]
+    else:
+        own = mask[:, 0].diagonal(offset=forward.past, dim1=1, dim2=2)[:, : forward.length]
+    seen = own if own.dtype == torch.bool else own > 0 if mask.dim() == 2 else own == 0
+    return seen.to(forward.device).expand(forward.batch, -1)

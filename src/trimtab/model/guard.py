@@ -1,11 +1,14 @@
-"""Refuse the ways of generating in which a steering would silently act on the wrong tokens."""
+"""The guard on ``generate`` of a steered model: refused options, one call at a time, and none that outlives its block."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import wraps
+from threading import Lock, get_ident
 from types import MappingProxyType
+from typing import Protocol
 
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from trimtab.errors import ModelError
@@ -22,35 +25,88 @@ _REFUSED: Mapping[str, str] = MappingProxyType(
         "custom_generate": "a custom loop may run its forwards in any order",
     }
 )
+OUTLIVED = "a generate call in another thread was still running when its attach block ended; join the thread inside the block"
 
 
-@contextmanager
-def guarded_generate(model: PreTrainedModel) -> Iterator[None]:
-    """Within the block, ``model.generate`` raises ModelError for the options it cannot be steered under.
+class Follower(Protocol):
+    """Who is told of generate calls."""
 
-    The forwards alone do not always give them away (a draft that is accepted whole looks like a longer prompt), so the call
-    itself is checked.
+    def generation_begins(self) -> None: ...
+
+    def generation_ends(self, sequences: Tensor) -> None: ...
+
+
+class GenerateGuard:
+    """From :meth:`install` to :meth:`remove`, ``model.generate`` raises ModelError where a steering would act on wrong tokens.
+
+    The forwards alone do not always give such a call away (a draft that is accepted whole looks like a longer prompt), so the
+    call itself is checked.
     """
-    original: Callable[..., object] = model.generate  # type: ignore[assignment]
-    own = model.__dict__.get("generate")
-    model.__dict__["generate"] = _checked(original, model)
-    try:
-        yield
-    finally:
-        if own is None:
-            del model.__dict__["generate"]
+
+    def __init__(self, model: PreTrainedModel, base: nn.Module, follower: Follower) -> None:
+        self._model, self._base, self._follower = model, base, follower
+        self._lock = Lock()
+        self._runner: int | None = None
+        self._own: Callable[..., object] | None = None
+        self._stop: RemovableHandle | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether this thread is inside ``generate``."""
+        return self._runner == get_ident()
+
+    @property
+    def running_elsewhere(self) -> bool:
+        """Whether another thread is."""
+        return self._runner is not None and not self.running
+
+    def install(self) -> None:
+        """Begin to check."""
+        self._own = self._model.__dict__.get("generate")
+        self._model.__dict__["generate"] = self._checked(self._model.generate)  # type: ignore[arg-type]
+
+    def remove(self) -> None:
+        """End to check. A call that still runs in another thread fails at its next forward."""
+        if self.running_elsewhere:
+            self._stop = self._base.register_forward_pre_hook(self._refuse_runner)
+        if self._own is None:
+            del self._model.__dict__["generate"]
         else:
-            model.__dict__["generate"] = own
+            self._model.__dict__["generate"] = self._own
 
+    def _refuse_runner(self, *_: object) -> None:
+        if self.running:
+            raise ModelError(OUTLIVED)
 
-def _checked(generate: Callable[..., object], model: PreTrainedModel) -> Callable[..., object]:
-    signature = inspect.signature(generate)
+    def _checked(self, generate: Callable[..., object]) -> Callable[..., object]:
+        signature = inspect.signature(generate)
 
-    @wraps(generate)
-    def checked(*args: object, **kwargs: object) -> object:  # generate's own arguments, which trimtab does not define
-        bound = signature.bind(*args, **kwargs).arguments
-        given = {**bound, **bound.get("kwargs", {})}
-        config = given.get("generation_config") or model.generation_config
+        @wraps(generate)
+        def checked(*args: object, **kwargs: object) -> object:  # generate's own arguments, which trimtab does not define
+            bound = signature.bind(*args, **kwargs).arguments
+            self._refuse_options({**bound, **bound.get("kwargs", {})})
+            if not self._lock.acquire(blocking=False):
+                raise ModelError(
+                    "another generate call runs on this attached model, whose gate and positions are those of one batch; "
+                    "generate one batch after the other, or all rows in one"
+                )
+            try:
+                self._runner = get_ident()
+                self._follower.generation_begins()
+                result = generate(*args, **kwargs)
+                self._follower.generation_ends(result if isinstance(result, Tensor) else result.sequences)  # type: ignore[attr-defined]
+            finally:
+                self._runner = None
+                if self._stop is not None:
+                    self._stop.remove()
+                    self._stop = None
+                self._lock.release()
+            return result
+
+        return checked
+
+    def _refuse_options(self, given: Mapping[str, object]) -> None:
+        config = given.get("generation_config") or self._model.generation_config
         for option, reason in _REFUSED.items():
             if given.get(option) or getattr(config, option, None):
                 raise ModelError(f"generate({option}=...) cannot be steered: {reason}. Leave {option} out, or detach first")
@@ -58,6 +114,3 @@ def _checked(generate: Callable[..., object], model: PreTrainedModel) -> Callabl
             raise ModelError(
                 "generate(cache_implementation='paged') packs sequences into one row and cannot be steered; leave it out"
             )
-        return generate(*args, **kwargs)
-
-    return checked

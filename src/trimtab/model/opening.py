@@ -1,14 +1,28 @@
 """Open a model and its tokenizer, ready to be recorded and steered."""
 
 import copy
+import hashlib
 import html
+import logging
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.utils import cached_file
 
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout, find_ffn
@@ -16,6 +30,11 @@ from trimtab.model.identity import identify, tokenizer_fingerprint
 from trimtab.neurons import ModelIdentity
 from trimtab.testbed.models import resolve
 
+logger = logging.getLogger(__name__)
+
+GGUF = ".gguf"
+PLAIN_TEMPLATE = "{{ bos_token or '' }}{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+"""The chat template of a GGUF file that has none: the messages, a line each."""
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -100,10 +119,14 @@ def open_model(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> LanguageModel:
-    """Open a causal language model from a hub id, a folder or the bundled ones.
+    """Open a causal language model from a hub id, a folder, a GGUF file or the bundled ones.
+
+    A GGUF file is dequantised, with the tokenizer and the chat template that it holds; llama.cpp, which quantises activations
+    too, rounds otherwise. A wrapper of text and images that is no causal model of transformers opens for text.
 
     Args:
-        source: hub id such as ``Qwen/Qwen3-1.7B``, a folder written by ``save_pretrained``, or ``testbed:NAME``, a bundled model.
+        source: hub id such as ``Qwen/Qwen3-1.7B``, a folder written by ``save_pretrained``, a GGUF file, a folder that holds one,
+            one on the hub as ``ORG/REPO/FILE.gguf``, or ``testbed:NAME``, a bundled model.
         revision: branch, tag or commit on the hub.
         dtype: ``auto`` is the checkpoint's own dtype, but float32 on a CPU; or ``float32``, ``bfloat16``, ``float16``.
         device: ``auto`` is ``cuda`` where there is one, else ``cpu``; or any torch device, or ``balanced`` to spread the layers.
@@ -120,11 +143,11 @@ def open_model(
     if dtype not in _DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}; accepted: {', '.join(_DTYPES)}")
     name = _checked_source(source)
-    source = resolve(name)
+    origin = _origin(resolve(name), revision, trust_remote_code)
     placement = _placement(device)
     on_cpu = placement is not None and placement.type == "cpu"
-    model = _load_model(source, revision, "float32" if dtype == "auto" and on_cpu else dtype, placement, trust_remote_code)
-    tokenizer = _load_tokenizer(source, revision, trust_remote_code)
+    model = _load_model(origin, "float32" if dtype == "auto" and on_cpu else dtype, placement)
+    tokenizer = _load_tokenizer(origin)
     model.eval().requires_grad_(False)
     if model.generation_config is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -132,7 +155,8 @@ def open_model(
         model.set_attn_implementation("eager")
     layout = find_ffn(model)
     commit = getattr(model.config, "_commit_hash", None)  # set by transformers for hub checkpoints only
-    return LanguageModel(model, tokenizer, layout, identify(model, name, commit or revision, layout=layout))
+    revision = commit or revision or origin.digest
+    return LanguageModel(model, tokenizer, layout, identify(model, name, revision, layout=layout))
 
 
 def checkpoint_dtype(source: str | Path, revision: str | None = None, trust_remote_code: bool = False) -> str:
@@ -141,11 +165,7 @@ def checkpoint_dtype(source: str | Path, revision: str | None = None, trust_remo
     Raises:
         ModelError: an unreadable checkpoint, or one that does not say.
     """
-    name = resolve(_checked_source(source))
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
-        raise _cannot_open("model", name, error) from error
+    config = _config(_origin(resolve(_checked_source(source)), revision, trust_remote_code))
     dtype = str(config.get_text_config().dtype).removeprefix("torch.")
     if dtype not in _DTYPES:
         raise ModelError(f"the checkpoint of {source!r} says dtype {dtype}; name one of {', '.join(_DTYPES[1:])} as model.dtype")
@@ -155,11 +175,59 @@ def checkpoint_dtype(source: str | Path, revision: str | None = None, trust_remo
 def _checked_source(source: str | Path) -> str:
     is_path = isinstance(source, Path) or source.startswith((".", "/", "~"))
     folder = Path(source).expanduser()
+    if str(source).endswith(GGUF) and folder.is_file():
+        return str(folder)
     if is_path and not folder.is_dir():
+        what = "GGUF file" if folder.suffix == GGUF else "model folder"
         raise ModelError(
-            f"model folder {folder} does not exist; give a folder written by save_pretrained, or a hub id like Qwen/Qwen3-1.7B"
+            f"{what} {folder} does not exist; give a folder written by save_pretrained, or a hub id like Qwen/Qwen3-1.7B"
         )
     return str(folder) if is_path else str(source)
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a checkpoint is read from: a repository or folder, and the GGUF file in it, if it is one."""
+
+    source: str
+    revision: str | None
+    trust_remote_code: bool
+    gguf: str | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """``gguf:`` and a hash of a GGUF file of this machine; None for anything else."""
+        path = Path(self.source) / self.gguf if self.gguf else None
+        if path is None or not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return f"gguf:{hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()}"
+
+    def options(self) -> dict[str, object]:
+        """What ``from_pretrained`` of transformers is given beside the source."""
+        options: dict[str, object] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        return options | ({"gguf_file": self.gguf} if self.gguf else {})
+
+
+def _origin(source: str, revision: str | None, trust_remote_code: bool) -> _Origin:
+    path = Path(source)
+    if source.endswith(GGUF):
+        _require_gguf()
+        folder, _, name = source.rpartition("/")
+        if not path.is_file() and folder.count("/") != 1:
+            raise ModelError(f"GGUF file {source} does not exist; give a file of this machine, or ORG/REPO/FILE.gguf on the hub")
+        return _Origin(folder or ".", revision, trust_remote_code, name)
+    files = sorted(path.glob(f"*{GGUF}")) if path.is_dir() and not (path / "config.json").exists() else []
+    if len(files) > 1:
+        raise ModelError(f"{source} holds {len(files)} GGUF files: {', '.join(file.name for file in files)}; name one of them")
+    if files:
+        _require_gguf()
+    return _Origin(source, revision, trust_remote_code, files[0].name if files else None)
+
+
+def _require_gguf() -> None:
+    if find_spec("gguf") is None:
+        raise ModelError("a GGUF file needs the package gguf; install it: pip install 'trimtab[gguf]'")
 
 
 def _placement(device: str) -> torch.device | None:
@@ -179,18 +247,29 @@ def _placement(device: str) -> torch.device | None:
     return placement
 
 
-def _load_model(
-    source: str, revision: str | None, dtype: str, placement: torch.device | None, trust_remote_code: bool
-) -> PreTrainedModel:
+def _config(origin: _Origin) -> PretrainedConfig:
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+        return AutoConfig.from_pretrained(origin.source, **origin.options())
+    except (OSError, ValueError, ImportError) as error:
+        raise _cannot_open("model", origin.source, error) from error
+
+
+def _load_model(origin: _Origin, dtype: str, placement: torch.device | None) -> PreTrainedModel:
+    source, config = origin.source, _config(origin)
+    wrapper = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
+    loader = AutoModelForImageTextToText if wrapper and not config.is_encoder_decoder else AutoModelForCausalLM
+    try:
+        model, report = loader.from_pretrained(  # type: ignore[misc]
             source,
-            revision=revision,
             dtype=dtype,
             device_map="auto" if placement is None else None,
-            trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **origin.options(),
         )
+        if origin.gguf:
+            # the weights are plain floats by now, and a checkpoint saved of them must not say otherwise
+            model.config.__dict__.pop("quantization_config", None)
+            model.is_quantized, model.hf_quantizer = False, None
         if placement is not None:
             model.to(placement)
     except torch.OutOfMemoryError as error:
@@ -214,17 +293,40 @@ def _loses_soft_cap(model: PreTrainedModel) -> bool:
     return capped is not None and model.config._attn_implementation == "sdpa"
 
 
-def _load_tokenizer(source: str, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def _load_tokenizer(origin: _Origin) -> PreTrainedTokenizerBase:
+    source = origin.source
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=trust_remote_code, padding_side="left"
-        )
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **origin.options())
     except (OSError, ValueError, ImportError) as error:
         raise _cannot_open("tokenizer", source, error) from error
     if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
         # transformers makes an empty tokenizer of the right class when a folder has none
         raise ModelError(f"{source} has no tokenizer files (its vocabulary is empty); save the tokenizer into the same folder")
+    if origin.gguf:
+        _as_the_file_says(tokenizer, origin)
     return _made_to_pad(tokenizer, source)
+
+
+def _as_the_file_says(tokenizer: PreTrainedTokenizerBase, origin: _Origin) -> None:
+    """Put the beginning token before a text where the file asks for it, and give a base model a plain chat template."""
+    from transformers.integrations.gguf import read_gguf_metadata
+
+    path = str(cached_file(origin.source, cast("str", origin.gguf), revision=origin.revision))
+    asked = read_gguf_metadata(path)[0].get("tokenizer.ggml.add_bos_token")
+    if asked is not None and asked != _begins_with_bos(tokenizer):
+        tokenizer.add_bos_token = bool(asked)
+        if asked != _begins_with_bos(tokenizer):
+            raise ModelError(
+                f"{origin.gguf} says add_bos_token = {bool(asked)}, which transformers' tokenizer of it does not do; "
+                "open the model's own repository instead"
+            )
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+        logger.warning("%s holds no chat template, as of a base model: it is given the plain text of the messages", origin.gguf)
+
+
+def _begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return tokenizer.bos_token_id is not None and tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
 
 
 def _made_to_pad(tokenizer: PreTrainedTokenizerBase, source: str) -> PreTrainedTokenizerBase:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from trimtab.model.adapters import FfnLayout
 
 _PROBE_LENGTH = 8
+_CAUSALITY_LIMIT = 1e-2
+"""Rounding of experts that another token joins stays below it."""
 _MISMATCH_LIMIT = 0.05
 """Rounding in bfloat16 stays below it; gate and up projection exchanged, or another order of experts, exceeds it by far."""
 
@@ -96,6 +98,23 @@ def probe_layer(model: PreTrainedModel, layout: "FfnLayout", layer: int, tokens:
     )
 
 
+def relative_difference(one: Tensor, other: Tensor) -> float:
+    """``norm(one - other) / norm(other)``; infinite where one of two is zero everywhere."""
+    difference, size = torch.linalg.norm((one - other).float()).item(), torch.linalg.norm(other.float()).item()
+    return 0.0 if difference == 0 else difference / size if size else float("inf")
+
+
+def causality_fault(model: PreTrainedModel) -> str | None:
+    """What is wrong where a token changes the logits before it, in words; None for a causal model."""
+    tokens = probe_tokens(model)
+    changed = tokens.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % model.config.get_text_config().vocab_size
+    before, after = (probe_logits(model, ids)[:, :-1] for ids in (tokens, changed))
+    if relative_difference(after, before) <= _CAUSALITY_LIMIT:
+        return None
+    return "the model is not causal (a token changes the logits of the tokens before it), so it generates no response"
+
+
 class _Seen(NamedTuple):
     """What a probe's hook saw; see :class:`Probe`."""
 
@@ -107,7 +126,7 @@ class _Seen(NamedTuple):
 def prove(model: PreTrainedModel, layout: "FfnLayout") -> None:
     """Raise ModelError unless the neurons of every layer are found once, are d_ff wide, move the logits and restore.
 
-    Costs two forwards of eight tokens a layer.
+    Costs two forwards of eight tokens a layer. A model that is not causal is refused as well.
     """
     if model.training:
         raise ModelError(
@@ -116,6 +135,8 @@ def prove(model: PreTrainedModel, layout: "FfnLayout") -> None:
         )
     tokens = probe_tokens(model)
     reference = probe_logits(model, tokens)
+    if fault := causality_fault(model):
+        raise ModelError(f"model type {layout.family!r} cannot be steered: {fault}")
     problems = [
         f"layer {layer}: {'; '.join(faults)}"
         for layer in range(layout.n_layers)

@@ -36,5 +36,7 @@ def down_weights(model: LanguageModel, layers: Sequence[int]) -> dict[int, NDArr
                 f"the down projection of layer {layer} is a {type(module).__name__}, whose weight cannot be read as a matrix; "
                 "open the model without quantisation to match the norms of random controls"
             )
+        if weight.is_meta:
+            raise ModelError(f"the down projection of layer {layer} is offloaded, so its weight cannot be read; use one device")
         weights[layer] = weight.detach().float().cpu().numpy()
     return weights

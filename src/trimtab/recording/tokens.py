@@ -64,8 +64,10 @@ def right_padded(model: LanguageModel, traces: Sequence[Trace]) -> Tensor:
     ids = np.full((len(traces), max(map(n_forwarded, traces))), cast("int", model.tokenizer.pad_token_id))
     for row, trace in zip(ids, traces, strict=True):
         tokens = forwarded(trace)
+        if not tokens:
+            raise InputError(f"trace {trace.id} is empty: it has no prompt and at most one response token; remove it")
         row[: len(tokens)] = tokens
-        if not tokens or row.min() < 0 or row.max() >= model.identity.vocab_size:
+        if row.min() < 0 or row.max() >= model.identity.vocab_size:
             raise InputError(
                 f"trace {trace.id} has token ids outside 0..{model.identity.vocab_size - 1}: they are of another tokenizer; "
                 "import the text of the traces instead"

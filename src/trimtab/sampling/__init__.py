@@ -1,6 +1,6 @@
 """Sampling: chains of thought from a model, batched and resumable."""
 
-from trimtab.sampling.generate import Generation, Request, generate_batch
+from trimtab.sampling.generate import Generation, Request, Way, generate_batch, way_of
 from trimtab.sampling.generator import TRANSFORMERS, Generator, RecordedGenerations, TransformersGenerator
 from trimtab.sampling.imported import import_traces, read_labels
 from trimtab.sampling.sample import SampleJob, plan_requests, read_traces, sample_job, sample_traces
@@ -18,6 +18,7 @@ __all__ = [
     "TransformersGenerator",
     "VllmEngine",
     "VllmOptions",
+    "Way",
     "generate_batch",
     "import_traces",
     "plan_requests",
@@ -25,4 +26,5 @@ __all__ = [
     "read_traces",
     "sample_job",
     "sample_traces",
+    "way_of",
 ]

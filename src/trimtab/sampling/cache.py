@@ -31,12 +31,12 @@ class PreallocatedLayer(DynamicLayer):
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows."""
+    def reorder_cache(self, beam_idx: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Go on with these rows."""
         if self._buffers is None:
             return
         length = self.get_seq_length()
-        keys, values = (buffer.index_select(0, indices.to(buffer.device)) for buffer in self._buffers)
+        keys, values = (buffer.index_select(0, beam_idx.to(buffer.device)) for buffer in self._buffers)
         self._buffers = keys, values
         self.keys, self.values = keys[:, :, :length], values[:, :, :length]
 
@@ -50,7 +50,6 @@ def new_cache(config: PretrainedConfig, capacity: int) -> DynamicCache:
 
 
 def keep_rows(cache: DynamicCache, rows: Tensor) -> None:
-    """Drop every row of the batch but these."""
+    """Drop every row of the batch but these, in recurrent and convolution states too."""
     with torch.inference_mode():
-        for layer in cache.layers:
-            layer.batch_select_indices(rows)  # type: ignore[union-attr]
+        cache.reorder_cache(rows)  # type: ignore[arg-type]

@@ -1,13 +1,16 @@
-"""The generation loop: one batch, left-padded, one cache, finished rows dropped as they end."""
+"""The generation loop: one batch, left-padded, one cache, finished rows dropped as they end; proved on each model first."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
-from torch import Tensor
-from transformers import DynamicCache
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from trimtab.errors import InputError, ModelError
 from trimtab.model import Attachment, LanguageModel, attach
@@ -17,6 +20,8 @@ from trimtab.sampling.draw import draw_tokens, uniforms
 from trimtab.sampling.recorder import Recorder
 from trimtab.sampling.settings import SamplingSettings
 from trimtab.steering import Steering
+
+logger = logging.getLogger(__name__)
 
 DROP_SHARE = 0.25
 """Finished rows are dropped once they are this share of the batch: each drop copies the cache."""
@@ -98,13 +103,21 @@ def generate_batch(
         ModelError: a logit is NaN, or the model cannot be steered.
         InputError: a steering and a recorder.
     """
+    if empty := [request.id for request in requests if not request.prompt_ids]:
+        raise InputError(f"the prompt of request {empty[0]!r} is empty ({len(empty)} of {len(requests)}); nothing can follow it")
+    way = way_of(model)
+    if recorder is not None and way.by_generate:
+        raise ModelError(f"this model cannot be recorded while it is sampled ({way.reason}); record its traces afterwards")
     if steering is not None and recorder is not None:
         raise InputError("moments of a steered model would not be those that a ranking contrasts; record without a steering")
     context = nullcontext()
     if steering is not None:
         context = attach(model.hf_model, steering, gate=gate, layout=model.layout, identity=model.identity)
-    with context as attachment, grouped_attention(model.hf_model), recorder or nullcontext():
-        return _loop(model, requests, settings, attachment, recorder)
+    with context as attachment:
+        if way.by_generate:
+            return _one_by_one(model, requests, settings, attachment)
+        with grouped_attention(model.hf_model) if way.grouped else nullcontext(), recorder or nullcontext():
+            return _loop(model, requests, settings, attachment, recorder, way.drops)
 
 
 def _loop(
@@ -113,6 +126,7 @@ def _loop(
     settings: SamplingSettings,
     attachment: Attachment | None,
     recorder: Recorder | None,
+    drops: bool,
 ) -> list[Generation]:
     ends = torch.tensor(end_tokens(model), device=model.device)
     rows = _Rows(requests, cast("int", model.tokenizer.pad_token_id), model.device, settings.max_new_tokens)
@@ -140,7 +154,7 @@ def _loop(
         if finished == len(tokens):
             break
         rows.append(tokens)
-        if finished >= DROP_SHARE * len(tokens):
+        if drops and finished >= DROP_SHARE * len(tokens):
             kept = _numbers(~rows.finished)
             rows.keep(kept)
             keep_rows(cache, kept)
@@ -162,6 +176,151 @@ def _forward(model: LanguageModel, rows: _Rows, cache: DynamicCache) -> Tensor:
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How batches of a model are generated.
+
+    Args:
+        grouped: whether decode attention is computed by groups (:mod:`trimtab.sampling.attention`).
+        drops: whether finished rows are dropped from a batch.
+        by_generate: whether ``model.generate`` runs each row by itself, instead of the loop of this module.
+        reason: why it is not the first way; empty for the first.
+    """
+
+    grouped: bool
+    drops: bool
+    by_generate: bool = False
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.by_generate:
+            return f"row by row through model.generate, since {self.reason}"
+        return (
+            "padded batches" + ("" if self.drops else ", finished rows kept") + (f", since {self.reason}" if self.reason else "")
+        )
+
+
+_WAYS = (Way(True, True), Way(False, True), Way(False, False))
+_PROOF_LENGTHS, _PROOF_TOKENS = (7, 3, 12), 5
+_ROW_DROPPED = 1
+_PROOF_LIMIT = {torch.float32: 1e-3, torch.float64: 1e-3}
+_COARSE_LIMIT = 0.1
+_ways: WeakKeyDictionary[nn.Module, Way] = WeakKeyDictionary()
+
+
+@torch.inference_mode()
+def way_of(model: LanguageModel) -> Way:
+    """The fastest way of generating that this model proves, found once per model.
+
+    The proof: three prompts of different lengths in one left-padded batch, one of them dropped after two tokens, give the logits
+    that ``model.generate`` gives for each of them alone. A model that fails it (its padding leaks, its state cannot be selected)
+    goes on without grouped attention, then without dropping rows, then row by row through ``model.generate``.
+    """
+    if model.hf_model not in _ways:
+        _ways[model.hf_model] = _proved_way(model)
+        if _ways[model.hf_model].reason:
+            logger.warning("%s generates %s", model.identity.name, _ways[model.hf_model])
+    return _ways[model.hf_model]
+
+
+def _proved_way(model: LanguageModel) -> Way:
+    vocabulary, rng = model.identity.vocab_size, np.random.default_rng(0)
+    requests = [Request(str(n), tuple(rng.integers(0, vocabulary, n).tolist())) for n in _PROOF_LENGTHS]
+    alone = [_alone(model, request) for request in requests]
+    tokens = torch.stack([logits.argmax(-1) for logits in alone])
+    limit = _PROOF_LIMIT.get(model.hf_model.dtype, _COARSE_LIMIT)
+    reason = ""
+    for way in _WAYS:
+        try:
+            with grouped_attention(model.hf_model) if way.grouped else nullcontext():
+                difference = _difference(model, requests, alone, tokens, way.drops)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
+            reason = reason or f"a padded batch raised {type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            continue
+        if difference <= limit:
+            return replace(way, reason=reason if way.drops is False else "")
+        reason = reason or f"a row in a padded batch differs from the row alone (its logits by {difference:.1%})"
+    return Way(False, False, by_generate=True, reason=reason)
+
+
+def _alone(model: LanguageModel, request: Request) -> Tensor:
+    """Logits of the first greedy tokens by ``model.generate``, ``[token, vocabulary]``."""
+    ids = torch.tensor([request.prompt_ids], device=model.device)
+    output = model.hf_model.generate(  # type: ignore[operator]
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        generation_config=GenerationConfig(
+            do_sample=False,
+            max_new_tokens=_PROOF_TOKENS,
+            pad_token_id=model.tokenizer.pad_token_id,
+            eos_token_id=None,
+            output_logits=True,
+            return_dict_in_generate=True,
+        ),
+    )
+    return torch.cat(output.logits)
+
+
+def _difference(model: LanguageModel, requests: Sequence[Request], alone: Sequence[Tensor], tokens: Tensor, drops: bool) -> float:
+    """The largest relative difference of a row's logits in a batch from the row's alone, along the same tokens."""
+    rows = _Rows(requests, cast("int", model.tokenizer.pad_token_id), model.device, _PROOF_TOKENS)
+    cache = new_cache(model.hf_model.config, rows.filled + _PROOF_TOKENS)
+    worst = 0.0
+    for step in range(_PROOF_TOKENS):
+        logits = _forward(model, rows, cache)
+        for row, origin in enumerate(rows.origin.tolist()):
+            expected = alone[origin][step].float()
+            difference = torch.linalg.norm(logits[row].float() - expected) / torch.linalg.norm(expected)
+            worst = max(worst, difference.nan_to_num(nan=torch.inf).item())
+        rows.append(tokens[rows.origin, step])
+        if drops and step == _ROW_DROPPED:
+            kept = _numbers(rows.origin != _ROW_DROPPED)
+            rows.keep(kept)
+            keep_rows(cache, kept)
+    return worst
+
+
+class _Draw(LogitsProcessor):
+    """Leaves one token: the one that the row's own seed draws."""
+
+    def __init__(self, model: LanguageModel, request: Request, settings: SamplingSettings) -> None:
+        self._name, self._prompt, self._settings = model.identity.name, len(request.prompt_ids), settings
+        self._seeds = torch.tensor([request.seed], device=model.device)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if scores.isnan().any():
+            raise ModelError(f"{self._name} gave NaN logits for 1 of 1 rows; try dtype float32")
+        uniform = uniforms(self._seeds, input_ids.shape[1] - self._prompt)
+        token = draw_tokens(scores, uniform, self._settings.temperature, self._settings.top_p)
+        return torch.full_like(scores, -torch.inf).scatter_(1, token[:, None], 0.0)
+
+
+def _one_by_one(
+    model: LanguageModel, requests: Sequence[Request], settings: SamplingSettings, attachment: Attachment | None
+) -> list[Generation]:
+    ends = end_tokens(model)
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=settings.max_new_tokens,
+        eos_token_id=list(ends),
+        pad_token_id=model.tokenizer.pad_token_id,
+        repetition_penalty=1.0,
+    )
+    generations = []
+    for request in requests:
+        ids = torch.tensor([request.prompt_ids], device=model.device)
+        drawn = model.hf_model.generate(  # type: ignore[operator]
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([_Draw(model, request, settings)]),
+        )
+        response = tuple(drawn[0, len(request.prompt_ids) :].tolist())
+        read = None if attachment is None or attachment.probability is None else attachment.probability[0].item()
+        generations.append(Generation(request.id, response, "stop" if response[-1] in ends else "length", read))
+    return generations
 
 
 def _numbers(mask: Tensor) -> Tensor:

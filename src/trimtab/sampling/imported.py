@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
 from trimtab.errors import InputError, MismatchError
 from trimtab.model import LanguageModel
 from trimtab.tasks.files import Row, read_rows, text_field
@@ -74,7 +76,7 @@ def _trace(
         text = model.tokenizer.decode(list(response))
     else:
         prompt_ids = render_prompt(model.tokenizer, text_field(row, ("question", "problem", "prompt"), where), prompt)
-        text = _response_text(row, where)
+        text = _response_text(row, where, model.tokenizer, prompt)
         response = tuple(model.tokenizer.encode(text, add_special_tokens=False))
     if not response:
         raise InputError(f"{where} has an empty response; remove the row")
@@ -84,11 +86,36 @@ def _trace(
     )
 
 
-def _response_text(row: Row, where: str) -> str:
-    if row.get("thinking") is not None:
-        answer = row.get("answer_content")
-        return f"{row['thinking']}</think>{answer}" if answer else str(row["thinking"])
-    return text_field(row, ("response", "completion", "text"), where)
+def _response_text(row: Row, where: str, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+    """What the model would have written after its prompt, whose template may have opened or closed the thinking already."""
+    question = text_field(row, ("question", "problem", "prompt"), where)
+    thinks = prompt.style == "chat" and "<think>" in str(tokenizer.chat_template)
+    before = _chat(tokenizer, question, prompt) if thinks else ""
+    opened, closed = (before.rstrip().endswith(tag) for tag in ("<think>", "</think>"))
+    thinking, answer = row.get("thinking"), row.get("answer_content") or ""
+    if thinking is None:
+        response = text_field(row, ("response", "completion", "text"), where)
+        if opened and response.lstrip().startswith("<think>"):
+            return response.lstrip().removeprefix("<think>").removeprefix("\n" if before.endswith("\n") else "")
+        return response
+    if not thinks:
+        return f"{thinking}</think>{answer}" if answer else str(thinking)
+    if closed and thinking:
+        raise InputError(
+            f'{where} has thinking, but the prompt ends it before the response; import with prompt.thinking = "default"'
+        )
+    if closed:
+        return str(answer)
+    template = str(tokenizer.chat_template)
+    if not ("<think>\n" in template or "<think>\\n" in template):  # a template without line breaks around the thinking
+        return ("" if opened else "<think>") + (f"{thinking}</think>{answer}" if answer else str(thinking))
+    start = ("" if before.endswith("\n") else "\n") if opened else "<think>\n"
+    return f"{start}{str(thinking).strip(chr(10))}" + (f"\n</think>\n\n{str(answer).lstrip(chr(10))}" if answer else "")
+
+
+def _chat(tokenizer: PreTrainedTokenizerBase, question: str, prompt: Prompt) -> str:
+    """The text of the prompt, up to where the response starts."""
+    return str(tokenizer.decode(list(render_prompt(tokenizer, question, prompt))))
 
 
 def _given_ids(row: Row, where: str, model: LanguageModel) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -120,7 +120,7 @@ def read_table(path: AnyPath, row: type[Row]) -> list[Row]:
     if not table.schema.equals(codec.schema):
         raise StoreError(
             f"{path} does not hold rows of {row.__name__}: {_difference(codec.schema, table.schema)}; "
-            "check the path, or delete the file and run the same command with --resume"
+            "check the path, or delete the file and run the same command again"
         )
     try:
         return codec.from_arrow(table)

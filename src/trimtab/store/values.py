@@ -124,7 +124,7 @@ def check_pair(path: AnyPath, sha256: str) -> None:
     if found != sha256:
         raise StoreError(
             f"{path} and {path.with_suffix('.json').name} do not belong together: one was changed, truncated or left by a "
-            "killed run; delete both and run the same command with --resume"
+            "killed run; delete both and run the same command again"
         )
 
 

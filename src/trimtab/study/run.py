@@ -9,7 +9,7 @@ from trimtab.errors import ConfigError
 from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.tune import best_point
-from trimtab.store import save_steering, write_table
+from trimtab.store import save_neurons, save_steering, write_table
 from trimtab.study import find
 from trimtab.study.report_data import testbed_sources
 from trimtab.study.settings import Stage, check_until
@@ -29,7 +29,8 @@ def run(
 ) -> None:
     """From problems to the report. What is in the cache is read, so a run that was killed goes on where it was.
 
-    A study with a path leaves there, beside the cache: ``run.toml``, ``steering/``, ``outcomes.parquet`` and the report.
+    A study with a path leaves there, beside the cache: ``run.toml``, ``neurons/CRITERION/``, ``steering/``,
+    ``outcomes.parquet`` and the report.
 
     Args:
         study: with a path.
@@ -101,6 +102,7 @@ def _rank(study: Study) -> dict[str, object]:
     summary: dict[str, object] = {}
     settings = study.settings.ranking
     for criterion, neurons in find.rankings(study, settings.criteria, settings.k).items():
+        save_neurons(neurons, study.cache.root / "neurons" / criterion)
         first = ", ".join(f"{layer}:{index}" for layer, index in zip(neurons.layer[:5], neurons.index[:5], strict=True))
         summary[criterion] = f"{len(neurons)} neurons ({neurons.share:.2%} of {neurons.model.n_neurons}), first {first}"
     return summary

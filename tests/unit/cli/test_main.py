@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,15 +11,16 @@ from pathlib import Path
 
 import click
 import pytest
-from trimtab.pipeline import STAGES
 
 import trimtab as package
 from tiny_testbed import save_tiny_testbed
 from trimtab.cli import main as module
-from trimtab.cli.main import COMMANDS, trimtab
+from trimtab.cli.main import COMMANDS, GROUPS, trimtab
 from trimtab.cli.output import Output
 from trimtab.errors import InputError
+from trimtab.experiments.settings import EXPERIMENT_NAMES
 from trimtab.store import to_toml
+from trimtab.study.settings import STAGES
 from trimtab.traces import Problem
 
 QUESTION = "now dial 5 : a +6 b -2 c +1 as ever ?"
@@ -115,8 +117,25 @@ def test_every_command_has_help(cli, name: str) -> None:
     assert out.startswith(f"Usage: trimtab {name}")
 
 
-def test_every_stage_is_a_command() -> None:
-    assert set(STAGES) <= set(COMMANDS)
+def test_help_shows_the_groups_on_one_screen(cli) -> None:
+    code, out, _ = cli("--help")
+    assert code == 0
+    assert [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith("Usage")][-len(GROUPS) :] == [
+        *GROUPS
+    ]
+    assert out.count("\n") <= 32
+
+
+@pytest.mark.parametrize(
+    ("command", "names"), [("stage", STAGES), ("experiment", EXPERIMENT_NAMES)], ids=["stages", "experiments"]
+)
+def test_every_stage_and_experiment_can_be_asked_for(cli, command: str, names: Sequence[str]) -> None:
+    _, out, _ = cli(command, "--help")
+    for name in names:
+        assert name in out
+    code, _, err = cli(command, "nothing", ".")
+    assert code == 2
+    assert f"'{names[-1]}'" in err
 
 
 def test_version(cli) -> None:
@@ -129,6 +148,7 @@ def test_version(cli) -> None:
         ["nonsense"],
         ["run"],
         ["run", "x.toml"],
+        ["cache", "none"],
         ["run", "x.toml", "--out", "y", "--until", "never"],
         ["demo", "--unknown"],
         ["generate", "m", "p", "--steering", "s", "--max-new-tokens", "0"],
@@ -147,8 +167,9 @@ def test_usage_errors(cli, arguments: Sequence[str]) -> None:
         (["show", "./none"], "error: "),
         (["doctor", "./none"], "error: model folder none does not exist"),
         (["doctor", "testbed:none"], "error: no bundled model 'none'"),
-        (["grade", "none"], "error: "),
-        (["demo", "--out", "r", "--resume", "--force"], "error: both resume and force were given"),
+        (["stage", "grade", "."], "error: cannot read run.toml"),
+        (["experiment", "causal", "."], "error: cannot read run.toml"),
+        (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error: "),
     ],
 )
 def test_failures_are_one_message_without_a_traceback(
@@ -177,7 +198,7 @@ def test_ctrl_c_exits_with_130(cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trimtab, "get_command", lambda context, name: stopped)
     code, out, err = cli("show")
     assert (code, out) == (130, "")
-    assert "stopped; what was finished is kept, run the same command with --resume" in err
+    assert "stopped; what was finished is kept, and the same command goes on from there" in err
 
 
 def test_ctrl_c_in_a_real_process() -> None:
@@ -229,20 +250,38 @@ def test_an_error_of_a_command(cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_imported_traces_end_to_end(cli, toml: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    code, stdout, stderr = cli("run", toml, "--out", out, "--until", "rank", "--json")
+    arguments = ("run", toml, "--out", out, "--until", "rank")
+    code, stdout, stderr = cli(*arguments, "--json")
     assert code == 0, stderr
     assert set(json.loads(stdout)) == {"adaras", "mean-difference"}
-    assert [line.split()[0] for line in stderr.splitlines() if line.startswith(STAGES)] == list(STAGES[:6])
-    code, stdout, stderr = cli("run", toml, "--out", out, "--until", "rank", "--resume")
-    assert (code, stderr.count("already done")) == (0, 6)
+    assert re.findall(r"^([a-z]+) +[0-9.]+ s   ", stderr, flags=re.M) == list(STAGES[:6])
+    results = {path: path.stat().st_mtime_ns for path in out.glob("*/*/key.json")}
+    assert results
+    code, stdout, stderr = cli(*arguments)
+    assert code == 0
     assert "5 neurons" in stdout
-    code, stdout, stderr = cli("run", toml, "--out", out, "--until", "rank", "--resume", "--quiet")
-    assert (code, stderr) == (0, "")
-    code, stdout, stderr = cli("run", toml, "--out", out, "--until", "rank")
-    assert (code, stdout) == (1, "")
-    assert "--resume" in stderr
-    code, stdout, _ = cli("contrast", out, "--json")
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*/key.json")} == results, "the same command is a read"
+    code, stdout, stderr = cli(*arguments, "--quiet")
+    assert code == 0
+    assert not re.sub(r"\rLoading weights:[^\r\n]*\n?", "", stderr), (
+        "but for the bar of transformers, which a new process turns off"
+    )
+    code, stdout, _ = cli("stage", "contrast", out, "--json")
+    assert code == 0
     assert json.loads(stdout)["correct"] == 6
+
+
+def test_a_changed_setting_computes_only_what_depends_on_it(cli, toml: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert cli("run", toml, "--out", out, "--until", "rank", "--quiet")[0] == 0
+    before = {path.parent for path in out.glob("*/*/key.json")}
+    toml.write_text(toml.read_text().replace("k = 5", "k = 3"))
+    code, stdout, _ = cli("run", toml, "--out", out, "--until", "rank", "--quiet")
+    assert code == 0
+    assert "3 neurons" in stdout
+    new = {path.parent for path in out.glob("*/*/key.json")} - before
+    assert {path.parent.name for path in new} == {"rank"}
+    assert len(new) == 2
 
 
 @pytest.mark.parametrize("until", ["gate", "report"])
@@ -253,17 +292,47 @@ def test_imported_traces_have_no_gate(cli, toml: Path, tmp_path: Path, until: st
     assert not (tmp_path / "run").exists()
 
 
-def test_a_stage_makes_its_run_and_refuses_what_comes_later(cli, toml: Path, tmp_path: Path) -> None:
+def test_a_stage_computes_what_it_needs_and_refuses_what_the_run_has_not(cli, toml: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    code, stdout, err = cli("problems", out, "--config", toml, "--json")
-    assert (code, err) == (0, "")
-    assert json.loads(stdout) == {"find problems": 3, "tune problems": 0, "test problems": 0}
-    code, stdout, err = cli("rank", out)
-    assert (code, stdout) == (1, "")
-    assert f"run `trimtab contrast {out}` first" in err
-    code, stdout, err = cli("gate", out)
+    code, stdout, _ = cli("run", toml, "--out", out, "--until", "problems", "--json")
+    assert code == 0
+    assert json.loads(stdout) == {"train problems": 3, "validation problems": 0, "test problems": 0}
+    code, stdout, _ = cli("stage", "rank", out)
+    assert code == 0
+    assert "5 neurons" in stdout
+    code, stdout, err = cli("stage", "gate", out)
     assert (code, stdout) == (1, "")
     assert "ends with `rank`" in err
+
+
+def test_a_folder_of_something_else_is_not_touched(cli, toml: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    code, stdout, err = cli("run", toml, "--out", tmp_path / "mine", "--until", "rank")
+    assert (code, stdout) == (1, "")
+    assert "is no run directory (it holds thesis.txt)" in err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_the_cache_is_listed_and_pruned_of_what_no_study_refers_to(cli, toml: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert cli("run", toml, "--out", out, "--until", "rank", "--quiet")[0] == 0
+    code, stdout, _ = cli("cache", out, "--json")
+    listed = {row["name"]: row for row in json.loads(stdout)["results"]}
+    assert code == 0
+    assert {name.split("/")[0] for name in listed} == {"problems", "import", "grade", "contrast", "record", "rank"}
+    assert all(row["bytes"] > 0 and row["whole"] and row["studies"] for row in listed.values())
+    assert json.loads(cli("cache", out, "--prune", "--json")[1])["results"] == []
+    for study in (out / "studies").iterdir():
+        study.unlink()
+    code, stdout, _ = cli("cache", out, "--prune")
+    assert f"to delete with --yes, {len(listed)} results" in stdout
+    assert len(list(out.glob("*/*/key.json"))) == len(listed), "listing deletes nothing"
+    assert cli("cache", out, "--prune", "--yes")[0] == 0
+    assert not list(out.glob("*/*/key.json"))
+    code, _, err = cli("cache", out, "--yes")
+    assert code == 2
+    assert "give both" in err
 
 
 def test_dry_run_writes_nothing(cli, toml: Path, tmp_path: Path) -> None:
@@ -271,7 +340,7 @@ def test_dry_run_writes_nothing(cli, toml: Path, tmp_path: Path) -> None:
     assert code == 0
     assert json.loads(stdout)["disk_bytes"] > 0
     code, stdout, _ = cli("run", toml, "--out", tmp_path / "run", "--until", "rank", "--dry-run")
-    assert "nothing was written" in stdout
+    assert "memory" in stdout
     assert not (tmp_path / "run").exists()
 
 
@@ -284,15 +353,15 @@ def test_doctor(cli, model: Path) -> None:
     assert "layer" in stdout.lower()
 
 
-def test_generate_and_show(cli, hf_model: Path, tmp_path: Path) -> None:
+def test_generate_and_show(cli, model: Path, tmp_path: Path) -> None:
     from steering_samples import logistic, neuron_set
     from trimtab.model import open_model
     from trimtab.steering import Steering
 
-    model = open_model(hf_model)
-    gated = Steering.of(neuron_set(model.identity), 30.0, gate=logistic(), facts={"criterion": "mean-difference"})
+    identity = open_model(model).identity
+    gated = Steering.of(neuron_set(identity), 30.0, gate=logistic(), facts={"criterion": "mean-difference"})
     gated.save_pretrained(tmp_path / "gated")
-    base = ("generate", hf_model, QUESTION, "--steering", tmp_path / "gated", "--max-new-tokens", 8)
+    base = ("generate", model, QUESTION, "--steering", tmp_path / "gated", "--max-new-tokens", 8)
     code, stdout, _ = cli(*base, "--side-by-side", "--json", "--gate", "on")
     assert code == 0
     forced = json.loads(stdout)
@@ -322,11 +391,11 @@ def test_output_keeps_data_and_notes_apart(capsys: pytest.CaptureFixture[str]) -
     for quiet in (False, True):
         output = Output(as_json=True, quiet=quiet)
         output.note("a note")
-        output.stage("sample", 1.5)
+        output.stage("sample", 1.5, {"traces": 8, "tokens": 64})
         output.data({"a": 1}, "one")
         out, err = capsys.readouterr()
         assert out == '{"a": 1}\n'
-        assert err == ("" if quiet else "a note\nsample        1.5 s\n")
+        assert err == ("" if quiet else "a note\nsample          1.5 s   traces: 8, tokens: 64\n")
     Output().data({"a": 1}, "one")
     assert capsys.readouterr().out == "one\n"
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -3,22 +3,23 @@
 import click
 import pytest
 from click.testing import CliRunner
-from trimtab.cli.experiments import ablate_command
-from trimtab.cli.stages import contrast_command, grade_command, report_command, tune_command
 
+from trimtab.cli.cache import cache_command
 from trimtab.cli.evaluate import evaluate_command
 from trimtab.cli.options import sandbox_option
-from trimtab.cli.run import run_command
+from trimtab.cli.run import run_command, stage_command
+from trimtab.cli.show import show
 from trimtab.tasks.sandbox import Sandbox, SandboxError
 
 
-@pytest.mark.parametrize("command", [run_command, grade_command, tune_command, evaluate_command, ablate_command, report_command])
+@pytest.mark.parametrize("command", [run_command, stage_command, evaluate_command])
 def test_what_grades_can_be_told_to_do_without_a_sandbox(command: click.Command) -> None:
     assert "--unsafe-sandbox" in [option for parameter in command.params for option in parameter.opts]
 
 
-def test_what_does_not_grade_cannot() -> None:
-    assert "--unsafe-sandbox" not in [option for parameter in contrast_command.params for option in parameter.opts]
+@pytest.mark.parametrize("command", [show, cache_command])
+def test_what_does_not_grade_cannot(command: click.Command) -> None:
+    assert "--unsafe-sandbox" not in [option for parameter in command.params for option in parameter.opts]
 
 
 def test_the_option_allows_limits_and_its_absence_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from trimtab.cli.main import main
 from trimtab.store import any_path, read_text
 
-CONFIG = '[task]\nsource = "testbed"\nfind = 4\ntune = 3\ntest = 2\n'
+CONFIG = '[task]\nsource = "testbed"\ntrain = 4\nvalidation = 3\ntest = 2\n'
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -24,13 +24,14 @@ def test_a_run_at_a_url(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "a.toml").write_text(CONFIG)
     url = f"memory://{tmp_path.name}/run" if kind == "memory" else f"file://{tmp_path}/run"
     assert call(monkeypatch, "run", str(tmp_path / "a.toml"), "--out", url, "--until", "problems", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"find problems": 4, "tune problems": 3, "test problems": 2}
+    assert json.loads(capsys.readouterr().out) == {"train problems": 4, "validation problems": 3, "test problems": 2}
     assert "[task]" in read_text(any_path(url) / "run.toml")
-    assert call(monkeypatch, "problems", url, "--json") == 0
-    assert call(monkeypatch, "problems", url, "--config", f"{url}/run.toml", "--json") == 0
+    assert call(monkeypatch, "stage", "problems", url, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["train problems"] == 4
+    assert call(monkeypatch, "run", f"{url}/run.toml", "--out", url, "--until", "problems", "--quiet") == 0
     capsys.readouterr()
-    assert call(monkeypatch, "run", str(tmp_path / "a.toml"), "--out", url) == 1
-    assert "already holds a run; go on with it with --resume" in capsys.readouterr().err
+    assert call(monkeypatch, "cache", url, "--json") == 0
+    assert [row["name"].split("/")[0] for row in json.loads(capsys.readouterr().out)["results"]] == ["problems"]
 
 
 @pytest.mark.parametrize(

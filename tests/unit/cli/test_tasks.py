@@ -99,7 +99,7 @@ def test_check_finds_leaks(tasks: Run, tmp_path: Path) -> None:
     code, out, err = tasks("check", "gsm8k", "--data", path)
     assert (code, err) == (0, "")
     assert f"{path}: 3 rows" in out
-    assert "problems: find 1, tune 0, test 2" in out
+    assert "problems: train 1, validation 0, test 2" in out
     assert "test problems that stand in train or validation: 0 same, 1 numbers, 0 near, of 2" in out
     assert "1.00 numbers test row-00002: Tom has 4 apples" in out
     facts = json.loads(tasks("check", "gsm8k", "--data", path, "--json")[1])

@@ -93,7 +93,7 @@ def test_parts_that_fail_are_listed_with_their_problems_and_the_others_written(m
     assert "2 parts could not be computed, all others are written" in message
     assert f"lines, part 1: failed by the test\n    problems: {job.plan.parts[1][0]}" in message
     assert f"lines, part 3: its actor died 9 times\n    problems: {job.plan.parts[3][0]}" in message
-    assert "--resume" in message
+    assert "run the same command again" in message
     assert job.missing() == [1, 3]
 
 

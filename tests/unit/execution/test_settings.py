@@ -2,11 +2,10 @@
 
 import pytest
 from pydantic import ValidationError
-from trimtab.pipeline import RunConfig, with_executor
-from trimtab.pipeline.config import parse_config
 
 from trimtab.errors import ConfigError
 from trimtab.execution import ExecutorSettings, with_choice
+from trimtab.study import Settings, parse_settings, with_executor
 
 
 def test_the_command_line_wins_over_the_file_key_by_key() -> None:
@@ -23,9 +22,9 @@ def test_a_bad_choice_names_what_is_accepted(choice: str) -> None:
 
 
 def test_the_executor_is_no_part_of_what_a_run_directory_keeps() -> None:
-    ray = parse_config({"executor": {"kind": "ray", "actors": 3}}, "the test")
+    ray = parse_settings({"executor": {"kind": "ray", "actors": 3}}, "the test")
     assert ray.executor.actors == 3
-    assert ray.stored() == RunConfig().stored()
+    assert ray.stored() == Settings().stored()
     assert "executor" not in ray.stored()
     assert with_executor(ray, None) is ray
     assert with_executor(ray, "local").executor.kind == "local"
@@ -33,6 +32,6 @@ def test_the_executor_is_no_part_of_what_a_run_directory_keeps() -> None:
 
 def test_an_unknown_key_in_the_file_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"executor\.nodes"):
-        parse_config({"executor": {"nodes": 3}}, "the test")
+        parse_settings({"executor": {"nodes": 3}}, "the test")
     with pytest.raises(ValidationError):
         ExecutorSettings(batch_size=0)

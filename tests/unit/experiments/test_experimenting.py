@@ -2,7 +2,7 @@
 
 import pytest
 
-from trimtab.errors import InputError
+from trimtab.errors import ConfigError, InputError
 from trimtab.experiments import EXPERIMENT_NAMES, EXPERIMENTS, Experiment, Workbench
 from trimtab.findings import Findings
 from trimtab.study import Study
@@ -36,3 +36,28 @@ def test_what_it_must_not_read_is_not_there(study: Study, monkeypatch: pytest.Mo
     with pytest.raises(InputError, match="must not read the test split"):
         study.experiment("sweep")
     assert study.openings() == opened
+
+
+def test_an_unknown_experiment_names_those_that_exist(study: Study) -> None:
+    with pytest.raises(ConfigError, match="unknown experiment 'cause'; accepted: ablate"):
+        study.experiment("cause")  # type: ignore[arg-type]
+
+
+def test_another_setting_is_another_result_and_another_opening(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+
+    def count(bench: Workbench) -> Findings:
+        problems = bench.split(Split.TEST)[: 2 + bench.settings.random_sets]
+        bench.answers(Split.TEST, None, problems=problems)
+        runs.append(len(problems))
+        return Findings("causal", "Counting", "How many?", (f"{len(problems)} problems.",), "test")
+
+    monkeypatch.setattr(module, "EXPERIMENTS", {**EXPERIMENTS, "causal": Experiment(count, frozenset(Split))})
+    other = Study(settings=study.settings, path=study.path)
+    opened = other.openings()
+    for n in (3, 4, 3):
+        assert other.experiment("causal", random_sets=n).sentences == (f"{n + 2} problems.",)
+    assert runs == [5, 6]
+    assert other.openings() == opened + 2
+    with pytest.raises(ConfigError, match=r"random_set: unknown; did you mean random_sets\?"):
+        other.experiment("causal", random_set=1)

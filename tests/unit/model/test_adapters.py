@@ -195,6 +195,9 @@ def test_a_text_decoder_inside_a_multimodal_wrapper():
 def test_widths_that_differ_by_layer_are_refused():
     model = _phi()
     vars(model.config)["intermediate_size"] = [48, 48, 64]  # Gemma 3n has such a list; this config class checks its types
+    assert find_ffn(model).d_ff == 48  # the modules have one width
+    mlp = model.model.layers[2].mlp
+    mlp.fc1, mlp.fc2 = nn.Linear(32, 64), nn.Linear(64, 32)
     with pytest.raises(ModelError, match=r"\[48, 48, 64\].*one FFN width"):
         find_ffn(model)
 
@@ -205,7 +208,7 @@ def test_models_without_a_language_head_are_refused():
     config = T5Config(d_model=32, d_ff=48, num_layers=2, num_heads=4, d_kv=8, vocab_size=97)
     with pytest.raises(ModelError, match="not a decoder with a language-model head"):
         find_ffn(T5ForConditionalGeneration(config))
-    with pytest.raises(ModelError, match="expected a transformers PreTrainedModel, got Linear"):
+    with pytest.raises(ModelError, match="expected a transformers PreTrainedModel or a PeftModel, got Linear"):
         find_ffn(nn.Linear(2, 2))
 
 

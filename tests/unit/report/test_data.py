@@ -1,5 +1,6 @@
 """The report's data: exact round trips, and fields that match what they are made from."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_unscored_bounds_take_the_ranges_of_a_verdict() -> None:
 
 @pytest.mark.parametrize("section", ["breakdowns", "tune", "gate", "run"])
 def test_values_within_a_section_refuse_what_does_not_fit(report: Report, section: str) -> None:
-    data = report.model_dump()
+    data = report.model_dump(mode="json")
     value = {
         "breakdowns": lambda: data["breakdowns"][0]["rows"][0]["comparison"],
         "tune": lambda: data["tune"]["points"][0],
@@ -58,12 +59,12 @@ def test_values_within_a_section_refuse_what_does_not_fit(report: Report, sectio
     }[section]()
     value["surprise"] = 1
     with pytest.raises(ValidationError, match="surprise"):
-        Report.model_validate(data)
+        Report.model_validate_json(json.dumps(data))
     del value["surprise"]
-    assert Report.model_validate(data) == report
+    assert Report.model_validate_json(json.dumps(data)) == report
     value.pop(next(iter(value)))
     with pytest.raises(ValidationError, match="Field required"):
-        Report.model_validate(data)
+        Report.model_validate_json(json.dumps(data))
 
 
 @pytest.mark.parametrize("gate", [True, False])

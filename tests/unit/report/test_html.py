@@ -136,13 +136,8 @@ def test_verdict_and_caveat_come_first(report: Report) -> None:
 @pytest.mark.usefixtures("no_plotly_js")
 @pytest.mark.parametrize("word", ["helps", "no evidence", "hurts", "no verdict"])
 def test_every_verdict_has_its_word(report: Report, word: str) -> None:
-    verdict = {
-        **report.verdict.model_dump(),
-        "word": word,
-        "sentence": f"{word.capitalize()}: as said.",
-        "minimum_detectable_gain": None,
-    }
-    page = render_html(Report.model_validate({**report.model_dump(), "verdict": verdict}))
+    changed = {"word": word, "sentence": f"{word.capitalize()}: as said.", "minimum_detectable_gain": None}
+    page = render_html(report.model_copy(update={"verdict": report.verdict.model_copy(update=changed)}))
     assert f"<b>{word.capitalize()}:</b> as said." in page
     assert "no gain of any size could have been shown" in page
 

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tiny_models import tiny
 from trimtab.errors import InputError, MismatchError, NotEnoughDataError
 from trimtab.model import LanguageModel
 from trimtab.sampling import import_traces, read_labels
 from trimtab.tasks import Prompt, render_prompt
+from trimtab.testbed.random_model import byte_tokenizer
 from trimtab.traces import Split
 
 QUESTION = "now dial 5 : a +6 b -2 as ever ?"
@@ -130,3 +132,34 @@ def test_a_missing_label_column(tmp_path: Path) -> None:
         read_labels(_jsonl(tmp_path / "t.jsonl", _adaras(1, "True"), row), "is_good")
     with pytest.raises(InputError, match="27/0: 'maybe' is no binary label; accepted: true"):
         read_labels(_jsonl(tmp_path / "t.jsonl", _adaras(1, "maybe")), "is_good")
+
+
+_TURN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<|assistant|>"
+SWITCH = _TURN + "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+OPENS = _TURN + "<think>\n{% endif %}"
+ROW = {"question": "1+1?", "gold_answer": "2"}
+THOUGHT = {**ROW, "thinking": "one\nand one", "answer_content": "2"}
+WRITTEN = {**ROW, "response": "<think>\none\nand one\n</think>\n\n2"}
+
+
+@pytest.mark.parametrize("row", [THOUGHT, WRITTEN], ids=["thinking apart", "whole response"])
+@pytest.mark.parametrize("template", [SWITCH, OPENS], ids=["with the switch", "opens the thinking"])
+def test_thinking_is_what_the_model_would_have_written(tmp_path: Path, template: str, row: dict[str, str]) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    model = LanguageModel.of(tiny("qwen3", vocab_size=len(tokenizer)), tokenizer)
+    trace = import_traces(_jsonl(tmp_path / "t.jsonl", row), model)[1][0]
+    everything = tokenizer.decode([*trace.prompt_ids, *trace.response_ids])
+    assert everything.endswith("1+1?\n<|assistant|><think>\none\nand one\n</think>\n\n2")
+    assert tokenizer.decode(list(trace.prompt_ids)).endswith("<think>\n") == (template == OPENS)
+
+
+def test_thinking_behind_a_prompt_that_ends_it_is_refused(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = SWITCH
+    model = LanguageModel.of(tiny("qwen3", vocab_size=len(tokenizer)), tokenizer)
+    off = Prompt(thinking="off")
+    answer = import_traces(_jsonl(tmp_path / "t.jsonl", {**THOUGHT, "thinking": ""}), model, prompt=off)[1][0]
+    assert answer.text == "2"
+    with pytest.raises(InputError, match=r'row 1 has thinking, but the prompt ends it .* prompt\.thinking = "default"'):
+        import_traces(_jsonl(tmp_path / "t.jsonl", THOUGHT), model, prompt=off)

@@ -38,14 +38,14 @@ def test_only_the_testbed_reads_the_wordings() -> None:
 
 def test_who_imports_the_testbed() -> None:
     models_only = {"model/opening", "lm_eval", "cli/tasks", "cli/serve", "export/checkpoint"}
-    assert _outside(_importers("trimtab.testbed")) == {"tasks/loading", "tasks/grading/grade", "pipeline/reporting"} | models_only
+    assert _outside(_importers("trimtab.testbed")) == {"tasks/loading", "tasks/grading/grade", "study/report_data"} | models_only
     for path in models_only:
         used = {name for name in _imports(ROOT / f"{path}.py") if name.startswith("trimtab.testbed")}
         assert used == {"trimtab.testbed.models", "trimtab.testbed.models.resolve"}
 
 
 def test_failure_sources_are_read_by_the_report_alone() -> None:
-    assert _outside(_importers("trimtab.testbed.sources")) == {"pipeline/reporting"}
+    assert _outside(_importers("trimtab.testbed.sources")) == {"study/report_data"}
     assert _outside(_importers("trimtab.testbed.chains")) == {"tasks/grading/grade"}
     for name in ("domains", "tokenizer", "train"):
         assert not _outside(_importers(f"trimtab.testbed.{name}"))

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, PhiConfig
 from tiny_models import MIXTURES, tiny
 from trimtab.errors import ModelError
 from trimtab.model import LanguageModel, check_model, find_ffn, identify, open_model, prove
-from trimtab.model.doctor import shift_survival
+from trimtab.model.check import shift_survival
 
 
 def _opened(model):

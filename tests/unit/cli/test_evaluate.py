@@ -1,0 +1,83 @@
+"""``trimtab evaluate``: an artifact on a task, without the run that found it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from steering_samples import neuron_set
+from tiny_testbed import save_tiny_testbed
+from trimtab.cli.main import main
+from trimtab.evaluation.outcomes_json import read_outcomes_json
+from trimtab.model import open_model
+from trimtab.steering import Steering
+from trimtab.store import openings
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_testbed(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def artifact(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    steering = Steering.of(neuron_set(open_model(model).identity), 30.0, facts={"criterion": "mean-difference"})
+    return Path(steering.save_pretrained(tmp_path_factory.mktemp("artifact") / "steering"))
+
+
+@pytest.fixture
+def cli(model: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def call(*arguments: object) -> tuple[int, str, str]:
+        given = ("evaluate", "--model", model, "--task", "testbed", "--steering", artifact, *arguments)
+        monkeypatch.setattr(sys, "argv", ["trimtab", *map(str, given)])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        return int(code or 0), *capsys.readouterr()  # type: ignore[call-overload]
+
+    return call
+
+
+SMALL = ("--limit", 6, "--max-new-tokens", 8)
+
+
+def test_a_verdict_with_controls_a_report_and_a_ledger(cli, tmp_path: Path) -> None:
+    code, out, err = cli(*SMALL, "--out", tmp_path / "run", "--export", tmp_path / "outcomes.json", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["verdict"]["n"] == 6
+    conditions = {row["condition"] for row in report["conditions"]}
+    assert {"unsteered", "always", "negative", "random-0"} <= conditions
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"run.toml", "outcomes.parquet", "report.html", "report.json"}
+    assert openings(tmp_path / "run" / "ledger.jsonl") == 1
+    assert {row.condition for row in read_outcomes_json(tmp_path / "outcomes.json")} >= {"unsteered", "always"}
+    assert cli(*SMALL, "--out", tmp_path / "run", "--quiet")[0] == 0
+    assert openings(tmp_path / "run" / "ledger.jsonl") == 1, "a cached read opens nothing"
+    assert cli(*SMALL, "--seeds", "0,1", "--temperature", 1.0, "--out", tmp_path / "run", "--quiet")[0] == 0
+    assert openings(tmp_path / "run" / "ledger.jsonl") == 2
+
+
+def test_without_a_folder_it_uses_the_cache_of_the_user(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path / "cache"))
+    code, out, err = cli(*SMALL, "--split", "validation")
+    assert code == 0, err
+    assert "unsteered" in out
+    assert (tmp_path / "cache" / "evaluate").is_dir()
+    assert not (tmp_path / "cache" / "ledger.jsonl").exists(), "the validation split may be read as often as one likes"
+
+
+def test_a_list_of_seeds_that_is_none(cli) -> None:
+    code, _, err = cli("--seeds", "0,x")
+    assert code == 2
+    assert "is no list of whole numbers" in err
+
+
+def test_a_steering_for_other_weights_is_refused(artifact: Path, tmp_path: Path, cli) -> None:
+    other = save_tiny_testbed(tmp_path / "other", seed=1)
+    code, out, err = cli(*SMALL, "--model", other, "--out", tmp_path / "run")
+    assert (code, out) == (1, "")
+    assert "fingerprint" in err
+    assert cli(*SMALL, "--model", other, "--out", tmp_path / "run", "--force-model", "--quiet")[0] == 0
