@@ -83,7 +83,7 @@ def _compiled(row: Row) -> str:
 
 def _sample(row: Row) -> str:
     head = ("", "with over without", "least to most", "of processor time")
-    cells = (f"`sample --record`, {row['chains']} chains", row["ratio"], _range(row), row["processor_ratio"])
+    cells = (f"recording while sampling, {row['chains']} responses", row["ratio"], _range(row), row["processor_ratio"])
     return table("Identification during sampling", head, [cells])
 
 

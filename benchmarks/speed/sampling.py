@@ -1,4 +1,4 @@
-"""(c) ``sample --record`` over ``sample``: the same responses, with their moments summed up on the way."""
+"""(c) Recording while sampling over sampling: the same responses, with their moments summed up on the way."""
 
 import tempfile
 from pathlib import Path
@@ -29,4 +29,4 @@ def measure(model: LanguageModel, sizes: Sizes) -> dict[str, object]:
             return timed(lambda: sample_traces(model, problems, settings, Path(folder, "traces"), moments=moments))
 
     pairs = in_turn(lambda: sample(True), lambda: sample(False), sizes.pairs)
-    return {"what": "seconds of sample --record over those of sample", "chains": 4 * len(problems), **pairs.to_json()}
+    return {"what": "seconds of recording while sampling over those of sampling", "chains": 4 * len(problems), **pairs.to_json()}

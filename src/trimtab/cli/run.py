@@ -55,18 +55,28 @@ def run_command(
 @click.command("stage")
 @click.argument("name", type=click.Choice(STAGES))
 @click.argument("run", type=RunPath(exists=True))
+@click.option("--regrade", is_flag=True, help="With grade: list the scores that differ from an older grader's, and why.")
 @executor_option
 @engine_option
 @sandbox_option
 @output_options
-def stage_command(name: Stage, run: "AnyPath", executor: str | None, engine: str | None, as_json: bool, quiet: bool) -> None:
+def stage_command(
+    name: Stage, run: "AnyPath", regrade: bool, executor: str | None, engine: str | None, as_json: bool, quiet: bool
+) -> None:
     """Bring one stage of RUN up to date, with whatever it needs, under the settings of RUN/run.toml."""
+    if regrade and name != "grade":
+        raise click.UsageError("--regrade belongs to `trimtab stage grade RUN`")
     from trimtab.study import RUN_FILE, run_stage
+    from trimtab.study.find import regraded_since
 
     output = Output(as_json, quiet)
     settings = with_engine(with_executor(load_settings(run / RUN_FILE), executor), engine)
     with study_of(settings, run, output) as study:
         found = run_stage(study, name)
+        if regrade:
+            changes = regraded_since(study)
+            found["changed scores"] = len(changes)
+            found |= {c.trace_id: f"{c.before.value} -> {c.after.value}: {c.why_after}" for c in changes}
         output.data(found, "\n".join(f"{key}: {value}" for key, value in found.items()))
 
 

@@ -33,6 +33,7 @@ from trimtab.store import (
     AnyPath,
     Entry,
     digest_of,
+    key_facts,
     load_gate,
     load_neurons,
     read_json,
@@ -43,10 +44,12 @@ from trimtab.store import (
     write_table,
     write_text,
 )
+from trimtab.store.cache import KEY_FILE
 from trimtab.study.values import Problems, Traces
 from trimtab.tasks import grade_traces, render_prompt
 from trimtab.tasks.contrast import ContrastRow, choose_contrast
 from trimtab.tasks.files import read_rows
+from trimtab.tasks.grading.grade import Change, regraded
 from trimtab.tasks.loading import load_task, problems_of
 from trimtab.tasks.settings import LOCAL, TESTBED
 from trimtab.tasks.splits import split_facts
@@ -57,7 +60,6 @@ if TYPE_CHECKING:
 
 VERSIONS: Mapping[str, int] = {
     "problems": 1,
-    "grader": 1,
     "sample": 1,
     "import": 1,
     "grade": 1,
@@ -210,6 +212,22 @@ def _grades(study: "Study", traces_entry: Entry, found: Sequence[Trace], stage: 
         write_table(folder / GRADES, grades, Grade)
 
     return study.compute(stage, entry, work, lambda folder: read_table(folder / GRADES, Grade)), entry
+
+
+def regraded_since(study: "Study") -> list[Change]:
+    """The traces whose score differs from that of the last other grading of them in the cache, such as an older grader's."""
+    found = traces(study)
+    folder = study.cache.root / "grade"
+    others = []
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if f"grade/{entry.name}" != found.grades_key and (entry / KEY_FILE).exists():
+            facts = key_facts(entry)
+            if facts.get("traces") == found.key:
+                others.append((str(facts.get("grader")), entry))
+    if not others:
+        return []
+    _, last = max(others, key=lambda other: (other[0], other[1].name))
+    return regraded(read_table(last / GRADES, Grade), found.grades)
 
 
 def contrast(study: "Study") -> tuple[list[ContrastRow], dict[str, object], Entry]:

@@ -62,6 +62,7 @@ from trimtab.tasks import Grader, Prompt, render_prompt
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.tasks.grading import KindGrader
 from trimtab.tasks.grading.grade import StepChecker, testbed_steps
+from trimtab.tasks.grading.grader import VERSIONS as GRADER_VERSIONS
 from trimtab.tasks.settings import LOCAL as LOCAL_FILE
 from trimtab.tasks.settings import TESTBED
 from trimtab.traces import Problem, Split
@@ -329,7 +330,7 @@ class Study:
         problems = {split.value: self.problems().digests[split] for split in Split if split in experiment.reads}
         entry = self.entry("experiment", {**facts, "problems": problems, **self.grader_facts, **self.engine_facts()})
 
-        def work(folder: AnyPath) -> None:
+        def work(folder: "AnyPath") -> None:
             with self._verb(name):
                 bench = Workbench(self, tuning, experiment.reads, name)
                 write_json(folder / "findings.json", experiment.run(bench).to_json())
@@ -415,7 +416,8 @@ class Study:
     @property
     def grader_facts(self) -> dict[str, object]:
         """What names grades beside what is graded."""
-        return {"grader": find.VERSIONS["grader"], "checker": self.checker is not None}
+        versions = {kind.value: number for kind, number in GRADER_VERSIONS.items()}
+        return {"grader": versions, "checker": self.checker is not None}
 
     @property
     def checker(self) -> StepChecker | None:

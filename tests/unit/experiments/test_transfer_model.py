@@ -152,7 +152,7 @@ def test_a_turned_sign_is_found_and_steered_the_other_way(bench: Workbench) -> N
         for block in model.model.layers:  # the same function, each neuron with its sign turned
             block.mlp.up_proj.weight.neg_()
             block.mlp.down_proj.weight.neg_()
-    turned = replace(bench.model, model=model, layout=find_ffn(model), identity=identify(model, "turned", None))
+    turned = replace(bench.model, hf_model=model, layout=find_ffn(model), identity=identify(model, "turned", None))
     carried = carry(bench, turned)
     assert (carried.match.sign == -1).all()
     assert carried.by_index is None
