@@ -407,7 +407,7 @@ def _sets_frame(search: Search, grouping: Grouping, found: Found, by_domain: Map
         x_label="change of accuracy without a domain's own neurons minus that without another's",
         reference=0.0,
         note="n problems in the contrast; changes are of the domain's test problems, and the intervals hold together at 95 %. A "
-        f"domain's own neurons are those of its initial set that are in no other. Initial sets begin at K = {search.k} and double "
+        f"domain's own neurons are those of its initial set that are in no other. Initial sets begin at K = {search.k}, double "
         f"until every domain has {MIN_SPECIFIC} of its own, up to {MAX_SHARE:.0%} of the model; the best of each are ablated, as "
         f"many of every domain; by_layer counts these in layers 0 to {n_layers - 1}.",
     )
