@@ -149,14 +149,14 @@ class Steering:
             raise InputError("steerings behind two gates cannot be added; give both the same gate: steering.with_gate(gate)")
         size = self.model.d_ff
         places = [np.asarray(one.layer * size + one.index) for one in (self, other)]
-        shared = np.intersect1d(*places)
+        shared = np.intersect1d(places[0], places[1])
         scaled = [one.gain[np.isin(place, shared)].any() for one, place in zip((self, other), places, strict=True)]
         if any(scaled):
             raise InputError(
                 f"both steerings hold layer {shared[0] // size}, index {shared[0] % size} ({len(shared)} neurons), and one of "
                 "them scales what it finds there; only interventions that add can share a neuron"
             )
-        union = np.union1d(*places)
+        union = np.union1d(places[0], places[1]).astype(np.int64)
         gain, shift = np.zeros((2, len(union)), np.float32)
         for one, place in zip((self, other), places, strict=True):
             rows = np.searchsorted(union, place)

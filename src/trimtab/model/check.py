@@ -275,7 +275,7 @@ def _by_plain_hook(model: LanguageModel, steering: Steering | None, ids: list[in
         if model.layout.mixture:
             handles.append(module.register_forward_hook(lambda m, a, _, i=index, s=shift: mixture(m, a, i, s)))
         else:
-            handles.append(module.register_forward_pre_hook(lambda _, a, i=index, s=shift: dense(a, i, s)))
+            handles.append(module.register_forward_pre_hook(lambda _, a, i=index, s=shift: dense(a, i, s)))  # type: ignore[arg-type]
     try:
         logits = model.hf_model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits
     finally:

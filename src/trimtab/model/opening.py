@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout, find_ffn
@@ -309,7 +309,7 @@ def _load_tokenizer(origin: _Origin) -> PreTrainedTokenizerBase:
 
 def _as_the_file_says(tokenizer: PreTrainedTokenizerBase, origin: _Origin) -> None:
     """Put the beginning token before a text where the file asks for it, and give a base model a plain chat template."""
-    from transformers.integrations.gguf import read_gguf_metadata
+    from transformers.integrations.gguf.reader import read_gguf_metadata
 
     path = str(cached_file(origin.source, cast("str", origin.gguf), revision=origin.revision))
     asked = read_gguf_metadata(path)[0].get("tokenizer.ggml.add_bos_token")
