@@ -255,7 +255,7 @@ def _alone(model: LanguageModel, request: Request) -> Tensor:
             do_sample=False,
             max_new_tokens=_PROOF_TOKENS,
             pad_token_id=model.tokenizer.pad_token_id,
-            eos_token_id=None,
+            eos_token_id=-1,  # no token's; None would be filled in from the model's own, which cuts the proof short
             output_logits=True,
             return_dict_in_generate=True,
         ),
