@@ -205,6 +205,8 @@ class Way:
 _WAYS = (Way(True, True), Way(False, True), Way(False, False))
 _PROOF_LENGTHS, _PROOF_TOKENS = (7, 3, 12), 5
 _ROW_DROPPED = 1
+_NO_TOKEN = 2**31 - 1
+"""An end token that no vocabulary holds: for None ``generate`` takes the model's own, and the proof would end early."""
 _PROOF_LIMIT = {torch.float32: 1e-3, torch.float64: 1e-3}
 _COARSE_LIMIT = 0.1
 _ways: WeakKeyDictionary[nn.Module, Way] = WeakKeyDictionary()
@@ -255,7 +257,7 @@ def _alone(model: LanguageModel, request: Request) -> Tensor:
             do_sample=False,
             max_new_tokens=_PROOF_TOKENS,
             pad_token_id=model.tokenizer.pad_token_id,
-            eos_token_id=None,
+            eos_token_id=_NO_TOKEN,
             output_logits=True,
             return_dict_in_generate=True,
         ),
