@@ -9,11 +9,11 @@ from trimtab.experiments.analyse import analyse
 from trimtab.experiments.causal import causal
 from trimtab.experiments.domains import domains, transfer
 from trimtab.experiments.monitor import monitor
+from trimtab.experiments.search import Search
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.experiments.stability import stability
 from trimtab.experiments.sweep import sweep
 from trimtab.experiments.transfer_model import transfer_model
-from trimtab.experiments.workbench import Workbench
 from trimtab.findings import Findings
 from trimtab.traces import Split
 
@@ -21,7 +21,7 @@ from trimtab.traces import Split
 class Experiment(NamedTuple):
     """How to run one, and the splits that it may read: those that are not named are kept from it."""
 
-    run: Callable[[Workbench], Findings]
+    run: Callable[[Search], Findings]
     reads: frozenset[Split]
 
 
@@ -47,5 +47,5 @@ __all__ = [
     "Experiment",
     "ExperimentName",
     "ExperimentSettings",
-    "Workbench",
+    "Search",
 ]

@@ -18,7 +18,7 @@ from trimtab.experiments.comparisons import (
     gathered,
     listed,
 )
-from trimtab.experiments.workbench import Workbench
+from trimtab.experiments.search import Search
 from trimtab.findings import Findings
 from trimtab.interventions import Intervention, add, scale
 from trimtab.neurons import Neurons
@@ -37,21 +37,21 @@ TOP_ACTIVATED = 0.1
 """The top-activated group: this share of each layer's neurons by mean magnitude in correct traces."""
 
 
-def ablate(bench: Workbench) -> Findings:
+def ablate(search: Search) -> Findings:
     """Leave one part out at a time, and put other criteria in the place of the one that was used.
 
     Every number is of the test split, every strength was chosen on the validation split, and all criteria read one recording.
     """
-    base = bench.answers(Split.TEST, None, label="unsteered")
+    base = search.answers(Split.TEST, None, label="unsteered")
     question = "What is each part of the method worth, and does another criterion find better neurons?"
     parts = (_adaras, _own, _valid_steps, _criteria, _inside_outside)
-    return gathered("ablate", "Ablation", question, Split.TEST, (part(bench, base) for part in parts))
+    return gathered("ablate", "Ablation", question, Split.TEST, (part(search, base) for part in parts))
 
 
-def _adaras(bench: Workbench, base: Sequence[Outcome]) -> Part:
+def _adaras(search: Search, base: Sequence[Outcome]) -> Part:
     """AdaRAS as published: its criterion and its constant. One strength for all rows, chosen for the full method."""
-    full = _constant(bench, ADARAS)
-    rows = compare_rows(base, _variants(bench, full, add, ADARAS))
+    full = _constant(search, ADARAS)
+    rows = compare_rows(base, _variants(search, full, add, ADARAS))
     frame = gain_frame(
         "adaras-ablation",
         f"AdaRAS's ablation: a constant of strength {full.strength:g} on K = {len(full)}",
@@ -68,67 +68,67 @@ def _adaras(bench: Workbench, base: Sequence[Outcome]) -> Part:
     return Part((frame,), (sentence,))
 
 
-def _own(bench: Workbench, base: Sequence[Outcome]) -> Part:
+def _own(search: Search, base: Sequence[Outcome]) -> Part:
     """The same for the criterion and the intervention that tune chose."""
-    full, name = bench.steering, str(bench.steering.facts["intervention"])
-    conditions = _variants(bench, full, bench.intervention, bench.criterion)
-    if bench.intervention is not add:
-        plain = _constant(bench, bench.criterion)
-        conditions = {f"a constant instead of {name}": bench.answers(Split.TEST, plain, "auto", label="constant"), **conditions}
+    full, name = search.steering, str(search.steering.facts["intervention"])
+    conditions = _variants(search, full, search.intervention, search.criterion)
+    if search.intervention is not add:
+        plain = _constant(search, search.criterion)
+        conditions = {f"a constant instead of {name}": search.answers(Split.TEST, plain, "auto", label="constant"), **conditions}
     rows = compare_rows(base, conditions)
     frame = gain_frame(
         "own-ablation",
-        f"Ablation of what tune chose: {bench.criterion}, {name}, K = {len(full)}, strength {full.strength:g}",
+        f"Ablation of what tune chose: {search.criterion}, {name}, K = {len(full)}, strength {full.strength:g}",
         base,
         rows,
         note="The constant's K and strength were chosen on the validation split too.",
         reading="Each row leaves one part out or changes it.",
         chosen=FULL,
     )
-    return Part((frame,), (f"What tune chose ({bench.criterion}, {name}): {describe(rows[-1])}. {_order(rows)}",))
+    return Part((frame,), (f"What tune chose ({search.criterion}, {name}): {describe(rows[-1])}. {_order(rows)}",))
 
 
 def _variants(
-    bench: Workbench, full: Steering, intervention: Intervention, criterion: str
+    search: Search, full: Steering, intervention: Intervention, criterion: str
 ) -> dict[str, list[Outcome] | list[list[Outcome]]]:
     """The rows of AdaRAS's table, each behind the gate but the one without it; only parts that the method has are left out."""
 
     def other(name: str) -> list[Outcome]:
-        ranking = bench.ranking(name)
+        ranking = search.ranking(name)
         eligible = 0 if ranking is None else len(ranking.order)
-        neurons = bench.neurons(name, min(len(full), eligible), seed=bench.settings.seed)
+        neurons = search.neurons(name, min(len(full), eligible), seed=search.settings.seed)
         steering = Steering.of(neurons, full.strength, full.scope, full.gate, intervention=intervention)
-        return bench.answers(Split.TEST, steering, "auto", label=name)
+        return search.answers(Split.TEST, steering, "auto", label=name)
 
-    seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
+    seeds = range(search.settings.seed, search.settings.seed + search.settings.random_sets)
     conditions: dict[str, list[Outcome] | list[list[Outcome]]] = {
-        "random neurons": [bench.answers(Split.TEST, random_like(full, seed), "auto", label="random") for seed in seeds]
+        "random neurons": [search.answers(Split.TEST, random_like(full, seed), "auto", label="random") for seed in seeds]
     }
     if criterion == ADARAS:
         conditions |= {"without mean difference": other("sign-flip"), "without sign flip": other("mean-difference")}
     else:
         conditions |= {f"{name} instead": other(name) for name in (ADARAS, "sign-flip", "mean-difference") if name != criterion}
     if full.gate.kind != "always":
-        conditions["without the gate"] = bench.answers(Split.TEST, full, "on", label="always")
-    conditions[FULL] = bench.answers(Split.TEST, full, "auto", label="full")
+        conditions["without the gate"] = search.answers(Split.TEST, full, "on", label="always")
+    conditions[FULL] = search.answers(Split.TEST, full, "auto", label="full")
     return conditions
 
 
-def _constant(bench: Workbench, criterion: str) -> Steering:
+def _constant(search: Search, criterion: str) -> Steering:
     """A criterion's neurons under AdaRAS's constant, gated: of every K of the grid the strength that is best on the validation
     split.
 
     Ties go to the fewest neurons, then to the weakest strength.
     """
-    problems = bench.split(Split.VALIDATION)[: bench.tune.problems]
+    problems = search.split(Split.VALIDATION)[: search.tune.problems]
 
     def at(k: int) -> Steering:
-        neurons = bench.neurons(criterion, k)
-        steering = Steering.of(neurons, 1.0, bench.steering.scope, bench.steering.gate, intervention=add)
-        return best_strength(bench, steering, "auto", "constant")
+        neurons = search.neurons(criterion, k)
+        steering = Steering.of(neurons, 1.0, search.steering.scope, search.steering.gate, intervention=add)
+        return best_strength(search, steering, "auto", "constant")
 
-    candidates = [at(k) for k in sorted(bench.tune.k)]
-    return max(candidates, key=lambda candidate: accuracy(bench.answers(Split.VALIDATION, candidate, "auto", problems)))
+    candidates = [at(k) for k in sorted(search.tune.k)]
+    return max(candidates, key=lambda candidate: accuracy(search.answers(Split.VALIDATION, candidate, "auto", problems)))
 
 
 def _order(rows: Sequence[Row]) -> str:
@@ -141,17 +141,17 @@ def _order(rows: Sequence[Row]) -> str:
     return f"Here: {' > '.join(label for _, label in ordered)}."
 
 
-def _valid_steps(bench: Workbench, base: Sequence[Outcome]) -> Part:
+def _valid_steps(search: Search, base: Sequence[Outcome]) -> Part:
     """Without the correct responses whose steps are wrong, as neuron activation differential analysis removes them by hand."""
-    quality = {grade.trace_id: grade.quality for grade in bench.grades}
-    if all(quality[row.trace_id] is None for row in bench.contrast):
+    quality = {grade.trace_id: grade.quality for grade in search.grades}
+    if all(quality[row.trace_id] is None for row in search.contrast):
         return Part(sentences=("No response has a score of its steps, so the contrast cannot be filtered by them.",))
-    kept = balanced([row for row in bench.contrast if not row.correct or quality[row.trace_id]])
-    chosen, neurons = bench.steering, bench.neurons(bench.criterion, bench.k, bench.moments_of(kept))
-    filtered = Steering.of(neurons, chosen.strength, chosen.scope, chosen.gate, intervention=bench.intervention)
+    kept = balanced([row for row in search.contrast if not row.correct or quality[row.trace_id]])
+    chosen, neurons = search.steering, search.neurons(search.criterion, search.k, search.moments_of(kept))
+    filtered = Steering.of(neurons, chosen.strength, chosen.scope, chosen.gate, intervention=search.intervention)
     conditions = {
-        "all correct responses": bench.answers(Split.TEST, chosen, "auto", label="all responses"),
-        "responses with right steps only": bench.answers(Split.TEST, filtered, "auto", label="right steps"),
+        "all correct responses": search.answers(Split.TEST, chosen, "auto", label="all responses"),
+        "responses with right steps only": search.answers(Split.TEST, filtered, "auto", label="right steps"),
     }
     rows = compare_rows(base, conditions)
     ours, theirs = (set(zip(s.layer.tolist(), s.index.tolist(), strict=True)) for s in (chosen, neurons))
@@ -161,7 +161,7 @@ def _valid_steps(bench: Workbench, base: Sequence[Outcome]) -> Part:
         "Contrast with and without the valid-steps filter",
         base,
         rows,
-        note=f"{len(bench.contrast) - len(kept)} of {len(bench.contrast)} traces leave the contrast; {stay} stay. Criterion, "
+        note=f"{len(search.contrast) - len(kept)} of {len(search.contrast)} traces leave the contrast; {stay} stay. Criterion, "
         "intervention, K and strength are the chosen ones in both rows.",
     )
     sentence = f"Responses with right steps only: {describe(rows[1])}, against {describe(rows[0])} with all; {stay} shared."
@@ -181,25 +181,25 @@ def balanced(rows: Sequence[ContrastRow]) -> list[ContrastRow]:
     return kept
 
 
-def _criteria(bench: Workbench, base: Sequence[Outcome]) -> Part:
+def _criteria(search: Search, base: Sequence[Outcome]) -> Part:
     """Every criterion with the same K, under three interventions and without a gate: what the neurons alone are worth."""
     answers: dict[str, list[list[Outcome]]] = {}
     frames, sentences = [], []
     for name in CRITERIA:
         if name == PARITY_ONLY:
             continue
-        if name == "mathneuro" and bench.class_moments.correct_magnitude is not None:
-            answers[name] = _three_interventions(bench, _mathneuro(bench), name)
+        if name == "mathneuro" and search.class_moments.correct_magnitude is not None:
+            answers[name] = _three_interventions(search, _mathneuro(search), name)
             continue
-        ranking = bench.ranking(name)
-        if ranking is None or len(ranking.order) < bench.k:
+        ranking = search.ranking(name)
+        if ranking is None or len(ranking.order) < search.k:
             why = "reads a moment that was not recorded" if ranking is None else f"finds {len(ranking.order)} neurons only"
-            sentences.append(f"Criterion {name} {why}, so it is not in the frames of K = {bench.k}.")
+            sentences.append(f"Criterion {name} {why}, so it is not in the frames of K = {search.k}.")
             continue
-        answers[name] = _three_interventions(bench, bench.neurons(name, bench.k, seed=bench.settings.seed), name)
+        answers[name] = _three_interventions(search, search.neurons(name, search.k, seed=search.settings.seed), name)
     for i, (short, intervention, reading) in enumerate(_INTERVENTIONS):
         rows = compare_rows(base, {name: outcomes[i] for name, outcomes in answers.items()})
-        title = f"Criteria with K = {bench.k}: {intervention.format(chosen=bench.steering.facts['intervention'])}"
+        title = f"Criteria with K = {search.k}: {intervention.format(chosen=search.steering.facts['intervention'])}"
         frames.append(gain_frame(f"criteria-{short}", title, base, rows, note="No gate.", reading=reading))
         sentences.append(_extremes(title, rows))
     return Part(tuple(frames), tuple(sentences))
@@ -216,17 +216,17 @@ _INTERVENTIONS = (
 )
 
 
-def _three_interventions(bench: Workbench, neurons: Neurons, name: str) -> list[list[Outcome]]:
-    chosen = best_strength(bench, bench.always(neurons), label=f"{name}, strength")
-    steerings = (chosen, bench.always(neurons, 1.0, scale), bench.always(neurons, 1.0, interventions.ablate))
-    return [bench.answers(Split.TEST, steering, label=name) for steering in steerings]
+def _three_interventions(search: Search, neurons: Neurons, name: str) -> list[list[Outcome]]:
+    chosen = best_strength(search, search.always(neurons), label=f"{name}, strength")
+    steerings = (chosen, search.always(neurons, 1.0, scale), search.always(neurons, 1.0, interventions.ablate))
+    return [search.answers(Split.TEST, steering, label=name) for steering in steerings]
 
 
-def _mathneuro(bench: Workbench) -> Neurons:
+def _mathneuro(search: Search) -> Neurons:
     """With the share of top neurons at which the criterion finds K of them, as neuron activation differential analysis counts."""
-    share = share_for(bench.class_moments, bench.k)
+    share = share_for(search.class_moments, search.k)
     criterion = partial(mathneuro, share=share)
-    return rank(bench.class_moments, criterion, bench.k, bench.model.identity, name=f"mathneuro at {share:.1%}")
+    return rank(search.class_moments, criterion, search.k, search.model.identity, name=f"mathneuro at {share:.1%}")
 
 
 def _extremes(title: str, rows: Sequence[Row]) -> str:
@@ -236,16 +236,16 @@ def _extremes(title: str, rows: Sequence[Row]) -> str:
     return f"{title}: highest {best.label} ({describe(best)}), lowest {worst.label} ({describe(worst)})."
 
 
-def _inside_outside(bench: Workbench, base: Sequence[Outcome]) -> Part:
+def _inside_outside(search: Search, base: Sequence[Outcome]) -> Part:
     """Neurons that the activation ratio selects, inside and outside the top-activated group, as many of each, scaled apart."""
-    ratio, magnitude = bench.ranking("activation-ratio"), bench.class_moments.correct_magnitude
+    ratio, magnitude = search.ranking("activation-ratio"), search.class_moments.correct_magnitude
     if ratio is None or magnitude is None or not len(ratio.order):
         return Part(
             sentences=("The activation ratio selects no neuron, so none lies inside or outside the top-activated group.",)
         )
-    neurons = bench.neurons("activation-ratio", len(ratio.order))
+    neurons = search.neurons("activation-ratio", len(ratio.order))
     inside = magnitude[neurons.layer, neurons.index] >= np.quantile(magnitude, 1 - TOP_ACTIVATED, axis=1)[neurons.layer]
-    size = min(bench.k, int(inside.sum()), int((~inside).sum()))
+    size = min(search.k, int(inside.sum()), int((~inside).sum()))
     top = f"among the top {TOP_ACTIVATED:.0%} of their layer"
     counted = f"{int(inside.sum())} of the {len(neurons)} neurons that the activation ratio selects are {top}"
     if not size:
@@ -254,8 +254,8 @@ def _inside_outside(bench: Workbench, base: Sequence[Outcome]) -> Part:
     for where, mask in (("inside", inside), ("outside", ~inside)):
         group = neurons.take(np.flatnonzero(mask)[:size])
         for what, intervention in (("amplified by 1.1", scale), ("ablated", interventions.ablate)):
-            steering = bench.always(group, 1.0, intervention)
-            conditions[f"{where}, {what}"] = bench.answers(Split.TEST, steering, label=f"ratio, {where}")
+            steering = search.always(group, 1.0, intervention)
+            conditions[f"{where}, {what}"] = search.answers(Split.TEST, steering, label=f"ratio, {where}")
     rows = compare_rows(base, conditions)
     note = f"{counted}; {size} of each group, the highest ratios. No gate."
     frame = gain_frame("inside-outside", "Activation-ratio neurons and the top-activated group", base, rows, note=note)

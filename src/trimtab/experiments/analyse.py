@@ -27,7 +27,7 @@ from trimtab.analysis.vocabulary import TokenPush
 from trimtab.errors import InputError
 from trimtab.experiments.comparisons import Part, gathered
 from trimtab.experiments.responses import greedy_responses
-from trimtab.experiments.workbench import Workbench
+from trimtab.experiments.search import Search
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, labelled
@@ -43,12 +43,12 @@ SMALLEST_BIN = 0.002
 LAYER = "layer (0 is nearest to the input)"
 
 
-def analyse(bench: Workbench) -> Findings:
+def analyse(search: Search) -> Findings:
     """Everything that is known about the found neurons and their steering."""
-    analysis = _analysis(bench)
+    analysis = _analysis(search)
     frames = [layer_frame(analysis.layers), ratio_frame(analysis.ratios), overlap_frame(analysis.top_overlap)]
     if analysis.overlaps:
-        frames.append(sets_frame(analysis.overlaps, bench.k))
+        frames.append(sets_frame(analysis.overlaps, search.k))
     if analysis.probes is not None:
         frames.append(probe_frame(analysis.probes))
     frames += drift_frames(analysis.drift)
@@ -66,42 +66,42 @@ def analyse(bench: Workbench) -> Findings:
     return gathered("analyse", "Analysis of the neurons", question, Split.VALIDATION, [part])
 
 
-def _analysis(bench: Workbench) -> Analysis:
-    if bench.class_moments.correct_magnitude is None:
+def _analysis(search: Search) -> Analysis:
+    if search.class_moments.correct_magnitude is None:
         raise InputError(
             "analyse reads magnitudes, which this run did not record; add 'magnitude' to recording.moments and run it again"
         )
-    problems = bench.split(Split.VALIDATION)[:RESPONSES]
-    contrasted = {row.trace_id for row in bench.contrast}
-    labels = {split: _labels(bench, split) for split in bench.prompts}
+    problems = search.split(Split.VALIDATION)[:RESPONSES]
+    contrasted = {row.trace_id for row in search.contrast}
+    labels = {split: _labels(search, split) for split in search.prompts}
     return analyse_steering(
-        bench.model,
-        bench.steering,
-        bench.class_moments,
-        labelled(bench.recording.stream(bench.scope), bench.contrast),
-        [trace for trace in bench.traces if trace.id in contrasted],
-        greedy_responses(bench, problems),
+        search.model,
+        search.steering,
+        search.class_moments,
+        labelled(search.recording.stream(search.scope), search.contrast),
+        [trace for trace in search.traces if trace.id in contrasted],
+        greedy_responses(search, problems),
         split=Split.VALIDATION,
-        steered=greedy_responses(bench, problems, bench.steering, "auto"),
+        steered=greedy_responses(search, problems, search.steering, "auto"),
         train=labels.get(Split.TRAIN),
         validation=labels.get(Split.VALIDATION),
-        sets=_sets(bench),
-        progress=bench.progress,
+        sets=_sets(search),
+        progress=search.progress,
     )
 
 
-def _labels(bench: Workbench, split: Split) -> PromptLabels:
-    order = [problem.id for problem in bench.split(split)]
-    return PromptLabels(bench.prompts[split].means("last-prompt", order), bench.failed[split])
+def _labels(search: Search, split: Split) -> PromptLabels:
+    order = [problem.id for problem in search.split(split)]
+    return PromptLabels(search.prompts[split].means("last-prompt", order), search.failed[split])
 
 
-def _sets(bench: Workbench) -> Mapping[str, Neurons]:
+def _sets(search: Search) -> Mapping[str, Neurons]:
     """What every criterion selects at the same K, where it can."""
     sets = {}
     for name in CRITERIA:
-        ranking = bench.ranking(name)
-        if ranking is not None and len(ranking.order) >= bench.k:
-            sets[name] = bench.neurons(name, bench.k, seed=bench.settings.seed)
+        ranking = search.ranking(name)
+        if ranking is not None and len(ranking.order) >= search.k:
+            sets[name] = search.neurons(name, search.k, seed=search.settings.seed)
     return sets
 
 

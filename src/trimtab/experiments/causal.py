@@ -7,7 +7,7 @@ from trimtab.errors import NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.comparisons import Part, Row, compare_rows, describe, gain_frame, gathered
 from trimtab.experiments.responses import Attached, outside_contrast, perplexity_frame
-from trimtab.experiments.workbench import Workbench
+from trimtab.experiments.search import Search
 from trimtab.findings import Findings
 from trimtab.interventions import ablate, scale
 from trimtab.ranking import random_like
@@ -19,28 +19,28 @@ PUBLISHED = "activation-ratio"
 ABLATED, AMPLIFIED = "ablated", "amplified by 1.1"
 
 
-def causal(bench: Workbench) -> Findings:
+def causal(search: Search) -> Findings:
     """Ablate the neurons, as many random ones of the same layers, and amplify both; on the test split, without a gate.
 
     For the criterion that tune chose, and for the activation ratio where it selects as many.
     """
-    base = bench.answers(Split.TEST, None, label="unsteered")
-    steerings = _steerings(bench)
-    rows = compare_rows(base, {label: _answers(bench, made) for label, made in steerings.items()})
+    base = search.answers(Split.TEST, None, label="unsteered")
+    steerings = _steerings(search)
+    rows = compare_rows(base, {label: _answers(search, made) for label, made in steerings.items()})
     gains = gain_frame(
         "causal",
-        f"Ablated and amplified: K = {bench.k}",
+        f"Ablated and amplified: K = {search.k}",
         base,
         rows,
         note="No gate. Random sets hold as many neurons in every layer.",
         reading="If the found neurons are needed, ablating them costs more than ablating as many random ones.",
     )
-    parts = [Part((gains,), tuple(_sentence(criterion, rows) for criterion in _criteria(bench)))]
+    parts = [Part((gains,), tuple(_sentence(criterion, rows) for criterion in _criteria(search)))]
     attached: Attached = {label: (made[0], "on") for label, made in steerings.items()}
     title = "Perplexity of correct responses outside the contrast (of random sets the first)"
-    traces = outside_contrast(bench)
+    traces = outside_contrast(search)
     try:
-        parts.append(Part((perplexity_frame(bench, "causal-perplexity", title, traces, attached),)))
+        parts.append(Part((perplexity_frame(search, "causal-perplexity", title, traces, attached),)))
     except NotEnoughDataError:
         few = f"Only {len(traces)} correct responses lie outside the contrast, too few for a perplexity."
         parts.append(Part(sentences=(few,)))
@@ -48,22 +48,22 @@ def causal(bench: Workbench) -> Findings:
     return gathered("causal", "Causal test", question, Split.TEST, parts)
 
 
-def _criteria(bench: Workbench) -> list[str]:
-    names = [bench.criterion]
-    ranking = bench.ranking(PUBLISHED)
-    if PUBLISHED not in names and ranking is not None and len(ranking.order) >= bench.k:
+def _criteria(search: Search) -> list[str]:
+    names = [search.criterion]
+    ranking = search.ranking(PUBLISHED)
+    if PUBLISHED not in names and ranking is not None and len(ranking.order) >= search.k:
         names.append(PUBLISHED)
     return names
 
 
-def _steerings(bench: Workbench) -> dict[str, tuple[Steering, ...]]:
+def _steerings(search: Search) -> dict[str, tuple[Steering, ...]]:
     """By label; random sets are several."""
     made: dict[str, tuple[Steering, ...]] = {}
-    seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
-    for criterion in _criteria(bench):
-        neurons = bench.neurons(criterion, bench.k)
+    seeds = range(search.settings.seed, search.settings.seed + search.settings.random_sets)
+    for criterion in _criteria(search):
+        neurons = search.neurons(criterion, search.k)
         for what, intervention in ((ABLATED, ablate), (AMPLIFIED, scale)):
-            found = bench.always(neurons, 1.0, intervention)
+            found = search.always(neurons, 1.0, intervention)
             made[f"{criterion}, {what}"] = (found,)
             made[f"random, {what} (for {criterion})"] = tuple(_unsigned(random_like(found, seed), found) for seed in seeds)
     return made
@@ -74,8 +74,8 @@ def _unsigned(drawn: Steering, found: Steering) -> Steering:
     return replace(drawn, gain=found.gain, shift=found.shift)
 
 
-def _answers(bench: Workbench, steerings: Sequence[Steering]) -> list[Outcome] | list[list[Outcome]]:
-    answers = [bench.answers(Split.TEST, steering, label="causal") for steering in steerings]
+def _answers(search: Search, steerings: Sequence[Steering]) -> list[Outcome] | list[list[Outcome]]:
+    answers = [search.answers(Split.TEST, steering, label="causal") for steering in steerings]
     return answers[0] if len(answers) == 1 else answers
 
 

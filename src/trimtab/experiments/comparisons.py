@@ -8,7 +8,7 @@ import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.experiments.workbench import GateSetting, Workbench
+from trimtab.experiments.search import GateSetting, Search
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.stats.significance import holm
 from trimtab.stats.values import PairedComparison
@@ -159,13 +159,13 @@ def gain_words(comparison: PairedComparison) -> str:
     return describe(Row("", (comparison,)))
 
 
-def strengths(bench: Workbench) -> tuple[float, ...]:
+def strengths(search: Search) -> tuple[float, ...]:
     """The strengths that a method may choose from: the grid of the run, the published one, and 1."""
-    return tuple(sorted({PUBLISHED_STRENGTH, 1.0, *bench.tune.strengths}))
+    return tuple(sorted({PUBLISHED_STRENGTH, 1.0, *search.tune.strengths}))
 
 
 def best_strength(
-    bench: Workbench,
+    search: Search,
     steering: Steering,
     gate: GateSetting = "on",
     label: str = "",
@@ -178,9 +178,9 @@ def best_strength(
     Args:
         problems: of the validation split; by default as many as each point of the grid ran.
     """
-    problems = bench.split(Split.VALIDATION)[: bench.tune.problems] if problems is None else problems
-    candidates = [steering.with_strength(strength) for strength in strengths(bench)]
-    return max(candidates, key=lambda candidate: accuracy(bench.answers(Split.VALIDATION, candidate, gate, problems, label)))
+    problems = search.split(Split.VALIDATION)[: search.tune.problems] if problems is None else problems
+    candidates = [steering.with_strength(strength) for strength in strengths(search)]
+    return max(candidates, key=lambda candidate: accuracy(search.answers(Split.VALIDATION, candidate, gate, problems, label)))
 
 
 def accuracy(outcomes: Sequence[Outcome]) -> float:

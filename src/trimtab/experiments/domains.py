@@ -32,7 +32,7 @@ from trimtab.experiments.groups import (
     moments_of_group,
     neurons_of,
 )
-from trimtab.experiments.workbench import Workbench
+from trimtab.experiments.search import Search
 from trimtab.findings import Findings, Frame
 from trimtab.interventions import ablate
 from trimtab.neurons import Neurons
@@ -67,21 +67,21 @@ class Tried(NamedTuple):
     crossings: Mapping[str, Crossing]
 
 
-def transfer(bench: Workbench) -> Findings:
+def transfer(search: Search) -> Findings:
     """Find on one group of the train problems, choose the strength on its validation problems, test on every group of the test
     problems.
 
     One evaluation of the whole test split per source serves a whole row of the matrix.
     """
-    base = bench.answers(Split.TEST, None, label="unsteered")
-    parts = (_between_domains(bench, base), _between_difficulties(bench, base))
+    base = search.answers(Split.TEST, None, label="unsteered")
+    parts = (_between_domains(search, base), _between_difficulties(search, base))
     question = "Do neurons and gate that some problems gave help on other problems?"
     return gathered("transfer", "Transfer between domains and difficulties", question, Split.TEST, parts)
 
 
-def _between_domains(bench: Workbench, base: Sequence[Outcome]) -> Part:
-    grouping = by_domain(bench)
-    tried = _try(bench, base, grouping)
+def _between_domains(search: Search, base: Sequence[Outcome]) -> Part:
+    grouping = by_domain(search)
+    tried = _try(search, base, grouping)
     if tried is None:
         return Part(sentences=("There are no two domains large enough to find neurons on, so none can transfer.",))
     matrices = [
@@ -97,19 +97,19 @@ def _between_domains(bench: Workbench, base: Sequence[Outcome]) -> Part:
         for how, crossing in tried.crossings.items()
     ]
     overlaps = set_overlaps({source.name: source.neurons for source in tried.sources})
-    found = _sources_frame("domains-found", "What each domain gives", bench, grouping, tried.sources)
+    found = _sources_frame("domains-found", "What each domain gives", search, grouping, tried.sources)
     sentences = [*_gains_found(base, grouping, tried), overlap_words(overlaps)]
     if grouping.left_out:
         sentences.append(f"Too small, or beyond the number of domains asked for: {', '.join(grouping.left_out)}.")
     return Part((found, *matrices, _overlap_frame(overlaps, grouping)), tuple(sentences))
 
 
-def _between_difficulties(bench: Workbench, base: Sequence[Outcome]) -> Part:
-    grouping = by_difficulty(bench)
-    tried = _try(bench, base, grouping)
+def _between_difficulties(search: Search, base: Sequence[Outcome]) -> Part:
+    grouping = by_difficulty(search)
+    tried = _try(search, base, grouping)
     if tried is None:
         return Part(sentences=("The contrast has no hard and easy problems, or too few, so neither can transfer.",))
-    found = _sources_frame("difficulty-found", "What the easier and the harder half give", bench, grouping, tried.sources)
+    found = _sources_frame("difficulty-found", "What the easier and the harder half give", search, grouping, tried.sources)
     rows = [(how, row) for how, crossing in tried.crossings.items() for row in crossing_cells(crossing)]
     gains = Frame(
         "difficulty",
@@ -125,17 +125,17 @@ def _between_difficulties(bench: Workbench, base: Sequence[Outcome]) -> Part:
     return Part((found, gains), (*_difficulty_found(grouping, tried), overlap_words(overlaps)))
 
 
-def _try(bench: Workbench, base: Sequence[Outcome], grouping: Grouping) -> Tried | None:
+def _try(search: Search, base: Sequence[Outcome], grouping: Grouping) -> Tried | None:
     """Find and test every source; None for fewer than two."""
-    found = [find_source(bench, grouping, name) for name in grouping.names]
+    found = [find_source(search, grouping, name) for name in grouping.names]
     sources = tuple(source for source in found if source is not None)
     if len(sources) < 2:
         return None
-    always = {s.name: bench.answers(Split.TEST, s.steering, label=f"{s.name}, always") for s in sources}
-    conditions = {ALWAYS: always | {EVERYTHING: bench.answers(Split.TEST, bench.steering, label="always")}}
-    if bench.steering.gate.reads:
-        gated = {s.name: gated_answers(bench, s.steering, base, always[s.name]) for s in sources}
-        conditions[GATED] = gated | {EVERYTHING: bench.answers(Split.TEST, bench.steering, "auto", label="gated")}
+    always = {s.name: search.answers(Split.TEST, s.steering, label=f"{s.name}, always") for s in sources}
+    conditions = {ALWAYS: always | {EVERYTHING: search.answers(Split.TEST, search.steering, label="always")}}
+    if search.steering.gate.reads:
+        gated = {s.name: gated_answers(search, s.steering, base, always[s.name]) for s in sources}
+        conditions[GATED] = gated | {EVERYTHING: search.answers(Split.TEST, search.steering, "auto", label="gated")}
     crossings = cross(base, list(conditions.values()), grouping)
     return Tried(sources, conditions, dict(zip(conditions, crossings, strict=True)))
 
@@ -145,9 +145,9 @@ def _gains_note(tried: Tried) -> str:
     return f"The last rows are the run's own steering. {gate} p_holm is corrected over all gains, with and without the gate."
 
 
-def _sources_frame(name: str, title: str, bench: Workbench, grouping: Grouping, sources: Sequence[Source]) -> Frame:
+def _sources_frame(name: str, title: str, search: Search, grouping: Grouping, sources: Sequence[Source]) -> Frame:
     """The data behind each source, and what it chose itself."""
-    run_gate = f"the run's: {bench.steering.gate.label}" if bench.steering.gate.reads else "none"
+    run_gate = f"the run's: {search.steering.gate.label}" if search.steering.gate.reads else "none"
     return Frame(
         name,
         title,
@@ -155,7 +155,7 @@ def _sources_frame(name: str, title: str, bench: Workbench, grouping: Grouping, 
             {
                 "label": source.name,
                 "n": grouping.found_on[source.name],
-                "traces": sum(grouping.of.get(row.problem_id) == source.name for row in bench.contrast),
+                "traces": sum(grouping.of.get(row.problem_id) == source.name for row in search.contrast),
                 "neurons": len(source.neurons),
                 "strength": source.steering.strength,
                 "chosen_on": source.tuned_on,
@@ -163,8 +163,8 @@ def _sources_frame(name: str, title: str, bench: Workbench, grouping: Grouping, 
             }
             for source in sources
         ],
-        note=f"n problems in the contrast, and their traces. Criterion {bench.criterion}, intervention "
-        f"{bench.steering.facts['intervention']} and K are those of the run. The strength is the best of the grid without a "
+        note=f"n problems in the contrast, and their traces. Criterion {search.criterion}, intervention "
+        f"{search.steering.facts['intervention']} and K are those of the run. The strength is the best of the grid without a "
         "gate, chosen on this many validation problems; where it was chosen on 0 problems it is the run's.",
     )
 
@@ -279,30 +279,30 @@ class Found(NamedTuple):
     sets: Mapping[str, Neurons]
 
 
-def domains(bench: Workbench) -> Findings:
+def domains(search: Search) -> Findings:
     """Ablate the neurons that are specific to one domain and watch all, by the chosen criterion and by activation ratio."""
-    grouping = by_domain(bench)
+    grouping = by_domain(search)
     if len(grouping.names) < 2:
         parts = [Part(sentences=("There are no two domains large enough to find neurons on, so nothing is specific to one.",))]
     else:
-        base = bench.answers(Split.TEST, None, label="unsteered")
-        moments = {name: moments_of_group(bench, grouping, name) for name in grouping.names}
-        parts = [_specific(bench, base, grouping, moments, name) for name in dict.fromkeys((bench.criterion, RATIO))]
+        base = search.answers(Split.TEST, None, label="unsteered")
+        moments = {name: moments_of_group(search, grouping, name) for name in grouping.names}
+        parts = [_specific(search, base, grouping, moments, name) for name in dict.fromkeys((search.criterion, RATIO))]
     question = "Are there neurons that serve one domain alone?"
     return gathered("domains", "Neurons of one domain", question, Split.TEST, parts)
 
 
 def _specific(
-    bench: Workbench, base: Sequence[Outcome], grouping: Grouping, moments: Mapping[str, ClassMoments], criterion: str
+    search: Search, base: Sequence[Outcome], grouping: Grouping, moments: Mapping[str, ClassMoments], criterion: str
 ) -> Part:
-    if bench.ranking(criterion) is None:
+    if search.ranking(criterion) is None:
         return Part(sentences=(f"{criterion}: a moment that it reads was not recorded.",))
-    found = _find(bench, moments, criterion)
+    found = _find(search, moments, criterion)
     if found is None:
         return Part(sentences=(f"{criterion}: some domain has no neuron that no other domain's set holds.",))
-    steerings = {name: bench.always(neurons, 1.0, ablate, SCOPE) for name, neurons in found.sets.items()}
-    own = {name: bench.answers(Split.TEST, steering, label=f"without {name}") for name, steering in steerings.items()}
-    controls = _controls(bench, list(steerings.values()))
+    steerings = {name: search.always(neurons, 1.0, ablate, SCOPE) for name, neurons in found.sets.items()}
+    own = {name: search.answers(Split.TEST, steering, label=f"without {name}") for name, steering in steerings.items()}
+    controls = _controls(search, list(steerings.values()))
     (crossing,) = cross(base, [{**own, CONTROL: controls}], grouping)
     by_domain = excess_by_group(base, own, grouping)
     matrix = crossing_matrix(
@@ -316,20 +316,20 @@ def _specific(
         reading="Were the neurons needed by one domain alone, the diagonal would be low and the rest near 0.",
     )
     sentence = _domain_words(found, crossing, excess(base, own, grouping), by_domain)
-    return Part((_sets_frame(bench, grouping, found, by_domain), matrix), (sentence,))
+    return Part((_sets_frame(search, grouping, found, by_domain), matrix), (sentence,))
 
 
-def _find(bench: Workbench, moments: Mapping[str, ClassMoments], criterion: str) -> Found | None:
+def _find(search: Search, moments: Mapping[str, ClassMoments], criterion: str) -> Found | None:
     """The same number of specific neurons for every domain, the best of each; None where a domain has none."""
-    n_neurons = bench.model.identity.n_neurons
-    most = max(bench.k, int(MAX_SHARE * n_neurons))
-    ranked = {name: neurons_of(bench, of, criterion, most) for name, of in moments.items()}
+    n_neurons = search.model.identity.n_neurons
+    most = max(search.k, int(MAX_SHARE * n_neurons))
+    ranked = {name: neurons_of(search, of, criterion, most) for name, of in moments.items()}
     known = {name: neurons for name, neurons in ranked.items() if neurons is not None}
     if len(known) < len(ranked):
         return None
-    d_ff = bench.model.identity.d_ff
+    d_ff = search.model.identity.d_ff
     orders = {name: neurons.layer * d_ff + neurons.index for name, neurons in known.items()}
-    specific = specific_sets(orders, bench.k, n_neurons)
+    specific = specific_sets(orders, search.k, n_neurons)
     size = specific.smallest
     if not size:
         return None
@@ -370,19 +370,19 @@ def specific_sets(orders: Mapping[str, NDArray[np.int64]], k: int, n_neurons: in
     return enough[0] if enough else max(tried, key=lambda found: found.smallest)
 
 
-def _controls(bench: Workbench, steerings: Sequence[Steering]) -> list[list[Outcome]]:
+def _controls(search: Search, steerings: Sequence[Steering]) -> list[list[Outcome]]:
     """Random sets, each with the size and the layers of one of the sets."""
     controls = []
-    for i in range(bench.settings.random_sets):
+    for i in range(search.settings.random_sets):
         like = steerings[i % len(steerings)]
         # a random sign would double what an ablation takes away
-        drawn = replace(random_like(like, bench.settings.seed + i), gain=like.gain, shift=like.shift)
-        controls.append(bench.answers(Split.TEST, drawn, label="without random neurons"))
+        drawn = replace(random_like(like, search.settings.seed + i), gain=like.gain, shift=like.shift)
+        controls.append(search.answers(Split.TEST, drawn, label="without random neurons"))
     return controls
 
 
-def _sets_frame(bench: Workbench, grouping: Grouping, found: Found, by_domain: Mapping[str, Excess]) -> Frame:
-    n_layers = bench.model.n_layers
+def _sets_frame(search: Search, grouping: Grouping, found: Found, by_domain: Mapping[str, Excess]) -> Frame:
+    n_layers = search.model.n_layers
     return Frame(
         f"sets-{found.criterion}",
         f"Neurons of one domain alone, by {found.criterion}: the change without its own, beyond that without another's",
@@ -407,7 +407,7 @@ def _sets_frame(bench: Workbench, grouping: Grouping, found: Found, by_domain: M
         x_label="change of accuracy without a domain's own neurons minus that without another's",
         reference=0.0,
         note="n problems in the contrast; changes are of the domain's test problems, and the intervals hold together at 95 %. A "
-        f"domain's own neurons are those of its initial set that are in no other. Initial sets begin at K = {bench.k} and double "
+        f"domain's own neurons are those of its initial set that are in no other. Initial sets begin at K = {search.k}, double "
         f"until every domain has {MIN_SPECIFIC} of its own, up to {MAX_SHARE:.0%} of the model; the best of each are ablated, as "
         f"many of every domain; by_layer counts these in layers 0 to {n_layers - 1}.",
     )

@@ -14,7 +14,7 @@ from trimtab.errors import NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
 from trimtab.experiments.comparisons import Row, best_strength, corrected
-from trimtab.experiments.workbench import STATISTICS, Workbench
+from trimtab.experiments.search import STATISTICS, Search
 from trimtab.findings import Cell, Frame
 from trimtab.gate import Gate
 from trimtab.gating import RecordedRows, columns, fit_logistic, youden
@@ -53,35 +53,35 @@ class Grouping:
         return [problem for problem in problems if self.of.get(problem.id) == name]
 
 
-def by_domain(bench: Workbench) -> Grouping:
+def by_domain(search: Search) -> Grouping:
     """One group a domain; of more than ``settings.domains`` those with the most problems in the contrast."""
-    grouping = _grouping(bench, {p.id: p.domain for p in _problems(bench) if p.domain})
-    most = sorted(grouping.names, key=lambda name: -grouping.found_on[name])[: bench.settings.domains]
+    grouping = _grouping(search, {p.id: p.domain for p in _problems(search) if p.domain})
+    most = sorted(grouping.names, key=lambda name: -grouping.found_on[name])[: search.settings.domains]
     beyond = tuple(name for name in grouping.names if name not in most)
     return Grouping(grouping.of, tuple(sorted(most)), grouping.found_on, (*grouping.left_out, *beyond))
 
 
-def by_difficulty(bench: Workbench) -> Grouping:
+def by_difficulty(search: Search) -> Grouping:
     """The easier and the harder half: cut where it divides the problems of the contrast most evenly."""
-    contrasted = {row.problem_id for row in bench.contrast}
-    levels = sorted(p.difficulty for p in bench.split(Split.TRAIN) if p.id in contrasted)
+    contrasted = {row.problem_id for row in search.contrast}
+    levels = sorted(p.difficulty for p in search.split(Split.TRAIN) if p.id in contrasted)
     cuts = sorted(set(levels))[1:]
     if not cuts:
         return Grouping({}, (), {})
     cut = min(cuts, key=lambda level: abs(2 * sum(one < level for one in levels) - len(levels)))
-    return _grouping(bench, {p.id: HARD if p.difficulty >= cut else EASY for p in _problems(bench)})
+    return _grouping(search, {p.id: HARD if p.difficulty >= cut else EASY for p in _problems(search)})
 
 
-def _grouping(bench: Workbench, of: Mapping[str, str]) -> Grouping:
-    found_on = Counter(of[problem_id] for problem_id in {row.problem_id for row in bench.contrast} if problem_id in of)
-    tested_on = Counter(of[problem.id] for problem in bench.split(Split.TEST) if problem.id in of)
+def _grouping(search: Search, of: Mapping[str, str]) -> Grouping:
+    found_on = Counter(of[problem_id] for problem_id in {row.problem_id for row in search.contrast} if problem_id in of)
+    tested_on = Counter(of[problem.id] for problem in search.split(Split.TEST) if problem.id in of)
     everything = sorted(set(of.values()))
     names = tuple(name for name in everything if min(found_on[name], tested_on[name]) >= MIN_PROBLEMS)
     return Grouping(of, names, dict(found_on), tuple(name for name in everything if name not in names))
 
 
-def _problems(bench: Workbench) -> list[Problem]:
-    return [problem for problems in bench.problems.values() for problem in problems]
+def _problems(search: Search) -> list[Problem]:
+    return [problem for problems in search.problems.values() for problem in problems]
 
 
 MIN_VALIDATION = 20
@@ -105,72 +105,72 @@ class Source:
     own_gate: bool
 
 
-def moments_of_group(bench: Workbench, grouping: Grouping, name: str) -> ClassMoments:
+def moments_of_group(search: Search, grouping: Grouping, name: str) -> ClassMoments:
     """Moments of the part of the contrast that is of one group; every criterion can read them."""
-    rows = [row for row in bench.contrast if grouping.of.get(row.problem_id) == name]
-    return replace(bench.moments_of(rows, STATISTICS), column_norm=bench.class_moments.column_norm)
+    rows = [row for row in search.contrast if grouping.of.get(row.problem_id) == name]
+    return replace(search.moments_of(rows, STATISTICS), column_norm=search.class_moments.column_norm)
 
 
-def neurons_of(bench: Workbench, moments: ClassMoments, criterion: str, k: int) -> Neurons | None:
+def neurons_of(search: Search, moments: ClassMoments, criterion: str, k: int) -> Neurons | None:
     """The best k neurons of some moments, or all that the criterion can select where these are fewer; None for none."""
     order = CRITERIA[criterion](moments).order
     eligible = int(moments.comparable.ravel()[order].sum())
-    return bench.neurons(criterion, min(k, eligible), moments, bench.settings.seed) if eligible else None
+    return search.neurons(criterion, min(k, eligible), moments, search.settings.seed) if eligible else None
 
 
-def find_source(bench: Workbench, grouping: Grouping, name: str) -> Source | None:
+def find_source(search: Search, grouping: Grouping, name: str) -> Source | None:
     """Find neurons on the contrast of a group, choose their strength on its validation problems without a gate, and fit its gate.
 
     Criterion, intervention and K are those that the run chose. Too little data for a strength or a gate falls back to the run's,
     and the source says so. None where the criterion can select no neuron.
     """
-    neurons = neurons_of(bench, moments_of_group(bench, grouping, name), bench.criterion, bench.k)
+    neurons = neurons_of(search, moments_of_group(search, grouping, name), search.criterion, search.k)
     if neurons is None:
         return None
-    steering = bench.always(neurons)
-    tune = grouping.among(bench.split(Split.VALIDATION), name)[: bench.tune.problems]
+    steering = search.always(neurons)
+    tune = grouping.among(search.split(Split.VALIDATION), name)[: search.tune.problems]
     tuned_on = len(tune) if len(tune) >= MIN_VALIDATION else 0
     if tuned_on:
-        steering = best_strength(bench, steering, label=f"{name}, strength", problems=tune)
-    gate = fit_gate(bench, grouping, name)
-    return Source(name, neurons, steering.with_gate(gate or bench.steering.gate), tuned_on, gate is not None)
+        steering = best_strength(search, steering, label=f"{name}, strength", problems=tune)
+    gate = fit_gate(search, grouping, name)
+    return Source(name, neurons, steering.with_gate(gate or search.steering.gate), tuned_on, gate is not None)
 
 
-def fit_gate(bench: Workbench, grouping: Grouping, name: str) -> Gate | None:
+def fit_gate(search: Search, grouping: Grouping, name: str) -> Gate | None:
     """A logistic gate fitted on a group's train problems with its threshold from the group's validation problems.
 
     It reads as many neurons as the run's gate, of the same prompt tokens. None where the run has no gate, or the group has fewer
     than 10 failed or 10 solved problems in either split.
     """
-    if not bench.prompts:
+    if not search.prompts:
         return None
-    run_gate = bench.steering.gate
+    run_gate = search.steering.gate
     rows, failed = {}, {}
-    for split, recording in bench.prompts.items():
-        ids = [problem.id for problem in bench.split(split)]
+    for split, recording in search.prompts.items():
+        ids = [problem.id for problem in search.split(split)]
         inside = np.array([grouping.of.get(problem_id) == name for problem_id in ids])
         rows[split] = RecordedRows(recording, run_gate.scope, list(compress(ids, inside)))
-        failed[split] = bench.failed[split][inside]
+        failed[split] = search.failed[split][inside]
     pooling = "mean" if run_gate.scope == "prompt" else "last"
     try:
         check_classes(failed[Split.VALIDATION])
-        gate = fit_logistic(rows[Split.TRAIN], failed[Split.TRAIN], n_features=bench.gate_features, pooling=pooling)
+        gate = fit_logistic(rows[Split.TRAIN], failed[Split.TRAIN], n_features=search.gate_features, pooling=pooling)
     except NotEnoughDataError:
         return None
     probability = gate.probability(columns(rows[Split.VALIDATION], gate.layer, gate.index))
     return replace(gate, mode=run_gate.mode, threshold=youden(failed[Split.VALIDATION], probability))
 
 
-def gated_answers(bench: Workbench, steering: Steering, base: Sequence[Outcome], always: Sequence[Outcome]) -> list[Outcome]:
+def gated_answers(search: Search, steering: Steering, base: Sequence[Outcome], always: Sequence[Outcome]) -> list[Outcome]:
     """Answers to the test split behind a gate.
 
     A hard gate needs no run of its own: the answer is the steered one where the gate fires and the unsteered one elsewhere.
     """
     gate = steering.gate
     if gate.mode != "hard":
-        return bench.answers(Split.TEST, steering, "auto", label="gated")
-    questions = {p.id: render_prompt(bench.model.tokenizer, p.question, bench.prompt) for p in bench.split(Split.TEST)}
-    p_fail = predict(bench.model, gate, questions)
+        return search.answers(Split.TEST, steering, "auto", label="gated")
+    questions = {p.id: render_prompt(search.model.tokenizer, p.question, search.prompt) for p in search.split(Split.TEST)}
+    p_fail = predict(search.model, gate, questions)
     return [after if p_fail[before.problem_id] >= gate.cutoff else before for before, after in zip(base, always, strict=True)]
 
 

@@ -19,7 +19,7 @@ from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.comparisons import Part, compare_rows, describe, gain_frame, gathered
 from trimtab.experiments.responses import Attached, failed_of, greedy_responses, outside_contrast, perplexity_frame
-from trimtab.experiments.workbench import GateSetting, Workbench
+from trimtab.experiments.search import GateSetting, Search
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.gating import youden
 from trimtab.gating.probe import calibrate, fit_linear
@@ -172,38 +172,38 @@ class Readings:
         return np.array(first)
 
 
-def monitor(bench: Workbench) -> Findings:
+def monitor(search: Search) -> Findings:
     """Fit a running probe on train, choose its threshold on validation, and read the test responses with it.
 
     The probe reads response tokens of unsteered responses. Beside it: general ability with and without the steering.
     """
-    after = bench.settings.monitor.after
-    probe = _fit(bench)
-    validation = _read(bench, probe, Split.VALIDATION)
+    after = search.settings.monitor.after
+    probe = _fit(search)
+    validation = _read(search, probe, Split.VALIDATION)
     probe = probe.calibrated([_logit(p) for p in validation.probability], validation.failed)
-    validation = _read(bench, probe, Split.VALIDATION)
+    validation = _read(search, probe, Split.VALIDATION)
     threshold = youden(validation.failed, validation.highest(after))
-    test = _read(bench, probe, Split.TEST)
-    parts = (_auroc(test, _gate_auroc(bench)), Part((_course(test),)), _warnings(test, threshold, after), *_ability(bench))
+    test = _read(search, probe, Split.TEST)
+    parts = (_auroc(test, _gate_auroc(search)), Part((_course(test),)), _warnings(test, threshold, after), *_ability(search))
     question = "Can a failure be seen while the response is written, how early, and what does steering cost elsewhere?"
     return gathered("monitor", "Monitor and general ability", question, Split.TEST, parts)
 
 
-def _fit(bench: Workbench) -> RunningProbe:
+def _fit(search: Search) -> RunningProbe:
     """On the contrast's responses, which hold both verdicts of a problem, from the neurons with the largest paired t."""
-    verdict = {row.trace_id: row.correct for row in bench.contrast}
-    responses = [trace for trace in bench.traces if trace.id in verdict]
+    verdict = {row.trace_id: row.correct for row in search.contrast}
+    responses = [trace for trace in search.traces if trace.id in verdict]
     failed = np.array([not verdict[response.id] for response in responses])
-    ranking = bench.ranking(CRITERION)
+    ranking = search.ranking(CRITERION)
     count = 0 if ranking is None else len(ranking.order)
-    neurons = bench.neurons(CRITERION, min(bench.settings.monitor.features, count))
-    return fit_running_probe(bench.model, responses, failed, neurons.layer, neurons.index)
+    neurons = search.neurons(CRITERION, min(search.settings.monitor.features, count))
+    return fit_running_probe(search.model, responses, failed, neurons.layer, neurons.index)
 
 
-def _read(bench: Workbench, probe: RunningProbe, split: Split) -> Readings:
-    responses = _readable(greedy_responses(bench, bench.split(split)))
-    failed = np.array(failed_of(responses, bench.answers(split, None, label="unsteered")))
-    return Readings(tuple(1 / (1 + np.exp(-scores)) for scores in probe.read(bench.model, responses)), failed)
+def _read(search: Search, probe: RunningProbe, split: Split) -> Readings:
+    responses = _readable(greedy_responses(search, search.split(split)))
+    failed = np.array(failed_of(responses, search.answers(split, None, label="unsteered")))
+    return Readings(tuple(1 / (1 + np.exp(-scores)) for scores in probe.read(search.model, responses)), failed)
 
 
 def _readable(responses: Sequence[Trace]) -> list[Trace]:
@@ -246,12 +246,14 @@ def _auroc(test: Readings, gate: float | None) -> Part:
     return Part((frame,), (sentence,))
 
 
-def _gate_auroc(bench: Workbench) -> float | None:
+def _gate_auroc(search: Search) -> float | None:
     """Of the gate on the same questions; None where there is none that reads them."""
-    if bench.steering.gate.kind in ("always", "never"):
+    if search.steering.gate.kind in ("always", "never"):
         return None
-    base = bench.answers(Split.TEST, None, label="unsteered")
-    p_fail = {outcome.problem_id: outcome.p_fail for outcome in bench.answers(Split.TEST, bench.steering, "auto", label="gated")}
+    base = search.answers(Split.TEST, None, label="unsteered")
+    p_fail = {
+        outcome.problem_id: outcome.p_fail for outcome in search.answers(Split.TEST, search.steering, "auto", label="gated")
+    }
     score = np.array([p_fail[outcome.problem_id] for outcome in base], np.float64)
     return auroc([not outcome.correct for outcome in base], score)
 
@@ -329,40 +331,42 @@ def _share(count: int, n: int) -> dict[str, Cell]:
     return {"n": n, "value": count / n, "low": low, "high": high, "unit": "share"}
 
 
-def _ability(bench: Workbench) -> Iterator[Part]:
+def _ability(search: Search) -> Iterator[Part]:
     """General ability before and after steering: perplexity of sampled responses and of plain text, and other tasks."""
-    steered: Attached = {"steered when the gate fires": (bench.steering, "auto"), "steered always": (bench.steering, "on")}
-    if bench.steering.gate.kind == "always":
+    steered: Attached = {"steered when the gate fires": (search.steering, "auto"), "steered always": (search.steering, "on")}
+    if search.steering.gate.kind == "always":
         del steered["steered when the gate fires"]
-    settings = bench.settings.monitor
-    yield _perplexity(bench, "responses", "correct responses of problems outside the contrast", outside_contrast(bench), steered)
+    settings = search.settings.monitor
+    yield _perplexity(
+        search, "responses", "correct responses of problems outside the contrast", outside_contrast(search), steered
+    )
     if settings.texts:
-        texts = text_traces(bench.model, _lines(Path(settings.texts)))
+        texts = text_traces(search.model, _lines(Path(settings.texts)))
         # plain text has no question for a gate to read
-        yield _perplexity(bench, "texts", "plain text", texts, {"steered always": (bench.steering, "on")})
+        yield _perplexity(search, "texts", "plain text", texts, {"steered always": (search.steering, "on")})
     for task in settings.other_tasks:
-        yield _other_task(bench, task, steered)
+        yield _other_task(search, task, steered)
     if not settings.texts and not settings.other_tasks:
         yield Part(sentences=(UNTRIED,))
 
 
-def _perplexity(bench: Workbench, name: str, what: str, traces: Sequence[Trace], attached: Attached) -> Part:
+def _perplexity(search: Search, name: str, what: str, traces: Sequence[Trace], attached: Attached) -> Part:
     try:
-        frame = perplexity_frame(bench, f"perplexity-{name}", f"Perplexity: {what}", traces, attached)
+        frame = perplexity_frame(search, f"perplexity-{name}", f"Perplexity: {what}", traces, attached)
     except NotEnoughDataError:
         return Part(sentences=(f"There are not enough {what} for a perplexity.",))
     said = "; ".join(f"{row['label']} x {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in frame.rows[1:])
     return Part((frame,), (f"Perplexity of {what}: {said}.",))
 
 
-def _other_task(bench: Workbench, task: TaskSettings, attached: Attached) -> Part:
+def _other_task(search: Search, task: TaskSettings, attached: Attached) -> Part:
     """Accuracy on the test problems of a task on which nothing was found."""
     problems = [problem for problem in load_task(task)[0] if problem.split is Split.TEST]
-    prompt = BENCHMARKS[task.source].prompt if task.source in BENCHMARKS else bench.prompt
+    prompt = BENCHMARKS[task.source].prompt if task.source in BENCHMARKS else search.prompt
     slug = "".join(c if c.isalnum() else "-" for c in task.source)
 
     def run(steering: Steering | None, gate: GateSetting) -> list[Outcome]:
-        return bench.answers_to(problems, prompt, steering, gate, task.source)
+        return search.answers_to(problems, prompt, steering, gate, task.source)
 
     base = run(None, "on")
     rows = compare_rows(base, {label: run(*how) for label, how in attached.items()})

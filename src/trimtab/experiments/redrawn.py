@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.experiments.workbench import Workbench
+from trimtab.experiments.search import Search
 from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, NEEDS, Choice, ClassMoments, Ranking, Statistic, TraceMeans
 from trimtab.tasks.contrast import ContrastRow
@@ -25,22 +25,22 @@ class Redrawn:
         left_out: problems of the contrast that the bound on memory kept out.
     """
 
-    bench: Workbench
+    search: Search
     means: TraceMeans
     criteria: tuple[str, ...]
     left_out: int
 
     @classmethod
-    def load(cls, bench: Workbench, criteria: Iterable[str]) -> "Redrawn":
+    def load(cls, search: Search, criteria: Iterable[str]) -> "Redrawn":
         """Read the recording once, for those of the criteria whose moments were recorded."""
-        possible = tuple(name for name in dict.fromkeys(criteria) if bench.ranking(name) is not None)
+        possible = tuple(name for name in dict.fromkeys(criteria) if search.ranking(name) is not None)
         statistics = frozenset[Statistic]().union(*(NEEDS[name] for name in possible))
-        row_bytes = 4 * bench.class_moments.correct_mean.size * (1 + sum(_ARRAYS.get(s, 0) for s in statistics))
-        bound = int(bench.settings.stability.memory_gb * 1e9)
-        rng = np.random.default_rng(bench.settings.seed)
-        rows = fitting(bench.contrast, bound // row_bytes, rng)
-        means = TraceMeans.load(bench.recording.stream(bench.scope), rows, statistics, bound)
-        return cls(bench, means, possible, len({row.problem_id for row in bench.contrast}) - len(means.problems))
+        row_bytes = 4 * search.class_moments.correct_mean.size * (1 + sum(_ARRAYS.get(s, 0) for s in statistics))
+        bound = int(search.settings.stability.memory_gb * 1e9)
+        rng = np.random.default_rng(search.settings.seed)
+        rows = fitting(search.contrast, bound // row_bytes, rng)
+        means = TraceMeans.load(search.recording.stream(search.scope), rows, statistics, bound)
+        return cls(search, means, possible, len({row.problem_id for row in search.contrast}) - len(means.problems))
 
     @property
     def n_problems(self) -> int:
@@ -53,7 +53,7 @@ class Redrawn:
 
     def size(self, criterion: str) -> int:
         """K, or as many neurons as the criterion finds in the whole contrast."""
-        return min(self.bench.k, len(self.whole[criterion].order))
+        return min(self.search.k, len(self.whole[criterion].order))
 
     def rankings(self, choices: Iterable[Choice], criteria: Collection[str] | None = None) -> Iterator[dict[str, Ranking]]:
         """The ranking of each choice, by criterion; all criteria unless some are given."""
@@ -64,15 +64,15 @@ class Redrawn:
     def moments(self, choices: Iterable[Choice], criteria: Iterable[str]) -> Iterator[ClassMoments]:
         """What the criteria read, of each choice."""
         statistics = frozenset[Statistic]().union(*(NEEDS[name] for name in criteria))
-        columns = self.bench.class_moments.column_norm
+        columns = self.search.class_moments.column_norm
         for moments in self.means.resampled(choices, statistics):
             yield replace(moments, column_norm=columns)
 
     def neurons(self, choice: Choice) -> Neurons:
         """The set that the chosen criterion finds in a choice; smaller than K where it finds fewer."""
-        moments = next(self.moments([choice], [self.bench.criterion]))
-        found = len(CRITERIA[self.bench.criterion](moments).order)
-        return self.bench.neurons(self.bench.criterion, min(self.bench.k, found), moments)
+        moments = next(self.moments([choice], [self.search.criterion]))
+        found = len(CRITERIA[self.search.criterion](moments).order)
+        return self.search.neurons(self.search.criterion, min(self.search.k, found), moments)
 
     def some_problems(self, rng: np.random.Generator, *sizes: int) -> list[Choice]:
         """Disjoint random draws of so many problems each."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from trimtab.analysis.perplexity import compare_perplexity, perplexity
 from trimtab.errors import MismatchError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.experiments.workbench import GateSetting, Workbench
+from trimtab.experiments.search import GateSetting, Search
 from trimtab.findings import Cell, Frame
 from trimtab.sampling import plan_requests
 from trimtab.sampling.sample import as_trace
@@ -18,16 +18,16 @@ Attached = Mapping[str, tuple[Steering, GateSetting]]
 
 
 def greedy_responses(
-    bench: Workbench, problems: Sequence[Problem], steering: Steering | None = None, gate: GateSetting = "on"
+    search: Search, problems: Sequence[Problem], steering: Steering | None = None, gate: GateSetting = "on"
 ) -> list[Trace]:
     """Greedy responses to these problems, in their order, generated anew and kept in memory."""
-    requests, plan = plan_requests(bench.model, problems, bench.sampling, bench.prompt)
+    requests, plan = plan_requests(search.model, problems, search.sampling, search.prompt)
     traces: dict[str, Trace] = {}
-    with bench.progress("generate responses", len(requests), 0) as advance:
+    with search.progress("generate responses", len(requests), 0) as advance:
         for part in plan.parts:
             batch = [requests[name] for name in part]
-            generations = bench.generator.generate(bench.model, batch, bench.sampling, steering, gate)
-            made = [as_trace(bench.model, request, generation) for request, generation in zip(batch, generations, strict=True)]
+            generations = search.generator.generate(search.model, batch, search.sampling, steering, gate)
+            made = [as_trace(search.model, request, generation) for request, generation in zip(batch, generations, strict=True)]
             traces |= {trace.problem_id: trace for trace in made}
             advance(len(batch), sum(len(trace.response_ids) for trace in made))
     return [traces[problem.id] for problem in problems]
@@ -49,26 +49,26 @@ def failed_of(traces: Sequence[Trace], answers: Sequence[Outcome]) -> list[bool]
     return [not graded[trace.problem_id].correct for trace in traces]
 
 
-def outside_contrast(bench: Workbench) -> list[Trace]:
+def outside_contrast(search: Search) -> list[Trace]:
     """Correct sampled responses to the train problems that the contrast leaves out: the neurons were not found on them."""
-    contrasted = {row.problem_id for row in bench.contrast}
-    correct = {grade.trace_id for grade in bench.grades if grade.verdict is Verdict.CORRECT}
-    traces = [trace for trace in bench.traces if trace.problem_id not in contrasted and trace.id in correct]
+    contrasted = {row.problem_id for row in search.contrast}
+    correct = {grade.trace_id for grade in search.grades if grade.verdict is Verdict.CORRECT}
+    traces = [trace for trace in search.traces if trace.problem_id not in contrasted and trace.id in correct]
     return sorted(traces, key=lambda trace: trace.id)[:MOST_TRACES]
 
 
-def perplexity_frame(bench: Workbench, name: str, title: str, traces: Sequence[Trace], attached: Attached) -> Frame:
+def perplexity_frame(search: Search, name: str, title: str, traces: Sequence[Trace], attached: Attached) -> Frame:
     """Perplexity of the same tokens with and without steerings, and the ratio with its interval.
 
     Raises:
         NotEnoughDataError: fewer than two problems.
     """
-    bare = perplexity(bench.model, traces)
+    bare = perplexity(search.model, traces)
     alone: dict[str, Cell] = dict.fromkeys(("value", "low", "high"))
     rows = [{"label": "unsteered", **alone, "tokens": int(bare.tokens.sum()), "perplexity": bare.perplexity}]
     for label, (steering, gate) in attached.items():
-        edited = perplexity(bench.model, traces, steering, gate=gate)
-        ratio = compare_perplexity(bare, edited, bench.settings.seed).ratio
+        edited = perplexity(search.model, traces, steering, gate=gate)
+        ratio = compare_perplexity(bare, edited, search.settings.seed).ratio
         interval: dict[str, Cell] = {"value": ratio.value, "low": ratio.low, "high": ratio.high}
         rows.append({"label": label, **interval, "tokens": int(edited.tokens.sum()), "perplexity": edited.perplexity})
     return Frame(

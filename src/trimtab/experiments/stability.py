@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.comparisons import GAIN, Part, Row, compare_rows, gain_frame, gathered, listed
 from trimtab.experiments.redrawn import Redrawn, jaccard, middle, shared
-from trimtab.experiments.workbench import Workbench
+from trimtab.experiments.search import Search
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.ranking import Choice, Ranking, reaching
 from trimtab.stats.estimates import bootstrap_mean, wilson
@@ -38,19 +38,19 @@ Sides = Mapping[str, tuple[Sequence[str], Sequence[str]]]
 """Per problem the ids of its correct and of its incorrect traces."""
 
 
-def stability(bench: Workbench) -> Findings:
+def stability(search: Search) -> Findings:
     """Draw the contrast anew in every way that tells a finding from an accident.
 
     Everything but the gains comes from the stored activations. Per-trace means are held in memory up to a bound; a contrast that
     is larger is thinned by whole problems, and the findings say so.
     """
-    problems = {row.problem_id for row in bench.contrast}
-    redrawn = Redrawn.load(bench, (bench.criterion, *ALONGSIDE)) if len(problems) >= FEWEST else None
+    problems = {row.problem_id for row in search.contrast}
+    redrawn = Redrawn.load(search, (search.criterion, *ALONGSIDE)) if len(problems) >= FEWEST else None
     if redrawn is None or redrawn.n_problems < FEWEST:
         fit = "" if redrawn is None else f", of which {redrawn.n_problems} fit into experiment.stability.memory_gb"
         parts = [Part(sentences=(f"The contrast has {len(problems)} problems{fit}; {FEWEST} or more are needed.",))]
     else:
-        base = bench.answers(Split.TEST, None, label="unsteered")
+        base = search.answers(Split.TEST, None, label="unsteered")
         parts = [halves(redrawn), bootstrap(redrawn), sizes(redrawn, base), length_control(redrawn, base), null(redrawn)]
         if redrawn.left_out:
             thinned = (
@@ -63,10 +63,10 @@ def stability(bench: Workbench) -> Findings:
 
 def halves(redrawn: Redrawn) -> Part:
     """Split the problems in two at random, search in each half, and see what both find."""
-    bench, n_neurons = redrawn.bench, redrawn.bench.class_moments.correct_mean.size
-    rng = np.random.default_rng([bench.settings.seed, 1])
+    search, n_neurons = redrawn.search, redrawn.search.class_moments.correct_mean.size
+    rng = np.random.default_rng([search.settings.seed, 1])
     size = redrawn.n_problems // 2
-    splits = [redrawn.some_problems(rng, size, redrawn.n_problems - size) for _ in range(bench.settings.stability.halves)]
+    splits = [redrawn.some_problems(rng, size, redrawn.n_problems - size) for _ in range(search.settings.stability.halves)]
     rankings = redrawn.rankings(choice for split in splits for choice in split)
     pairs = [(next(rankings), next(rankings)) for _ in splits]
     rows, words = [], []
@@ -74,7 +74,7 @@ def halves(redrawn: Redrawn) -> Part:
         k = redrawn.size(name)
         if not k:
             continue
-        chance, in_layers = by_chance([(a[name], b[name]) for a, b in pairs], k, bench.class_moments.correct_mean.shape)
+        chance, in_layers = by_chance([(a[name], b[name]) for a, b in pairs], k, search.class_moments.correct_mean.shape)
         share = _spread([shared(a[name], b[name], k) / k for a, b in pairs])
         index = middle([jaccard(a[name], b[name], k) for a, b in pairs])
         row: dict[str, Cell] = {
@@ -83,7 +83,7 @@ def halves(redrawn: Redrawn) -> Part:
             **share,
             "unit": "share",
             "k": k,
-            "chosen": name == bench.criterion,
+            "chosen": name == search.criterion,
         }
         row |= zip(("jaccard", "jaccard_low", "jaccard_high"), index, strict=True)
         rows.append({**row, "chance_share": chance, "chance_in_layers_share": in_layers})
@@ -94,7 +94,7 @@ def halves(redrawn: Redrawn) -> Part:
         rows,
         plot="dots",
         x_label="share of K",
-        reference=bench.k / n_neurons,
+        reference=search.k / n_neurons,
         note=f"Mean over random splits of the {redrawn.n_problems} contrast problems (train), and {MIDDLE}, which share "
         f"problems, so they are no confidence interval. Each half has about {size} problems and finds its own K. By "
         "chance: two sets of this size drawn from all neurons (the line), and from the same layers.",
@@ -102,7 +102,7 @@ def halves(redrawn: Redrawn) -> Part:
     )
     sentence = (
         f"Two halves of the {redrawn.n_problems} contrast problems share this part of their sets, mean and {MIDDLE}: "
-        f"{', '.join(words)}; two random sets would share {bench.k / n_neurons:.1%}."
+        f"{', '.join(words)}; two random sets would share {search.k / n_neurons:.1%}."
     )
     return Part((frame,), (sentence,))
 
@@ -122,11 +122,11 @@ def by_chance(pairs: list[tuple[Ranking, Ranking]], k: int, shape: tuple[int, ..
 
 def bootstrap(redrawn: Redrawn) -> Part:
     """How often each neuron is among the K best when problems are drawn with replacement."""
-    bench, name = redrawn.bench, redrawn.bench.criterion
+    search, name = redrawn.search, redrawn.search.criterion
     k, whole = redrawn.size(name), redrawn.whole[name]
-    draws = bench.settings.stability.bootstraps
-    rng = np.random.default_rng([bench.settings.seed, 2])
-    counts = np.zeros(bench.class_moments.correct_mean.size, np.int64)
+    draws = search.settings.stability.bootstraps
+    rng = np.random.default_rng([search.settings.seed, 2])
+    counts = np.zeros(search.class_moments.correct_mean.size, np.int64)
     overlaps = []
     for rankings in redrawn.rankings((redrawn.bootstrap(rng) for _ in range(draws)), [name]):
         counts[rankings[name].order[:k]] += 1
@@ -151,7 +151,7 @@ def bootstrap(redrawn: Redrawn) -> Part:
 
 
 def _inclusion(redrawn: Redrawn, rank: int, address: int, counts: NDArray[np.int64], draws: int) -> dict[str, Cell]:
-    moments, count = redrawn.bench.class_moments, int(counts[address])
+    moments, count = redrawn.search.class_moments, int(counts[address])
     layer, index = divmod(address, moments.correct_mean.shape[1])
     interval = wilson(count, draws)
     return {
@@ -172,9 +172,9 @@ def _inclusion(redrawn: Redrawn, rank: int, address: int, counts: NDArray[np.int
 
 def sizes(redrawn: Redrawn, base: list[Outcome]) -> Part:
     """Draw fewer problems, search in them, and compare with the whole contrast: the neurons, and their gain on the test split."""
-    bench, name = redrawn.bench, redrawn.bench.criterion
-    settings, k, n = bench.settings.stability, redrawn.size(name), redrawn.n_problems
-    rng = np.random.default_rng([bench.settings.seed, 3])
+    search, name = redrawn.search, redrawn.search.criterion
+    settings, k, n = search.settings.stability, redrawn.size(name), redrawn.n_problems
+    rng = np.random.default_rng([search.settings.seed, 3])
     rows: list[dict[str, Cell]] = []
     conditions, places, words = {}, {WHOLE: n + redrawn.left_out}, []
     for size in sorted({*settings.sizes, n // 2}):
@@ -194,7 +194,7 @@ def sizes(redrawn: Redrawn, base: list[Outcome]) -> Part:
         if size in settings.sizes:
             places[label] = size
             conditions[label] = [gated_answers(redrawn, choices[0], label) for choices in draws[: settings.runs]]
-    conditions[WHOLE] = bench.answers(Split.TEST, bench.steering, "auto", label=WHOLE)
+    conditions[WHOLE] = search.answers(Split.TEST, search.steering, "auto", label=WHOLE)
     gains = compare_rows(base, conditions)
     overlap = Frame(
         "sizes",
@@ -230,9 +230,9 @@ def _sizes_gain(gains: Sequence[Row], places: Mapping[str, int], runs: int) -> F
 
 def gated_answers(redrawn: Redrawn, choice: Choice, label: str) -> list[Outcome]:
     """Test answers with the set that a choice finds in place of the whole contrast's, all else as it was chosen."""
-    bench, chosen = redrawn.bench, redrawn.bench.steering
-    steering = Steering.of(redrawn.neurons(choice), chosen.strength, chosen.scope, chosen.gate, intervention=bench.intervention)
-    return bench.answers(Split.TEST, steering, "auto", label=label)
+    search, chosen = redrawn.search, redrawn.search.steering
+    steering = Steering.of(redrawn.neurons(choice), chosen.strength, chosen.scope, chosen.gate, intervention=search.intervention)
+    return search.answers(Split.TEST, steering, "auto", label=label)
 
 
 def length_control(redrawn: Redrawn, base: Sequence[Outcome]) -> Part:
@@ -240,10 +240,10 @@ def length_control(redrawn: Redrawn, base: Sequence[Outcome]) -> Part:
 
     Incorrect responses tend to be longer: does the search find reasoning, or length?
     """
-    bench, settings = redrawn.bench, redrawn.bench.settings.stability
-    lengths = {trace.id: len(trace.response_ids) for trace in bench.traces}
+    search, settings = redrawn.search, redrawn.search.settings.stability
+    lengths = {trace.id: len(trace.response_ids) for trace in search.traces}
     loaded = set(redrawn.means.trace_ids)
-    sides = by_problem([row for row in bench.contrast if row.trace_id in loaded])
+    sides = by_problem([row for row in search.contrast if row.trace_id in loaded])
     found = {problem: matched_pairs(*both, lengths, settings.length_tolerance) for problem, both in sides.items()}
     n_pairs = {problem: len(pairs) for problem, pairs in found.items() if pairs}
     matched = [pair for pairs in found.values() for pair in pairs]
@@ -253,7 +253,7 @@ def length_control(redrawn: Redrawn, base: Sequence[Outcome]) -> Part:
     )
     if len(n_pairs) < 2:
         return Part(sentences=(f"{remain}; a control needs two problems.",))
-    rng = np.random.default_rng([bench.settings.seed, 4])
+    rng = np.random.default_rng([search.settings.seed, 4])
     drawn = [matched, *(random_pairs(sides, n_pairs, rng) for _ in range(settings.draws))]
     choices = [redrawn.only([trace for pair in pairs for trace in pair]) for pairs in drawn]
     overlap, *others = _shared_with_whole(redrawn, choices)
@@ -287,9 +287,9 @@ def length_control(redrawn: Redrawn, base: Sequence[Outcome]) -> Part:
 
 def _length_gains(redrawn: Redrawn, base: Sequence[Outcome], choices: Sequence[Choice]) -> list[Row]:
     """On the test split: the whole contrast, the matched pairs (the first choice), and the first draws of random ones."""
-    bench, runs = redrawn.bench, redrawn.bench.settings.stability.runs
+    search, runs = redrawn.search, redrawn.search.settings.stability.runs
     conditions = {
-        WHOLE: bench.answers(Split.TEST, bench.steering, "auto", label=WHOLE),
+        WHOLE: search.answers(Split.TEST, search.steering, "auto", label=WHOLE),
         MATCHED: gated_answers(redrawn, choices[0], MATCHED),
         RANDOM: [gated_answers(redrawn, choice, RANDOM) for choice in choices[1 : 1 + runs]],
     }
@@ -329,7 +329,7 @@ def random_pairs(sides: Sides, n_pairs: Mapping[str, int], rng: np.random.Genera
 
 
 def _shared_with_whole(redrawn: Redrawn, choices: Sequence[Choice]) -> list[float]:
-    name = redrawn.bench.criterion
+    name = redrawn.search.criterion
     k, whole = redrawn.size(name), redrawn.whole[name]
     return [shared(rankings[name], whole, k) / k for rankings in redrawn.rankings(choices, [name])]
 
@@ -359,7 +359,7 @@ def null(redrawn: Redrawn) -> Part:
 
     Would as many neurons reach the K-th score if correct and incorrect were only names?
     """
-    settings, names = redrawn.bench.settings.stability, [name for name in redrawn.criteria if redrawn.size(name)]
+    settings, names = redrawn.search.settings.stability, [name for name in redrawn.criteria if redrawn.size(name)]
     nulls = permuted(redrawn, names)
     p_values = [exceeding(nulls[name], redrawn.size(name)) for name in names]
     rows, checks = [], []
@@ -367,7 +367,7 @@ def null(redrawn: Redrawn) -> Part:
         k = redrawn.size(name)
         rows += [_estimate(name, nulls[name], at, (p, p_holm) if at == k else (None, None)) for at in nulls[name].k]
         checks.append(_check(name, nulls[name], k))
-    chosen = redrawn.bench.criterion
+    chosen = redrawn.search.criterion
     estimates = Frame(
         "null",
         "False-discovery estimate by number of neurons",
@@ -376,7 +376,7 @@ def null(redrawn: Redrawn) -> Part:
         x_label="number of neurons K",
         y_label="false-discovery estimate",
         reference=1.0,
-        mark=redrawn.bench.k,
+        mark=redrawn.search.k,
         log_x=True,
         note=f"Labels permuted within the {redrawn.n_problems} contrast problems (train); n permutations, 95 % intervals over "
         "them. A neuron reaches the K-th one by the criterion's whole order: score, then tie breaks. The estimate is the mean "
@@ -398,7 +398,7 @@ def null(redrawn: Redrawn) -> Part:
     words = [f"{row['series']} {_number(row)}" for row in rows if row["p"] is not None]
     checked = [f"{row['label']} {_number(row)}" for row in checks]
     sentence = (
-        f"False-discovery estimate at K = {redrawn.bench.k}, from {settings.permutations} permutations of the labels within "
+        f"False-discovery estimate at K = {redrawn.search.k}, from {settings.permutations} permutations of the labels within "
         f"problems: {', '.join(words)}. Check on {settings.shuffles} labellings that are themselves shuffled, where the estimate "
         f"should be about 1, median and middle 95 %: {', '.join(checked)}."
     )
@@ -420,8 +420,8 @@ def _check(name: str, found: Null, k: int) -> dict[str, Cell]:
 
 def permuted(redrawn: Redrawn, names: Sequence[str]) -> dict[str, Null]:
     """Rank under permuted labels, and count who reaches the observed places; no ranking is kept longer than it is looked at."""
-    bench, settings = redrawn.bench, redrawn.bench.settings.stability
-    rng = np.random.default_rng([bench.settings.seed, 5])
+    search, settings = redrawn.search, redrawn.search.settings.stability
+    rng = np.random.default_rng([search.settings.seed, 5])
     places = {name: _places(redrawn, name) for name in names}
     bars: dict[str, list[Ranking]] = {name: [] for name in names}
     for rankings in redrawn.rankings((redrawn.shuffled(rng) for _ in range(settings.shuffles)), names):
@@ -429,7 +429,7 @@ def permuted(redrawn: Redrawn, names: Sequence[str]) -> dict[str, Null]:
             bars[name].append(_top(rankings[name], redrawn.size(name)))
     reach: dict[str, list[list[int]]] = {name: [] for name in names}
     checked: dict[str, list[list[int]]] = {name: [] for name in names}
-    with bench.progress("permutations", settings.permutations, 0) as advance:
+    with search.progress("permutations", settings.permutations, 0) as advance:
         for rankings in redrawn.rankings((redrawn.shuffled(rng) for _ in range(settings.permutations)), names):
             for name in names:
                 reach[name].append([reaching(rankings[name], redrawn.whole[name], k) for k in places[name]])

@@ -11,7 +11,7 @@ import numpy as np
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
 from trimtab.experiments.comparisons import GAIN, PUBLISHED_STRENGTH, Part, Row, gain_words, gathered
-from trimtab.experiments.workbench import Workbench
+from trimtab.experiments.search import Search
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.gate import ALWAYS
 from trimtab.interventions import ENHANCEMENT, scale
@@ -75,17 +75,17 @@ class Measured(NamedTuple):
 Views = list[tuple[Series, list[Measured]]]
 
 
-def sweep(bench: Workbench) -> Findings:
+def sweep(search: Search) -> Findings:
     """Vary one setting at a time around the point that tune chose.
 
     The test split is never read, so nothing here may be used to choose again and be reported as if it had not been.
     """
-    answers = ValidationAnswers(bench, bench.split(Split.VALIDATION)[: bench.settings.sweep.problems])
+    answers = ValidationAnswers(search, search.split(Split.VALIDATION)[: search.settings.sweep.problems])
     parts = [Part(sentences=(optimism(answers),))]
-    if bench.class_moments.correct_magnitude is None:
+    if search.class_moments.correct_magnitude is None:
         missing = "Mean magnitudes were not recorded, so there is no ratio and its threshold is not swept."
         parts.append(Part(sentences=(missing,)))
-    for axis in axes(bench):
+    for axis in axes(search):
         views = measure(axis, answers)
         parts.append(Part((sweep_frame(axis, views),), (axis_words(axis, views),)))
     question = "How much does each setting matter, and does the chosen point stand on a plateau or on a peak?"
@@ -100,26 +100,26 @@ class ValidationAnswers:
     is always on where it fires, those of the unsteered model elsewhere. One run serves both views.
     """
 
-    bench: Workbench
+    search: Search
     problems: Sequence[Problem]
 
     @cached_property
     def base(self) -> list[Outcome]:
-        return self.bench.answers(Split.VALIDATION, None, problems=self.problems, label="unsteered")
+        return self.search.answers(Split.VALIDATION, None, problems=self.problems, label="unsteered")
 
     @cached_property
     def fires(self) -> list[bool]:
         """For which problems a gate that reads the prompt fires."""
-        outcomes = self.bench.answers(Split.VALIDATION, self.bench.steering, "auto", self.problems, "gate")
+        outcomes = self.search.answers(Split.VALIDATION, self.search.steering, "auto", self.problems, "gate")
         p_fail = np.array([float(outcome.p_fail) for outcome in outcomes])  # type: ignore[arg-type]  # such a gate has one
-        return (self.bench.steering.gate.value(p_fail) > 0).tolist()
+        return (self.search.steering.gate.value(p_fail) > 0).tolist()
 
     def under(self, steering: Steering, gated: bool, label: str = "") -> list[Outcome]:
         """Answers with the steering always on, or behind the gate of the chosen point."""
-        gate = self.bench.steering.gate
+        gate = self.search.steering.gate
         if gated and gate.mode == "proportional":
-            return self.bench.answers(Split.VALIDATION, steering.with_gate(gate), "auto", self.problems, label)
-        steered = self.bench.answers(Split.VALIDATION, steering, "on", self.problems, label)
+            return self.search.answers(Split.VALIDATION, steering.with_gate(gate), "auto", self.problems, label)
+        steered = self.search.answers(Split.VALIDATION, steering, "on", self.problems, label)
         if not gated:
             return steered
         return [s if fires else b for s, b, fires in zip(steered, self.base, self.fires, strict=True)]
@@ -131,7 +131,7 @@ def measure(axis: Axis, answers: ValidationAnswers) -> Views:
 
 
 def _measured(axis: Axis, series: Series, setting: Setting, answers: ValidationAnswers) -> Measured:
-    chosen = answers.bench.steering
+    chosen = answers.search.steering
     outcomes = answers.under(setting.steering, series.gated, axis.title)
     gain = paired(answers.base, outcomes)
     if is_chosen(setting, chosen):
@@ -172,9 +172,9 @@ def _cells(series: Series, m: Measured) -> dict[str, Cell]:
 
 def optimism(answers: ValidationAnswers) -> str:
     """What the chosen point gains where it was chosen, and on the problems of the split that had no say in it."""
-    bench, n = answers.bench, len(answers.problems)
-    outcomes = answers.under(bench.steering, bench.steering.gate.reads, "chosen point")
-    used = min(bench.tune.problems, n)
+    search, n = answers.search, len(answers.problems)
+    outcomes = answers.under(search.steering, search.steering.gate.reads, "chosen point")
+    used = min(search.tune.problems, n)
     start = f"All figures are of {n} problems of the validation split, and the test split was not read."
     chosen_on = gain_words(paired(answers.base[:used], outcomes[:used]))
     if used == n:
@@ -219,58 +219,58 @@ def _holds_zero(comparison: PairedComparison) -> bool:
     return comparison.gain_low <= 0 <= comparison.gain_high
 
 
-def axes(bench: Workbench) -> list[Axis]:
+def axes(search: Search) -> list[Axis]:
     """All of them; one that has no value to try is left out."""
-    made = [_k(bench), _strength(bench), _threshold(bench), _factor(bench), _scope(bench), _layers(bench)]
+    made = [_k(search), _strength(search), _threshold(search), _factor(search), _scope(search), _layers(search)]
     return [axis for axis in made if any(series.settings for series in axis.series)]
 
 
-def _k(bench: Workbench) -> Axis:
-    ranked = _ranked(bench)
-    sizes = sorted({k for k in (*bench.settings.sweep.k, *bench.tune.k, PUBLISHED_K) if k <= len(ranked)} | {bench.k})
-    settings = [Setting(f"K = {k}", k, bench.steering if k == bench.k else bench.always(ranked.top(k))) for k in sizes]
+def _k(search: Search) -> Axis:
+    ranked = _ranked(search)
+    sizes = sorted({k for k in (*search.settings.sweep.k, *search.tune.k, PUBLISHED_K) if k <= len(ranked)} | {search.k})
+    settings = [Setting(f"K = {k}", k, search.steering if k == search.k else search.always(ranked.top(k))) for k in sizes]
     return Axis(
         name="k",
         title="number of neurons K",
         plot="curves",
-        series=_views(bench, settings),
+        series=_views(search, settings),
         log_x=True,
-        chosen=bench.k,
+        chosen=search.k,
         published=PUBLISHED_K,
         note="The strength stays, so more neurons also push harder.",
     )
 
 
-def _strength(bench: Workbench) -> Axis:
-    chosen = bench.steering.strength
-    tried = {PUBLISHED_STRENGTH, chosen, *bench.tune.strengths, *(f * chosen for f in bench.settings.sweep.strengths)}
+def _strength(search: Search) -> Axis:
+    chosen = search.steering.strength
+    tried = {PUBLISHED_STRENGTH, chosen, *search.tune.strengths, *(f * chosen for f in search.settings.sweep.strengths)}
     values = sorted(tried)
-    settings = [Setting(f"strength {value:g}", value, bench.steering.with_strength(value)) for value in values]
+    settings = [Setting(f"strength {value:g}", value, search.steering.with_strength(value)) for value in values]
     return Axis(
         name="strength",
         title="strength",
         plot="curves",
-        series=_views(bench, settings),
+        series=_views(search, settings),
         log_x=values[0] > 0,
         chosen=chosen,
         published=PUBLISHED_STRENGTH,
     )
 
 
-def _threshold(bench: Workbench) -> Axis:
+def _threshold(search: Search) -> Axis:
     """All neurons above the threshold, as published; under what tune chose, and amplified as published."""
     chosen, enhanced = [], []
-    if bench.class_moments.correct_magnitude is not None:
-        for threshold in sorted({*bench.settings.sweep.thresholds, PUBLISHED_THRESHOLD}):
+    if search.class_moments.correct_magnitude is not None:
+        for threshold in sorted({*search.settings.sweep.thresholds, PUBLISHED_THRESHOLD}):
             criterion = partial(activation_ratio, threshold=threshold)
-            n = len(criterion(bench.class_moments).order)
+            n = len(criterion(search.class_moments).order)
             if n:
                 name = f"activation-ratio-{threshold:g}"
-                neurons = rank(bench.class_moments, criterion, n, bench.model.identity, name=name)
-                chosen.append(Setting(f"ratio > {threshold:g}", threshold, bench.always(neurons)))
-                enhanced.append(Setting(f"ratio > {threshold:g}", threshold, bench.always(neurons, 1.0, scale)))
-    view = _views(bench, chosen)[0]
-    label = f"{bench.steering.facts['intervention']}, {view.label}"
+                neurons = rank(search.class_moments, criterion, n, search.model.identity, name=name)
+                chosen.append(Setting(f"ratio > {threshold:g}", threshold, search.always(neurons)))
+                enhanced.append(Setting(f"ratio > {threshold:g}", threshold, search.always(neurons, 1.0, scale)))
+    view = _views(search, chosen)[0]
+    label = f"{search.steering.facts['intervention']}, {view.label}"
     return Axis(
         name="threshold",
         title="ratio threshold",
@@ -284,17 +284,17 @@ def _threshold(bench: Workbench) -> Axis:
     )
 
 
-def _factor(bench: Workbench) -> Axis:
+def _factor(search: Search) -> Axis:
     """The intervention ``scale`` on the found neurons, and on as many by the ratio that it was published with."""
-    factors = sorted({*bench.settings.sweep.factors, PUBLISHED_FACTOR})
+    factors = sorted({*search.settings.sweep.factors, PUBLISHED_FACTOR})
 
     def scaled(neurons: Neurons) -> list[Setting]:
-        return [Setting(f"factor {f:g}", f, bench.always(neurons, (f - 1) / ENHANCEMENT, scale)) for f in factors]
+        return [Setting(f"factor {f:g}", f, search.always(neurons, (f - 1) / ENHANCEMENT, scale)) for f in factors]
 
-    series = [*_views(bench, scaled(bench.neurons(bench.criterion, bench.k)), "found neurons, ")]
-    ranking = bench.ranking("activation-ratio")
-    if ranking is not None and len(ranking.order) and bench.criterion != "activation-ratio":
-        neurons = bench.neurons("activation-ratio", min(bench.k, len(ranking.order)))
+    series = [*_views(search, scaled(search.neurons(search.criterion, search.k)), "found neurons, ")]
+    ranking = search.ranking("activation-ratio")
+    if ranking is not None and len(ranking.order) and search.criterion != "activation-ratio":
+        neurons = search.neurons("activation-ratio", min(search.k, len(ranking.order)))
         label = f"by activation ratio, {UNGATED}"
         series.append(Series(label, tuple(scaled(neurons)), gated=False))
     return Axis(
@@ -302,43 +302,43 @@ def _factor(bench: Workbench) -> Axis:
         title="factor of the intervention scale",
         plot="curves",
         series=tuple(series),
-        chosen=1 + ENHANCEMENT * bench.steering.strength if bench.intervention is scale else None,
+        chosen=1 + ENHANCEMENT * search.steering.strength if search.intervention is scale else None,
         published=PUBLISHED_FACTOR,
     )
 
 
-def _scope(bench: Workbench) -> Axis:
+def _scope(search: Search) -> Axis:
     """Ungated where a gate that reads the prompt forbids the scope; all scopes are then also run ungated, which is fair."""
-    ungated = bench.steering.with_gate(ALWAYS)
+    ungated = search.steering.with_gate(ALWAYS)
     settings = [Setting(scope, i, replace(ungated, scope=scope)) for i, scope in enumerate(get_args(PositionScope))]
     series = [Series(UNGATED, tuple(settings), gated=False)]
-    if bench.steering.gate.reads:
-        allowed = tuple(setting for setting in settings if setting.label == bench.steering.scope)
+    if search.steering.gate.reads:
+        allowed = tuple(setting for setting in settings if setting.label == search.steering.scope)
         series.append(Series(GATED, allowed, gated=True))
     return Axis(
         name="scope",
         title="position scope",
         plot="dots",
         series=tuple(series),
-        chosen=float(get_args(PositionScope).index(bench.steering.scope)),
+        chosen=float(get_args(PositionScope).index(search.steering.scope)),
         note="A gate that reads the prompt can only steer what is generated after it: wider scopes are compared without it.",
     )
 
 
-def _layers(bench: Workbench) -> Axis:
+def _layers(search: Search) -> Axis:
     """The best neurons of some of the layers, as many as were chosen where the criterion finds so many there."""
-    n_layers = bench.steering.model.n_layers
-    ranked = _ranked(bench)
-    settings = [Setting("all layers", 0, bench.steering)]
-    for label, layers in layer_subsets(n_layers, bench.settings.sweep.layer_bands):
-        rows = np.flatnonzero(np.isin(ranked.layer, layers))[: bench.k]
+    n_layers = search.steering.model.n_layers
+    ranked = _ranked(search)
+    settings = [Setting("all layers", 0, search.steering)]
+    for label, layers in layer_subsets(n_layers, search.settings.sweep.layer_bands):
+        rows = np.flatnonzero(np.isin(ranked.layer, layers))[: search.k]
         if len(rows):
-            settings.append(Setting(label, len(settings), bench.always(ranked.take(rows))))
+            settings.append(Setting(label, len(settings), search.always(ranked.take(rows))))
     return Axis(
         name="layers",
         title="layers",
         plot="dots",
-        series=_views(bench, settings)[:1],
+        series=_views(search, settings)[:1],
         chosen=0,
         note="Layers count from 0. Each row steers the best neurons within its layers, also where the full set has few there.",
     )
@@ -363,12 +363,12 @@ def layer_subsets(n_layers: int, bands: int) -> list[tuple[str, list[int]]]:
     return subsets
 
 
-def _views(bench: Workbench, settings: Sequence[Setting], prefix: str = "") -> tuple[Series, ...]:
+def _views(search: Search, settings: Sequence[Setting], prefix: str = "") -> tuple[Series, ...]:
     """Behind the gate first, where there is one that reads the prompt."""
     always = Series(prefix + UNGATED, tuple(settings), gated=False)
-    return (Series(prefix + GATED, tuple(settings), gated=True), always) if bench.steering.gate.reads else (always,)
+    return (Series(prefix + GATED, tuple(settings), gated=True), always) if search.steering.gate.reads else (always,)
 
 
-def _ranked(bench: Workbench) -> Neurons:
+def _ranked(search: Search) -> Neurons:
     """All that the chosen criterion finds, best first."""
-    return bench.neurons(bench.criterion, len(CRITERIA[bench.criterion](bench.class_moments).order))
+    return search.neurons(search.criterion, len(CRITERIA[search.criterion](search.class_moments).order))

@@ -13,7 +13,7 @@ from trimtab.evaluation.outcomes import Outcome
 from trimtab.experiments.comparisons import Part, best_strength, compare_rows, gain_frame, gathered, listed
 from trimtab.experiments.groups import neurons_of
 from trimtab.experiments.matching import BATCH_TOKENS, SAME_NEURON, Addresses, Match, TextPair, match_neurons
-from trimtab.experiments.workbench import STATISTICS, Workbench
+from trimtab.experiments.search import STATISTICS, Search
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.model import LanguageModel, down_weights, open_model, rebind
 from trimtab.moments import MOMENTS
@@ -52,17 +52,17 @@ class Carried:
     same_direction: float
 
 
-def carry(bench: Workbench, other: LanguageModel) -> Carried:
+def carry(search: Search, other: LanguageModel) -> Carried:
     """Match the found neurons on the contrast's responses and measure the partners' class means on them.
 
     The responses are the first model's, teacher-forced in the other one. The partners' own class means, rather than the first
     model's scaled by the ratio of the standard deviations, bring scale, offset and sign, and every intervention can read them.
     """
-    pairs = shared_texts(bench, other)
-    pooled = other.tokenizer_fingerprint != bench.model.tokenizer_fingerprint
-    found = Addresses(bench.steering.layer, bench.steering.index)
-    match = match_neurons(bench.model, other, found, pairs, bench.scope, pooled=pooled, seed=bench.settings.seed)
-    moments = moments_on(bench, other, [pair.target for pair in pairs])
+    pairs = shared_texts(search, other)
+    pooled = other.tokenizer_fingerprint != search.model.tokenizer_fingerprint
+    found = Addresses(search.steering.layer, search.steering.index)
+    match = match_neurons(search.model, other, found, pairs, search.scope, pooled=pooled, seed=search.settings.seed)
+    moments = moments_on(search, other, [pair.target for pair in pairs])
     partners = match.neurons
     correct_mean, incorrect_mean = (
         side[partners.layer, partners.index] for side in (moments.correct_mean, moments.incorrect_mean)
@@ -73,43 +73,43 @@ def carry(bench: Workbench, other: LanguageModel) -> Carried:
         score=match.correlation,
         correct_mean=correct_mean.astype(np.float32),
         incorrect_mean=incorrect_mean.astype(np.float32),
-        criterion=f"{bench.criterion}, matched",
+        criterion=f"{search.criterion}, matched",
         model=other.identity,
     )
-    predicted = match.sign * bench.class_moments.mean_difference[found.layer, found.index]
+    predicted = match.sign * search.class_moments.mean_difference[found.layer, found.index]
     return Carried(
         match=match,
         pooled=pooled,
-        by_index=rebind(bench.steering, other.identity) if match.is_fine_tune else None,
+        by_index=rebind(search.steering, other.identity) if match.is_fine_tune else None,
         matched=matched,
-        own=neurons_of(bench.on(other), moments, bench.criterion, bench.k),
+        own=neurons_of(search.on(other), moments, search.criterion, search.k),
         same_direction=float((np.sign(predicted) == np.sign(correct_mean - incorrect_mean)).mean()),
     )
 
 
-def shared_texts(bench: Workbench, other: LanguageModel) -> list[TextPair]:
+def shared_texts(search: Search, other: LanguageModel) -> list[TextPair]:
     """The contrast's responses as both models read them: the same ids, or tokenised again where the tokenizers differ.
 
     Raises:
         NotEnoughDataError: no response has two tokens.
     """
-    wanted = {row.trace_id for row in bench.contrast}
-    traces = [trace for trace in bench.traces if trace.id in wanted]
-    if other.tokenizer_fingerprint == bench.model.tokenizer_fingerprint:
+    wanted = {row.trace_id for row in search.contrast}
+    traces = [trace for trace in search.traces if trace.id in wanted]
+    if other.tokenizer_fingerprint == search.model.tokenizer_fingerprint:
         return [TextPair(trace, trace) for trace in traces]
-    questions = {problem.id: problem.question for problem in bench.split(Split.TRAIN)}
-    again = with_response([_retokenised(trace, questions[trace.problem_id], bench, other) for trace in traces]).traces
+    questions = {problem.id: problem.question for problem in search.split(Split.TRAIN)}
+    again = with_response([_retokenised(trace, questions[trace.problem_id], search, other) for trace in traces]).traces
     by_id = {trace.id: trace for trace in traces}
     return [TextPair(by_id[trace.id], trace) for trace in again]
 
 
-def moments_on(bench: Workbench, other: LanguageModel, traces: Sequence[Trace]) -> ClassMoments:
+def moments_on(search: Search, other: LanguageModel, traces: Sequence[Trace]) -> ClassMoments:
     """Class moments of the contrast's responses in another model, from one pass over them; nothing is written."""
-    rows = {row.trace_id: row for row in bench.contrast}
+    rows = {row.trace_id: row for row in search.contrast}
 
     def parts() -> Iterator[LabelledMoments]:
         for batch in batches(other, traces, BATCH_TOKENS):
-            moments = record_batch(other, batch, (bench.scope,), MOMENTS)[bench.scope]
+            moments = record_batch(other, batch, (search.scope,), MOMENTS)[search.scope]
             labels = [rows[trace.id] for trace in batch]
             yield moments, [row.problem_id for row in labels], [row.correct for row in labels]
 
@@ -118,30 +118,30 @@ def moments_on(bench: Workbench, other: LanguageModel, traces: Sequence[Trace]) 
     return replace(moments, column_norm=column_norms(down_weights(other, range(other.n_layers))))
 
 
-def _retokenised(trace: Trace, question: str, bench: Workbench, other: LanguageModel) -> Trace:
-    prompt_ids = render_prompt(other.tokenizer, question, bench.prompt)
+def _retokenised(trace: Trace, question: str, search: Search, other: LanguageModel) -> Trace:
+    prompt_ids = render_prompt(other.tokenizer, question, search.prompt)
     return replace(trace, prompt_ids=prompt_ids, response_ids=tuple(other.tokenizer.encode(trace.text, add_special_tokens=False)))
 
 
-def transfer_model(bench: Workbench) -> Findings:
+def transfer_model(search: Search) -> Findings:
     """Carry the found neurons to every other model of the settings; strengths are chosen on the validation split with that model.
 
     The gate is carried to a fine-tune only, whose neurons are where the gate reads them; elsewhere every problem is steered.
     """
-    names = bench.settings.other_models
+    names = search.settings.other_models
     none = "No other model was named, so nothing was carried: set experiment.other_models, or give --to MODEL."
-    parts = [_to(bench, name) for name in names] or [([], Part(sentences=(none,)))]
+    parts = [_to(search, name) for name in names] or [([], Part(sentences=(none,)))]
     matches = [row for rows, _ in parts for row in rows]
-    question = f"Do the neurons of {bench.model.identity.name} help another model?"
+    question = f"Do the neurons of {search.model.identity.name} help another model?"
     found = Part((_match_frame(matches),) if names else ())
     return gathered("transfer-model", "Transfer to other models", question, Split.TEST, (found, *(part for _, part in parts)))
 
 
-def _to(bench: Workbench, name: str) -> tuple[list[dict[str, Cell]], Part]:
+def _to(search: Search, name: str) -> tuple[list[dict[str, Cell]], Part]:
     """Rows of how well the neurons were found again in one model, and what they gain there."""
-    other = open_model(name, dtype=str(bench.model.hf_model.dtype).removeprefix("torch."), device=str(bench.model.device))
-    there = bench.on(other)
-    carried = carry(bench, other)
+    other = open_model(name, dtype=str(search.model.hf_model.dtype).removeprefix("torch."), device=str(search.model.device))
+    there = search.on(other)
+    carried = carry(search, other)
     base = there.answers(Split.TEST, None, label=f"{name}, unsteered")
     steerings = _steerings(there, carried)
     conditions = {label: there.answers(Split.TEST, steering, label=f"{name}, {label}") for label, steering in steerings.items()}
@@ -150,13 +150,13 @@ def _to(bench: Workbench, name: str) -> tuple[list[dict[str, Cell]], Part]:
         conditions[GATED] = there.answers(Split.TEST, steerings[BY_INDEX], "auto", label=f"{name}, {GATED}")
         gate = _gate_words(base, conditions[GATED])
     primary = steerings[BY_INDEX if BY_INDEX in steerings else MATCHED]
-    seeds = range(bench.settings.seed, bench.settings.seed + bench.settings.random_sets)
+    seeds = range(search.settings.seed, search.settings.seed + search.settings.random_sets)
     random = [there.answers(Split.TEST, random_like(primary, seed), label=f"{name}, {RANDOM}") for seed in seeds]
     rows = compare_rows(base, {**conditions, RANDOM: random})
     strengths = ", ".join(f"{label} {steering.strength:g}" for label, steering in steerings.items())
     frame = gain_frame(
         re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
-        f"Neurons of {bench.model.identity.name} on {name}",
+        f"Neurons of {search.model.identity.name} on {name}",
         base,
         rows,
         note="Always steered, but for the carried gate. Strengths, chosen on the validation split with this model: "
@@ -165,7 +165,7 @@ def _to(bench: Workbench, name: str) -> tuple[list[dict[str, Cell]], Part]:
     return match_rows(name, carried), Part((frame,), (f"{name}: {match_words(carried)} Gains: {listed(rows)}.{gate}",))
 
 
-def _steerings(there: Workbench, carried: Carried) -> dict[str, Steering]:
+def _steerings(there: Search, carried: Carried) -> dict[str, Steering]:
     """Each set at the strength that is best for it on the other model's validation split; partners that are the same neurons
     once."""
     sets: dict[str, Steering] = {}

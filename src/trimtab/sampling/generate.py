@@ -228,14 +228,15 @@ def way_of(model: LanguageModel) -> Way:
 def _proved_way(model: LanguageModel) -> Way:
     vocabulary, rng = model.identity.vocab_size, np.random.default_rng(0)
     requests = [Request(str(n), tuple(rng.integers(0, vocabulary, n).tolist())) for n in _PROOF_LENGTHS]
-    alone = [_alone(model, request) for request in requests]
-    tokens = torch.stack([logits.argmax(-1) for logits in alone])
+    tokens, alone = zip(*(_alone(model, request) for request in requests), strict=True)
+    if not all(logits.isfinite().all() for logits in alone):
+        return _WAYS[0]  # broken in every way, as the generation itself will say
     limit = _PROOF_LIMIT.get(model.hf_model.dtype, _COARSE_LIMIT)
     reason = ""
     for way in _WAYS:
         try:
             with grouped_attention(model.hf_model) if way.grouped else nullcontext():
-                difference = _difference(model, requests, alone, tokens, way.drops)
+                difference = _difference(model, requests, alone, torch.stack(tokens), way.drops)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
             reason = reason or f"a padded batch raised {type(error).__name__}: {str(error).splitlines()[0][:100]}"
             continue
@@ -245,8 +246,8 @@ def _proved_way(model: LanguageModel) -> Way:
     return Way(False, False, by_generate=True, reason=reason)
 
 
-def _alone(model: LanguageModel, request: Request) -> Tensor:
-    """Logits of the first greedy tokens by ``model.generate``, ``[token, vocabulary]``."""
+def _alone(model: LanguageModel, request: Request) -> tuple[Tensor, Tensor]:
+    """The first greedy tokens by ``model.generate``, no end among them, and their logits ``[token, vocabulary]``."""
     ids = torch.tensor([request.prompt_ids], device=model.device)
     output = model.hf_model.generate(  # type: ignore[operator]
         input_ids=ids,
@@ -254,13 +255,14 @@ def _alone(model: LanguageModel, request: Request) -> Tensor:
         generation_config=GenerationConfig(
             do_sample=False,
             max_new_tokens=_PROOF_TOKENS,
+            min_new_tokens=_PROOF_TOKENS,
             pad_token_id=model.tokenizer.pad_token_id,
-            eos_token_id=-1,  # no token's; None would be filled in from the model's own, which cuts the proof short
+            eos_token_id=list(end_tokens(model)),
             output_logits=True,
             return_dict_in_generate=True,
         ),
     )
-    return torch.cat(output.logits)
+    return output.sequences[0, len(request.prompt_ids) :], torch.cat(output.logits)
 
 
 def _difference(model: LanguageModel, requests: Sequence[Request], alone: Sequence[Tensor], tokens: Tensor, drops: bool) -> float:

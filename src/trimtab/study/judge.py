@@ -22,7 +22,7 @@ from trimtab.execution import LOCAL, Executor
 from trimtab.gate import ALWAYS as ALWAYS_GATE
 from trimtab.gate import AnyGate
 from trimtab.interventions import INTERVENTIONS
-from trimtab.model import LanguageModel, down_weights
+from trimtab.model import LanguageModel, check_identity, down_weights
 from trimtab.sampling import SamplingSettings
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Entry, openings, read_table, record_opening, write_table
@@ -212,8 +212,10 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
 
     Raises:
         NotEnoughDataError, InputError: no problem, or a baseline that cannot be run.
+        MismatchError: a steering made for other weights; before anything is generated or noted in the ledger.
     """
     settings = study.settings.evaluation
+    check_identity(steering.model, study.model.identity)
     problems = study.problems().split(settings.split)
     if not problems:
         raise InputError(f"evaluate needs problems of the {settings.split} split, and there are none; ask for {settings.split}=N")

@@ -23,7 +23,7 @@ from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.settings import EvaluationSettings
 from trimtab.execution import LOCAL, Executor, Job
-from trimtab.experiments import EXPERIMENTS, ExperimentName, Workbench
+from trimtab.experiments import EXPERIMENTS, ExperimentName, Search
 from trimtab.findings import Findings
 from trimtab.gate import AnyGate
 from trimtab.gating.settings import GateSettings
@@ -35,6 +35,7 @@ from trimtab.recording import Recording
 from trimtab.sampling import TRANSFORMERS, Generator, SamplingSettings, VllmEngine
 from trimtab.steering import Steering
 from trimtab.store import (
+    AnyPath,
     Cache,
     Entry,
     any_path,
@@ -71,7 +72,6 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from trimtab.store import AnyPath
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -332,8 +332,8 @@ class Study:
 
         def work(folder: "AnyPath") -> None:
             with self._verb(name):
-                bench = Workbench(self, tuning, experiment.reads, name)
-                write_json(folder / "findings.json", experiment.run(bench).to_json())
+                search = Search(self, tuning, experiment.reads, name)
+                write_json(folder / "findings.json", experiment.run(search).to_json())
 
         return self.compute(name, entry, work, lambda folder: Findings.from_json(read_json(folder / "findings.json")))  # type: ignore[arg-type]
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench_samples import changed
-from trimtab.experiments import Workbench
+from search_samples import changed
+from trimtab.experiments import Search
 from trimtab.study import Study
 from trimtab.traces import Problem, Split
 
@@ -31,17 +31,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
 
 
 @pytest.fixture(scope="session")
-def bench(study: Study) -> Workbench:
-    """The workbench of the study; it may read every split."""
-    return Workbench(study, study.tuned())
+def search(study: Study) -> Search:
+    """The search of the study; it may read every split."""
+    return Search(study, study.tuned())
 
 
 @pytest.fixture
-def halved(bench: Workbench) -> Workbench:
-    """The bench with two domains, so that each is large enough."""
+def halved(search: Search) -> Search:
+    """The search with two domains, so that each is large enough."""
 
     def merged(problem: Problem) -> Problem:
         return replace(problem, domain="left" if problem.domain in LEFT else "right")
 
-    problems = {split: [merged(p) for p in problems] for split, problems in bench.problems.items()}
-    return changed(bench, problems={**problems, Split.TEST: problems[Split.TEST][:24]})
+    problems = {split: [merged(p) for p in problems] for split, problems in search.problems.items()}
+    return changed(search, problems={**problems, Split.TEST: problems[Split.TEST][:24]})

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench_samples import changed
-from trimtab.experiments import Workbench
+from search_samples import changed
+from trimtab.experiments import Search
 from trimtab.experiments.ablate import FULL, ablate, balanced
 from trimtab.ranking import CRITERIA
 from trimtab.tasks.contrast import ContrastRow
@@ -21,12 +21,12 @@ def test_balancing_takes_the_first_of_each_and_drops_one_sided_problems() -> Non
 
 
 @pytest.fixture
-def quick(bench: Workbench) -> Workbench:
+def quick(search: Search) -> Search:
     """Chains of a few tokens, all of them cut: what is run matters here, not what comes out."""
-    return changed(bench, sampling=bench.sampling.model_copy(update={"max_new_tokens": 6}))
+    return changed(search, sampling=search.sampling.model_copy(update={"max_new_tokens": 6}))
 
 
-def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     found = ablate(quick)
     n = len(quick.split(Split.TEST))
     assert all(row["n"] == n for frame in found.frames for row in frame.rows)

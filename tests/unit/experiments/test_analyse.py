@@ -5,22 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench_samples import changed
+from search_samples import changed
 from trimtab.analysis import layer_histogram, perplexity_effect
 from trimtab.errors import InputError
-from trimtab.experiments import Workbench
+from trimtab.experiments import Search
 from trimtab.experiments.analyse import analyse
 from trimtab.experiments.responses import greedy_responses
 from trimtab.traces import Split
 
 
 @pytest.fixture
-def closed(bench: Workbench) -> Workbench:
+def closed(search: Search) -> Search:
     """As the command gives it: without the test problems."""
-    return changed(bench, problems={split: bench.problems[split] for split in (Split.TRAIN, Split.VALIDATION)})
+    return changed(search, problems={split: search.problems[split] for split in (Split.TRAIN, Split.VALIDATION)})
 
 
-def test_every_piece_is_shown(closed: Workbench) -> None:
+def test_every_piece_is_shown(closed: Search) -> None:
     found = analyse(closed)
     drawn = {frame.name for frame in found.frames if frame.plot}
     assert {"layers", "ratios", "top-activated", "criteria", "layer-probes", "drift-distance", "drift-cosine"} < drawn
@@ -39,7 +39,7 @@ def test_every_piece_is_shown(closed: Workbench) -> None:
     assert effect["perplexity, ratio"] == pytest.approx(expected.change.ratio.value)
 
 
-def test_magnitudes_are_needed(closed: Workbench) -> None:
+def test_magnitudes_are_needed(closed: Search) -> None:
     moments = replace(closed.class_moments, correct_magnitude=None, incorrect_magnitude=None)
     poor = changed(closed, class_moments=moments)
     with pytest.raises(InputError, match=r"add 'magnitude' to recording\.moments"):

@@ -2,35 +2,35 @@
 
 import numpy as np
 
-from trimtab.experiments import Workbench
+from trimtab.experiments import Search
 from trimtab.experiments.causal import _steerings, causal
 from trimtab.traces import Split
 
 
-def test_random_sets_have_as_many_neurons_a_layer_and_the_same_gains(bench: Workbench) -> None:
-    made = _steerings(bench)
-    found = made[f"{bench.criterion}, ablated"][0]
+def test_random_sets_have_as_many_neurons_a_layer_and_the_same_gains(search: Search) -> None:
+    made = _steerings(search)
+    found = made[f"{search.criterion}, ablated"][0]
     assert (found.gain == -1).all()
     assert not found.shift.any()
-    drawn = made[f"random, ablated (for {bench.criterion})"]
-    assert len(drawn) == bench.settings.random_sets
+    drawn = made[f"random, ablated (for {search.criterion})"]
+    assert len(drawn) == search.settings.random_sets
     for steering in drawn:
         assert (steering.gain == -1).all()
         assert np.array_equal(np.bincount(steering.layer), np.bincount(found.layer))
         assert not set(zip(steering.layer, steering.index, strict=True)) & set(zip(found.layer, found.index, strict=True))
-    amplified = made[f"random, amplified by 1.1 (for {bench.criterion})"][0]
+    amplified = made[f"random, amplified by 1.1 (for {search.criterion})"][0]
     np.testing.assert_allclose(amplified.gain, 0.1, rtol=1e-6)
 
 
-def test_accuracy_and_perplexity_of_every_condition(bench: Workbench) -> None:
-    found = causal(bench)
+def test_accuracy_and_perplexity_of_every_condition(search: Search) -> None:
+    found = causal(search)
     gains = found["causal"].rows
-    assert all(row["n"] == len(bench.split(Split.TEST)) for row in gains)
-    assert gains[1]["label"] == f"{bench.criterion}, ablated"
+    assert all(row["n"] == len(search.split(Split.TEST)) for row in gains)
+    assert gains[1]["label"] == f"{search.criterion}, ablated"
     conditions = list(dict.fromkeys(row["label"] for row in gains))
     for frame in found.frames[1:]:
         assert [row["label"] for row in frame.rows] == conditions
         assert [row["value"] is None for row in frame.rows] == [True] + [False] * (len(conditions) - 1)
     single = [row for row in gains if row["series"] == "one random set"]
-    assert len(single) == bench.settings.random_sets * sum(str(label).startswith("random") for label in conditions)
-    assert all(bench.criterion in words or "activation-ratio" in words or "too few" in words for words in found.sentences)
+    assert len(single) == search.settings.random_sets * sum(str(label).startswith("random") for label in conditions)
+    assert all(search.criterion in words or "activation-ratio" in words or "too few" in words for words in found.sentences)

@@ -6,7 +6,7 @@ import pytest
 from outcome_samples import outcomes
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.experiments import Workbench
+from trimtab.experiments import Search
 from trimtab.experiments.comparisons import best_strength, compare_rows, gain_frame, strengths
 from trimtab.stats.significance import holm
 from trimtab.steering import Steering
@@ -63,18 +63,18 @@ def test_the_sets_of_a_mean_follow_it() -> None:
     assert "random sets" in frame.note
 
 
-def test_the_published_strength_is_always_a_candidate(bench: Workbench) -> None:
-    assert strengths(bench) == (0.3, 1.0, 2.0)
+def test_the_published_strength_is_always_a_candidate(search: Search) -> None:
+    assert strengths(search) == (0.3, 1.0, 2.0)
 
 
 @pytest.mark.parametrize(("right", "chosen"), [({0.3: 1, 1.0: 3, 2.0: 2}, 1.0), ({0.3: 2, 1.0: 2, 2.0: 2}, 0.3)])
 def test_the_best_wins_and_a_tie_goes_to_the_weakest(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch, right: dict[float, int], chosen: float
+    search: Search, monkeypatch: pytest.MonkeyPatch, right: dict[float, int], chosen: float
 ) -> None:
     from outcome_samples import outcomes
 
-    def answers(self: Workbench, split: str, steering: Steering, *rest: object) -> list[Outcome]:
+    def answers(self: Search, split: str, steering: Steering, *rest: object) -> list[Outcome]:
         return outcomes("x", "1" * right[steering.strength] + "0" * (4 - right[steering.strength]))
 
-    monkeypatch.setattr(Workbench, "answers", answers)
-    assert best_strength(bench, bench.steering).strength == chosen
+    monkeypatch.setattr(Search, "answers", answers)
+    assert best_strength(search, search.steering).strength == chosen

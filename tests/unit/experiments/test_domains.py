@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench_samples import changed
+from search_samples import changed
 from trimtab.evaluation.pairing import paired
-from trimtab.experiments import Workbench
+from trimtab.experiments import Search
 from trimtab.experiments.domains import CONTROL, EVERYTHING, domains, specific_at, specific_sets, transfer
 from trimtab.experiments.groups import (
     by_domain,
@@ -44,18 +44,18 @@ def test_the_largest_smallest_set_is_taken_where_none_is_enough() -> None:
     assert specific_sets({"a": a, "b": b}, 2, n_neurons=32, minimum=5).k == 4
 
 
-def test_equal_numbers_are_ablated_at_every_token(bench: Workbench) -> None:
+def test_equal_numbers_are_ablated_at_every_token(search: Search) -> None:
     halves = {
         split: [
             replace(p, domain="left" if p.domain in LEFT else "right") for p in problems[: 48 if split is Split.TRAIN else 24]
         ]
-        for split, problems in bench.problems.items()
+        for split, problems in search.problems.items()
         if split is not Split.VALIDATION
     }
-    found = domains(changed(bench, problems=halves))
-    sets = {row["label"]: row for row in found[f"sets-{bench.criterion}"].rows}
+    found = domains(changed(search, problems=halves))
+    sets = {row["label"]: row for row in found[f"sets-{search.criterion}"].rows}
     assert [row["ablated"] for row in sets.values()] == [min(row["of_its_own"] for row in sets.values())] * 2
-    matrix = found[f"ablation-{bench.criterion}"].rows
+    matrix = found[f"ablation-{search.criterion}"].rows
     assert [row["row"] for row in matrix[::2]] == ["left", "right", CONTROL]
     assert sum(row["n"] for row in matrix[:2]) == 24
     assert [row["p_holm"] is None for row in matrix] == [False] * 4 + [True] * 2  # random sets are no claim
@@ -64,14 +64,14 @@ def test_equal_numbers_are_ablated_at_every_token(bench: Workbench) -> None:
             assert abs(row["value"] - sets[row["row"]]["without_own"]) < 1e-12
 
 
-def test_one_domain_has_nothing_of_its_own(bench: Workbench) -> None:
-    alike = {split: [replace(p, domain="") for p in problems] for split, problems in bench.problems.items()}
-    result = domains(changed(bench, problems=alike))
+def test_one_domain_has_nothing_of_its_own(search: Search) -> None:
+    alike = {split: [replace(p, domain="") for p in problems] for split, problems in search.problems.items()}
+    result = domains(changed(search, problems=alike))
     assert not result.frames
     assert len(result.sentences) == 1
 
 
-def test_every_gain_is_of_the_answers_to_one_domain(halved: Workbench) -> None:
+def test_every_gain_is_of_the_answers_to_one_domain(halved: Search) -> None:
     found = transfer(halved)
     cells = {(row["row"], row["column"]): row for row in found["domains-always"].rows}
     assert set(cells) == {(row, column) for row in ("left", "right", EVERYTHING) for column in ("left", "right")}
@@ -95,9 +95,9 @@ def test_every_gain_is_of_the_answers_to_one_domain(halved: Workbench) -> None:
     assert any("hard to easy" in words for words in found.sentences)
 
 
-def test_one_domain_of_one_difficulty_cannot_transfer(bench: Workbench) -> None:
-    alike = {split: [replace(p, domain="one", difficulty=3) for p in some] for split, some in bench.problems.items()}
+def test_one_domain_of_one_difficulty_cannot_transfer(search: Search) -> None:
+    alike = {split: [replace(p, domain="one", difficulty=3) for p in some] for split, some in search.problems.items()}
     alike[Split.TEST] = alike[Split.TEST][:6]
-    result = transfer(changed(bench, problems=alike))
+    result = transfer(changed(search, problems=alike))
     assert not result.frames
     assert len(result.sentences) == 2

@@ -3,7 +3,7 @@
 import pytest
 
 from trimtab.errors import ConfigError, InputError
-from trimtab.experiments import EXPERIMENT_NAMES, EXPERIMENTS, Experiment, Workbench
+from trimtab.experiments import EXPERIMENT_NAMES, EXPERIMENTS, Experiment, Search
 from trimtab.findings import Findings
 from trimtab.study import Study
 from trimtab.study import study as module
@@ -26,8 +26,8 @@ def test_it_is_computed_once_and_survives_its_json(study: Study) -> None:
 
 
 def test_what_it_must_not_read_is_not_there(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    def peek(bench: Workbench) -> Findings:
-        bench.answers(Split.TEST, None)
+    def peek(search: Search) -> Findings:
+        search.answers(Split.TEST, None)
         raise AssertionError("the test split was read")
 
     closed = Experiment(peek, frozenset((Split.TRAIN, Split.VALIDATION)))
@@ -46,9 +46,9 @@ def test_an_unknown_experiment_names_those_that_exist(study: Study) -> None:
 def test_another_setting_is_another_result_and_another_opening(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
 
-    def count(bench: Workbench) -> Findings:
-        problems = bench.split(Split.TEST)[: 2 + bench.settings.random_sets]
-        bench.answers(Split.TEST, None, problems=problems)
+    def count(search: Search) -> Findings:
+        problems = search.split(Split.TEST)[: 2 + search.settings.random_sets]
+        search.answers(Split.TEST, None, problems=problems)
         runs.append(len(problems))
         return Findings("causal", "Counting", "How many?", (f"{len(problems)} problems.",), "test")
 

@@ -6,11 +6,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from bench_samples import changed
 from outcome_samples import outcomes
+from search_samples import changed
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.pairing import paired
-from trimtab.experiments import Workbench
+from trimtab.experiments import Search
 from trimtab.experiments.groups import (
     EASY,
     HARD,
@@ -109,7 +109,7 @@ def test_diagonal_p_counts_the_assignments() -> None:
     assert diagonal_p(matrix[:4, :4]) is None
 
 
-def test_domains_with_the_most_contrasted_problems_come_first(halved: Workbench) -> None:
+def test_domains_with_the_most_contrasted_problems_come_first(halved: Search) -> None:
     grouping = by_domain(halved)
     left = {p.id for p in halved.split(Split.TRAIN) if p.domain == "left"}
     assert grouping.names == ("left", "right")
@@ -117,14 +117,14 @@ def test_domains_with_the_most_contrasted_problems_come_first(halved: Workbench)
     assert {p.domain for p in grouping.among(halved.split(Split.TEST), "right")} == {"right"}
 
 
-def test_a_domain_that_is_too_small_is_left_out_and_named(halved: Workbench) -> None:
+def test_a_domain_that_is_too_small_is_left_out_and_named(halved: Search) -> None:
     test = [p if i >= MIN_PROBLEMS - 1 else replace(p, domain="tiny") for i, p in enumerate(halved.split(Split.TEST))]
     grouping = by_domain(changed(halved, problems={**halved.problems, Split.TEST: test}))
     assert grouping.names == ("left", "right")
     assert grouping.left_out == ("tiny",)
 
 
-def test_more_domains_than_asked_for_keep_the_largest(halved: Workbench) -> None:
+def test_more_domains_than_asked_for_keep_the_largest(halved: Search) -> None:
     moved = {row.problem_id for row in halved.contrast[-1:]}
     find = [
         replace(p, domain="third" if p.domain == "right" and p.id not in moved else p.domain) for p in halved.split(Split.TRAIN)
@@ -136,17 +136,17 @@ def test_more_domains_than_asked_for_keep_the_largest(halved: Workbench) -> None
     assert "right" in grouping.left_out
 
 
-def test_difficulty_is_cut_where_it_halves_the_contrast(bench: Workbench) -> None:
-    grouping = by_difficulty(bench)
-    contrasted = {row.problem_id for row in bench.contrast}
-    levels = [p.difficulty for p in bench.split(Split.TRAIN) if p.id in contrasted]
+def test_difficulty_is_cut_where_it_halves_the_contrast(search: Search) -> None:
+    grouping = by_difficulty(search)
+    contrasted = {row.problem_id for row in search.contrast}
+    levels = [p.difficulty for p in search.split(Split.TRAIN) if p.id in contrasted]
     hard = grouping.found_on[HARD]
     assert grouping.names == (EASY, HARD)
     assert hard + grouping.found_on[EASY] == len(levels)
     assert abs(2 * hard - len(levels)) == min(abs(2 * sum(one >= cut for one in levels) - len(levels)) for cut in set(levels))
 
 
-def test_a_source_reads_its_own_part_of_the_contrast(halved: Workbench) -> None:
+def test_a_source_reads_its_own_part_of_the_contrast(halved: Search) -> None:
     grouping = by_domain(halved)
     source = find_source(changed(halved, prompts={}), grouping, "left")
     rows = [row for row in halved.contrast if grouping.of[row.problem_id] == "left"]
@@ -157,7 +157,7 @@ def test_a_source_reads_its_own_part_of_the_contrast(halved: Workbench) -> None:
     np.testing.assert_array_equal(source.neurons.mean_difference, expected.mean_difference)
 
 
-def test_too_few_validation_problems_fall_back_to_the_strength_and_the_gate_of_the_run(halved: Workbench) -> None:
+def test_too_few_validation_problems_fall_back_to_the_strength_and_the_gate_of_the_run(halved: Search) -> None:
     grouping = by_domain(halved)
     source = find_source(changed(halved, prompts={}), grouping, "left")
     assert source is not None
@@ -167,22 +167,22 @@ def test_too_few_validation_problems_fall_back_to_the_strength_and_the_gate_of_t
     assert source.steering.gate is halved.steering.gate
 
 
-def test_the_gate_of_all_problems_is_the_gate_of_the_run(bench: Workbench) -> None:
-    everything = Grouping({p.id: "all" for problems in bench.problems.values() for p in problems}, ("all",), {})
-    gate = fit_gate(bench, everything, "all")
-    run_gate = bench.steering.gate
+def test_the_gate_of_all_problems_is_the_gate_of_the_run(search: Search) -> None:
+    everything = Grouping({p.id: "all" for problems in search.problems.values() for p in problems}, ("all",), {})
+    gate = fit_gate(search, everything, "all")
+    run_gate = search.steering.gate
     assert gate is not None
     assert isinstance(run_gate, Gate)
     np.testing.assert_array_equal(gate.weight, run_gate.weight)
     assert (gate.bias, gate.threshold) == (run_gate.bias, run_gate.threshold)
-    assert fit_gate(bench, Grouping({}, ("none",), {}), "none") is None
-    assert fit_gate(changed(bench, prompts={}), everything, "all") is None
+    assert fit_gate(search, Grouping({}, ("none",), {}), "none") is None
+    assert fit_gate(changed(search, prompts={}), everything, "all") is None
 
 
-def test_gated_answers_are_those_of_a_gated_run(bench: Workbench) -> None:
-    base = bench.answers(Split.TEST, None)
-    always = bench.answers(Split.TEST, bench.steering)
-    composed = gated_answers(bench, bench.steering, base, always)
-    run = bench.answers(Split.TEST, bench.steering, "auto")
+def test_gated_answers_are_those_of_a_gated_run(search: Search) -> None:
+    base = search.answers(Split.TEST, None)
+    always = search.answers(Split.TEST, search.steering)
+    composed = gated_answers(search, search.steering, base, always)
+    run = search.answers(Split.TEST, search.steering, "auto")
     assert [o.response for o in composed] == [o.response for o in run]
     assert {o.fired for o in run} == {True, False}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import NotEnoughDataError
-from trimtab.experiments import Workbench
+from trimtab.experiments import Search
 from trimtab.experiments.monitor import PREFIXES, Readings, RunningProbe, _prefix_means, fit_running_probe, monitor
 from trimtab.recording.features import batch_features
 
@@ -25,18 +25,18 @@ def test_prefix_means_of_a_short_chain_hold_one_token_or_more() -> None:
     assert len(PREFIXES) == 4
 
 
-def test_reading_chains_equals_their_features(bench: Workbench) -> None:
-    chains = list(bench.traces[:5])
+def test_reading_chains_equals_their_features(search: Search) -> None:
+    chains = list(search.traces[:5])
     probe = RunningProbe(LAYER, INDEX, np.array([1.0, 1.0]), 0.0)
-    for chain, scores in zip(chains, probe.read(bench.model, chains), strict=True):
-        (features,) = batch_features(bench.model, [chain], LAYER, INDEX, "response")
+    for chain, scores in zip(chains, probe.read(search.model, chains), strict=True):
+        (features,) = batch_features(search.model, [chain], LAYER, INDEX, "response")
         np.testing.assert_allclose(scores, probe.scores(features), rtol=1e-4, atol=1e-5)
 
 
-def test_a_probe_needs_both_verdicts(bench: Workbench) -> None:
-    chains = list(bench.traces[:20])
+def test_a_probe_needs_both_verdicts(search: Search) -> None:
+    chains = list(search.traces[:20])
     with pytest.raises(NotEnoughDataError, match="both verdicts"):
-        fit_running_probe(bench.model, chains, np.zeros(20, np.bool_), LAYER, INDEX)
+        fit_running_probe(search.model, chains, np.zeros(20, np.bool_), LAYER, INDEX)
 
 
 def test_warnings_by_hand() -> None:
@@ -49,8 +49,8 @@ def test_warnings_by_hand() -> None:
     assert readings.at_share(0.5).tolist() == [0.1, 0.2]
 
 
-def test_the_experiment_counts_every_test_chain(bench: Workbench) -> None:
-    found = monitor(bench)
+def test_the_experiment_counts_every_test_chain(search: Search) -> None:
+    found = monitor(search)
     warnings, warned = found["warnings"].rows, found["warned"].rows
     assert sum(row["n"] for row in warnings) == 40
     for row in warnings:  # at the end of the response all warnings have been given

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench_samples import changed
-from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
+from search_samples import changed
+from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Search
 from trimtab.experiments.redrawn import Redrawn, fitting, jaccard, middle, shared
 from trimtab.experiments.settings import StabilitySettings
 from trimtab.experiments.stability import (
@@ -38,18 +38,18 @@ NAMES = ("mean-difference", "adaras", "paired-t", "auroc")
 
 
 @pytest.fixture(scope="module")
-def module_bench(bench: Workbench) -> Workbench:
-    problems = {split: bench.problems[split][:10] for split in EXPERIMENTS["stability"].reads}
-    return changed(bench, settings=SETTINGS, problems=problems)
+def module_bench(search: Search) -> Search:
+    problems = {split: search.problems[split][:10] for split in EXPERIMENTS["stability"].reads}
+    return changed(search, settings=SETTINGS, problems=problems)
 
 
 @pytest.fixture(scope="module")
-def redrawn(module_bench: Workbench) -> Redrawn:
+def redrawn(module_bench: Search) -> Redrawn:
     return Redrawn.load(module_bench, NAMES)
 
 
 @pytest.fixture(scope="module")
-def findings(module_bench: Workbench) -> Findings:
+def findings(module_bench: Search) -> Findings:
     return stability(module_bench)
 
 
@@ -57,17 +57,17 @@ def _ranking(order: list[int]) -> Ranking:
     return Ranking(np.array(order), -np.arange(len(order), dtype=np.float64))
 
 
-def _rows(bench: Workbench, problems: list[str]) -> list[ContrastRow]:
-    return [row for row in bench.contrast if row.problem_id in problems]
+def _rows(search: Search, problems: list[str]) -> list[ContrastRow]:
+    return [row for row in search.contrast if row.problem_id in problems]
 
 
 def test_halves_rank_as_the_recording_of_their_problems_alone(redrawn: Redrawn) -> None:
-    bench, n = redrawn.bench, redrawn.n_problems
+    search, n = redrawn.search, redrawn.n_problems
     choices = redrawn.some_problems(np.random.default_rng(3), n // 2, n - n // 2)
     taken = [[redrawn.means.problems[i] for i in np.flatnonzero(np.asarray(choice.copies))] for choice in choices]
-    assert sorted(taken[0] + taken[1]) == sorted({row.problem_id for row in bench.contrast})
+    assert sorted(taken[0] + taken[1]) == sorted({row.problem_id for row in search.contrast})
     for names, rankings in zip(taken, redrawn.rankings(choices), strict=True):
-        moments = bench.moments_of(_rows(bench, names), {"difference", "auroc"})
+        moments = search.moments_of(_rows(search, names), {"difference", "auroc"})
         for name in NAMES:
             expected = CRITERIA[name](moments)
             assert rankings[name].order[:5].tolist() == expected.order[:5].tolist()
@@ -75,17 +75,17 @@ def test_halves_rank_as_the_recording_of_their_problems_alone(redrawn: Redrawn) 
 
 
 def test_a_bootstrap_counts_a_problem_as_often_as_it_is_drawn(redrawn: Redrawn) -> None:
-    bench = redrawn.bench
+    search = redrawn.search
     choice = redrawn.bootstrap(np.random.default_rng(4))
     assert choice.copies is not None
     assert choice.copies.sum() == redrawn.n_problems
     assert (choice.copies == 0).any()
     assert (choice.copies > 1).any()
-    means = dict(zip(redrawn.means.trace_ids, bench.recording.means(bench.scope, redrawn.means.trace_ids), strict=True))
+    means = dict(zip(redrawn.means.trace_ids, search.recording.means(search.scope, redrawn.means.trace_ids), strict=True))
     sides: dict[bool, list[np.ndarray]] = {True: [], False: []}
     for problem, copies in zip(redrawn.means.problems, choice.copies.tolist(), strict=True):
         for _ in range(copies):
-            for row in _rows(bench, [problem]):
+            for row in _rows(search, [problem]):
                 sides[row.correct].append(means[row.trace_id].astype(np.float64))
     delta = np.mean(sides[True], axis=0) - np.mean(sides[False], axis=0)
     (found,) = redrawn.moments([choice], ["mean-difference"])
@@ -140,7 +140,7 @@ def test_chance_in_layers_is_what_random_sets_share() -> None:
     assert in_layers == pytest.approx(np.mean(drawn), abs=0.02)
 
 
-def test_the_whole_experiment(module_bench: Workbench, findings: Findings) -> None:
+def test_the_whole_experiment(module_bench: Search, findings: Findings) -> None:
     assert {frame.name for frame in findings.frames} == {
         "halves",
         "inclusion",
@@ -169,23 +169,23 @@ def test_the_whole_experiment(module_bench: Workbench, findings: Findings) -> No
 
 
 def test_inclusion_is_counted_over_the_bootstraps(redrawn: Redrawn, findings: Findings) -> None:
-    bench, name = redrawn.bench, redrawn.bench.criterion
-    rng = np.random.default_rng([bench.settings.seed, 2])
-    sets = [set(r[name].order[: bench.k].tolist()) for r in redrawn.rankings(redrawn.bootstrap(rng) for _ in range(5))]
-    expected = [sum(a in s for s in sets) / 5 for a in redrawn.whole[name].order[: bench.k].tolist()]
+    search, name = redrawn.search, redrawn.search.criterion
+    rng = np.random.default_rng([search.settings.seed, 2])
+    sets = [set(r[name].order[: search.k].tolist()) for r in redrawn.rankings(redrawn.bootstrap(rng) for _ in range(5))]
+    expected = [sum(a in s for s in sets) / 5 for a in redrawn.whole[name].order[: search.k].tolist()]
     assert [row["value"] for row in findings["inclusion"].rows] == expected
     every = {a for s in sets for a in s}
     over = sum(sum(a in s for s in sets) > 2.5 for a in every)
     assert f"more than half select {over} neurons" in next(f for f in findings.sentences if "bootstraps" in f)
 
 
-def test_too_few_problems_is_a_finding(module_bench: Workbench) -> None:
+def test_too_few_problems_is_a_finding(module_bench: Search) -> None:
     names = list(dict.fromkeys(row.problem_id for row in module_bench.contrast))[:3]
     few = changed(module_bench, contrast=_rows(module_bench, names))
     assert stability(few).sentences == ("The contrast has 3 problems; 4 or more are needed.",)
 
 
-def test_what_does_not_fit_in_memory_is_said(module_bench: Workbench) -> None:
+def test_what_does_not_fit_in_memory_is_said(module_bench: Search) -> None:
     row_bytes = 4 * module_bench.steering.model.n_neurons
     settings = SETTINGS.stability.model_copy(update={"memory_gb": row_bytes * 0.6 * len(module_bench.contrast) / 1e9})
     thin = changed(module_bench, settings=SETTINGS.model_copy(update={"stability": settings}))
@@ -262,14 +262,14 @@ def _planted(planted: float, criteria: tuple[str, ...], k: int, permutations: in
         values={"mean": values.astype(np.float32)},
     )
     settings = StabilitySettings(permutations=permutations, shuffles=shuffles)
-    bench = SimpleNamespace(
+    search = SimpleNamespace(
         settings=ExperimentSettings(stability=settings),
         class_moments=means.class_moments(statistics={"difference", "auroc"}),
         k=k,
         criterion=criteria[0],
         progress=silent,
     )
-    return Redrawn(cast("Workbench", bench), means, criteria, 0)
+    return Redrawn(cast("Search", search), means, criteria, 0)
 
 
 def _keys(redrawn: Redrawn, correct: NDArray[np.bool_]) -> list[tuple[float, float]]:

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench_samples import changed
+from search_samples import changed
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Workbench
+from trimtab.experiments import EXPERIMENTS, ExperimentSettings, Search
 from trimtab.experiments.settings import SweepSettings
 from trimtab.experiments.sweep import (
     Axis,
@@ -34,10 +34,10 @@ SETTINGS = ExperimentSettings(
 
 
 @pytest.fixture(scope="module")
-def swept(bench: Workbench) -> tuple[Workbench, Findings]:
-    """A bench that has no test split, and what the sweep made of it."""
-    problems = {split: bench.problems[split] for split in EXPERIMENTS["sweep"].reads}
-    closed = changed(bench, settings=SETTINGS, problems=problems)
+def swept(search: Search) -> tuple[Search, Findings]:
+    """A search that has no test split, and what the sweep made of it."""
+    problems = {split: search.problems[split] for split in EXPERIMENTS["sweep"].reads}
+    closed = changed(search, settings=SETTINGS, problems=problems)
     return closed, sweep(closed)
 
 
@@ -45,19 +45,19 @@ def _share(outcomes: list[Outcome]) -> float:
     return sum(outcome.correct for outcome in outcomes) / len(outcomes)
 
 
-def test_the_test_split_is_kept_from_it(swept: tuple[Workbench, Findings]) -> None:
-    bench, found = swept
+def test_the_test_split_is_kept_from_it(swept: tuple[Search, Findings]) -> None:
+    search, found = swept
     assert EXPERIMENTS["sweep"].reads == {Split.TRAIN, Split.VALIDATION}
     with pytest.raises(InputError, match="must not read the test split; it may read"):
-        bench.answers(Split.TEST, None)
+        search.answers(Split.TEST, None)
     assert found.split == "validation"
 
 
-def test_every_axis_holds_the_chosen_point_where_it_can(swept: tuple[Workbench, Findings]) -> None:
-    bench, found = swept
+def test_every_axis_holds_the_chosen_point_where_it_can(swept: tuple[Search, Findings]) -> None:
+    search, found = swept
     chosen = {
-        "k": f"K = {bench.k}",
-        "strength": f"strength {bench.steering.strength:g}",
+        "k": f"K = {search.k}",
+        "strength": f"strength {search.steering.strength:g}",
         "scope": "generated",
         "layers": "all layers",
     }
@@ -70,13 +70,13 @@ def test_every_axis_holds_the_chosen_point_where_it_can(swept: tuple[Workbench, 
     assert all(row["p"] is None for frame in found.frames for row in frame.rows)
 
 
-def test_gains_are_those_of_the_answers(swept: tuple[Workbench, Findings]) -> None:
-    bench, found = swept
-    problems = bench.split(Split.VALIDATION)[:12]
-    base = _share(bench.answers(Split.VALIDATION, None, problems=problems))
-    chosen = _share(bench.answers(Split.VALIDATION, bench.steering, "auto", problems))
-    steering = bench.always(bench.neurons(bench.criterion, 2)).with_gate(bench.steering.gate)
-    gated, always = (_share(bench.answers(Split.VALIDATION, steering, gate, problems)) for gate in ("auto", "on"))
+def test_gains_are_those_of_the_answers(swept: tuple[Search, Findings]) -> None:
+    search, found = swept
+    problems = search.split(Split.VALIDATION)[:12]
+    base = _share(search.answers(Split.VALIDATION, None, problems=problems))
+    chosen = _share(search.answers(Split.VALIDATION, search.steering, "auto", problems))
+    steering = search.always(search.neurons(search.criterion, 2)).with_gate(search.steering.gate)
+    gated, always = (_share(search.answers(Split.VALIDATION, steering, gate, problems)) for gate in ("auto", "on"))
     row, other = (row for row in found["k"].rows if row["label"] == "K = 2")
     assert (row["series"], other["series"]) == ("gated", "always")
     assert (row["neurons"], row["x"]) == (2, 2)
@@ -86,58 +86,58 @@ def test_gains_are_those_of_the_answers(swept: tuple[Workbench, Findings]) -> No
     assert row["against"] == pytest.approx(gated - chosen)
 
 
-def test_answers_put_together_are_those_behind_the_gate(swept: tuple[Workbench, Findings]) -> None:
-    bench, _ = swept
-    problems = bench.split(Split.VALIDATION)[:12]
-    answers = ValidationAnswers(bench, problems)
-    run = bench.answers(Split.VALIDATION, bench.steering, "auto", problems)
-    assert [o.response for o in answers.under(bench.steering, gated=True)] == [o.response for o in run]
+def test_answers_put_together_are_those_behind_the_gate(swept: tuple[Search, Findings]) -> None:
+    search, _ = swept
+    problems = search.split(Split.VALIDATION)[:12]
+    answers = ValidationAnswers(search, problems)
+    run = search.answers(Split.VALIDATION, search.steering, "auto", problems)
+    assert [o.response for o in answers.under(search.steering, gated=True)] == [o.response for o in run]
     assert answers.fires == [o.fired for o in run]
     assert len(set(answers.fires)) == 2, "a gate that always or never fires proves nothing"
 
 
-def test_a_proportional_gate_is_run(swept: tuple[Workbench, Findings]) -> None:
-    bench, _ = swept
-    problems: list[Problem] = list(bench.split(Split.VALIDATION)[:4])
-    steering = bench.steering.with_gate(replace(bench.steering.gate, mode="proportional"))
-    answers = ValidationAnswers(changed(bench, steering=steering), problems)
-    expected = bench.answers(Split.VALIDATION, steering, "auto", problems)
+def test_a_proportional_gate_is_run(swept: tuple[Search, Findings]) -> None:
+    search, _ = swept
+    problems: list[Problem] = list(search.split(Split.VALIDATION)[:4])
+    steering = search.steering.with_gate(replace(search.steering.gate, mode="proportional"))
+    answers = ValidationAnswers(changed(search, steering=steering), problems)
+    expected = search.answers(Split.VALIDATION, steering, "auto", problems)
     assert [o.response for o in answers.under(steering.with_gate(ALWAYS), gated=True)] == [o.response for o in expected]
 
 
-def test_without_a_gate_there_is_one_view(swept: tuple[Workbench, Findings]) -> None:
-    bench = changed(swept[0], steering=swept[0].steering.with_gate(ALWAYS))
-    made = {axis.name: axis for axis in axes(bench)}
+def test_without_a_gate_there_is_one_view(swept: tuple[Search, Findings]) -> None:
+    search = changed(swept[0], steering=swept[0].steering.with_gate(ALWAYS))
+    made = {axis.name: axis for axis in axes(search)}
     assert [series.label for series in made["k"].series] == ["always"]
     assert [series.label for series in made["scope"].series] == ["always"]
     assert [setting.label for setting in made["scope"].series[0].settings] == ["generated", "last-and-generated", "all"]
-    assert [is_chosen(setting, bench.steering) for setting in made["scope"].series[0].settings] == [True, False, False]
+    assert [is_chosen(setting, search.steering) for setting in made["scope"].series[0].settings] == [True, False, False]
 
 
-def test_layers_select_within_themselves(swept: tuple[Workbench, Findings]) -> None:
-    bench, _ = swept
-    layers = next(axis for axis in axes(bench) if axis.name == "layers")
-    order = bench.neurons(bench.criterion, bench.steering.model.n_neurons)
+def test_layers_select_within_themselves(swept: tuple[Search, Findings]) -> None:
+    search, _ = swept
+    layers = next(axis for axis in axes(search) if axis.name == "layers")
+    order = search.neurons(search.criterion, search.steering.model.n_neurons)
     first = next(setting.steering for setting in layers.series[0].settings if setting.label.endswith("0 to 1 alone"))
-    expected = [(n, i) for n, i in zip(order.layer.tolist(), order.index.tolist(), strict=True) if n <= 1][: bench.k]
+    expected = [(n, i) for n, i in zip(order.layer.tolist(), order.index.tolist(), strict=True) if n <= 1][: search.k]
     assert list(zip(first.layer.tolist(), first.index.tolist(), strict=True)) == expected
 
 
-def test_without_magnitudes_there_is_no_ratio(swept: tuple[Workbench, Findings]) -> None:
+def test_without_magnitudes_there_is_no_ratio(swept: tuple[Search, Findings]) -> None:
     moments = replace(swept[0].class_moments, correct_magnitude=None, incorrect_magnitude=None)
-    bench = changed(swept[0], class_moments=moments)
-    made = {axis.name: axis for axis in axes(bench)}
+    search = changed(swept[0], class_moments=moments)
+    made = {axis.name: axis for axis in axes(search)}
     assert "threshold" not in made
     assert [series.label for series in made["scale"].series] == ["found neurons, gated", "found neurons, always"]
 
 
-def test_optimism_is_said(swept: tuple[Workbench, Findings]) -> None:
-    bench, found = swept
+def test_optimism_is_said(swept: tuple[Search, Findings]) -> None:
+    search, found = swept
     assert found.sentences[0].startswith(
         "All figures are of 12 problems of the validation split, and the test split was not read."
     )
     assert "chosen on these problems, so its gain is optimistic" in found.sentences[0]
-    some = changed(bench, tune=bench.tune.model_copy(update={"problems": 5}))
+    some = changed(search, tune=search.tune.model_copy(update={"problems": 5}))
     assert "the first 5" in sweep(some).sentences[0]
     assert "on the other 7" in sweep(some).sentences[0]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench_samples import changed
+from search_samples import changed
 from tiny_testbed import open_tiny_testbed
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.experiments import Workbench
+from trimtab.experiments import Search
 from trimtab.experiments.matching import (
     Addresses,
     Correlations,
@@ -134,10 +134,10 @@ def test_no_problem_is_in_both_halves() -> None:
     assert len(first) + len(second) == 10
 
 
-def test_other_tokenizers_read_the_text_again(bench: Workbench) -> None:
-    other = replace(bench.model, tokenizer=copy.deepcopy(bench.model.tokenizer))
+def test_other_tokenizers_read_the_text_again(search: Search) -> None:
+    other = replace(search.model, tokenizer=copy.deepcopy(search.model.tokenizer))
     other.tokenizer.add_tokens(["a-word-of-its-own"])
-    pairs, same = shared_texts(bench, other), shared_texts(bench, bench.model)
+    pairs, same = shared_texts(search, other), shared_texts(search, search.model)
     assert all(pair.source is pair.target for pair in same)
     by_id = {pair.source.id: pair.source for pair in same}
     assert all(pair.source is by_id[pair.target.id] for pair in pairs)
@@ -146,25 +146,25 @@ def test_other_tokenizers_read_the_text_again(bench: Workbench) -> None:
     assert words.split() == pairs[0].source.text.split()
 
 
-def test_a_turned_sign_is_found_and_steered_the_other_way(bench: Workbench) -> None:
-    model = copy.deepcopy(bench.model.hf_model)
+def test_a_turned_sign_is_found_and_steered_the_other_way(search: Search) -> None:
+    model = copy.deepcopy(search.model.hf_model)
     with torch.no_grad():
         for block in model.model.layers:  # the same function, each neuron with its sign turned
             block.mlp.up_proj.weight.neg_()
             block.mlp.down_proj.weight.neg_()
-    turned = replace(bench.model, hf_model=model, layout=find_ffn(model), identity=identify(model, "turned", None))
-    carried = carry(bench, turned)
+    turned = replace(search.model, hf_model=model, layout=find_ffn(model), identity=identify(model, "turned", None))
+    carried = carry(search, turned)
     assert (carried.match.sign == -1).all()
     assert carried.by_index is None
     assert carried.same_direction == 1
-    found = bench.class_moments.mean_difference[bench.steering.layer, bench.steering.index]
+    found = search.class_moments.mean_difference[search.steering.layer, search.steering.index]
     np.testing.assert_allclose(carried.matched.mean_difference, -found, rtol=1e-3, atol=1e-4)
 
 
-def test_the_fine_tuned_reasoner_gets_the_set_by_index(bench: Workbench) -> None:
-    settings = bench.settings.model_copy(update={"other_models": ("testbed:tuned",)})
-    fewer = {split: problems[:16] for split, problems in bench.problems.items()} | {Split.TRAIN: bench.split(Split.TRAIN)}
-    found = transfer_model(changed(bench, settings=settings, problems=fewer))
+def test_the_fine_tuned_reasoner_gets_the_set_by_index(search: Search) -> None:
+    settings = search.settings.model_copy(update={"other_models": ("testbed:tuned",)})
+    fewer = {split: problems[:16] for split, problems in search.problems.items()} | {Split.TRAIN: search.split(Split.TRAIN)}
+    found = transfer_model(changed(search, settings=settings, problems=fewer))
     gains = found["testbed-tuned"].rows
     assert list(dict.fromkeys(row["label"] for row in gains))[1:] == [
         BY_INDEX,
@@ -174,13 +174,13 @@ def test_the_fine_tuned_reasoner_gets_the_set_by_index(bench: Workbench) -> None
     ]  # partners are the same neurons
     assert all(row["n"] == 16 for row in gains)
     match = {row["label"].removeprefix("testbed:tuned, "): row for row in found["match"].rows}
-    assert match["matched"]["n"] == bench.k
+    assert match["matched"]["n"] == search.k
     assert match["matched"]["value"] > 0.9
     assert match["matched"]["value"] > match["random partners"]["value"]
     assert "fine-tune" in found.sentences[0]
 
 
-def test_without_another_model_it_says_so(bench: Workbench) -> None:
-    found = transfer_model(bench)
+def test_without_another_model_it_says_so(search: Search) -> None:
+    found = transfer_model(search)
     assert not found.frames
     assert "other_models" in found.sentences[0]

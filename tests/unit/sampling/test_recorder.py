@@ -13,7 +13,7 @@ from trimtab.gate import Gate
 from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.recording import record_batch
-from trimtab.sampling import Generation, Request, SamplingSettings, generate_batch
+from trimtab.sampling import Generation, Request, SamplingSettings, generate_batch, way_of
 from trimtab.sampling import generate as loop
 from trimtab.sampling.draw import row_seed
 from trimtab.sampling.recorder import Recorder
@@ -164,6 +164,7 @@ def test_hooks_are_gone_also_after_an_error(
 
 def test_activations_that_are_not_finite_name_trace_and_layer(tmp_path: Path, requests: list[Request]) -> None:
     model = open_tiny_testbed(tmp_path / "model")
+    way_of(model)  # proved before it breaks
     # infinite going in and zero coming out, so that the logits stay finite and the loop sees nothing
     model.layout.down[1].register_forward_pre_hook(lambda _, inputs: inputs[0].index_fill(0, torch.tensor(2), torch.inf))
     model.layout.down[1].register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))

@@ -1,7 +1,7 @@
 """The report of a run: bounds, groups, several responses, and a finished artifact."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ def _report(study: Study, change: Change | None = None) -> Report:
 def test_the_verdict_is_taken_apart_by_group(study: Study) -> None:
     report, outcomes = _report(study), study.evaluate().outcomes
     tables = break_down(outcomes[UNSTEERED], outcomes[GATED])
-    assert [table.model_dump() for table in report.breakdowns] == [asdict(table) for table in tables]
+    assert report.breakdowns == tables
     assert [table.by for table in report.breakdowns] == ["domain", "difficulty"]
     for table in report.breakdowns:
         assert sum(row.comparison.n for row in table.rows) == 40
@@ -70,7 +70,7 @@ def test_several_chains_count_a_problem_once(study: Study) -> None:
     assert once.gate is not None
     assert (report.gate.assessment.n, report.gate.assessment.auroc) == (40, once.gate.assessment.auroc)
     assert [example.problem_id for example in report.examples] == [example.problem_id for example in once.examples]
-    assert sum(sum(group.values()) for group in report.flips.model_dump()["by_domain"].values()) == 80
+    assert sum(sum(group.values()) for group in report.flips.by_domain.values()) == 80
     demo_json(report, 0.0)
 
 

@@ -83,7 +83,7 @@ def test_the_report_reads_back(finished: Path) -> None:
     report = read_report(finished / "report.json")
     assert (report.verdict.n, report.run.ledger_openings) == (40, 1)
     assert "not evidence" in report.claims[0]
-    assert sum(sum(group.values()) for group in report.flips.model_dump()["by_domain"].values()) == 40
+    assert sum(sum(group.values()) for group in report.flips.by_domain.values()) == 40
 
 
 def test_the_demos_json_keeps_its_contract(finished: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_stage_asks_for_what_is_missing_before_it(small: Small, batches: list[
 def test_an_unwritable_place(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
-        Study(settings=settings, path=tmp_path / "file" / "run")
+        run(Study(settings=settings, path=tmp_path / "file" / "run"), until="problems")
 
 
 def test_a_folder_of_somebody_else_is_left_alone(settings: Settings, tmp_path: Path) -> None:
@@ -264,3 +264,33 @@ def test_the_last_stage_is_named(settings: Settings, tmp_path: Path) -> None:
     imported = with_sections(settings, traces={"path": "t.jsonl"})
     with pytest.raises(ConfigError, match="use --until rank"):
         run(Study(settings=imported, path=tmp_path / "other"), until="gate")
+
+
+def test_imported_traces_end_with_the_ranking(settings: Settings, study: Study, tmp_path: Path, batches: list[int]) -> None:
+    """Traces from a file, with a column for their grades; nothing is generated."""
+    found = study.traces()
+    rows = [
+        {
+            "id": trace.problem_id,
+            "question": found.problems[trace.problem_id].question,
+            "answer": found.problems[trace.problem_id].answer,
+            "response": trace.text,
+            "good": grade.verdict == "correct",
+        }
+        for trace, grade in zip(found.traces, found.grades, strict=True)
+        if trace.text.strip()
+    ]
+    path = tmp_path / "traces.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    traces = {"path": str(path), "verdict_column": "good"}
+    with Study(settings=with_sections(settings, traces=traces), path=tmp_path / "run") as imported:
+        assert imported.settings.stages[-1] == "rank"
+        run(imported, until="rank")
+        assert batches == []
+        assert [grade.verdict == "correct" for grade in imported.traces().grades] == [row["good"] for row in rows]
+        neurons = imported.rank()
+    assert neurons.index.tolist()
+    assert (neurons.model, len(neurons)) == (study.model.identity, 10)
+    path.write_text(path.read_text().replace('"good": true', '"good": false', 1))
+    with Study(settings=with_sections(settings, traces=traces), path=tmp_path / "run") as changed:
+        assert changed.traces().key != imported.keys["sample"], "another content is another key"

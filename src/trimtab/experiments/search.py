@@ -45,7 +45,7 @@ STATISTICS: frozenset[Statistic] = frozenset(("magnitude", "square", "difference
 
 
 @dataclass(frozen=True)
-class Workbench:
+class Search:
     """A finished search, as an experiment sees it.
 
     Args:
@@ -244,6 +244,6 @@ class Workbench:
         """Greedy answers to problems of another task."""
         return self.study.answers(Condition(label, steering, gate), problems, self.sampling, prompt=prompt, what=self.name)
 
-    def on(self, model: LanguageModel) -> "Workbench":
+    def on(self, model: LanguageModel) -> "Search":
         """The same problems and settings on another model."""
         return replace(self, study=self.study.on(model))
