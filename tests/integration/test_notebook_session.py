@@ -9,7 +9,7 @@ import trimtab as tt
 from trimtab.errors import ConfigError
 from trimtab.store import openings
 
-SMALL = {"n": 4, "temperature": 1.0, "max_new_tokens": 64}
+SMALL = {"n": 4, "temperature": 1.0, "max_new_tokens": 104}
 GRID = {"criteria": ["mean-difference"], "interventions": ["ablate-and-add"], "k": [10, 20], "strengths": [2.0], "problems": 10}
 
 
@@ -29,19 +29,22 @@ def test_the_session(study: tt.Study, tmp_path: Path) -> None:
     assert traces.mixed > 5
     neurons = study.rank("mean-difference", k=50)
     gate = study.fit_gate(features=64)
-    steering = neurons.steering("ablate-and-add", strength=1.5, gate=gate)
-    assert (len(steering), steering.strength) == (50, 1.5)
+    steering = neurons.steering("ablate-and-add", strength=4.0, gate=gate)
+    assert (len(steering), steering.strength) == (50, 4.0)
     best = study.tune(**GRID)
     assert len(best.to_pandas()) == 2
-    question = study.problems().split("test")[0].question
+    greedy = study.traces("validation", greedy=True)
+    wrong = greedy.to_pandas().query("score == 'incorrect'").iloc[0]
+    question = greedy.problems[wrong.problem_id].question
     bare = study.generate(question)
+    assert bare == wrong.text
     with steering.with_gate(tt.ALWAYS).attach(study.model):
         assert study.generate(question) != bare
     assert study.generate(question) == bare
 
     result = study.evaluate(best.steering, controls=["random", "negative"], baselines=["majority"], votes=3)
     frame = result.to_pandas().set_index("condition")
-    assert {"unsteered", "always", "gated", "negative", "random-0", "majority"} <= set(frame.index)
+    assert {"unsteered", "always", "gated", "negative", "random", "majority"} <= set(frame.index)
     assert set(frame["n"]) == {12}
     assert "opened once" in repr(result)
     assert result.verdict.sentence in repr(result)

@@ -35,6 +35,7 @@ from trimtab.recording import Recording
 from trimtab.sampling import TRANSFORMERS, Generator, SamplingSettings, VllmEngine
 from trimtab.steering import Steering
 from trimtab.store import (
+    AnyPath,
     Cache,
     Entry,
     any_path,
@@ -71,7 +72,6 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from trimtab.store import AnyPath
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")

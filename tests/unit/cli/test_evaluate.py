@@ -50,10 +50,12 @@ def test_a_verdict_with_controls_a_report_and_a_ledger(cli, tmp_path: Path) -> N
     report = json.loads(out)
     assert report["verdict"]["n"] == 6
     conditions = {row["condition"] for row in report["conditions"]}
-    assert {"unsteered", "always", "negative", "random-0"} <= conditions
+    assert {"unsteered", "always", "negative"} <= conditions
+    assert any(name.startswith("random") for name in conditions)
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"run.toml", "outcomes.parquet", "report.html", "report.json"}
     assert openings(tmp_path / "run" / "ledger.jsonl") == 1
-    assert {row.condition for row in read_outcomes_json(tmp_path / "outcomes.json")} >= {"unsteered", "always"}
+    rows, _ = read_outcomes_json(tmp_path / "outcomes.json")
+    assert {row.condition for row in rows} >= {"unsteered", "always", "random-0"}
     assert cli(*SMALL, "--out", tmp_path / "run", "--quiet")[0] == 0
     assert openings(tmp_path / "run" / "ledger.jsonl") == 1, "a cached read opens nothing"
     assert cli(*SMALL, "--seeds", "0,1", "--temperature", 1.0, "--out", tmp_path / "run", "--quiet")[0] == 0
