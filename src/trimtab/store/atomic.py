@@ -177,7 +177,9 @@ def unreadable(path: AnyPath, kind: str, cause: Exception) -> StoreError:
         return StoreError(f"{path} cannot be read: {cause}; {_REMOTE_FIX}")
     if path.is_dir() or isinstance(cause, PermissionError):
         return StoreError(f"{path} cannot be read: {cause}; give the path of a {kind} file that you may read")
-    return StoreError(f"{path} is truncated or not a {kind} file of trimtab ({cause}); delete it and run the same command again")
+    return StoreError(
+        f"{path} is truncated or not a {kind} file of trimtab ({cause}); delete the folder of the result that it belongs to and run the same command again"
+    )
 
 
 def digest_of(data: object) -> str:

@@ -27,6 +27,7 @@ from trimtab.sampling import SamplingSettings
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Entry, openings, read_table, record_opening, write_table
 from trimtab.study import find
+from trimtab.study.settings import check_grid
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.tasks import Prompt
 from trimtab.traces import Problem, Split, Trace
@@ -149,6 +150,7 @@ def tune(study: "Study") -> Tuning:
     steered run serves both columns. A proportional gate steers each problem with its own strength and is run on its own.
     """
     settings, grid = study.settings, study.settings.tune
+    check_grid(settings)
     gate = find.fit_gate(study)
     found = find.rankings(study, settings.ranking.criteria, settings.ranking.k)
     chosen = study.problems().split(Split.VALIDATION)[: grid.problems]

@@ -80,18 +80,16 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
         criteria=_criteria(study, tuning, evaluation.rows) if tuning else (),
         flips=_flips(study, evaluation, base, judged),
         run=_run(study, evaluation, tuning),
-        experiments=tuple(finished_experiments(study)),
+        experiments=tuple(finished_experiments(study, tuning)),
         examples=_examples(evaluation, base, judged),
     )
 
 
-def finished_experiments(study: "Study") -> list[Findings]:
-    """What every experiment that is done under the study's settings came to, in the order of their names."""
-    done = []
-    for name in EXPERIMENT_NAMES:
-        if name in study.keys:
-            done.append(study.experiment(name))
-    return done
+def finished_experiments(study: "Study", tuning: Tuning | None) -> list[Findings]:
+    """What every experiment that is done on what was tuned came to, in the order of their names."""
+    if tuning is None:
+        return []
+    return [study.experiment(name) for name in EXPERIMENT_NAMES if study.experiment_entry(name, tuning).done]
 
 
 def _caveats(

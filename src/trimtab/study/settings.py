@@ -155,8 +155,6 @@ class Settings(Section):
                 f"tune.scope {self.tune.scope!r} needs gate.kind 'always': a gate decides after the prompt was read; "
                 "use tune.scope 'generated'"
             )
-        if not imported and not 0 < min(self.tune.k) <= max(self.tune.k) <= self.ranking.k:
-            raise ValueError(f"tune.k {self.tune.k} must lie between 1 and ranking.k, which is {self.ranking.k}")
         return self
 
 
@@ -269,6 +267,12 @@ def _with_declared(data: Mapping[str, object]) -> Mapping[str, object]:
     return {"prompt": benchmark.prompt, **data, "sampling": {**asdict(benchmark.decoding), **sampling}}
 
 
+def check_grid(settings: Settings) -> None:
+    """Raise ConfigError where the grid asks for more neurons than are ranked."""
+    if not 0 < min(settings.tune.k) <= max(settings.tune.k) <= settings.ranking.k:
+        raise ConfigError(f"tune.k {settings.tune.k} must lie between 1 and ranking.k, which is {settings.ranking.k}")
+
+
 def check_until(settings: Settings, until: Stage) -> Stage:
     """Imported traces carry no verdict of the model itself, so a run on them ends with the ranking. Without experiments in the
     settings there is no such stage.
@@ -281,6 +285,8 @@ def check_until(settings: Settings, until: Stage) -> Stage:
             "a run on imported traces ends with `rank`: gate, tune and evaluate need problems that this model answers itself; "
             "use --until rank, then evaluate the neurons on a task"
         )
+    if STAGES.index(until) >= STAGES.index("tune"):
+        check_grid(settings)
     if until == "experiments" and not settings.experiments:
         raise ConfigError(
             'the settings name no experiments; set `experiments = "all"` or a list of names, or run one of them on the finished '

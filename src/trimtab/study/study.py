@@ -326,9 +326,7 @@ class Study:
             raise ConfigError(f"unknown experiment {name!r}; accepted: {', '.join(EXPERIMENTS)}")
         self._set("experiment", settings)
         experiment, tuning = EXPERIMENTS[name], self.tuned()
-        facts = {"name": name, "settings": self._told_by(name), "tune": tuning.key, "steering": tuning.steering.digest}
-        problems = {split.value: self.problems().digests[split] for split in Split if split in experiment.reads}
-        entry = self.entry("experiment", {**facts, "problems": problems, **self.grader_facts, **self.engine_facts()})
+        entry = self.experiment_entry(name, tuning)
 
         def work(folder: "AnyPath") -> None:
             with self._verb(name):
@@ -336,6 +334,13 @@ class Study:
                 write_json(folder / "findings.json", experiment.run(search).to_json())
 
         return self.compute(name, entry, work, lambda folder: Findings.from_json(read_json(folder / "findings.json")))  # type: ignore[arg-type]
+
+    def experiment_entry(self, name: ExperimentName, tuning: Tuning) -> Entry:
+        """Where the findings of an experiment on what ``tune`` chose lie, made or not."""
+        facts = {"name": name, "settings": self._told_by(name), "tune": tuning.key, "steering": tuning.steering.digest}
+        reads = EXPERIMENTS[name].reads
+        problems = {split.value: self.problems().digests[split] for split in Split if split in reads}
+        return self.entry("experiment", {**facts, "problems": problems, **self.grader_facts, **self.engine_facts()})
 
     def report(self, path: "str | os.PathLike[str] | AnyPath | None" = None) -> "AnyPath":
         """Write the report of the last evaluation, or of the one that the study's settings ask for.
