@@ -178,7 +178,8 @@ def unreadable(path: AnyPath, kind: str, cause: Exception) -> StoreError:
     if path.is_dir() or isinstance(cause, PermissionError):
         return StoreError(f"{path} cannot be read: {cause}; give the path of a {kind} file that you may read")
     return StoreError(
-        f"{path} is truncated or not a {kind} file of trimtab ({cause}); delete the folder of the result that it belongs to and run the same command again"
+        f"{path} is truncated or not a {kind} file of trimtab ({cause}); delete the folder of the result that it belongs to "
+        "and run the same command again"
     )
 
 

@@ -104,7 +104,11 @@ class Settings(Section):
     executor: ExecutorSettings = ExecutorSettings()
     engine: EngineName = "transformers"
     vllm: VllmOptions = VllmOptions()
-    repeat: int = Field(default=0, ge=0, description="Another number samples and answers everything anew.")
+    repeat: int = Field(
+        default=0,
+        ge=0,
+        description="Another number computes the same samples and answers anew: what differs is the engine's noise.",
+    )
 
     def stored(self) -> dict[str, object]:
         """What ``run.toml`` keeps of it, as JSON values: all but who computes."""

@@ -4,6 +4,7 @@ import inspect
 import logging
 import os
 import time
+import tomllib
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -42,6 +43,7 @@ from trimtab.store import (
     default_root,
     digest_of,
     read_json,
+    read_text,
     refuse_foreign,
     to_toml,
     write_json,
@@ -564,8 +566,16 @@ class Study:
             (executor or self.executor).run(model or self.model, jobs, self.progress)
 
     def save(self) -> None:
-        """Leave ``run.toml`` in the study's path: the settings, and the key that each stage came to."""
-        write_text(self.cache.root / RUN_FILE, self.to_toml())
+        """Leave ``run.toml`` in the study's path: the settings, and the key that each stage came to, earlier runs' among them."""
+        path = self.cache.root / RUN_FILE
+        if path.exists():
+            stored = tomllib.loads(read_text(path))
+            keys = stored.pop(KEYS, {})
+            if stored == tomllib.loads(to_toml(self.settings.stored())):
+                self.keys = {**keys, **self.keys}
+        text = self.to_toml()
+        if not path.exists() or read_text(path) != text:
+            write_text(path, text)
 
     # --- the test split ----------------------------------------------------------------------------------------------------
 
