@@ -1,6 +1,6 @@
 """The verb ``sample``: problems to traces, in parts that a killed run keeps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trimtab.execution import LOCAL, Executor
@@ -50,7 +50,8 @@ def plan_requests(
 
 @dataclass(frozen=True)
 class SampleJob:
-    """One folder of traces. ``moments`` are the parts that record the same forwards, where there are any."""
+    """One folder of traces. ``moments`` are the parts that record the same forwards, where there are any; ``watch`` is shown the
+    traces of every part that is sampled in this process."""
 
     requests: Mapping[str, Request]
     settings: SamplingSettings
@@ -58,6 +59,7 @@ class SampleJob:
     moments: StreamedParts | None = None
     generator: Generator = TRANSFORMERS
     label: str = "sample"
+    watch: Callable[[Sequence[Trace]], None] | None = None
 
     @property
     def plan(self) -> Plan:
@@ -80,6 +82,8 @@ class SampleJob:
                 self.moments.write(part, recorded)
             traces = [as_trace(model, request, generation) for request, generation in zip(batch, generations, strict=True)]
             self.parts.write_table(part, traces)
+            if self.watch is not None:
+                self.watch(traces)
             advance(len(batch), sum(len(g.response_ids) for g in generations))
 
 
@@ -93,6 +97,7 @@ def sample_job(
     moments: StreamedParts | None = None,
     generator: Generator = TRANSFORMERS,
     label: str = "sample",
+    watch: Callable[[Sequence[Trace]], None] | None = None,
 ) -> SampleJob:
     """Plan what :func:`sample_traces` does, store the plan, and sample nothing yet."""
     requests, plan = plan_requests(model, problems, settings, prompt, generator.facts)
@@ -100,7 +105,7 @@ def sample_job(
     parts.ensure_plan(plan)
     if moments is not None:
         moments.ensure_plan(plan)
-    return SampleJob(requests, settings, parts, moments, generator, label)
+    return SampleJob(requests, settings, parts, moments, generator, label, watch)
 
 
 def sample_traces(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ from trimtab.tasks.grading.grade import Change, regraded
 from trimtab.tasks.loading import load_task, problems_of
 from trimtab.tasks.settings import LOCAL, TESTBED
 from trimtab.tasks.splits import split_facts
-from trimtab.traces import Grade, Problem, Split, Trace
+from trimtab.traces import AnswerKind, Grade, Problem, Split, Trace
 
 if TYPE_CHECKING:
     from trimtab.study.study import Study
@@ -71,6 +71,8 @@ VERSIONS: Mapping[str, int] = {
 """Of each verb; it rises when its result changes for the same inputs, so that no old result is taken for a new one."""
 PROBLEMS, FACTS, GRADES, CONTRAST = "problems.parquet", "problems.json", "grades.parquet", "contrast.parquet"
 WANDA = "wanda"  # the criterion that reads the weights, too
+EARLY = 64
+"""After this many traces the user is told what would starve the contrast."""
 STARVED = 0.25
 """Below this share of problems with both correct and incorrect traces the user is told what starves the contrast."""
 
@@ -154,9 +156,28 @@ def sample(study: "Study", wanted: Sequence[tuple[Split, SamplingSettings]]) -> 
                 moments=moments,
                 generator=study.generator,
                 label=label,
+                watch=_early_hint(study) if sampling.temperature and study.settings.executor.kind == "local" else None,
             )
             jobs.append(job)
         study.run(jobs)
+
+
+def _early_hint(study: "Study") -> Callable[[Sequence[Trace]], None]:
+    """Looks at the first traces, and says what would starve the contrast while the rest is still to be sampled."""
+    problems = {problem.id: problem for problem in study.problems()}
+    seen: list[Trace] = []
+
+    def watch(found: Sequence[Trace]) -> None:
+        if len(seen) >= EARLY:
+            return
+        seen.extend(found)
+        if len(seen) < EARLY or any(problems[trace.problem_id].kind is AnswerKind.CODE for trace in seen):
+            return
+        grades = grade_traces(seen, problems, study.grader)
+        if hint := starved(Traces(tuple(seen), tuple(grades), problems, "", "")):
+            study.note(f"of the first {len(seen)} traces: {hint}")
+
+    return watch
 
 
 def imported_entry(study: "Study") -> Entry:

@@ -16,7 +16,7 @@ from trimtab.errors import ConfigError, InputError
 from trimtab.sampling import SamplingSettings
 from trimtab.sampling import generator as generating
 from trimtab.store import Cache, any_path
-from trimtab.study import Study
+from trimtab.study import Study, find
 from trimtab.traces import Split
 
 Small = Callable[..., Study]
@@ -161,6 +161,18 @@ def test_a_starved_contrast_says_so(small: Small) -> None:
     said.clear()
     study.sample(n=4)
     assert said == []
+
+
+def test_what_starves_a_contrast_is_told_while_it_is_sampled(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "EARLY", 4)
+    said: list[str] = []
+    study = small()
+    study.note = said.append
+    study.sample(n=1, seed=77)
+    first, last = said
+    assert first.startswith("of the first ")
+    assert "have both correct and incorrect traces" in first
+    assert last.startswith("only 0 of 12 problems")
 
 
 @pytest.mark.parametrize("kind", ["list", "dataset", "path"])
