@@ -256,6 +256,8 @@ def _width_of_modules(blocks: nn.ModuleList, d_model: int) -> int | None:
             if _MIXERS.search(type(owner).__name__):
                 continue
             shapes = [shape for child in owner.children() if (shape := linear_shape(child))]
+            if len(shapes) < 2:  # one square layer maps up and back by itself, as BERT's attention output does
+                continue
             ups = {out for width, out in shapes if width == d_model}
             found |= {width for width, out in shapes if out == d_model and ups & {width, 2 * width}}
         widths.append(found)

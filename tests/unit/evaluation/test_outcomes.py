@@ -23,15 +23,13 @@ def test_first_chains_take_the_lowest_seed_and_sample() -> None:
 
 
 def test_a_chain_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="condition 'a' holds two chains of problem 'p1' with seed 0 and sample 0"):
+    with pytest.raises(InputError, match="condition 'a' holds two responses to 'p1' with seed 0 and sample 0"):
         by_problem([*outcomes("a", "10"), *outcomes("a", "1", start=1)])
 
 
 def test_problems_with_other_chains_are_refused() -> None:
     rows = outcomes("a", "100", "010")
-    with pytest.raises(
-        InputError, match=r"problem 'p2' has 1 chains \(seed, sample\) \[\(0, 0\)\], most have 2: \[\(0, 0\), \(0, 1\)\]"
-    ):
+    with pytest.raises(InputError, match=r"'p2' has 1 \(seed, sample\) \[\(0, 0\)\], most have 2: \[\(0, 0\), \(0, 1\)\]"):
         by_problem(rows[:-1])
 
 

@@ -112,7 +112,7 @@ def test_other_neurons_or_another_scope_are_another_plan(model: LanguageModel, t
     record_features(model, TRACES, LAYER, INDEX, "all", tmp_path)
     with pytest.raises(ConfigError, match=r"another plan: .*neurons"):
         record_features(model, TRACES, LAYER[::-1], INDEX[::-1], "all", tmp_path)
-    with pytest.raises(ConfigError, match=r"another plan: .*scope 'all' -> 'prompt'"):
+    with pytest.raises(ConfigError, match=r"another plan: .*scope all -> prompt"):
         record_features(model, TRACES, LAYER, INDEX, "prompt", tmp_path)
 
 

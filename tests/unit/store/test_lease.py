@@ -96,7 +96,7 @@ def test_an_owner_who_reaches_the_store_no_more_counts_as_dead(
     held = Lease(remote, ".lock")
 
     def refuse(self: Lease) -> bool:
-        raise RuntimeError("connection reset")
+        raise ConnectionResetError("connection reset")
 
     with monkeypatch.context() as patch:
         patch.setattr(Lease, "_is_mine", refuse)

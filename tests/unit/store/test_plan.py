@@ -113,10 +113,10 @@ def test_another_plan_is_refused_and_what_differs_is_listed(tmp_path: Path) -> N
     message = str(caught.value)
     for part in (
         "seed 1 -> 2",
-        "old 'x' -> (not set)",
+        "old x -> (not set)",
         "new (not set) -> True",
         "1 work items are gone and 1 are new",
-        "--force",
+        "give another folder",
     ):
         assert part in message
     assert "same" not in message

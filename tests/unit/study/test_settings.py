@@ -57,8 +57,6 @@ def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"tune": {"k": [5, 60]}}, r"tune\.k \(5, 60\) must lie between 1 and ranking\.k, which is 50"),
-        ({"tune": {"k": [0]}}, r"tune\.k \(0,\) must lie between 1"),
         ({"tune": {"k": []}}, "need at least one value each"),
         ({"tune": {"strengths": []}}, "need at least one value each"),
         ({"ranking": {"criteria": ["best"]}}, r"ranking\.criteria names \['best'\]; accepted: adaras"),
@@ -72,6 +70,20 @@ def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
 def test_sections_that_do_not_fit_together_are_refused_before_anything_runs(data: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_settings(data, "run.toml")
+
+
+@pytest.mark.parametrize(
+    ("k", "message"),
+    [
+        ([5, 60], r"tune\.k \(5, 60\) must lie between 1 and ranking\.k, which is 50"),
+        ([0], r"tune\.k \(0,\) must lie between 1"),
+    ],
+)
+def test_a_grid_of_more_neurons_than_are_ranked_is_refused_where_it_is_used(k: list[int], message: str) -> None:
+    settings = parse_settings({"tune": {"k": k}}, "run.toml")
+    assert check_until(settings, "rank") == "rank"
+    with pytest.raises(ConfigError, match=message):
+        check_until(settings, "tune")
 
 
 def test_an_import_may_keep_fewer_neurons_than_the_grid_would_need() -> None:

@@ -72,7 +72,7 @@ def test_recording_needs_steps_that_are_not_scheduled_ahead() -> None:
 def test_only_linear_gates_on_the_last_token_run_in_an_engine() -> None:
     mean = replace(linear(0), pooling="mean")
     one, unit = np.zeros(1, np.int64), np.ones(1, np.float32)
-    attention = AttentionGate(one, one, unit, np.ones((1, 1), np.float32), unit, unit)
+    attention = AttentionGate(one, one, unit, np.ones((1, 1), np.float32), unit, unit, threshold=0.5)
     for gate in (mean, attention):
         with pytest.raises(ModelError, match=r"an engine runs only linear gates on the last prompt token.*Fix: fit the gate"):
             check_steering(steering(0, scope="generated", gate=gate), "g", PluginConfig())
