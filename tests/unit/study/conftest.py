@@ -35,7 +35,7 @@ def settings(tiny_folder: Path) -> Settings:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
 def coin() -> Iterator[pytest.MonkeyPatch]:
     """Makes every study grade by :class:`CoinGrader`: a random model answers nothing right."""
     with pytest.MonkeyPatch.context() as patch:
@@ -44,11 +44,13 @@ def coin() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, settings: Settings, coin: pytest.MonkeyPatch) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Path:
     """The folder of an undisturbed run; no test changes it."""
     folder = Path(tmp_path_factory.mktemp("run")) / "run"
-    with Study(settings=settings, path=folder) as study:
-        run(study)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Study, "grader", property(lambda study: CoinGrader()))
+        with Study(settings=settings, path=folder) as study:
+            run(study)
     return folder
 
 
