@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 
 from cluster_jobs import line_job, open_and_sign, open_never
 from cluster_work import first_jobs
@@ -57,11 +58,17 @@ def test_an_actor_that_cannot_open_the_model_ends_the_run_with_its_message(model
     assert not left, "one that calls Ray after its shutdown ends the process, without the message"
 
 
-def test_what_one_study_has_computed_another_reads_without_its_cluster(tmp_path: Path) -> None:
-    """What one has computed, the other reads, even where the other's cluster is not there."""
+def test_a_study_reads_what_is_there_and_asks_its_cluster_for_what_is_missing_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one has computed, the other reads, even where the other's cluster is not there; a new sample needs the cluster."""
+    # a process that is connected already stays connected, as the tests above leave this one
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     sections = {"task": {"source": "testbed", "train": 4, "validation": 2, "test": 2}}
     with Study(path=tmp_path / "run", settings=sections) as first:
         digests = first.problems().digests
     away = {**sections, "executor": {"kind": "ray", "address": "127.0.0.1:1"}}
     with Study(path=tmp_path / "run", settings=away) as second:
         assert second.problems().digests == digests
+        with pytest.raises(ExecutionError, match=r"cannot connect to a Ray cluster at 127\.0\.0\.1:1"):
+            second.sample(n=1, max_new_tokens=4)

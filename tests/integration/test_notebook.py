@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
-nbformat = pytest.importorskip("nbformat")
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
 
 
@@ -21,7 +22,6 @@ def test_its_outputs_are_committed_and_hold_no_script() -> None:
 
 
 def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path / "cache"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for cell in notebook.cells:  # the outputs are compared with nothing: other machines round in another way

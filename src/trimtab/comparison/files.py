@@ -94,7 +94,8 @@ def read_parquet(file: "AnyPath") -> list[dict[str, object]]:
     except OSError as cause:
         raise InputError(f"{file} cannot be read: {cause.strerror or cause}") from cause
     except pa.ArrowException as cause:
-        raise InputError(f"{file} is no Parquet file: {str(cause).splitlines()[0]}") from cause
+        first, _, _ = str(cause).partition("\n")
+        raise InputError(f"{file} is no Parquet file: {first}") from cause
     if not rows:
         raise InputError(f"{file} is empty; give a file with results")
     return rows

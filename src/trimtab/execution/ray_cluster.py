@@ -73,7 +73,7 @@ def connected(address: str) -> Iterator[str]:
         _refuse_silent(asked)
         context = ray.init(address=address or None, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises whatever it likes, a bare Exception among it
-        first = str(error).strip().splitlines()[0]
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ExecutionError(
             f"cannot connect to a Ray cluster at {asked or 'this machine'}: {first}\nFix: check `ray status` there and the "
             "address (HOST:PORT of the head node, usually port 6379), or name no address and unset RAY_ADDRESS to start one here"

@@ -238,7 +238,8 @@ def _proved_way(model: LanguageModel) -> Way:
             with grouped_attention(model.hf_model) if way.grouped else nullcontext():
                 difference = _difference(model, requests, alone, torch.stack(tokens), way.drops)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
-            reason = reason or f"a padded batch raised {type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            first, _, _ = str(error).partition("\n")
+            reason = reason or f"a padded batch raised {type(error).__name__}: {first[:100]}"
             continue
         if difference <= limit:
             return replace(way, reason=reason if way.drops is False else "")
