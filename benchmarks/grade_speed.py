@@ -19,7 +19,7 @@ import click
 
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.tasks.grading.math import TIMEOUT_S, MathGrader
-from trimtab.traces import AnswerKind, Problem, Split, Verdict
+from trimtab.traces import AnswerKind, Problem, Score, Split
 
 POISON = r"\boxed{\left(10!\right)!}"
 FORMS: list[tuple[int, Callable[[int], str], Callable[[int], str]]] = [
@@ -39,7 +39,7 @@ FORMS: list[tuple[int, Callable[[int], str], Callable[[int], str]]] = [
 """How often each form comes in forty answers, a gold answer from a number, and a response that states it."""
 
 
-def make_answers(n: int) -> tuple[list[tuple[Problem, str]], list[Verdict]]:
+def make_answers(n: int) -> tuple[list[tuple[Problem, str]], list[Score]]:
     """Problems with responses, and the verdict that each must get; the middle one hangs."""
     forms = [form for times, *form in FORMS for _ in range(times)]
     answers, verdicts = [], []
@@ -49,9 +49,9 @@ def make_answers(n: int) -> tuple[list[tuple[Problem, str]], list[Verdict]]:
         answers.append(
             (Problem(f"p{i}", "?", gold(i + 2), Split.TEST, kind=AnswerKind.MATH), response(i + 2 if right else i + 3))
         )
-        verdicts.append(Verdict.CORRECT if right else Verdict.INCORRECT)
+        verdicts.append(Score.CORRECT if right else Score.INCORRECT)
     answers[n // 2] = (Problem("poison", "?", "5", Split.TEST, kind=AnswerKind.MATH), POISON)
-    verdicts[n // 2] = Verdict.UNSCORED
+    verdicts[n // 2] = Score.UNSCORED
     return answers, verdicts
 
 
@@ -77,7 +77,7 @@ def main(n: int, workers: int, timeout: float) -> None:
     wrong = [
         (problem.answer, response, *judgement)
         for (problem, response), judgement, verdict in zip(answers, judgements, wanted, strict=True)
-        if judgement.verdict is not verdict
+        if judgement.score is not verdict
     ]
     table = {
         "machine": platform.processor() or platform.machine(),
@@ -92,7 +92,7 @@ def main(n: int, workers: int, timeout: float) -> None:
         "timeout_s": timeout,
         "cpu_s": round(cpu, 1),
         "seconds for 24": round(seconds_of_few, 2),
-        "verdicts": dict(Counter(judgement.verdict.value for judgement in judgements)),
+        "verdicts": dict(Counter(judgement.score.value for judgement in judgements)),
         "not as made": wrong[:10],
         "checks disagree": disagreements,
     }

@@ -23,8 +23,7 @@ from pathlib import Path
 import torch
 
 from trimtab.execution import LOCAL, ExecutorSettings
-from trimtab.execution.ray_cluster import connected
-from trimtab.execution.ray_executor import RayExecutor
+from trimtab.execution.ray_executor import RayExecutor, connected
 from trimtab.model import LanguageModel, open_model
 from trimtab.progress import Advance, silent
 from trimtab.sampling import SampleJob, SamplingSettings, sample_job

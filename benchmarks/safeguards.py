@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from trimtab.evaluation.conditions import Condition
-from trimtab.evaluation.names import ALWAYS, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired
+from trimtab.evaluation.rows import ALWAYS, UNSTEERED
+from trimtab.evaluation.runner import Condition
+from trimtab.evaluation.verdict import paired
 from trimtab.interventions import INTERVENTIONS
 from trimtab.neurons import Neurons
 from trimtab.ranking import rank
@@ -99,7 +99,7 @@ def ceiling(study: Study, folder: Path) -> dict[str, float]:
     grades = grade_traces(traces, {p.id: p for p in reworded}, study.grader)
     plain = [r for p, r in zip(reworded, reports, strict=True) if r.source != "content"]
     return {
-        "accuracy": float(np.mean([g.verdict == "correct" for g in grades])),
+        "accuracy": float(np.mean([g.score == "correct" for g in grades])),
         "step_accuracy": sum(r.right for r in reports) / sum(r.written for r in reports),
         "step_accuracy_without_misread_content": sum(r.right for r in plain) / sum(r.written for r in plain),
     }

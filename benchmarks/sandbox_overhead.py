@@ -18,11 +18,10 @@ from collections.abc import Callable
 import click
 
 from trimtab.errors import TrimtabError
-from trimtab.tasks.grading.code import CodeGrader
-from trimtab.tasks.grading.code_tests import CodeTests, Suite
+from trimtab.tasks.grading.code import CodeGrader, CodeTests, Suite
 from trimtab.tasks.sandbox import Sandbox
 from trimtab.tasks.sandbox.command import clean_environment, python_command
-from trimtab.traces import AnswerKind, Problem, Split, Verdict
+from trimtab.traces import AnswerKind, Problem, Score, Split
 
 RESPONSE = "```python\ndef add(a, b):\n    return a + b\n```\n"
 TESTS = CodeTests(entry_point="add", suites=(Suite(name="base", asserts=("assert add(1, 2) == 3",)),))
@@ -65,7 +64,7 @@ def overhead(sandbox: Sandbox, times: int) -> dict[str, float]:
         judgements = grader.judge([(PROBLEM, RESPONSE)] * times)
         wall.append(1e3 * (time.perf_counter() - start) / times)
         processor.append(1e3 * (processor_seconds() - used) / times)
-        wrong = [judgement.reason for judgement in judgements if judgement.verdict is not Verdict.CORRECT]
+        wrong = [judgement.reason for judgement in judgements if judgement.score is not Score.CORRECT]
         if wrong:
             raise click.ClickException(f"{len(wrong)} of {times} programs were not graded correct: {wrong[0]}")
     return {"wall_ms": round(statistics.median(wall), 1), "processor_ms": round(statistics.median(processor), 1)}

@@ -74,7 +74,7 @@ def main(n: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             traces = sample_traces(model, problems, GREEDY, Path(folder) / "test")
             careful_traces = sample_traces(model, careful, GREEDY, Path(folder) / "careful")
-        right = [g.verdict == "correct" for g in grade_traces(traces, {p.id: p for p in problems}, ExactGrader())]
+        right = [g.score == "correct" for g in grade_traces(traces, {p.id: p for p in problems}, ExactGrader())]
         answers = [(p.id, p.question, t.text, ok) for p, t, ok in zip(problems, traces, right, strict=True)]
         sources = Counter(row.source for row in failure_sources(answers))
         steps = reports_of(careful, careful_traces)

@@ -181,8 +181,8 @@ def ratio(before: Sequence[float], after: Sequence[float]) -> tuple[float, float
 
 def verdict(path: Path, given: argparse.Namespace) -> dict[str, object]:
     """Accuracy of both engines on a run's test problems, and every answer in which they differ."""
+    from trimtab.export.verify import partings
     from trimtab.sampling import TRANSFORMERS, VllmEngine, VllmOptions, plan_requests
-    from trimtab.sampling.agreement import partings
     from trimtab.sampling.sample import as_trace
     from trimtab.study import Study
     from trimtab.tasks import grade_traces
@@ -201,7 +201,7 @@ def verdict(path: Path, given: argparse.Namespace) -> dict[str, object]:
                 answers[name] = generator.generate(model, requests, settings, steering, "auto")
                 seconds = time.perf_counter() - began
                 traces = [as_trace(model, request, one) for request, one in zip(requests, answers[name], strict=True)]
-                right = sum(grade.verdict == "correct" for grade in grade_traces(traces, problems, study.grader))
+                right = sum(grade.score == "correct" for grade in grade_traces(traces, problems, study.grader))
                 figures[name] = right / len(requests)
                 print(f"{label:<10} {name:<13} {figures[name]:.4f} correct, {seconds:.1f} s", flush=True)
             apart = partings(model, requests, answers["transformers"], answers["vllm"], steering, "auto")

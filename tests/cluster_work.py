@@ -4,8 +4,7 @@ from pathlib import Path
 
 from steering_samples import CoinGrader, logistic, neuron_set
 from tiny_testbed import settings, some_problems
-from trimtab.evaluation.conditions import Condition
-from trimtab.evaluation.runner import condition_job
+from trimtab.evaluation.runner import Condition, condition_job
 from trimtab.execution import Executor, Job
 from trimtab.model import LanguageModel
 from trimtab.progress import silent

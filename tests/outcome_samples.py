@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.store import to_toml, write_table, write_text
-from trimtab.traces import Problem, Split, Verdict
+from trimtab.traces import Problem, Score, Split
 
 CONFIG = {
     "model": {"source": "one"},
@@ -15,12 +15,12 @@ CONFIG = {
     "evaluation": {"alpha": 0.05, "random_sets": 5, "seeds": [0]},
     "tune": {"k": [5]},
 }
-VERDICTS = {"1": Verdict.CORRECT, "u": Verdict.UNSCORED}
+SCORES = {"1": Score.CORRECT, "u": Score.UNSCORED}
 
 
 def outcomes(
     condition: str,
-    *chains: str,
+    *responses: str,
     domains: Sequence[str] = ("even", "odd"),
     difficulty: int = 2,
     fired: str = "",
@@ -28,14 +28,14 @@ def outcomes(
     start: int = 0,
     seed: int = 0,
 ) -> list[Outcome]:
-    """Problems p0, p1, ... in turn of the domains; 1 correct, 0 incorrect, u unscored, t truncated. Chains are numbered."""
+    """Problems p0, p1, ... in turn of the domains; 1 correct, 0 incorrect, u unscored, t truncated. Responses are numbered."""
     return [
         Outcome(
             condition=condition,
             problem_id=f"p{start + i}",
             domain=domains[i % len(domains)],
             difficulty=difficulty,
-            verdict=VERDICTS.get(pattern[i], Verdict.INCORRECT),
+            score=SCORES.get(pattern[i], Score.INCORRECT),
             reason="",
             answer="",
             response="",
@@ -47,8 +47,8 @@ def outcomes(
             sample=sample,
             seed=seed,
         )
-        for i in range(len(chains[0]))
-        for sample, pattern in enumerate(chains)
+        for i in range(len(responses[0]))
+        for sample, pattern in enumerate(responses)
     ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from trimtab.gate import Gate
 from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.tasks import Judgement
-from trimtab.traces import Problem, Verdict
+from trimtab.traces import Problem, Score
 
 
 def neuron_set(model: ModelIdentity, k: int = 6, criterion: str = "mean-difference", scale: float = 8.0) -> Neurons:
@@ -34,4 +34,4 @@ class CoinGrader:
     @staticmethod
     def _flip(problem: Problem, response: str) -> Judgement:
         byte = hashlib.blake2b(f"{problem.id} {response}".encode(), digest_size=1).digest()[0]
-        return Judgement(Verdict.CORRECT if byte < 150 else Verdict.INCORRECT, "a coin", response[-1:])
+        return Judgement(Score.CORRECT if byte < 150 else Score.INCORRECT, "a coin", response[-1:])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trimtab.report.data import Report, read_report
     from trimtab.steering import Steering
     from trimtab.study import DEMO, Evaluation, Settings, Study, load_settings, run
-    from trimtab.traces import Problem, Trace, Verdict
+    from trimtab.traces import Problem, Score, Trace
 
 __version__ = "0.1.0"
 
@@ -28,7 +28,7 @@ _HOMES = {
     "trimtab.steering": ("Steering",),
     "trimtab.study": ("DEMO", "Evaluation", "Settings", "Study", "load_settings", "run"),
     "trimtab.findings": ("Findings", "Frame"),
-    "trimtab.traces": ("Problem", "Trace", "Verdict"),
+    "trimtab.traces": ("Problem", "Trace", "Score"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -45,11 +45,11 @@ __all__ = [
     "Neurons",
     "Problem",
     "Report",
+    "Score",
     "Settings",
     "Steering",
     "Study",
     "Trace",
-    "Verdict",
     "attach",
     "check_model",
     "compare",

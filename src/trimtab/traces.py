@@ -1,4 +1,4 @@
-"""Problems, the chains of thought that answer them, and the verdicts on those chains."""
+"""Problems, the chains of thought that answer them, and their scores."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +14,7 @@ class Split(StrEnum):
     TEST = "test"
 
 
-class Verdict(StrEnum):
+class Score(StrEnum):
     """``unscored`` means that the grader itself failed; no answer or a truncated response is ``incorrect``."""
 
     CORRECT = "correct"
@@ -77,12 +77,12 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
-class Grade:
+class ScoredTrace:
     """A verdict with the reason a person can read, and whether the response's steps were right where that is known."""
 
     trace_id: str
     problem_id: str
-    verdict: Verdict
+    score: Score
     reason: str
     answer: str = ""
     quality: bool | None = None

@@ -48,7 +48,7 @@ def _chains(name: str, problems: list[Problem]) -> list[str]:
 def _accuracy(name: str) -> float:
     problems = load_problems(TaskSettings(train=0, validation=0, test=N))
     graded = ExactGrader().judge([*zip(problems, _chains(name, problems), strict=True)])
-    return sum(judgement.verdict == "correct" for judgement in graded) / N
+    return sum(judgement.score == "correct" for judgement in graded) / N
 
 
 def _has_rare_item(problem: TestbedProblem) -> bool:
@@ -121,6 +121,6 @@ def test_the_control_fails_by_length() -> None:
     """It learned from careful text of up to eight steps."""
     problems = load_problems(TaskSettings(train=0, validation=0, test=2 * N))
     judged = ExactGrader().judge([*zip(problems, _chains("control", problems), strict=True)])
-    right = {p.id: judgement.verdict == "correct" for p, judgement in zip(problems, judged, strict=True)}
+    right = {p.id: judgement.score == "correct" for p, judgement in zip(problems, judged, strict=True)}
     short, long = ([right[p.id] for p in problems if (p.difficulty <= 8) == side] for side in (True, False))
     assert sum(short) / len(short) > sum(long) / len(long) + 0.1

@@ -15,7 +15,7 @@ from trimtab.cli.options import (
     task_options,
 )
 from trimtab.cli.output import Output
-from trimtab.evaluation.outcomes_json import write_outcomes_json
+from trimtab.evaluation.outcomes import write_outcomes_json
 from trimtab.model import rebind
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, write_table

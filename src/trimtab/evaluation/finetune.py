@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from trimtab.errors import ConfigError, InputError, ModelError, NotEnoughDataError, StoreError
 from trimtab.evaluation.finetune_training import SftSettings, train
-from trimtab.evaluation.names import SFT_LORA
+from trimtab.evaluation.rows import SFT_LORA
 from trimtab.model import LanguageModel, identify
 from trimtab.progress import Progress, silent
 from trimtab.store import AnyPath, Record, digest_of, load_tensors, read_record, replace_folder, save_tensors, write_json

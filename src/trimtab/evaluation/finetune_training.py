@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from trimtab.errors import ModelError
-from trimtab.evaluation.names import SFT_LORA
+from trimtab.evaluation.rows import SFT_LORA
 from trimtab.progress import Progress, silent
 from trimtab.store import make_plan
 from trimtab.traces import Trace

@@ -1,19 +1,35 @@
-"""Outcomes: what each problem came to under each condition."""
+"""Outcomes: the score of each problem under each condition, also as JSON that others can read.
+
+The JSON file names its format and holds one object a problem, condition and sample::
+
+    {"format": "trimtab-outcomes/1",
+     "facts": {"task": "gsm8k", ...},
+     "outcomes": [{"condition": "gated", "problem_id": "test-7", "score": "correct", "answer": "72", ...}, ...]}
+
+``facts`` are the caller's (task, model, prompt, sampling). The keys of an outcome are the fields of :class:`Outcome`; ``null``
+means that the condition has no such value. Within format 1 keys may be added, never renamed or dropped, so
+``pandas.DataFrame(json.load(file)["outcomes"])`` goes on working.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
 
-from trimtab.errors import InputError
-from trimtab.traces import Verdict
+from pydantic import ValidationError
 
-ChainKey = tuple[int, int]
-"""(seed, sample): which of a problem's chains."""
+from trimtab.errors import InputError, StoreError
+from trimtab.store import Record, read_text, write_json
+from trimtab.traces import Score
+
+ResponseKey = tuple[int, int]
+"""(seed, sample): which of a problem's responses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One chain for one problem under one condition.
+    """One response for one problem under one condition.
 
     ``sample`` and ``seed`` number the responses of a problem; with one response each both are 0, or the one seed. ``p_fail`` and
     ``fired`` are the gate's, None where the condition reads no gate.
@@ -23,7 +39,7 @@ class Outcome:
     problem_id: str
     domain: str
     difficulty: int
-    verdict: Verdict
+    score: Score
     reason: str
     answer: str
     response: str
@@ -37,36 +53,36 @@ class Outcome:
 
     @property
     def correct(self) -> bool:
-        return self.verdict is Verdict.CORRECT
+        return self.score is Score.CORRECT
 
     @property
     def unscored(self) -> bool:
-        return self.verdict is Verdict.UNSCORED
+        return self.score is Score.UNSCORED
 
     @property
-    def key(self) -> ChainKey:
+    def key(self) -> ResponseKey:
         return self.seed, self.sample
 
 
-def by_problem(outcomes: Sequence[Outcome]) -> dict[str, dict[ChainKey, Outcome]]:
-    """The chains of every problem by seed and sample, problems in the order in which they first come.
+def by_problem(outcomes: Sequence[Outcome]) -> dict[str, dict[ResponseKey, Outcome]]:
+    """The responses of every problem by seed and sample, problems in the order in which they first come.
 
     Raises:
-        InputError: a response stands twice, or two problems have other chains: then their shares would not weigh the same.
+        InputError: a response stands twice, or two problems have other responses: then their shares would not weigh the same.
     """
-    table: dict[str, dict[ChainKey, Outcome]] = {}
+    table: dict[str, dict[ResponseKey, Outcome]] = {}
     for outcome in outcomes:
-        chains = table.setdefault(outcome.problem_id, {})
-        if outcome.key in chains:
+        responses = table.setdefault(outcome.problem_id, {})
+        if outcome.key in responses:
             raise InputError(
                 f"condition {outcome.condition!r} holds two responses to {outcome.problem_id!r} with seed {outcome.seed} and "
                 f"sample {outcome.sample}; give every response of a problem its own sample number"
             )
-        chains[outcome.key] = outcome
-    kinds = Counter(frozenset(chains) for chains in table.values())
+        responses[outcome.key] = outcome
+    kinds = Counter(frozenset(responses) for responses in table.values())
     if len(kinds) > 1:
         usual = kinds.most_common(1)[0][0]
-        odd = next(problem for problem, chains in table.items() if frozenset(chains) != usual)
+        odd = next(problem for problem, responses in table.items() if frozenset(responses) != usual)
         raise InputError(
             f"a condition needs the same responses for every problem: {odd!r} has {len(table[odd])} (seed, sample) "
             f"{sorted(table[odd])[:4]}, most have {len(usual)}: {sorted(usual)[:4]}; finish the evaluation, or leave it out"
@@ -74,6 +90,47 @@ def by_problem(outcomes: Sequence[Outcome]) -> dict[str, dict[ChainKey, Outcome]
     return table
 
 
-def first_chains(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def first_responses(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """One outcome per problem, that of its lowest seed and sample: what is shown or fitted where a problem counts once."""
-    return [chains[min(chains)] for chains in by_problem(outcomes).values()]
+    return [responses[min(responses)] for responses in by_problem(outcomes).values()]
+
+
+FORMAT = "trimtab-outcomes/1"
+
+
+class OutcomesFile(Record):
+    """The whole file."""
+
+    format: Literal["trimtab-outcomes/1"]
+    facts: dict[str, object]
+    outcomes: list[Outcome]
+
+
+def write_outcomes_json(outcomes: Sequence[Outcome], path: Path, facts: Mapping[str, object]) -> None:
+    """Write outcomes, of one condition or of all, in their order; the same outcomes and facts give the same bytes.
+
+    Raises:
+        InputError: a value that JSON cannot hold, NaN among them.
+        StoreError: the file cannot be written.
+    """
+    write_json(path, {"format": FORMAT, "facts": facts, "outcomes": [asdict(outcome) for outcome in outcomes]})
+
+
+def read_outcomes_json(path: Path) -> tuple[list[Outcome], dict[str, object]]:
+    """The outcomes and facts that :func:`write_outcomes_json` wrote; tuples within the facts come back as lists.
+
+    A key that an older file lacks takes the default of its field.
+
+    Raises:
+        StoreError: the file is missing, of another format, or holds an unknown key or a value of the wrong type.
+    """
+    try:
+        file = OutcomesFile.model_validate_json(read_text(path))
+    except ValidationError as cause:
+        first = cause.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise StoreError(
+            f"{path} does not hold outcomes in the format {FORMAT!r}: {where}: {first['msg']} "
+            f"(problem 1 of {cause.error_count()}); export it again"
+        ) from cause
+    return file.outcomes, file.facts

@@ -1,10 +1,34 @@
-"""What a verdict's tables hold, as values that load no statistics: the report reads and writes them as they are."""
+"""The rows and the words of a verdict's tables, as values that load no statistics: the report reads and writes them."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from trimtab.evaluation.names import BreakdownBy
 from trimtab.stats.values import PairedComparison, TestName, VerdictWord
+
+BreakdownBy = Literal["domain", "difficulty"]
+
+UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "negative", "adaras"
+RANDOM, RANDOM_NORM = "random", "random-norm"
+PROMPT_ONLY, SFT_LORA = "prompt-only", "sft-lora"
+SAMPLED, MAJORITY, MAJORITY_EQUAL_COST = "sampled", "majority", "majority-equal-cost"
+
+CLAIMS = (ALWAYS, GATED, ADARAS, PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
+"""Conditions that somebody might say help, in the order of a table; conditions of other names come after these and are claims
+too."""
+CONTROLS = (NEGATIVE, RANDOM, RANDOM_NORM)
+"""Last in a table. What they show is no claim, so they take no part in its correction for many tests."""
+
+
+def is_claim(condition: str) -> bool:
+    """Whether an condition is neither the unsteered model nor a control."""
+    return condition != UNSTEERED and condition not in CONTROLS
+
+
+def place(condition: str) -> tuple[int, int]:
+    """The key that sorts conditions into the order of a table."""
+    if condition in CONTROLS:
+        return 2, CONTROLS.index(condition)
+    return (0, 0) if condition == UNSTEERED else (1, CLAIMS.index(condition) if condition in CLAIMS else len(CLAIMS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +48,9 @@ class ConditionSummary:
         size, and
             for the unsteered model.
         pass_at_k: share of problems with one correct response or more among k; None with one response.
-        unscored, truncated: chains.
-        disagreements: chains on which the math grader's two checks disagree.
-        tokens_per_answer: mean over chains; of a majority vote all the tokens that it cost.
+        unscored, truncated: responses.
+        disagreements: responses on which the math grader's two checks disagree.
+        tokens_per_answer: mean over responses; of a majority vote all the tokens that it cost.
         firing_rate: of the gate; None where the condition reads none.
         steps_right: share of responses with right steps; None where nobody checks steps.
     """
@@ -66,7 +90,7 @@ class GroupRow:
         comparison: of this group's problems alone.
         p_holm: its p after Holm over the groups of the table.
         minimum_detectable_gain: of this group's n; None where no gain of any size could be shown.
-        base_unscored, unscored: chains of the base and of the condition.
+        base_unscored, unscored: responses of the base and of the condition.
     """
 
     group: str

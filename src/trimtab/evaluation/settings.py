@@ -1,10 +1,13 @@
-"""The section ``[evaluation]`` of a configuration."""
+"""The section ``[evaluation]`` of a settings file, and the grid that ``tune`` tries on the validation split."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trimtab.evaluation.finetune_training import SftSettings
+from trimtab.evaluation.rows import TunePoint
+from trimtab.steering import PositionScope
 from trimtab.traces import Split
 
 Baseline = Literal["prompt-only", "majority", "sft-lora"]
@@ -20,7 +23,7 @@ class EvaluationSettings(BaseModel):
         baselines: cheap alternatives to steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
         ``votes``
             sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast.
-        n, seeds: chains per problem and seed. One chain at ``temperature`` 0 is greedy; every problem has ``n * len(seeds)``.
+        n, seeds: responses per problem and seed. One response at ``temperature`` 0 is greedy; a problem has ``n * len(seeds)``.
         split: ``test``, unless an artifact is looked at elsewhere.
         alpha: two-sided level of the verdict.
         seed: of the random sets.
@@ -42,7 +45,7 @@ class EvaluationSettings(BaseModel):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _chains_differ(self) -> Self:
+    def _responses_differ(self) -> Self:
         if self.n * len(self.seeds) > 1 and not self.temperature:
             raise ValueError(
                 f"evaluation.n {self.n} and seeds {self.seeds} ask for several responses a problem, which are all "
@@ -53,3 +56,24 @@ class EvaluationSettings(BaseModel):
         if self.instruction.count("{question}") != 1:
             raise ValueError(f"evaluation.instruction must hold {{question}} exactly once, got {self.instruction!r}")
         return self
+
+
+InterventionName = Literal["add", "scale", "ablate", "interpolate", "softplus-add", "ablate-and-add"]
+
+
+class TuneSettings(BaseModel):
+    """The grid, fixed before anything is evaluated. ``problems`` bounds how many of the validation split each point runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interventions: tuple[InterventionName, ...] = ("add",)
+    k: tuple[int, ...] = (5, 20, 50)
+    strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
+    scope: PositionScope = "generated"
+    problems: int = Field(default=250, ge=1)
+
+
+def best_point(points: Sequence[TunePoint], criterion: str | None = None, intervention: str | None = None) -> TunePoint:
+    """The point with the highest gated accuracy; on a tie the fewest neurons, then the weakest strength."""
+    candidates = [p for p in points if criterion in (None, p.criterion) and intervention in (None, p.intervention)]
+    return min(candidates, key=lambda p: (-p.gated, p.k, abs(p.strength), p.criterion, p.intervention))

@@ -1,21 +1,40 @@
-"""From outcomes to the tables of a verdict: one row per condition, always beside the unsteered model on the same problems."""
+"""From outcomes to the tables of a verdict: a row per condition, by domain and difficulty, and the gate's threshold curve.
+
+Every row stands beside the unsteered model on the same problems. The threshold curve holds the accuracy of steering where
+``p(fail) >= t``, for every t.
+"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, RANDOM_NORM, UNSTEERED, is_claim, place
+from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome, by_problem
-from trimtab.evaluation.pairing import correctness, matched, paired
-from trimtab.evaluation.rows import ConditionSummary
-from trimtab.stats.estimates import mean_pass_at
+from trimtab.evaluation.rows import (
+    ALWAYS,
+    GATED,
+    RANDOM,
+    RANDOM_NORM,
+    UNSTEERED,
+    Average,
+    Breakdown,
+    BreakdownBy,
+    ConditionSummary,
+    GroupRow,
+    Mean,
+    ThresholdPoint,
+    is_claim,
+    place,
+)
+from trimtab.evaluation.verdict import correctness, matched, paired, unscored_bounds
+from trimtab.stats.estimates import bootstrap_macro, mean_pass_at, newcombe_paired
 from trimtab.stats.paired import gain_p, smallest_gain
 from trimtab.stats.significance import holm
 from trimtab.stats.values import PairedComparison
-from trimtab.stats.verdict import POWER, finite
+from trimtab.stats.verdict import POWER, finite, verdict_word
 
 Outcomes = Mapping[str, Sequence[Outcome]]
 
@@ -141,7 +160,7 @@ def _summary(name: str, base: Sequence[Outcome], condition: Sequence[Outcome], a
 def _pass_at_k(condition: Sequence[Outcome], comparison: PairedComparison) -> float | None:
     if comparison.k == 1:
         return None
-    solved = [sum(chain.correct for chain in chains.values()) for chains in by_problem(condition).values()]
+    solved = [sum(response.correct for response in responses.values()) for responses in by_problem(condition).values()]
     return mean_pass_at(comparison.k, solved, comparison.k)
 
 
@@ -149,3 +168,138 @@ def _with_holm(rows: Mapping[str, ConditionSummary]) -> dict[str, ConditionSumma
     claims = [name for name in rows if is_claim(name)]
     adjusted = dict(zip(claims, holm([rows[name].p for name in claims]).tolist(), strict=True))
     return {name: replace(row, p_holm=adjusted.get(name)) for name, row in rows.items()}
+
+
+UNKNOWN = "(unknown)"
+
+
+def break_down(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05) -> tuple[Breakdown, ...]:
+    """The comparison of two conditions by domain and by difficulty, each where the problems have two groups or more.
+
+    Args:
+        base, condition: outcomes on the same problems.
+        alpha: level of the words.
+
+    Raises:
+        InputError: the conditions hold other problems.
+    """
+    tables = []
+    for by, group_of in _GROUPS.items():
+        groups = {outcome.problem_id: group_of(outcome) for outcome in base}
+        if len(set(groups.values())) > 1:
+            averages = _averages(base, condition, groups) if by == "domain" else ()
+            tables.append(Breakdown(by, _rows(base, condition, groups, alpha), averages))
+    return tuple(tables)
+
+
+def _rows(base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str], alpha: float) -> tuple[GroupRow, ...]:
+    sides = {
+        name: tuple([outcome for outcome in side if groups[outcome.problem_id] == name] for side in (base, condition))
+        for name in sorted(set(groups.values()), key=_reading_order)
+    }
+    comparisons = [paired(before, after) for before, after in sides.values()]
+    adjusted = holm([comparison.p for comparison in comparisons]).tolist()
+    return tuple(
+        _row(name, comparison, p_holm, before, after, alpha)
+        for (name, (before, after)), comparison, p_holm in zip(sides.items(), comparisons, adjusted, strict=True)
+    )
+
+
+def _row(
+    group: str, comparison: PairedComparison, p_holm: float, base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float
+) -> GroupRow:
+    bounds = unscored_bounds(base, condition)
+    return GroupRow(
+        group=group,
+        word=verdict_word(comparison, p_holm, bounds, alpha),
+        comparison=comparison,
+        p_holm=p_holm,
+        minimum_detectable_gain=finite(smallest_gain(comparison, POWER, alpha)),
+        base_unscored=bounds.base if bounds else 0,
+        unscored=bounds.condition if bounds else 0,
+    )
+
+
+def _averages(base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str]) -> tuple[Average, ...]:
+    c, correct = paired(base, condition), correctness(base, condition)
+    strata = np.array([groups[problem] for problem in dict.fromkeys(outcome.problem_id for outcome in base)])
+    before, after = correct.base.mean(axis=1), correct.condition.mean(axis=1)
+    n_groups = len(np.unique(strata))
+    micro = Average(
+        "micro",
+        n_groups,
+        Mean(c.base_accuracy, c.base_low, c.base_high),
+        Mean(c.accuracy, c.low, c.high),
+        Mean(c.gain, c.gain_low, c.gain_high),
+    )
+    return micro, Average("macro", n_groups, *(_macro(values, strata) for values in (before, after, after - before)))
+
+
+def _macro(values: NDArray[np.float64], strata: NDArray[np.str_]) -> Mean:
+    groups = [values[strata == name] for name in np.unique(strata)]
+    value = float(np.mean([group.mean() for group in groups]))
+    if min(map(len, groups)) < 2 or not any(np.ptp(group) > 0 for group in groups):
+        return Mean(value, None, None)
+    return Mean(value, *bootstrap_macro(values, strata))
+
+
+def _reading_order(group: str) -> tuple[bool, float, str]:
+    numeric = group.isdecimal()
+    return (not numeric, float(group) if numeric else 0.0, group)
+
+
+_GROUPS: dict[BreakdownBy, Callable[[Outcome], str]] = {
+    "domain": lambda outcome: outcome.domain or UNKNOWN,
+    "difficulty": lambda outcome: str(outcome.difficulty) if outcome.difficulty else UNKNOWN,
+}
+
+
+def threshold_curve(base_correct: ArrayLike, steered_correct: ArrayLike, p_fail: ArrayLike) -> tuple[ThresholdPoint, ...]:
+    """Every threshold that makes a difference on these problems, ascending.
+
+    The thresholds are the distinct values of p(fail), at each of which the problems of that value are steered, and 1 (above every
+    p(fail), which no gate quite reaches: no problem is steered). Between two neighbours the policy is that of the upper one. A
+    threshold chosen from this curve would have to be judged on other problems.
+
+    Args:
+        base_correct, steered_correct: bool ``[problem]``, the unsteered answer is correct, and that with every problem steered.
+        p_fail: ``[problem]``.
+
+    Raises:
+        InputError: lengths differ, not bool, or a p(fail) outside [0, 1].
+        NotEnoughDataError: no problem.
+
+    Example:
+        >>> curve = threshold_curve([True, False], [False, True], [0.2, 0.7])
+        >>> [(point.threshold, point.steered, point.gain) for point in curve]
+        [(0.2, 1.0, 0.0), (0.7, 0.5, 0.5), (1.0, 0.0, 0.0)]
+    """
+    base, steered, p = np.asarray(base_correct), np.asarray(steered_correct), np.asarray(p_fail, np.float64)
+    if base.dtype != np.bool_ or steered.dtype != np.bool_ or not base.shape == steered.shape == p.shape or p.ndim != 1:
+        raise InputError(
+            f"need two bool [problem] and p(fail) [problem], got {base.dtype} {list(base.shape)}, "
+            f"{steered.dtype} {list(steered.shape)} and {list(p.shape)}"
+        )
+    if not len(p):
+        raise NotEnoughDataError("no problem to draw a threshold curve of; give at least one")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise InputError("p(fail) lies between 0 and 1, and holds other values or NaN")
+    thresholds, start = np.unique(np.sort(p), return_index=True)
+    order = np.argsort(p, kind="stable")
+    fixed, broken = (_at_or_above(flips[order], start) for flips in (~base & steered, base & ~steered))
+    count = len(p) - start
+    if thresholds[-1] < 1:
+        thresholds = np.append(thresholds, 1.0)
+        count, fixed, broken = (np.append(column, 0) for column in (count, fixed, broken))
+    n, right = len(p), int(base.sum())
+    tables, place = np.unique(np.stack([right - broken, fixed, broken, n - right - fixed]), axis=1, return_inverse=True)
+    intervals = [newcombe_paired(*table) for table in tables.T.tolist()]
+    return tuple(
+        ThresholdPoint(t, k / n, (right + f - b) / n, (f - b) / n, intervals[i].low, intervals[i].high)
+        for t, k, f, b, i in zip(*(a.tolist() for a in (thresholds, count, fixed, broken, place.ravel())), strict=True)
+    )
+
+
+def _at_or_above(flags: NDArray[np.bool_], start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of ``flags[i:]`` are set, for each i of ``start``."""
+    return np.cumsum(flags[::-1], dtype=np.int64)[::-1][start]

@@ -1,13 +1,100 @@
-"""One condition judged against the base on the outcomes of the same problems."""
+"""Two conditions side by side, on the same responses of the same problems, and one judged against the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired, unscored_bounds
-from trimtab.stats.paired import smallest_gain
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import InputError
+from trimtab.evaluation.outcomes import Outcome, ResponseKey, by_problem
+from trimtab.stats import verdict as statistics
+from trimtab.stats.paired import compare, smallest_gain
 from trimtab.stats.values import PairedComparison, VerdictWord
 from trimtab.stats.verdict import POWER, UnscoredBounds, verdict
+
+Responses = Mapping[str, Mapping[ResponseKey, Outcome]]
+
+
+class Correctness(NamedTuple):
+    """Which responses are correct, ``[problem, response]``; the first ``shared`` ones of a problem are pairs."""
+
+    base: NDArray[np.bool_]
+    condition: NDArray[np.bool_]
+    shared: int
+
+
+def paired(base: Sequence[Outcome], condition: Sequence[Outcome]) -> PairedComparison:
+    """Compare two conditions on the same problems; an unscored response counts as not correct.
+
+    Raises:
+        InputError: the conditions hold other problems, or a condition has other responses for one problem than for another.
+        NotEnoughDataError: no problem.
+    """
+    return compare(*correctness(base, condition))
+
+
+def unscored_bounds(base: Sequence[Outcome], condition: Sequence[Outcome]) -> UnscoredBounds | None:
+    """How far unscored responses could move the comparison; None when all were scored."""
+    scored, right = (correctness(base, condition, unscored_base=counted, unscored_condition=counted) for counted in (False, True))
+    unscored = right.base & ~scored.base, right.condition & ~scored.condition
+    return statistics.unscored_bounds(scored.base, scored.condition, *unscored, shared=scored.shared)
+
+
+def matched(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Pairs of responses: those of one problem, seed and sample that both conditions have.
+
+    With one response a problem in both conditions the pair is the problem, whatever the seed.
+    """
+    before, after = _same_problems(base, condition)
+    first, second, shared = _columns(before, after)
+    return [
+        (before[problem][one], after[problem][other])
+        for problem in before
+        for one, other in zip(first[:shared], second[:shared], strict=True)
+    ]
+
+
+def correctness(
+    base: Sequence[Outcome], condition: Sequence[Outcome], *, unscored_base: bool = False, unscored_condition: bool = False
+) -> Correctness:
+    """Correct responses of both conditions, problems in the base's order; unscored ones count as ``unscored_base``,
+    ``unscored_condition``."""
+    before, after = _same_problems(base, condition)
+    first, second, shared = _columns(before, after)
+    return Correctness(
+        _matrix(before, list(before), first, unscored_base), _matrix(after, list(before), second, unscored_condition), shared
+    )
+
+
+def _same_problems(base: Sequence[Outcome], condition: Sequence[Outcome]) -> tuple[Responses, Responses]:
+    before, after = by_problem(base), by_problem(condition)
+    if before.keys() != after.keys():
+        alone = {"the base": sorted(before.keys() - after.keys()), "the other condition": sorted(after.keys() - before.keys())}
+        listed = "; ".join(f"only {side} has {len(ids)}, first {ids[0]!r}" for side, ids in alone.items() if ids)
+        raise InputError(f"two conditions are compared on the same problems, but {listed}; evaluate both on one set of problems")
+    return before, after
+
+
+def _columns(before: Responses, after: Responses) -> tuple[list[ResponseKey], list[ResponseKey], int]:
+    """The responses of each condition, those that both have first, and how many these are."""
+    if not before:
+        return [(0, 0)], [(0, 0)], 1
+    first, second = (sorted(next(iter(side.values()))) for side in (before, after))
+    if len(first) == len(second) == 1:
+        return first, second, 1
+    shared = [key for key in first if key in second]
+    rest = [[key for key in side if key not in shared] for side in (first, second)]
+    return shared + rest[0], shared + rest[1], len(shared)
+
+
+def _matrix(responses: Responses, problems: Sequence[str], columns: Sequence[ResponseKey], unscored: bool) -> NDArray[np.bool_]:
+    rows = [
+        [response.correct or (unscored and response.unscored) for response in map(responses[p].__getitem__, columns)]
+        for p in problems
+    ]
+    return np.array(rows, np.bool_).reshape(len(problems), len(columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +112,7 @@ class ConditionVerdict:
 
     @property
     def ranges(self) -> dict[str, float] | None:
-        """Accuracies and gain with every unscored chain counted against the condition, and for it; None where there was none."""
+        """Accuracies and gain with every unscored response counted against the condition, and for it; or None."""
         if self.bounds is None:
             return None
         c, (_, _, worst, best) = self.comparison, self.bounds

@@ -1,8 +1,16 @@
-"""What an executor runs: jobs, each of them the parts of one folder."""
+"""Who runs jobs, each of them the parts of one folder: the settings of an executor, and the default one, this process.
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+Facts of an executor say what must be the same where a part is computed, so that its bytes do not tell who computed it.
+"""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Literal, Protocol, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trimtab.errors import ConfigError, MismatchError
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance, Progress
 from trimtab.store import Plan
@@ -75,3 +83,115 @@ def items_done(job: Job, missing: Sequence[int]) -> tuple[int, int]:
     """How many work items a job has, and how many of them are in parts that are written."""
     total = sum(map(len, job.plan.parts))
     return total, total - sum(len(job.plan.parts[part]) for part in missing)
+
+
+Facts = Mapping[str, str]
+
+_PACKAGES = ("trimtab", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "safetensors")
+
+
+def package_facts() -> dict[str, str]:
+    """Versions of the packages that a part's bytes depend on; read before anything of theirs is unpickled."""
+    return {name: version(name) for name in _PACKAGES}
+
+
+def model_facts(model: LanguageModel) -> dict[str, str]:
+    """Who the model is and how it computes."""
+    device = model.device.type
+    return {
+        "model fingerprint": model.identity.fingerprint,
+        "tokenizer fingerprint": model.tokenizer_fingerprint,
+        "dtype": str(model.hf_model.dtype),
+        "attention": str(model.hf_model.config._attn_implementation),
+        "device": f"cpu, {torch.backends.cpu.get_cpu_capability()}" if device == "cpu" else device,
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def check_facts(expected: Facts, found: Facts, where: str) -> None:
+    """Raise MismatchError that names what differs on a worker, with its value there and here.
+
+    Args:
+        expected: the driver's.
+        found: the worker's, with the same keys.
+        where: of the worker, for the message.
+    """
+    different = [f"  {key}: here {expected[key]}, there {found[key]}" for key in expected if expected[key] != found[key]]
+    if different:
+        raise MismatchError(
+            f"the worker on {where} would write other bytes than this process; they differ in\n"
+            + "\n".join(different)
+            + "\nFix: install the same packages and put the same model on every node; for another dtype or device name "
+            "model.dtype and executor.num_gpus in run.toml"
+        )
+
+
+class LocalExecutor:
+    """Runs one job after the other, their parts in order, with the model that is open. The first error ends it."""
+
+    driver_device = ""
+    width = 1
+
+    def run(self, model: LanguageModel, jobs: Sequence[Job], progress: Progress) -> None:
+        """Write every missing part; see :class:`trimtab.execution.Executor`."""
+        for job in jobs:
+            missing = job.missing()
+            with progress(job.label, *items_done(job, missing)) as advance:
+                job.run(model, missing, advance)
+
+    def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
+        """One item after the other."""
+        return [function(item) for item in items]
+
+
+LOCAL = LocalExecutor()
+"""Has no state, so one is enough."""
+
+
+class ExecutorSettings(BaseModel):
+    """Who computes the parts of a run. It decides how fast they come, never what they hold, so it is no part of a run's digest.
+
+    Everything but ``kind`` is for ``ray``.
+
+    Args:
+        kind: ``local`` is this process; ``ray`` the actors of a Ray cluster, each with a model of its own.
+        address: ``HOST:PORT`` of a cluster, ``auto`` for the one on this machine, ``local`` for a new one. Empty takes
+            ``RAY_ADDRESS``, else the cluster on this machine, else a new one.
+        actors: how many; 0 for as many as fit, one for each GPU that an actor asks for, else for each thread of the CPUs.
+        num_gpus: GPUs of an actor. Below 0: one where the cluster has some and the model is not told to use the CPU, or with
+            engine vllm as many as its ``tensor_parallel_size``.
+        num_cpus: CPUs that Ray sets aside for an actor; 0 for one, or less where there are too few. It bounds no threads: an
+            actor uses as many as this process.
+        batch_size: parts that an actor is sent at a time. More than one where parts take less than a second.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["local", "ray"] = "local"
+    address: str = ""
+    actors: int = Field(default=0, ge=0)
+    num_gpus: float = Field(default=-1.0, ge=-1.0)
+    num_cpus: float = Field(default=0.0, ge=0.0)
+    batch_size: int = Field(default=1, ge=1)
+
+
+def with_choice(settings: ExecutorSettings, choice: str) -> ExecutorSettings:
+    """Settings with what the command line chose: a kind, and keys after commas.
+
+    Raises:
+        ConfigError: an unknown kind or key, or a bad value.
+
+    Example:
+        >>> with_choice(ExecutorSettings(address="10.0.0.1:6379"), "ray,actors=8,num_gpus=1").actors
+        8
+    """
+    kind, *pairs = choice.split(",")
+    chosen = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+    try:
+        return ExecutorSettings.model_validate({**settings.model_dump(), "kind": kind, **chosen})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in error.errors())
+        raise ConfigError(
+            f"executor {choice!r} is not accepted: {wrong}; write local, ray, or ray with any of address, actors, num_gpus, "
+            "num_cpus and batch_size, such as ray,actors=8,num_gpus=1"
+        ) from error

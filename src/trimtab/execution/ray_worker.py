@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from transformers.utils.logging import disable_progress_bar
 
 from trimtab.errors import EngineError, StoreError
-from trimtab.execution.facts import Facts, check_facts, model_facts, package_facts
-from trimtab.execution.job import Item, Job, Value
+from trimtab.execution.job import Facts, Item, Job, Value, check_facts, model_facts, package_facts
 from trimtab.model import LanguageModel
 
 logger = logging.getLogger(__name__)

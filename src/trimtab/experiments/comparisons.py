@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired
+from trimtab.evaluation.verdict import paired
 from trimtab.experiments.search import GateSetting, Search
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.stats.significance import holm

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trimtab.analysis.sets import PairOverlap, set_overlaps
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired
+from trimtab.evaluation.verdict import paired
 from trimtab.experiments.comparisons import GAIN, Part, gain_words, gathered
 from trimtab.experiments.groups import (
     ALPHA,

@@ -12,7 +12,7 @@ from scipy import stats
 
 from trimtab.errors import NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired
+from trimtab.evaluation.verdict import paired
 from trimtab.experiments.comparisons import Row, best_strength, corrected
 from trimtab.experiments.search import STATISTICS, Search
 from trimtab.findings import Cell, Frame

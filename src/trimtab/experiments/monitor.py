@@ -96,7 +96,7 @@ def fit_running_probe(
     problems = np.array([response.problem_id for response in responses])
     if len(np.unique(problems)) < FOLDS or failed.all() or not failed.any():
         raise NotEnoughDataError(
-            f"a running probe needs {FOLDS} problems and both verdicts, got {len(np.unique(problems))} problems with "
+            f"a running probe needs {FOLDS} problems and both scores, got {len(np.unique(problems))} problems with "
             f"{int(failed.sum())} failed of {len(failed)} responses; sample more"
         )
     means: dict[str, NDArray[np.float64]] = {}
@@ -190,7 +190,7 @@ def monitor(search: Search) -> Findings:
 
 
 def _fit(search: Search) -> RunningProbe:
-    """On the contrast's responses, which hold both verdicts of a problem, from the neurons with the largest paired t."""
+    """On the contrast's responses, which hold both scores of a problem, from the neurons with the largest paired t."""
     verdict = {row.trace_id: row.correct for row in search.contrast}
     responses = [trace for trace in search.traces if trace.id in verdict]
     failed = np.array([not verdict[response.id] for response in responses])

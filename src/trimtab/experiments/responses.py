@@ -10,7 +10,7 @@ from trimtab.findings import Cell, Frame
 from trimtab.sampling import plan_requests
 from trimtab.sampling.sample import as_trace
 from trimtab.steering import Steering
-from trimtab.traces import Problem, Trace, Verdict
+from trimtab.traces import Problem, Score, Trace
 
 MOST_TRACES = 300
 
@@ -52,7 +52,7 @@ def failed_of(traces: Sequence[Trace], answers: Sequence[Outcome]) -> list[bool]
 def outside_contrast(search: Search) -> list[Trace]:
     """Correct sampled responses to the train problems that the contrast leaves out: the neurons were not found on them."""
     contrasted = {row.problem_id for row in search.contrast}
-    correct = {grade.trace_id for grade in search.grades if grade.verdict is Verdict.CORRECT}
+    correct = {grade.trace_id for grade in search.grades if grade.score is Score.CORRECT}
     traces = [trace for trace in search.traces if trace.problem_id not in contrasted and trace.id in correct]
     return sorted(traces, key=lambda trace: trace.id)[:MOST_TRACES]
 

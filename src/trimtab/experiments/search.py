@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
-from trimtab.evaluation.conditions import Condition
-from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.tune import TunePoint, TuneSettings
+from trimtab.evaluation.rows import UNSTEERED
+from trimtab.evaluation.runner import Condition
+from trimtab.evaluation.settings import TunePoint, TuneSettings
 from trimtab.experiments.settings import ExperimentSettings
 from trimtab.interventions import INTERVENTIONS, Intervention
 from trimtab.model import LanguageModel, down_weights
@@ -34,7 +34,7 @@ from trimtab.sampling import Generator, SamplingSettings
 from trimtab.steering import PositionScope, Steering
 from trimtab.tasks import Grader, Prompt
 from trimtab.tasks.contrast import ContrastRow
-from trimtab.traces import Grade, Problem, Split, Trace
+from trimtab.traces import Problem, ScoredTrace, Split, Trace
 
 if TYPE_CHECKING:
     from trimtab.study.study import Study
@@ -100,7 +100,7 @@ class Search:
         return self.study.traces().traces
 
     @cached_property
-    def grades(self) -> Sequence[Grade]:
+    def grades(self) -> Sequence[ScoredTrace]:
         """Their grades."""
         return self.study.traces().grades
 

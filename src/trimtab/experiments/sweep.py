@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired
+from trimtab.evaluation.verdict import paired
 from trimtab.experiments.comparisons import GAIN, PUBLISHED_STRENGTH, Part, Row, gain_words, gathered
 from trimtab.experiments.search import Search
 from trimtab.findings import Cell, Findings, Frame

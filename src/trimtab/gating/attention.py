@@ -64,7 +64,7 @@ def fit_attention(
 
     Args:
         means: float32 ``[problem, layer, d_ff]``, mean activations over the prompt's tokens, in memory or on disk.
-        failed: bool ``[problem]``, the unsteered model's own greedy verdict was incorrect.
+        failed: bool ``[problem]``, the unsteered model's own greedy response was incorrect.
         read: gives the tokens' activations of the neurons that were chosen; called once.
         n_features: how many features to keep; all that vary when there are fewer.
         seed: of the folds, the first weights, the batches and the dropout.

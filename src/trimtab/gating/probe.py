@@ -194,7 +194,7 @@ def fit_logistic(
     Args:
         features: float32 ``[problem, layer, d_ff]``, activations of the last prompt token, or their mean over the prompt; an
             array, or :class:`trimtab.gating.RecordedRows` of a recording that does not fit into memory.
-        failed: bool ``[problem]``, the unsteered model's own greedy verdict was incorrect.
+        failed: bool ``[problem]``, the unsteered model's own greedy response was incorrect.
         n_features: how many features to keep; all that vary when there are fewer.
         pooling: what the features are, for the gate to read the same.
         penalty: ``l2``, or ``l1`` as in the probe of AdaRAS.

@@ -9,7 +9,7 @@ from trimtab.gating.probe import N_FEATURES, Penalty
 
 
 class GateSettings(BaseModel):
-    """A gate is fitted on greedy verdicts of the train split; its threshold is Youden's on the validation split.
+    """A gate is fitted on greedy scores of the train split; its threshold is Youden's on the validation split.
 
     Args:
         kind: ``logistic``, ``attention`` (AdaRAS's predictor) or ``always``, which is not fitted.

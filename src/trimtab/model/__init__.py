@@ -3,11 +3,10 @@
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.attach import Attachment, attach
 from trimtab.model.check import Diagnosis, LayerFinding, check_model
-from trimtab.model.hook_points import hook_neurons, watch_neurons
+from trimtab.model.hook_points import down_weights, hook_neurons, watch_neurons
 from trimtab.model.identity import check_identity, identify, rebind, tokenizer_fingerprint, weights_digest
 from trimtab.model.opening import LanguageModel, checkpoint_dtype, open_model
 from trimtab.model.probes import prove
-from trimtab.model.weights import down_weights
 
 __all__ = [
     "Attachment",

@@ -20,13 +20,14 @@ from trimtab.model.conversation import Conversation
 from trimtab.model.forwards import (
     Forward,
     ForwardReader,
+    GateReading,
     Positions,
     attended,
+    begin_reading,
     column_of,
     every_position,
     place,
 )
-from trimtab.model.gate_reading import GateReading, begin_reading
 from trimtab.model.guard import OUTLIVED, GenerateGuard
 from trimtab.model.hook_points import hook_neurons
 from trimtab.model.identity import check_identity, identify

@@ -1,14 +1,21 @@
-"""Where a layer's activations are read and changed in any architecture: a hook on its down projection or on its experts."""
+"""Where a layer's activations are read and changed in any architecture, and the weights of its down projection.
 
-from collections.abc import Callable
+The hook is on the down projection, or on the experts of a mixture; the weights have one orientation whatever the module.
+"""
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from transformers.pytorch_utils import Conv1D
 
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout
-from trimtab.model.experts import ExpertNeurons, read_routing
+from trimtab.model.experts import ExpertNeurons, experts_shape, read_routing
+from trimtab.model.opening import LanguageModel
 
 Edit = Callable[[Tensor], Tensor | None]
 """Takes the activations of a forward and returns what they become, or None to leave them."""
@@ -75,3 +82,33 @@ def _after_experts(neurons: ExpertNeurons, edit: Edit):
         return output + neurons.push(routed, changed.float() - activation.float()).to(output.dtype)
 
     return after
+
+
+def down_weights(model: LanguageModel, layers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+    """``W`` of each layer, float32 ``[d_model, d_ff]``, so that ``W[:, S] @ shift`` is what a shift adds to the FFN's output.
+
+    Experts stand side by side; the shift of a neuron reaches the output of a token times the routing weight of its expert.
+
+    Raises:
+        ModelError: a quantised down projection, whose weight is not a plain matrix.
+    """
+    weights = {}
+    for layer in layers:
+        module = model.layout.modules[layer]
+        if model.layout.mixture:
+            shape = experts_shape(module)
+            stacked = module.get_parameter("down_proj")  # [expert, d_model, d_expert]
+            weight = stacked.permute(1, 0, 2).reshape(shape.d_model, shape.n_experts * shape.d_expert)
+        elif type(module) is nn.Linear:
+            weight = module.weight
+        elif isinstance(module, Conv1D):
+            weight = module.weight.T
+        else:
+            raise ModelError(
+                f"the down projection of layer {layer} is a {type(module).__name__}, whose weight cannot be read as a matrix; "
+                "open the model without quantisation to match the norms of random controls"
+            )
+        if weight.is_meta:
+            raise ModelError(f"the down projection of layer {layer} is offloaded, so its weight cannot be read; use one device")
+        weights[layer] = weight.detach().float().cpu().numpy()
+    return weights

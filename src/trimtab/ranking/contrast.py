@@ -40,7 +40,7 @@ class ClassMoments:
     A class mean is the mean over the traces of a class of the per-trace mean ``m1``, so every trace weighs the same, however
     long. The difference of a problem is the mean of ``m1`` over its correct traces minus the mean over its incorrect ones; its
     AUROC is the share of its (correct, incorrect) pairs of traces in which ``m1`` of the correct one is higher, ties counted one
-    half. Only problems with both verdicts have either.
+    half. Only problems with both scores have either.
 
     In a mixture of experts a trace has a mean only for the experts that its tokens were routed to. Every mean is then over the
     traces that have one, ``counts`` says how many, and a neuron without any in a class is NaN there.
@@ -50,13 +50,13 @@ class ClassMoments:
         correct_magnitude, incorrect_magnitude: the same of the per-trace mean magnitude; None without the statistic
             ``magnitude``.
         n_correct, n_incorrect: number of traces in each class.
-        difference_mean: float64 ``[layer, d_ff]``, mean over problems of the difference; NaN when no problem has both verdicts,
+        difference_mean: float64 ``[layer, d_ff]``, mean over problems of the difference; NaN when no problem has both scores,
             None without the statistic ``difference``.
         difference_variance: float64 ``[layer, d_ff]``, its sample variance (n - 1); NaN when fewer than two problems have both.
-        n_problems: number of problems with both verdicts.
+        n_problems: number of problems with both scores.
         correct_rms, incorrect_rms: as the class means, of the per-trace root mean square; None without the statistic ``square``.
         correct_norm: float64 ``[layer, d_ff]``, ``sqrt(sum a^2)`` over all tokens of all correct traces; None without ``square``.
-        auroc: float64 ``[layer, d_ff]``, mean over problems of their AUROC; NaN when no problem has both verdicts, None without
+        auroc: float64 ``[layer, d_ff]``, mean over problems of their AUROC; NaN when no problem has both scores, None without
             the statistic ``auroc``.
         column_norm: float64 ``[layer, d_ff]``, L2 norm of each neuron's column of the down projection. No activation, so the
             caller fills it: ``replace(moments, column_norm=column_norms(down_weights(...)))``.

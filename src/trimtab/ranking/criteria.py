@@ -354,7 +354,7 @@ def column_norms(down: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float64]
 
     Args:
         down: of every layer the down projection's weight, float32 ``[d_model, d_ff]``, as
-            :func:`trimtab.model.weights.down_weights` gives it.
+            :func:`trimtab.model.hook_points.down_weights` gives it.
     """
     return np.stack([np.linalg.norm(down[layer].astype(np.float64), axis=0) for layer in range(len(down))])
 
@@ -370,7 +370,7 @@ def auroc(moments: ClassMoments, /) -> Ranking:
 
     Raises:
         InputError: the class moments were computed without the statistic ``auroc``.
-        NotEnoughDataError: no problem has both verdicts.
+        NotEnoughDataError: no problem has both scores.
     """
     area = needed(moments.auroc, "auroc", "auroc")
     if not moments.n_problems:
@@ -384,7 +384,7 @@ def auroc(moments: ClassMoments, /) -> Ranking:
 
 @criterion("paired-t", needs={"difference"})
 def paired_t(moments: ClassMoments, /) -> Ranking:
-    """Student's paired t over problems, which cancels what differs between problems and not between their verdicts.
+    """Student's paired t over problems, which cancels what differs between problems and not between their scores.
 
     Order by ``|t| = |mean| / sqrt(variance / n)`` of the within-problem differences, then by ``|mean|``.
 
@@ -393,7 +393,7 @@ def paired_t(moments: ClassMoments, /) -> Ranking:
 
     Raises:
         InputError: the class moments were computed without the statistic ``difference``.
-        NotEnoughDataError: fewer than two problems have both verdicts.
+        NotEnoughDataError: fewer than two problems have both scores.
     """
     mean = needed(moments.difference_mean, "difference", "paired-t")
     variance = needed(moments.difference_variance, "difference", "paired-t")

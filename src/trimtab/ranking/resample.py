@@ -196,7 +196,7 @@ class Drawn:
         correct, incorrect: float64 ``[choice, trace]``, how often a trace is taken within its problem, as correct and as
             incorrect.
         all_correct, all_incorrect: the same times the copies of its problem.
-        copies: int64 ``[choice, problem]``, how often a problem with both verdicts is taken; 0 for the others.
+        copies: int64 ``[choice, problem]``, how often a problem with both scores is taken; 0 for the others.
         rows: per problem its traces.
     """
 

@@ -252,7 +252,7 @@ class _Stream:
         correct, incorrect = (self.classes["mean"][verdict].n for verdict in (True, False))
         if isinstance(correct, int) or isinstance(incorrect, int):
             return None
-        # no problem with both verdicts leaves the count at the integer 0
+        # no problem with both scores leaves the count at the integer 0
         problems = np.broadcast_to(within.differences.n, self.shape) if "difference" in self.statistics else None
         return NeuronCounts(correct, incorrect, problems)
 

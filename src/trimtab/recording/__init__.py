@@ -2,9 +2,19 @@
 
 from trimtab.recording.features import Features, batch_features, record_features
 from trimtab.recording.forward import record_batch
-from trimtab.recording.read import INDEX, Recording
-from trimtab.recording.record import RecordingSettings, RecordJob, prompts_job, record_job, record_prompts, record_traces
-from trimtab.recording.streamed import StreamedParts, choose_traces, is_streamed
+from trimtab.recording.record import (
+    INDEX,
+    Recording,
+    RecordingSettings,
+    RecordJob,
+    StreamedParts,
+    choose_traces,
+    is_streamed,
+    prompts_job,
+    record_job,
+    record_prompts,
+    record_traces,
+)
 from trimtab.recording.tokens import prompt_traces, tokens_in
 
 __all__ = [

@@ -1,22 +1,143 @@
 """One forward, recorded: sums per trace and token scope, straight from hooks on the down projections or the experts.
 
-Nothing per token is kept. A batch is right-padded and runs without an attention mask: under causal attention no real position can
-see the padding, and the sums leave it out.
+Nothing per token is kept and nothing waits for the device: the sums, float32 whatever the model's dtype, stay where the layer
+runs until they are collected. A batch is right-padded and runs without an attention mask: under causal attention no real position
+can see the padding, and the sums leave it out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from trimtab.errors import InputError
 from trimtab.model import LanguageModel
+from trimtab.model.experts import each_expert, experts_shape, read_routing
 from trimtab.moments import MOMENTS, Moments, TokenScope
-from trimtab.recording.sums import DenseSums, ExpertSums
 from trimtab.recording.tokens import right_padded, span
 from trimtab.traces import Trace
+
+Hook = Callable[[nn.Module, tuple[Tensor, ...]], None]
+Spans = Sequence[Sequence[tuple[int, int]]]
+"""Start and end of every scope in each row, ``[batch][scope]``."""
+
+_CPU_BLOCK_BYTES = 2 * 2**20
+_DEVICE_BLOCK_BYTES = 32 * 2**20
+"""Float32 activations that are worked on at once. The magnitudes of a whole layer would go to main memory and back, which takes
+several times as long as to sum them up; a block stays in cache. Elsewhere caches are larger, and starting a kernel costs."""
+
+
+class DenseSums:
+    """Per layer ``weights @ a`` for each moment of ``a``, float32 ``[moment, batch, scope, d_ff]``."""
+
+    def __init__(self, spans: Spans, moments: Sequence[str], n_layers: int, device: torch.device) -> None:
+        """Nothing runs yet.
+
+        Args:
+            spans: of the scopes; what is outside all of them is not read.
+            moments: of ``sum``, ``magnitude``, ``square``, in any order.
+            n_layers: how many layers get a hook.
+            device: where most layers run.
+        """
+        self.names = tuple(name for name in MOMENTS if name in moments)  # in this order each is made from the one before
+        self._reach = [(min(start for start, _ in row), max(end for _, end in row)) for row in spans]
+        weights = torch.zeros(len(spans), len(spans[0]), max(end for _, end in self._reach))
+        for row, scopes in enumerate(spans):
+            for i, (start, end) in enumerate(scopes):
+                weights[row, i, start:end] = 1.0
+        self._weights = weights.to(device)
+        self._layers: list[Tensor | None] = [None] * n_layers
+
+    def hook(self, layer: int) -> Hook:
+        """To be called before the down projection of a layer."""
+
+        def accumulate(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
+            self._layers[layer] = self._summed(inputs[0])
+
+        return accumulate
+
+    def collect(self, scope: int) -> dict[str, NDArray[np.float32]]:
+        """Float32 ``[batch, layer, d_ff]`` by moment; waits for the device."""
+        layers = [total for total in self._layers if total is not None]
+        batch, width = layers[0].shape[1], layers[0].shape[3]
+        arrays = {name: np.empty((batch, len(layers), width), np.float32) for name in self.names}
+        for layer, total in enumerate(layers):
+            for array, moment in zip(arrays.values(), total[:, :, scope].cpu().numpy(), strict=True):
+                array[:, layer] = moment
+        return arrays
+
+    def _summed(self, activation: Tensor) -> Tensor:
+        """The sums of ``[batch, seq, width]``, or of the same with both axes in one, as ``[moment, batch, scope, width]``."""
+        weights = self._weights.to(activation.device)
+        batch, scopes, _ = weights.shape
+        width = activation.shape[-1]
+        activation = activation.reshape(batch, -1, width)
+        total = weights.new_zeros(len(self.names), batch, scopes, width)
+        block_bytes = _CPU_BLOCK_BYTES if activation.device.type == "cpu" else _DEVICE_BLOCK_BYTES
+        tokens = max(1, block_bytes // (4 * width))
+        space = weights.new_empty(tokens * width)
+        for rows, columns in self._blocks(tokens):
+            values = activation[rows, columns]
+            own = space[: values.numel()].view(values.shape)
+            values = values if values.dtype == torch.float32 else own.copy_(values)
+            for name, into in zip(self.names, total, strict=True):
+                values = _POWERS[name](values, own)
+                into[rows].baddbmm_(weights[rows, :, columns], values)
+        return total
+
+    def _blocks(self, tokens: int) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns that hold all spans, at most so many tokens at a time."""
+        together = max(1, tokens // max(end - start for start, end in self._reach))
+        for row in range(0, len(self._reach), together):
+            reach = self._reach[row : row + together]
+            last, step = max(end for _, end in reach), tokens // len(reach)
+            for column in range(min(start for start, _ in reach), last, step):
+                yield slice(row, row + len(reach)), slice(column, min(column + step, last))
+
+
+class ExpertSums(DenseSums):
+    """The same of experts side by side, with the tokens of each; a token adds nothing to an expert that it is not routed to."""
+
+    def __init__(self, spans: Spans, moments: Sequence[str], n_layers: int, device: torch.device) -> None:
+        """As for :class:`DenseSums`."""
+        super().__init__(spans, moments, n_layers, device)
+        self._counts: list[Tensor | None] = [None] * n_layers
+
+    def hook(self, layer: int) -> Hook:
+        """To be called before the experts of a layer."""
+
+        def accumulate(experts: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            routed, (n_experts, d_expert, _) = read_routing(experts, inputs), experts_shape(experts)
+            weights = self._weights.to(routed.hidden.device)
+            batch, scopes, stop = weights.shape
+            total = weights.new_zeros(len(self.names), batch, scopes, n_experts, d_expert)
+            counts = weights.new_zeros(batch, scopes, n_experts)
+            for expert, token, _, activation in each_expert(experts, routed):
+                # laid out by position with zeros between, so that each row is summed by itself and in the same order every time
+                here, values = weights.new_zeros(len(routed.hidden)), activation.new_zeros(len(routed.hidden), d_expert)
+                here, values = here.index_fill_(0, token, 1.0), values.index_copy_(0, token, activation)
+                counts[:, :, expert] = (weights @ here.view(batch, -1, 1)[:, :stop]).squeeze(-1)
+                total[:, :, :, expert] = self._summed(values)
+            self._counts[layer], self._layers[layer] = counts, total.flatten(3)
+
+        return accumulate
+
+    def collect_counts(self, scope: int) -> NDArray[np.int64]:
+        """Tokens routed to each expert, int64 ``[batch, layer, expert]``; waits for the device."""
+        counts = [count[:, scope].cpu() for count in self._counts if count is not None]
+        return torch.stack(counts, 1).to(torch.int64).numpy()
+
+
+_POWERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sum": lambda a, _: a,
+    "magnitude": lambda a, own: torch.abs(a, out=own),
+    "square": lambda a, own: torch.square(a, out=own),  # of magnitudes too, if they were made
+}
+"""A moment's summand from ``a`` or from the one before it, written into memory of its own."""
+
 
 Recorded = dict[TokenScope, Moments]
 

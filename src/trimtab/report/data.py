@@ -36,7 +36,7 @@ class Section(Record):
 
 
 class UnscoredBounds(Section):
-    """Accuracies and gain with every unscored chain counted against the condition, and for it."""
+    """Accuracies and gain with every unscored response counted against the condition, and for it."""
 
     base_low: float
     base_high: float

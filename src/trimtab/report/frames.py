@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from trimtab.evaluation.names import UNSTEERED
-from trimtab.evaluation.rows import ConditionSummary
+from trimtab.evaluation.rows import UNSTEERED, ConditionSummary
 from trimtab.findings import Cell, Frame
 from trimtab.report.data import FlipTable, GateReport, Report, TuneReport
 from trimtab.report.wording import (

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import plotly.graph_objects as go
 
-from trimtab.evaluation.names import (
+from trimtab.evaluation.rows import (
     ALWAYS,
     GATED,
     MAJORITY,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from trimtab.evaluation.names import (
+from trimtab.evaluation.rows import (
     ADARAS,
     ALWAYS,
     GATED,
@@ -16,9 +16,9 @@ from trimtab.evaluation.names import (
     SAMPLED,
     SFT_LORA,
     UNSTEERED,
+    ConditionSummary,
     is_claim,
 )
-from trimtab.evaluation.rows import ConditionSummary
 from trimtab.findings import Cell, Unit
 from trimtab.report.data import FlipKind, FlipTable, Report
 from trimtab.stats.values import UNSCORED_LIMIT, PairedComparison, TestName

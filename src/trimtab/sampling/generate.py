@@ -14,11 +14,8 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Logits
 
 from trimtab.errors import InputError, ModelError
 from trimtab.model import Attachment, LanguageModel, attach
-from trimtab.sampling.attention import grouped_attention
-from trimtab.sampling.cache import keep_rows, new_cache
-from trimtab.sampling.draw import draw_tokens, uniforms
+from trimtab.sampling.decoding import SamplingSettings, draw_tokens, grouped_attention, keep_rows, new_cache, uniforms
 from trimtab.sampling.recorder import Recorder
-from trimtab.sampling.settings import SamplingSettings
 from trimtab.steering import Steering
 
 logger = logging.getLogger(__name__)
@@ -30,7 +27,7 @@ NOTHING = -1
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sequence to generate. ``seed`` is its own (see :func:`trimtab.sampling.draw.row_seed`)."""
+    """One sequence to generate. ``seed`` is its own (see :func:`trimtab.sampling.decoding.row_seed`)."""
 
     id: str
     prompt_ids: tuple[int, ...]
@@ -183,7 +180,7 @@ class Way:
     """How batches of a model are generated.
 
     Args:
-        grouped: whether decode attention is computed by groups (:mod:`trimtab.sampling.attention`).
+        grouped: whether decode attention is computed by groups (:mod:`trimtab.sampling.decoding`).
         drops: whether finished rows are dropped from a batch.
         by_generate: whether ``model.generate`` runs each row by itself, instead of the loop of this module.
         reason: why it is not the first way; empty for the first.

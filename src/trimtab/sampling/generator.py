@@ -5,9 +5,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from trimtab.model import LanguageModel
 from trimtab.moments import Moments, TokenScope
+from trimtab.sampling.decoding import SamplingSettings
 from trimtab.sampling.generate import Generation, Request, generate_batch
 from trimtab.sampling.recorder import Recorder
-from trimtab.sampling.settings import SamplingSettings
 from trimtab.steering import Steering
 
 

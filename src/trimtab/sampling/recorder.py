@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trimtab.errors import InputError
 from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
-from trimtab.recording.sums import DenseSums
+from trimtab.recording.forward import DenseSums
 
 
 class Recorder:

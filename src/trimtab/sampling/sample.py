@@ -7,10 +7,9 @@ from trimtab.execution import LOCAL, Executor
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance, Progress, silent
 from trimtab.recording import StreamedParts
-from trimtab.sampling.draw import row_seed
+from trimtab.sampling.decoding import SamplingSettings, row_seed
 from trimtab.sampling.generate import Generation, Request
 from trimtab.sampling.generator import TRANSFORMERS, Generator
-from trimtab.sampling.settings import SamplingSettings
 from trimtab.store import AnyPath, Parts, Plan, make_plan, read_table
 from trimtab.tasks.prompts import CHAT, Prompt, render_prompt
 from trimtab.traces import Problem, Trace
@@ -127,7 +126,7 @@ def sample_traces(
     Args:
         model: the model.
         problems: what is asked.
-        settings: how many chains, and how they are drawn.
+        settings: how many responses, and how they are drawn.
         folder: of the traces.
         prompt: how a question becomes tokens.
         moments: also record every trace while it is sampled, into these parts.

@@ -18,9 +18,9 @@ from trimtab.errors import EngineError, InputError, ModelError, TrimtabError
 from trimtab.gate import ALWAYS
 from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
+from trimtab.sampling.decoding import SamplingSettings
 from trimtab.sampling.generate import Generation, Request, end_tokens
 from trimtab.sampling.generator import RecordedGenerations
-from trimtab.sampling.settings import SamplingSettings
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import PLUGIN, Moment, PluginConfig, RecordConfig, check_version
 from trimtab.vllm_plugin.offline import gate_outputs, load, open_llm, unload
@@ -132,7 +132,7 @@ _CPU_CACHE_BYTES, _CPU_STEP_TOKENS = 4 * 2**30, 4096
 class VllmEngine:
     """One vLLM engine in this process. It starts at the first call, and again when a call needs more than it was started with.
 
-    Steerings come and go with the calls. A gate is read and decided in the engine. Greedy chains are those of the transformers
+    Steerings come and go with the calls. A gate is read and decided in the engine. Greedy responses are those of the transformers
     loop up to the first near tie; sampled ones draw from vLLM's random numbers, seeded by request. Each call begins with an empty
     prefix cache, so that a part holds the same whatever was generated before it.
 

@@ -14,7 +14,7 @@ from trimtab.stats.values import Interval, PairedComparison
 
 
 class _Counts(NamedTuple):
-    """Correct chains of two conditions, ``[problem]``, and how many chains a problem has in each."""
+    """Correct responses of two conditions, ``[problem]``, and how many responses a problem has in each."""
 
     base: NDArray[np.int64]
     base_k: int
@@ -41,10 +41,9 @@ def compare(base_correct: NDArray[np.bool_], condition_correct: NDArray[np.bool_
     """Compare two conditions problem by problem.
 
     Args:
-        base_correct, condition_correct: bool ``[problem]``, or ``[problem, chain]`` for several responses each; problems in the
-        same
-            order. A chain that could not be scored is given as False, so that both conditions keep all problems;
-            :func:`trimtab.evaluation.verdict.judge` counts such chains.
+        base_correct, condition_correct: bool ``[problem]``, or ``[problem, response]`` for several responses each; problems in
+            the same order. A response that could not be scored is given as False, so that both conditions keep all problems;
+            :func:`trimtab.evaluation.verdict.judge` counts such responses.
         shared: how many of the first responses are pairs, by default all that both conditions can have.
 
     Raises:
@@ -62,7 +61,7 @@ def compare(base_correct: NDArray[np.bool_], condition_correct: NDArray[np.bool_
     shared = most if shared is None else shared
     if not counts.single <= shared <= most:
         raise InputError(
-            f"{shared} chains of a problem cannot be pairs: the base has {counts.base_k} and the condition {counts.k}"
+            f"{shared} responses of a problem cannot be pairs: the base has {counts.base_k} and the condition {counts.k}"
         )
     before, after = base[:, :shared], condition[:, :shared]
     fixed, broken = int((~before & after).sum()), int((before & ~after).sum())
@@ -138,11 +137,11 @@ def _counts(base: NDArray[np.bool_], condition: NDArray[np.bool_]) -> _Counts:
 
 
 def _chains(base: NDArray[np.bool_], condition: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Both as ``[problem, chain]``."""
+    """Both as ``[problem, response]``."""
     shaped = all(side.dtype == np.bool_ and side.ndim in (1, 2) and 0 not in side.shape[1:] for side in (base, condition))
     if not shaped or len(base) != len(condition):
         raise InputError(
-            "two conditions need bool [problem] or [problem, chain] of one length, got "
+            "two conditions need bool [problem] or [problem, response] of one length, got "
             f"{base.dtype} {list(base.shape)} and {condition.dtype} {list(condition.shape)}"
         )
     if not len(base):

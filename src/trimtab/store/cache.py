@@ -26,8 +26,7 @@ from trimtab.store.atomic import (
     write_text,
     writing,
 )
-from trimtab.store.lease import HeldElsewhereError, Lease
-from trimtab.store.lock import LOCK_FILE, locked
+from trimtab.store.lock import LOCK_FILE, HeldElsewhereError, Lease, locked
 from trimtab.store.remote import AnyPath, as_os_errors, remove
 from trimtab.store.toml_writer import to_toml
 

@@ -72,8 +72,8 @@ def table_of(row: type[Row]) -> TableOf[Row]:
         InputError: not a dataclass, or a field of a type that a column cannot hold.
 
     Example:
-        >>> from trimtab.traces import Grade
-        >>> table_of(Grade).schema.field("verdict").type
+        >>> from trimtab.traces import ScoredTrace
+        >>> table_of(ScoredTrace).schema.field("score").type
         DataType(string)
     """
     if not is_dataclass(row):

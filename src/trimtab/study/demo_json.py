@@ -1,7 +1,6 @@
 """The one JSON object that ``trimtab demo --json`` prints; others rely on its keys."""
 
-from trimtab.evaluation.names import ALWAYS, GATED, RANDOM, UNSTEERED
-from trimtab.evaluation.rows import ConditionSummary
+from trimtab.evaluation.rows import ALWAYS, GATED, RANDOM, UNSTEERED, ConditionSummary
 from trimtab.report import GateReport, Report
 
 CONDITIONS = (UNSTEERED, ALWAYS, GATED, RANDOM)

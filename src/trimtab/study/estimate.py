@@ -65,14 +65,14 @@ def estimate(config: Settings, until: Stage) -> Cost:
     limit, conditions = config.sampling.max_new_tokens, 5 + 2 * config.evaluation.random_sets
     choices = (config.ranking.criteria, config.tune.interventions, config.tune.k, config.tune.strengths)
     grid = prod(map(len, choices)) + 1
-    chains = config.evaluation.n * len(config.evaluation.seeds)
+    responses = config.evaluation.n * len(config.evaluation.seeds)
     greedy = counts[Split.TRAIN] + counts[Split.VALIDATION] if config.gate.fitted else 0
     tokens = {
         "sample": (counts[Split.TRAIN] * config.sampling.n + greedy) * limit,
         "tune": min(counts[Split.VALIDATION], config.tune.problems) * grid * limit
         if until in ("tune", "evaluate", "report")
         else 0,
-        "evaluate": counts[config.evaluation.split] * conditions * chains * limit if until in ("evaluate", "report") else 0,
+        "evaluate": counts[config.evaluation.split] * conditions * responses * limit if until in ("evaluate", "report") else 0,
     }
     sampled = [problem for problem in problems if problem.split is Split.TRAIN] or problems
     speed = _speed(model, sampled, config.sampling)

@@ -53,7 +53,7 @@ from trimtab.tasks.grading.grade import Change, regraded
 from trimtab.tasks.loading import load_task, problems_of
 from trimtab.tasks.settings import LOCAL, TESTBED
 from trimtab.tasks.splits import split_facts
-from trimtab.traces import AnswerKind, Grade, Problem, Split, Trace
+from trimtab.traces import AnswerKind, Problem, ScoredTrace, Split, Trace
 
 if TYPE_CHECKING:
     from trimtab.study.study import Study
@@ -218,7 +218,7 @@ def _import(study: "Study", folder: AnyPath) -> None:
     write_table(folder / "traces.parquet", found, Trace)
 
 
-def _grades(study: "Study", traces_entry: Entry, found: Sequence[Trace], stage: str) -> tuple[list[Grade], Entry]:
+def _grades(study: "Study", traces_entry: Entry, found: Sequence[Trace], stage: str) -> tuple[list[ScoredTrace], Entry]:
     columns_ = study.settings.traces
     # imported grades come from columns of the file, whose digest the key of the traces holds
     facts = {"traces": traces_entry.name, "verdict_column": columns_.verdict_column, "quality_column": columns_.quality_column}
@@ -230,9 +230,9 @@ def _grades(study: "Study", traces_entry: Entry, found: Sequence[Trace], stage: 
         quality = read_labels(path, columns_.quality_column) if path and columns_.quality_column else None
         problems = {problem.id: problem for problem in study.problems()}
         grades = grade_traces(found, problems, study.grader, labels, study.checker, quality)
-        write_table(folder / GRADES, grades, Grade)
+        write_table(folder / GRADES, grades, ScoredTrace)
 
-    return study.compute(stage, entry, work, lambda folder: read_table(folder / GRADES, Grade)), entry
+    return study.compute(stage, entry, work, lambda folder: read_table(folder / GRADES, ScoredTrace)), entry
 
 
 def regraded_since(study: "Study") -> list[Change]:
@@ -248,7 +248,7 @@ def regraded_since(study: "Study") -> list[Change]:
     if not others:
         return []
     _, last = max(others, key=lambda other: (other[0], other[1].name))
-    return regraded(read_table(last / GRADES, Grade), found.grades)
+    return regraded(read_table(last / GRADES, ScoredTrace), found.grades)
 
 
 def contrast(study: "Study") -> tuple[list[ContrastRow], dict[str, object], Entry]:
@@ -395,7 +395,7 @@ def rankings(study: "Study", criteria: Sequence[str], k: int) -> dict[str, Neuro
 
 def failed(study: "Study", split: Split) -> NDArray[np.bool_]:
     """True where the greedy trace of a problem is not correct; the label of a gate."""
-    by_problem = {grade.problem_id: grade.verdict != "correct" for grade in traces(study, split, greedy=True).grades}
+    by_problem = {grade.problem_id: grade.score != "correct" for grade in traces(study, split, greedy=True).grades}
     return np.array([by_problem[problem.id] for problem in study.problems().split(split)])
 
 

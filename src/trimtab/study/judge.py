@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from trimtab.errors import ConfigError, InputError
-from trimtab.evaluation.conditions import Condition, prompt_only, standard_conditions
 from trimtab.evaluation.finetune import sft_lora
 from trimtab.evaluation.majority import majority, majority_at_cost
-from trimtab.evaluation.names import ADARAS, ALWAYS, GATED, RANDOM, RANDOM_NORM, SAMPLED, SFT_LORA, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.runner import ConditionJob, condition_job
-from trimtab.evaluation.settings import EvaluationSettings
+from trimtab.evaluation.rows import ADARAS, ALWAYS, GATED, RANDOM, RANDOM_NORM, SAMPLED, SFT_LORA, UNSTEERED
+from trimtab.evaluation.runner import Condition, ConditionJob, condition_job, prompt_only, standard_conditions
+from trimtab.evaluation.settings import EvaluationSettings, TunePoint, best_point
 from trimtab.evaluation.summary import condition_metrics, summarise
-from trimtab.evaluation.tune import TunePoint, best_point
 from trimtab.evaluation.verdict import judge
 from trimtab.execution import LOCAL, Executor
 from trimtab.gate import ALWAYS as ALWAYS_GATE
@@ -234,8 +232,8 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
     entry = study.entry("evaluate", {**facts, **study.engine_facts()})
 
     def work(folder: AnyPath) -> None:
-        chains = chain_settings(study)
-        asked = [Asked(condition, problems, sampling) for condition in conditions for sampling in chains]
+        responses = response_settings(study)
+        asked = [Asked(condition, problems, sampling) for condition in conditions for sampling in responses]
         outcomes = _by_condition(answers(study, asked, what="evaluate"))
         outcomes |= _baselines(study, problems, outcomes)
         write_table(folder / OUTCOMES, [row for rows in outcomes.values() for row in rows], Outcome)
@@ -256,7 +254,7 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
     )
 
 
-def chain_settings(study: "Study") -> list[SamplingSettings]:
+def response_settings(study: "Study") -> list[SamplingSettings]:
     """How the responses of every condition are generated: one setting a seed."""
     settings = study.settings.evaluation
     return [
@@ -336,7 +334,7 @@ def _fine_tuned(study: "Study", problems: Sequence[Problem], settings: Evaluatio
     facts = {"traces": [study.keys["sample"], study.keys["contrast"]], "settings": settings.sft.model_dump(mode="json")}
     entry = study.entry("sft", {**facts, **study.forward_facts()})
     with entry.claim(), sft_lora(study.model, traces, settings.sft, entry.folder / "adapter", progress=study.progress) as tuned:
-        asked = [Asked(Condition(SFT_LORA), problems, sampling, tuned) for sampling in chain_settings(study)]
+        asked = [Asked(Condition(SFT_LORA), problems, sampling, tuned) for sampling in response_settings(study)]
         return _by_condition(answers(study, asked, LOCAL, what="evaluate"))
 
 

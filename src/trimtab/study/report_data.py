@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trimtab import __version__
-from trimtab.evaluation.breakdown import break_down
-from trimtab.evaluation.names import ADARAS, ALWAYS, GATED, UNSTEERED
-from trimtab.evaluation.outcomes import Outcome, first_chains
-from trimtab.evaluation.pairing import matched
-from trimtab.evaluation.rows import ConditionSummary, ThresholdPoint, TunePoint
-from trimtab.evaluation.summary import correct, flips, random_gains
-from trimtab.evaluation.threshold_curve import threshold_curve
-from trimtab.evaluation.tune import best_point
-from trimtab.evaluation.verdict import ConditionVerdict, judge
+from trimtab.evaluation.outcomes import Outcome, first_responses
+from trimtab.evaluation.rows import ADARAS, ALWAYS, GATED, UNSTEERED, ConditionSummary, ThresholdPoint, TunePoint
+from trimtab.evaluation.settings import best_point
+from trimtab.evaluation.summary import break_down, correct, flips, random_gains, threshold_curve
+from trimtab.evaluation.verdict import ConditionVerdict, judge, matched
 from trimtab.experiments import EXPERIMENT_NAMES
 from trimtab.findings import Findings
 from trimtab.gating import assess, fit_text, roc_points
@@ -131,9 +127,9 @@ def _verdict(evaluation: Evaluation) -> VerdictReport:
 
 def testbed_sources(evaluation: Evaluation) -> list[FailureSource]:
     """Where each failure of the unsteered model comes from; on the testbed alone, which knows."""
-    chains = first_chains(evaluation.outcomes[UNSTEERED])
+    responses = first_responses(evaluation.outcomes[UNSTEERED])
     problems = evaluation.problems
-    return failure_sources([(o.problem_id, problems[o.problem_id].question, o.response, o.correct) for o in chains])
+    return failure_sources([(o.problem_id, problems[o.problem_id].question, o.response, o.correct) for o in responses])
 
 
 def _flips(study: "Study", evaluation: Evaluation, base: Sequence[Outcome], condition: Sequence[Outcome]) -> FlipsReport:
@@ -176,7 +172,7 @@ def _examples(evaluation: Evaluation, base: Sequence[Outcome], condition: Sequen
     kinds = {(False, True): "fixed", (True, False): "broken", (False, False): "still wrong"}
     wanted = {"fixed": 2, "broken": 1, "still wrong": 1}
     found = []
-    for before, after in matched(first_chains(base), first_chains(condition)):
+    for before, after in matched(first_responses(base), first_responses(condition)):
         kind = kinds.get((before.correct, after.correct))
         if kind is None or not wanted[kind]:
             continue
@@ -200,10 +196,10 @@ def _gate(study: "Study", evaluation: Evaluation, found: bool) -> GateReport | N
     """The gate on each problem's first response; None where it reads nothing, or fewer than two problems failed or were
     solved."""
     outcomes, gate = evaluation.outcomes, evaluation.steering.gate
-    failed = ~correct(first_chains(outcomes[UNSTEERED]))
+    failed = ~correct(first_responses(outcomes[UNSTEERED]))
     if not gate.reads or min(failed.sum(), (~failed).sum()) < 2:
         return None
-    gated = first_chains(outcomes[GATED])
+    gated = first_responses(outcomes[GATED])
     p_fail = np.array([outcome.p_fail for outcome in gated], np.float64)
     text_roc, p_text = (), None
     # the text-only baseline is fitted on the train split, which a run on a finished artifact has not
@@ -224,8 +220,8 @@ def _gate(study: "Study", evaluation: Evaluation, found: bool) -> GateReport | N
 
 def _thresholds(outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[ThresholdPoint, ...]:
     """What every threshold would gain: the steered answer where p(fail) reaches it, the unsteered one below."""
-    p_fail = {outcome.problem_id: outcome.p_fail for outcome in first_chains(outcomes[GATED])}
-    pairs = matched(first_chains(outcomes[UNSTEERED]), first_chains(outcomes[ALWAYS]))
+    p_fail = {outcome.problem_id: outcome.p_fail for outcome in first_responses(outcomes[GATED])}
+    pairs = matched(first_responses(outcomes[UNSTEERED]), first_responses(outcomes[ALWAYS]))
     return threshold_curve(
         np.array([base.correct for base, _ in pairs]),
         np.array([steered.correct for _, steered in pairs]),

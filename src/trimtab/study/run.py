@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from itertools import product
 
 from trimtab.errors import ConfigError
-from trimtab.evaluation.names import UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.tune import best_point
+from trimtab.evaluation.rows import UNSTEERED
+from trimtab.evaluation.settings import best_point
 from trimtab.store import save_neurons, save_steering, write_table
 from trimtab.study import find
 from trimtab.study.report_data import testbed_sources
 from trimtab.study.settings import Stage, check_until
 from trimtab.study.study import Study
 from trimtab.tasks.settings import TESTBED
-from trimtab.traces import Split, Verdict
+from trimtab.traces import Score, Split
 
 OnStage = Callable[[Stage, float, Mapping[str, object]], None]
 """Called with a finished stage, its seconds, and what it came to in a few figures."""
@@ -83,8 +83,8 @@ def _grade(study: Study) -> dict[str, object]:
     found = study.traces()
     if hint := find.starved(found):
         study.note(hint)
-    wrong_steps = sum(grade.verdict is Verdict.CORRECT and grade.quality is False for grade in found.grades)
-    return {**Counter(str(grade.verdict) for grade in found.grades), "right answer, wrong steps": wrong_steps}
+    wrong_steps = sum(grade.score is Score.CORRECT and grade.quality is False for grade in found.grades)
+    return {**Counter(str(grade.score) for grade in found.grades), "right answer, wrong steps": wrong_steps}
 
 
 def _contrast(study: Study) -> dict[str, object]:

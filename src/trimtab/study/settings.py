@@ -10,8 +10,7 @@ from typing import Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trimtab.errors import ConfigError
-from trimtab.evaluation.settings import EvaluationSettings
-from trimtab.evaluation.tune import TuneSettings
+from trimtab.evaluation.settings import EvaluationSettings, TuneSettings
 from trimtab.execution import ExecutorSettings, with_choice
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.gating.settings import GateSettings

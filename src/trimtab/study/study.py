@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from trimtab.errors import ConfigError, InputError
-from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.runner import Condition
 from trimtab.evaluation.settings import EvaluationSettings
 from trimtab.execution import LOCAL, Executor, Job
 from trimtab.experiments import EXPERIMENTS, ExperimentName, Search

@@ -6,15 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from trimtab.errors import InputError
-from trimtab.evaluation.names import UNSTEERED
-from trimtab.evaluation.outcomes import Outcome, first_chains
-from trimtab.evaluation.pairing import matched
-from trimtab.evaluation.rows import ConditionSummary
+from trimtab.evaluation.outcomes import Outcome, first_responses
+from trimtab.evaluation.rows import UNSTEERED, ConditionSummary
+from trimtab.evaluation.settings import TunePoint
 from trimtab.evaluation.summary import random_gains
-from trimtab.evaluation.tune import TunePoint
-from trimtab.evaluation.verdict import ConditionVerdict
+from trimtab.evaluation.verdict import ConditionVerdict, matched
 from trimtab.steering import Steering
-from trimtab.traces import Grade, Problem, Split, Trace, Verdict
+from trimtab.traces import Problem, Score, ScoredTrace, Split, Trace
 
 if TYPE_CHECKING:
     import pandas
@@ -75,7 +73,7 @@ class Traces:
     """
 
     traces: tuple[Trace, ...]
-    grades: tuple[Grade, ...]
+    grades: tuple[ScoredTrace, ...]
     problems: Mapping[str, Problem]
     key: str
     grades_key: str
@@ -89,7 +87,7 @@ class Traces:
     @property
     def accuracy(self) -> float:
         """The share of correct traces; 0 without any."""
-        return self._count(Verdict.CORRECT) / len(self.grades) if self.grades else 0.0
+        return self._count(Score.CORRECT) / len(self.grades) if self.grades else 0.0
 
     @property
     def truncated(self) -> int:
@@ -99,10 +97,10 @@ class Traces:
     @property
     def mixed(self) -> int:
         """Problems with both a correct and an incorrect trace: all that a contrast can use."""
-        sides: dict[str, set[Verdict]] = {}
+        sides: dict[str, set[Score]] = {}
         for grade in self.grades:
-            sides.setdefault(grade.problem_id, set()).add(grade.verdict)
-        return sum({Verdict.CORRECT, Verdict.INCORRECT} <= found for found in sides.values())
+            sides.setdefault(grade.problem_id, set()).add(grade.score)
+        return sum({Score.CORRECT, Score.INCORRECT} <= found for found in sides.values())
 
     def show(self, trace_id: str, beside: str | None = None) -> str:
         """One trace to read, or two of them, one after the other: question, response, gold answer and grade.
@@ -120,7 +118,7 @@ class Traces:
             {
                 "id": trace.id,
                 "problem_id": trace.problem_id,
-                "score": str(grade.verdict),
+                "score": str(grade.score),
                 "answer": grade.answer,
                 "reason": grade.reason,
                 "quality": grade.quality,
@@ -134,7 +132,7 @@ class Traces:
 
     def __repr__(self) -> str:
         extra = "".join(
-            f", {n:,} {what}" for n, what in ((self.truncated, "truncated"), (self._count(Verdict.UNSCORED), "unscored")) if n
+            f", {n:,} {what}" for n, what in ((self.truncated, "truncated"), (self._count(Score.UNSCORED), "unscored")) if n
         )
         return (
             f"{len(self):,} traces of {len({t.problem_id for t in self.traces}):,} problems, {self.accuracy:.0%} correct{extra}; "
@@ -144,14 +142,14 @@ class Traces:
     def _repr_html_(self) -> str:
         return _with_table(repr(self), self.to_pandas().head(_SHOWN), ("id", "score", "answer", "tokens", "text"))
 
-    def _count(self, score: Verdict) -> int:
-        return sum(grade.verdict is score for grade in self.grades)
+    def _count(self, score: Score) -> int:
+        return sum(grade.score is score for grade in self.grades)
 
     def _shown(self, trace_id: str) -> str:
         for trace, grade in zip(self.traces, self.grades, strict=True):
             if trace.id == trace_id:
                 problem = self.problems[trace.problem_id]
-                return _chain(f"{trace.id}: {grade.verdict}, {grade.reason}", problem, trace.text)
+                return _chain(f"{trace.id}: {grade.score}, {grade.reason}", problem, trace.text)
         raise InputError(f"no trace {trace_id!r}; ids look like {self.traces[0].id if self.traces else 'PROBLEM/0'!r}")
 
 
@@ -231,7 +229,7 @@ class Evaluation:
         name = condition or self.condition
         if name not in self.outcomes:
             raise InputError(f"no condition {name!r}; this evaluation has {', '.join(self.outcomes)}")
-        pairs = matched(first_chains(self.outcomes[UNSTEERED]), first_chains(self.outcomes[name]))
+        pairs = matched(first_responses(self.outcomes[UNSTEERED]), first_responses(self.outcomes[name]))
         rows = [
             {
                 "problem_id": base.problem_id,
@@ -260,7 +258,7 @@ class Evaluation:
         shown = []
         for each in (UNSTEERED, name):
             outcome = next(o for o in self.outcomes[each] if o.problem_id == problem_id)
-            title = f"{problem_id}, {each}: {outcome.verdict}, {outcome.reason}"
+            title = f"{problem_id}, {each}: {outcome.score}, {outcome.reason}"
             shown.append(_chain(title, self.problems[problem_id], outcome.response))
         return "\n\n".join(shown)
 

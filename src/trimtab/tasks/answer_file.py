@@ -24,7 +24,7 @@ def read_answers(rows: Iterable[Row], where: str) -> list[GivenAnswer]:
     """Answers from rows of ``kind``, ``gold`` and ``response``; ``id`` is the row's number where there is none.
 
     A choice may come with ``choices``. Code comes without ``gold``, with ``entry_point``, ``tests`` (``{"suites": [...]}`` as in
-    :class:`trimtab.tasks.grading.code_tests.CodeTests`, or a list of asserts) and a ``preamble``, which may be empty. Other
+    :class:`trimtab.tasks.grading.code.CodeTests`, or a list of asserts) and a ``preamble``, which may be empty. Other
     fields are not read.
 
     Args:
@@ -59,7 +59,7 @@ def grade_answers(answers: list[GivenAnswer], grader: Grader) -> list[dict[str, 
     """``id``, ``verdict``, ``answer`` (what was extracted) and ``reason`` of each answer, in order."""
     judged = grader.judge(answers)
     return [
-        {"id": given.problem.id, "verdict": one.verdict.value, "answer": one.answer, "reason": one.reason}
+        {"id": given.problem.id, "verdict": one.score.value, "answer": one.answer, "reason": one.reason}
         for given, one in zip(answers, judged, strict=True)
     ]
 

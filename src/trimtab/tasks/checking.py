@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from trimtab.tasks.grading.choice import gold_letter
-from trimtab.tasks.grading.code_tests import CodeTests
+from trimtab.tasks.grading.code import CodeTests
 from trimtab.tasks.grading.grade import KindGrader
 from trimtab.tasks.grading.math import MathGrader
 from trimtab.tasks.grading.math_notation import same_text
 from trimtab.tasks.grading.math_text import gold_text
-from trimtab.traces import AnswerKind, Problem, Verdict
+from trimtab.traces import AnswerKind, Problem, Score
 
 MOST_CONTROLLED = 500
 LONGEST_GOLD = 60
@@ -44,7 +44,7 @@ class Control:
     """
 
     name: str
-    expected: Verdict
+    expected: Score
     n: int
     failed: tuple[str, ...]
 
@@ -115,11 +115,11 @@ def graders_hold(problems: Sequence[Problem], seed: int = 0, most: int = MOST_CO
     shuffled = rng.sample(chosen, len(chosen))
     neighbours = [*chosen[1:], *chosen[:1]]
     controls = [
-        ("gold answer", Verdict.CORRECT, [(one, stated_gold(one)) for one in chosen]),
-        ("another problem's gold answer", Verdict.INCORRECT, _of_others(chosen, neighbours)),
-        ("shuffled gold answers", Verdict.INCORRECT, _of_others(chosen, shuffled)),
-        ("empty answer", Verdict.INCORRECT, [(one, "") for one in chosen]),
-        ("constant answer", Verdict.INCORRECT, [(one, text) for one in chosen if (text := _constant(one, chosen[0]))]),
+        ("gold answer", Score.CORRECT, [(one, stated_gold(one)) for one in chosen]),
+        ("another problem's gold answer", Score.INCORRECT, _of_others(chosen, neighbours)),
+        ("shuffled gold answers", Score.INCORRECT, _of_others(chosen, shuffled)),
+        ("empty answer", Score.INCORRECT, [(one, "") for one in chosen]),
+        ("constant answer", Score.INCORRECT, [(one, text) for one in chosen if (text := _constant(one, chosen[0]))]),
     ]
     with KindGrader() as grader:
         return [_control(grader, *control) for control in controls]
@@ -170,7 +170,7 @@ def _entry_point(problem: Problem) -> str:
     return CodeTests.model_validate_json(problem.tests).entry_point
 
 
-def _control(grader: KindGrader, name: str, expected: Verdict, answers: Sequence[tuple[Problem, str]]) -> Control:
+def _control(grader: KindGrader, name: str, expected: Score, answers: Sequence[tuple[Problem, str]]) -> Control:
     judged = grader.judge(answers)
-    failed = [problem.id for (problem, _), one in zip(answers, judged, strict=True) if one.verdict is not expected]
+    failed = [problem.id for (problem, _), one in zip(answers, judged, strict=True) if one.score is not expected]
     return Control(name, expected, len(answers), tuple(failed))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.errors import NotEnoughDataError
-from trimtab.traces import Grade, Trace, Verdict
+from trimtab.traces import Score, ScoredTrace, Trace
 
 
 class ContrastSettings(BaseModel):
@@ -57,9 +57,9 @@ class ContrastCounts:
 
 
 def choose_contrast(
-    traces: Iterable[Trace], grades: Iterable[Grade], settings: ContrastSettings
+    traces: Iterable[Trace], grades: Iterable[ScoredTrace], settings: ContrastSettings
 ) -> tuple[list[ContrastRow], ContrastCounts]:
-    """Traces of the problems that have both verdicts.
+    """Traces of the problems that have both scores.
 
     Raises:
         NotEnoughDataError: no problem has both a correct and an incorrect trace.
@@ -69,8 +69,8 @@ def choose_contrast(
     unscored = truncated = empty = weak = total = 0
     for grade in grades:
         total += 1
-        correct = grade.verdict is Verdict.CORRECT
-        if grade.verdict is Verdict.UNSCORED:
+        correct = grade.score is Score.CORRECT
+        if grade.score is Score.UNSCORED:
             unscored += 1
         elif by_id[grade.trace_id].truncated and not settings.truncated:
             truncated += 1

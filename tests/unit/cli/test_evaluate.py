@@ -9,7 +9,7 @@ import pytest
 from steering_samples import neuron_set
 from tiny_testbed import save_tiny_testbed
 from trimtab.cli.main import main
-from trimtab.evaluation.outcomes_json import read_outcomes_json
+from trimtab.evaluation.outcomes import read_outcomes_json
 from trimtab.model import open_model
 from trimtab.steering import Steering
 from trimtab.store import openings

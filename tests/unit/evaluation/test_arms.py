@@ -7,8 +7,8 @@ import pytest
 
 from steering_samples import logistic, neuron_set
 from trimtab.errors import InputError
-from trimtab.evaluation.conditions import Condition, prompt_only, standard_conditions
-from trimtab.evaluation.names import ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
+from trimtab.evaluation.rows import ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
+from trimtab.evaluation.runner import Condition, prompt_only, standard_conditions
 from trimtab.model import LanguageModel, down_weights
 from trimtab.steering import Steering
 from trimtab.tasks import Prompt

@@ -7,9 +7,9 @@ import pytest
 
 from outcome_samples import outcomes
 from trimtab.errors import InputError
-from trimtab.evaluation.breakdown import UNKNOWN, Breakdown, break_down
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired
+from trimtab.evaluation.summary import UNKNOWN, Breakdown, break_down
+from trimtab.evaluation.verdict import paired
 from trimtab.stats.estimates import bootstrap_macro
 from trimtab.stats.power import minimum_detectable_gain
 from trimtab.stats.significance import holm
@@ -78,7 +78,7 @@ def test_micro_weighs_problems_and_macro_domains(table: Breakdown) -> None:
     assert macro.gain.low < macro.gain.value < macro.gain.high
 
 
-def test_averages_of_several_chains_are_over_shares() -> None:
+def test_averages_of_several_responses_are_over_shares() -> None:
     base = [*outcomes("x", "10", "00", domains=["a"]), *outcomes("x", "1100", "1000", domains=["b"], start=2)]
     condition = [*outcomes("x", "11", "10", domains=["a"]), *outcomes("x", "1100", "1000", domains=["b"], start=2)]
     (table,) = break_down(base, condition)

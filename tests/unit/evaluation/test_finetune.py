@@ -18,11 +18,10 @@ from tiny_testbed import settings as sampling
 from tiny_testbed import some_problems, tree_bytes
 from trimtab.errors import ConfigError, InputError, MismatchError, ModelError, NotEnoughDataError, StoreError
 from trimtab.evaluation import finetune as module
-from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.finetune import WEIGHTS, read_sft, sft_lora
 from trimtab.evaluation.finetune_training import SftSettings, response_loss, train
-from trimtab.evaluation.names import SFT_LORA
-from trimtab.evaluation.runner import evaluate_condition
+from trimtab.evaluation.rows import SFT_LORA
+from trimtab.evaluation.runner import Condition, evaluate_condition
 from trimtab.model import LanguageModel, attach, find_ffn, identify
 from trimtab.steering import Steering
 from trimtab.traces import Trace

@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 from trimtab.errors import InputError
 from trimtab.evaluation.majority import majority, majority_at_cost
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.traces import Verdict
+from trimtab.traces import Score
 
 GOLD = "7"
 
 
-def chain(
-    answer: str, sample: int, *, problem: str = "p0", verdict: Verdict | None = None, tokens: int = 10, seed: int = 0
+def response(
+    answer: str, sample: int, *, problem: str = "p0", score: Score | None = None, tokens: int = 10, seed: int = 0
 ) -> Outcome:
     """A sampled response; ``?`` is one that the grader could not read, ``!x`` one whose answer x it could not judge."""
     unscored = answer.startswith(("?", "!"))
     text = answer.lstrip("?!")
-    judged = Verdict.UNSCORED if unscored else Verdict.CORRECT if text == GOLD else Verdict.INCORRECT
+    judged = Score.UNSCORED if unscored else Score.CORRECT if text == GOLD else Score.INCORRECT
     reason = {"": "no answer found", GOLD: "equals the gold answer"}.get(text, "differs from the gold answer 7")
     return Outcome(
         condition="sampled",
         problem_id=problem,
         domain="d",
         difficulty=3,
-        verdict=verdict or judged,
+        score=score or judged,
         reason="the grader failed" if unscored else reason,
         answer=text,
-        response=f"chain {sample} says {text}",
+        response=f"response {sample} says {text}",
         tokens=tokens,
         truncated=text == "",
         steps_right=sample == 0,
@@ -42,19 +42,19 @@ def chain(
 
 
 def vote(*answers: str) -> Outcome:
-    (outcome,) = majority([chain(answer, sample) for sample, answer in enumerate(answers)])
+    (outcome,) = majority([response(answer, sample) for sample, answer in enumerate(answers)])
     return outcome
 
 
 def test_the_commonest_answer_wins_with_its_verdict() -> None:
     won = vote("3", "7", "7", "4", "7")
-    assert (won.verdict, won.answer, won.response, won.tokens) == (Verdict.CORRECT, "7", "chain 1 says 7", 50)
-    assert won.reason == "3 of 5 chains say 7, 1 say 3: equals the gold answer"
+    assert (won.score, won.answer, won.response, won.tokens) == (Score.CORRECT, "7", "response 1 says 7", 50)
+    assert won.reason == "3 of 5 responses say 7, 1 say 3: equals the gold answer"
     assert (won.condition, won.problem_id, won.domain, won.difficulty) == ("majority", "p0", "d", 3)
     assert (won.sample, won.seed, won.p_fail, won.fired, won.truncated) == (0, 0, None, None, False)
     lost = vote("7", "3", "3")
-    assert (lost.verdict, lost.answer) == (Verdict.INCORRECT, "3")
-    assert lost.reason == "2 of 3 chains say 3, 1 say 7: differs from the gold answer 7"
+    assert (lost.score, lost.answer) == (Score.INCORRECT, "3")
+    assert lost.reason == "2 of 3 responses say 3, 1 say 7: differs from the gold answer 7"
 
 
 def test_answers_are_compared_normalised() -> None:
@@ -64,47 +64,47 @@ def test_answers_are_compared_normalised() -> None:
 def test_a_tie_goes_to_the_answer_that_came_first() -> None:
     assert vote("3", "7", "7", "3").answer == "3"
     assert vote("7", "3", "3", "7").answer == "7"
-    assert vote("3", "7").verdict is Verdict.INCORRECT
+    assert vote("3", "7").score is Score.INCORRECT
 
 
 def test_the_order_is_that_of_seed_and_sample_not_of_the_rows() -> None:
-    rows = [chain("7", 0, seed=1), chain("3", 1), chain("4", 0)]
+    rows = [response("7", 0, seed=1), response("3", 1), response("4", 0)]
     assert majority(rows)[0].answer == majority(rows[::-1])[0].answer == "4"
 
 
 def test_an_empty_answer_wins_only_where_there_is_no_other() -> None:
     assert vote("", "", "", "7").answer == "7"
     none = vote("", "", "")
-    assert (none.verdict, none.answer, none.truncated) == (Verdict.INCORRECT, "", True)
-    assert none.reason == "none of 3 chains gives an answer: no answer found"
+    assert (none.score, none.answer, none.truncated) == (Score.INCORRECT, "", True)
+    assert none.reason == "none of 3 responses gives an answer: no answer found"
 
 
-def test_unscored_chains_vote_where_their_answer_is_known() -> None:
+def test_unscored_responses_vote_where_their_answer_is_known() -> None:
     won = vote("!7", "7", "3")
-    assert (won.verdict, won.response) == (Verdict.CORRECT, "chain 1 says 7")
+    assert (won.score, won.response) == (Score.CORRECT, "response 1 says 7")
     alone = vote("!7", "!7", "3")
-    assert (alone.verdict, alone.reason) == (Verdict.UNSCORED, "2 of 3 chains say 7, 1 say 3: the grader failed")
+    assert (alone.score, alone.reason) == (Score.UNSCORED, "2 of 3 responses say 7, 1 say 3: the grader failed")
 
 
-def test_chains_that_could_turn_the_vote_leave_it_unscored() -> None:
+def test_responses_that_could_turn_the_vote_leave_it_unscored() -> None:
     turned = vote("7", "7", "3", "?")
-    assert turned.verdict is Verdict.UNSCORED
-    assert turned.reason == "2 of 4 chains say 7, 1 say 3: 1 chains that the grader could not read might turn the vote"
-    assert vote("7", "7", "7", "3", "?").verdict is Verdict.CORRECT
-    assert vote("?", "", "").verdict is Verdict.UNSCORED
-    assert vote("7", "?").verdict is Verdict.UNSCORED
+    assert turned.score is Score.UNSCORED
+    assert turned.reason == "2 of 4 responses say 7, 1 say 3: 1 responses that the grader could not read might turn the vote"
+    assert vote("7", "7", "7", "3", "?").score is Score.CORRECT
+    assert vote("?", "", "").score is Score.UNSCORED
+    assert vote("7", "?").score is Score.UNSCORED
 
 
 def test_verdicts_have_no_vote() -> None:
     """An answer that is judged in two ways has the verdict of its first response: more needs the gold answer."""
-    rows = [chain("7", 0, verdict=Verdict.INCORRECT), chain("7", 1), chain("7", 2)]
-    assert majority(rows)[0].verdict is Verdict.INCORRECT
-    programs = [chain("", sample, verdict=verdict) for sample, verdict in enumerate([Verdict.INCORRECT, *[Verdict.CORRECT] * 4])]
-    assert majority(programs)[0].verdict is Verdict.INCORRECT
+    rows = [response("7", 0, score=Score.INCORRECT), response("7", 1), response("7", 2)]
+    assert majority(rows)[0].score is Score.INCORRECT
+    programs = [response("", sample, score=score) for sample, score in enumerate([Score.INCORRECT, *[Score.CORRECT] * 4])]
+    assert majority(programs)[0].score is Score.INCORRECT
 
 
 def test_problems_keep_their_order_and_their_chains() -> None:
-    rows = [chain(answer, sample, problem=problem) for sample, answer in enumerate("773") for problem in ("b", "a")]
+    rows = [response(answer, sample, problem=problem) for sample, answer in enumerate("773") for problem in ("b", "a")]
     votes = majority(rows)
     assert [row.problem_id for row in votes] == ["b", "a"]
     assert {row.tokens for row in votes} == {30}
@@ -118,8 +118,8 @@ def test_a_vote_equals_counting(answers: list[str]) -> None:
     assert vote(*answers).answer == expected
 
 
-def test_equal_cost_takes_chains_in_order_while_they_fit() -> None:
-    rows = [chain("3", 0, tokens=10), chain("7", 1, tokens=20), chain("7", 2, tokens=5), chain("7", 3, tokens=1)]
+def test_equal_cost_takes_responses_in_order_while_they_fit() -> None:
+    rows = [response("3", 0, tokens=10), response("7", 1, tokens=20), response("7", 2, tokens=5), response("7", 3, tokens=1)]
     for budget, answer, tokens in (
         (10, "3", 10),
         (29, "3", 10),
@@ -138,7 +138,7 @@ def test_equal_cost_takes_chains_in_order_while_they_fit() -> None:
 
 
 def test_equal_cost_by_problem() -> None:
-    rows = [chain("3", sample, problem=problem) for problem in ("a", "b") for sample in range(3)]
+    rows = [response("3", sample, problem=problem) for problem in ("a", "b") for sample in range(3)]
     votes = majority_at_cost(rows, {"a": 20, "b": 5})
     assert [row.tokens for row in votes] == [20, 10]
     with pytest.raises(InputError, match="problem 'b' has no token budget"):

@@ -1,6 +1,6 @@
 """The order of a table, and who makes a claim."""
 
-from trimtab.evaluation.names import CLAIMS, CONTROLS, UNSTEERED, is_claim, place
+from trimtab.evaluation.rows import CLAIMS, CONTROLS, UNSTEERED, is_claim, place
 
 
 def test_the_order_of_a_table() -> None:

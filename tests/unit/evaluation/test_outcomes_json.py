@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from trimtab.errors import InputError, StoreError
-from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.outcomes_json import read_outcomes_json, write_outcomes_json
-from trimtab.traces import Verdict
+from trimtab.evaluation.outcomes import Outcome, read_outcomes_json, write_outcomes_json
+from trimtab.traces import Score
 
 ONE = Outcome(
     condition="gated",
     problem_id="test-7",
     domain="tea",
     difficulty=3,
-    verdict=Verdict.INCORRECT,
+    score=Score.INCORRECT,
     reason='truncated, "said" the grader',
     answer="",
     response="line one\nzwei \\ drei € 𝄞 \u2028",
@@ -41,7 +40,7 @@ def _values(name: str) -> SearchStrategy[object]:
         int: st.integers(-(2**70), 2**70),
         bool: st.booleans(),
         float: _floats,
-        Verdict: st.sampled_from(Verdict),
+        Score: st.sampled_from(Score),
         bool | None: st.none() | st.booleans(),
         float | None: st.none() | _floats,
     }
@@ -57,16 +56,16 @@ def test_the_round_trip_is_exact(tmp_path_factory: pytest.TempPathFactory, outco
     write_outcomes_json(outcomes, path, FACTS)
     back, facts = read_outcomes_json(path)
     assert (back, facts) == (outcomes, FACTS)
-    assert [type(outcome.verdict) for outcome in back] == [Verdict] * len(back)
+    assert [type(outcome.score) for outcome in back] == [Score] * len(back)
 
 
 def test_others_read_it_with_their_own_json(tmp_path: Path) -> None:
     path = tmp_path / "outcomes.json"
-    write_outcomes_json([ONE, replace(ONE, condition="always", verdict=Verdict.CORRECT)], path, FACTS)
+    write_outcomes_json([ONE, replace(ONE, condition="always", score=Score.CORRECT)], path, FACTS)
     data = json.loads(path.read_bytes())
     assert (data["format"], data["facts"]) == ("trimtab-outcomes/1", FACTS)
     assert [row["condition"] for row in data["outcomes"]] == ["gated", "always"]
-    assert [row["verdict"] for row in data["outcomes"]] == ["incorrect", "correct"]
+    assert [row["score"] for row in data["outcomes"]] == ["incorrect", "correct"]
     assert set(data["outcomes"][0]) == {field.name for field in fields(Outcome)}
     assert data["outcomes"][0]["p_fail"] == 0.30000000000000004
     assert data["outcomes"][0]["steps_right"] is None
@@ -87,7 +86,7 @@ def test_a_file_from_before_a_field_was_added_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"verdict": "right"}, "outcomes.0.verdict: Input should be 'correct', 'incorrect' or 'unscored'"),
+        ({"score": "right"}, "outcomes.0.score: Input should be 'correct', 'incorrect' or 'unscored'"),
         ({"tokens": "96"}, "outcomes.0.tokens: Input should be a valid integer"),
         ({"truncated": 1}, "outcomes.0.truncated: Input should be a valid boolean"),
         ({"p_fail": float("nan")}, "outcomes.0.p_fail: Input should be a finite number"),

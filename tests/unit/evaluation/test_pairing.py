@@ -1,13 +1,13 @@
-"""Which chains are pairs, and what unscored ones could change."""
+"""Which responses are pairs, and what unscored ones could change."""
 
 import pytest
 
 from outcome_samples import outcomes
 from trimtab.errors import InputError
-from trimtab.evaluation.pairing import correctness, matched, paired, unscored_bounds
+from trimtab.evaluation.verdict import correctness, matched, paired, unscored_bounds
 
 
-def test_one_chain_each_is_paired_by_problem_whatever_the_order_and_the_seed() -> None:
+def test_one_response_each_is_paired_by_problem_whatever_the_order_and_the_seed() -> None:
     base, condition = outcomes("unsteered", "1100"), outcomes("always", "1010", seed=9)[::-1]
     result = paired(base, condition)
     assert (result.fixed, result.broken, result.test, result.pairs) == (1, 1, "McNemar", 4)
@@ -16,7 +16,7 @@ def test_one_chain_each_is_paired_by_problem_whatever_the_order_and_the_seed() -
     ]
 
 
-def test_several_chains_are_paired_by_seed_and_sample() -> None:
+def test_several_responses_are_paired_by_seed_and_sample() -> None:
     base = outcomes("unsteered", "100", "010")
     condition = [*outcomes("always", "111", seed=5), *outcomes("always", "001", "011")[::-1]]
     # shared are (0, 0) and (0, 1): "100" against "001" and "010" against "011"
@@ -28,7 +28,7 @@ def test_several_chains_are_paired_by_seed_and_sample() -> None:
     assert correctness(base, condition).condition.tolist() == [[False, False, True], [False, True, True], [True, True, True]]
 
 
-def test_no_shared_chain_is_no_pair() -> None:
+def test_no_shared_response_is_no_pair() -> None:
     result = paired(outcomes("unsteered", "101"), outcomes("sampled", "111", "011", seed=1))
     assert (result.pairs, result.fixed, result.broken, result.test) == (0, 0, 0, "permutation")
     assert result.gain == pytest.approx(5 / 6 - 2 / 3)
@@ -59,5 +59,5 @@ def test_bounds_of_unscored_chains() -> None:
 def test_bounds_of_several_chains() -> None:
     bounds = unscored_bounds(outcomes("unsteered", "1u", "00"), outcomes("always", "11", "1u"))
     assert bounds is not None
-    # of 4 chains: the base has 1 or 2 right, the condition 3 or 4
+    # of 4 responses: the base has 1 or 2 right, the condition 3 or 4
     assert (bounds.worst.gain, bounds.best.gain) == (0.25, 0.75)

@@ -8,8 +8,7 @@ import pytest
 from steering_samples import CoinGrader, logistic, neuron_set
 from tiny_testbed import settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError
-from trimtab.evaluation.conditions import Condition
-from trimtab.evaluation.runner import evaluate_condition
+from trimtab.evaluation.runner import Condition, evaluate_condition
 from trimtab.model import LanguageModel
 from trimtab.sampling import Request, generate_batch, sample_traces
 from trimtab.sampling import generator as module
@@ -32,7 +31,7 @@ def test_the_unsteered_condition_is_the_bare_model(model: LanguageModel, tmp_pat
         if trace.truncated:
             assert (outcome.correct, outcome.reason) == (False, "truncated at the token limit")
         else:
-            assert outcome.correct == (CoinGrader().judge([(problem, trace.text)])[0].verdict == "correct")
+            assert outcome.correct == (CoinGrader().judge([(problem, trace.text)])[0].score == "correct")
     assert not all(o.truncated for o in outcomes)
 
 

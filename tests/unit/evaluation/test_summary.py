@@ -111,7 +111,7 @@ def test_a_random_set_that_hurts_is_no_gain() -> None:
     assert row.gain == -1.0
 
 
-def test_several_chains_are_averaged_over_problems() -> None:
+def test_several_responses_are_averaged_over_problems() -> None:
     base = outcomes("unsteered", "11000000", "10000000")
     conditions = {"unsteered": base, "always": outcomes("always", "11111100", "111111tu"), "random-0": base}
     row = summarise(conditions)["always"]
@@ -119,21 +119,21 @@ def test_several_chains_are_averaged_over_problems() -> None:
     assert row.accuracy == 12 / 16
     assert row.pass_at_k == 6 / 8
     assert (row.fixed, row.broken, row.unscored, row.truncated) == (9, 0, 1, 1)
-    # differences 0, 1, 2, 2, 2, 2, 0, 0 chains of 2
+    # differences 0, 1, 2, 2, 2, 2, 0, 0 responses of 2
     assert row.p == sign_flip_p([1, 2, 2, 2, 2]) == 2 / 2**5
     assert summarise(conditions)["random"].p == 1.0
 
 
-def test_the_random_p_of_several_chains_is_one_sided() -> None:
+def test_the_random_p_of_several_responses_is_one_sided() -> None:
     base = outcomes("unsteered", "00000000", "00000000")
     sets = {"random-0": outcomes("random-0", "11111000", "11111000"), "random-1": base}
     row = summarise_random("random", base, sets)
     assert row.p == pytest.approx(2 / 2**5)
-    correct = [[chain == "1"] * 2 for chain in "11111000"]
+    correct = [[response == "1"] * 2 for response in "11111000"]
     assert gain_p(np.zeros((8, 2), np.bool_), np.array(correct)) == 1 / 2**5
 
 
-def test_a_greedy_base_and_sampled_chains_do_not_break_a_table() -> None:
+def test_a_greedy_base_and_sampled_responses_do_not_break_a_table() -> None:
     rows = summarise({"unsteered": outcomes("unsteered", BASE), "sampled": outcomes("sampled", *[BASE] * 4, seed=1)})
     assert (rows["unsteered"].k, rows["unsteered"].test) == (1, "McNemar")
     assert (rows["sampled"].k, rows["sampled"].test, rows["sampled"].pairs) == (4, "permutation", 0)

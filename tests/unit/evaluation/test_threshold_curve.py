@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.evaluation.threshold_curve import threshold_curve
+from trimtab.evaluation.summary import threshold_curve
 from trimtab.stats.paired import compare
 
 

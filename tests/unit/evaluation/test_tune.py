@@ -1,7 +1,7 @@
 """The choice of the grid's best point."""
 
 from trimtab.evaluation.rows import TunePoint
-from trimtab.evaluation.tune import best_point
+from trimtab.evaluation.settings import best_point
 
 
 def _point(gated: float, k: int = 5, strength: float = 1.0, criterion: str = "a") -> TunePoint:

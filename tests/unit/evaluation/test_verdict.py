@@ -61,7 +61,7 @@ def test_too_few_problems_to_show_anything():
     assert "With n = 5 no gain of any size could have been shown." in result.sentence
 
 
-def test_several_chains_name_their_test_and_their_pairs():
+def test_several_responses_name_their_test_and_their_pairs():
     base = outcomes("unsteered", "1000000000", "0100000000")
     condition = outcomes("always", "1111111110", "0111111100")
     result = judge(base, condition)
@@ -74,7 +74,7 @@ def test_several_chains_name_their_test_and_their_pairs():
     assert (result.bounds, result.ranges) == (None, None)
 
 
-def test_another_number_of_chains_is_said():
+def test_another_number_of_responses_is_said():
     sentence = judge(outcomes("unsteered", "1000"), outcomes("sampled", "1100", "1000", seed=1)).sentence
     assert "accuracy over 1 against 2 responses a problem went" in sentence
     assert "no pairs of responses, n = 4" in sentence
@@ -127,13 +127,13 @@ def test_a_verdict_that_hangs_on_unscored_problems_says_so():
 
 
 def test_one_percent_is_counted_over_chains():
-    chains = ["1" * 50 + "0" * 50] * 4
-    base = outcomes("unsteered", *chains)
+    responses = ["1" * 50 + "0" * 50] * 4
+    base = outcomes("unsteered", *responses)
     for unscored, word in ((4, "no evidence"), (5, "no verdict")):
         spoiled = "1" * 50 + "u" * unscored + "0" * (50 - unscored)
-        assert judge(base, outcomes("always", spoiled, *chains[1:])).word == word
+        assert judge(base, outcomes("always", spoiled, *responses[1:])).word == word
     assert "4 responses of the condition" not in judge(base, base).sentence
     assert (
         "0 responses of the base and 4 of the condition"
-        in judge(base, outcomes("always", "1" * 50 + "uuuu" + "0" * 46, *chains[1:])).sentence
+        in judge(base, outcomes("always", "1" * 50 + "uuuu" + "0" * 46, *responses[1:])).sentence
     )

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from trimtab.errors import ConfigError
-from trimtab.execution import ExecutorSettings, ray_cluster
-from trimtab.execution.ray_cluster import Pool, connected, fit_pool, import_ray, left_of, threads_joined
+from trimtab.execution import ExecutorSettings, ray_executor
+from trimtab.execution.ray_executor import Pool, connected, fit_pool, import_ray, left_of, threads_joined
 
 LAPTOP = [{"CPU": 2.0}]
 EIGHT_GPUS = [{"CPU": 96.0, "GPU": 8.0}]
@@ -115,7 +115,7 @@ def test_only_the_threads_that_run_a_data_set_are_waited_for() -> None:
 
 
 def test_a_thread_that_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(ray_cluster, "JOIN_S", 0.1)
+    monkeypatch.setattr(ray_executor, "JOIN_S", 0.1)
     end = threading.Event()
     with threads_joined():
         threading.Thread(target=end.wait, args=(60,), name="ray-data-metadata-prefetch", daemon=True).start()

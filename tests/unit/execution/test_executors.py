@@ -10,9 +10,8 @@ from cluster_jobs import LineJob, line_job
 from tiny_testbed import open_tiny_testbed
 from trimtab.errors import ExecutionError, MismatchError
 from trimtab.execution import LOCAL, Job
-from trimtab.execution.facts import check_facts, model_facts, package_facts
+from trimtab.execution.job import ExecutorSettings, check_facts, model_facts, package_facts
 from trimtab.execution.ray_executor import RayExecutor
-from trimtab.execution.settings import ExecutorSettings
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance
 
@@ -129,7 +128,7 @@ def test_a_worker_that_differs_is_refused_with_both_values(model: LanguageModel)
 
 
 def test_the_driver_leaves_the_gpus_to_the_actors(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trimtab.execution.ray_cluster import Pool
+    from trimtab.execution.ray_executor import Pool
 
     assert LOCAL.driver_device == ""
     for num_gpus, device in ((0.0, ""), (0.5, "cpu"), (4.0, "cpu")):

@@ -5,7 +5,7 @@ import pytest
 
 from outcome_samples import outcomes
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired
+from trimtab.evaluation.verdict import paired
 from trimtab.experiments import Search
 from trimtab.experiments.comparisons import best_strength, compare_rows, gain_frame, strengths
 from trimtab.stats.significance import holm

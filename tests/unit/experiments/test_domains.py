@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_samples import changed
-from trimtab.evaluation.pairing import paired
+from trimtab.evaluation.verdict import paired
 from trimtab.experiments import Search
 from trimtab.experiments.domains import CONTROL, EVERYTHING, domains, specific_at, specific_sets, transfer
 from trimtab.experiments.groups import (

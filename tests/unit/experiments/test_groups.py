@@ -9,7 +9,7 @@ import pytest
 from outcome_samples import outcomes
 from search_samples import changed
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.pairing import paired
+from trimtab.evaluation.verdict import paired
 from trimtab.experiments import Search
 from trimtab.experiments.groups import (
     EASY,

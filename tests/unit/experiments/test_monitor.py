@@ -35,7 +35,7 @@ def test_reading_chains_equals_their_features(search: Search) -> None:
 
 def test_a_probe_needs_both_verdicts(search: Search) -> None:
     chains = list(search.traces[:20])
-    with pytest.raises(NotEnoughDataError, match="both verdicts"):
+    with pytest.raises(NotEnoughDataError, match="both scores"):
         fit_running_probe(search.model, chains, np.zeros(20, np.bool_), LAYER, INDEX)
 
 

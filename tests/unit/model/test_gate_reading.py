@@ -12,8 +12,7 @@ from tiny_models import D_FF, VOCABULARY, tiny
 from trimtab.errors import InputError, ModelError
 from trimtab.gate import AttentionGate, Gate
 from trimtab.model import attach, find_ffn
-from trimtab.model.forwards import Forward, Positions
-from trimtab.model.gate_reading import begin_reading
+from trimtab.model.forwards import Forward, Positions, begin_reading
 from trimtab.model.plan import plan_layers
 
 LENGTHS = (6, 3, 5)

@@ -9,7 +9,7 @@ import pytest
 from ranking_samples import FIELDS
 from tiny_models import MIXTURES, N_EXPERTS, VOCABULARY, tiny, word_tokenizer
 from trimtab.model import open_model
-from trimtab.model.weights import down_weights
+from trimtab.model.hook_points import down_weights
 from trimtab.ranking import CRITERIA, TraceMeans, class_moments, column_norms, labelled, rank
 from trimtab.recording import RecordingSettings, record_traces
 from trimtab.tasks.contrast import ContrastRow

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from trimtab.moments import MOMENTS
-from trimtab.recording import sums as module
-from trimtab.recording.sums import DenseSums
+from trimtab.recording import forward as module
+from trimtab.recording.forward import DenseSums
 
 WIDTH, SEQ = 12, 40
 SPANS = [[(0, 40), (3, 40)], [(0, 31), (5, 31)], [(0, 7), (6, 7)], [(0, 1), (0, 1)], [(0, 38), (2, 9)]]

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from trimtab.recording.writing import Job, in_background
+from trimtab.recording.record import Job, in_background
 
 
 def _run(*jobs: Job, error: BaseException | None = None) -> None:

@@ -33,7 +33,7 @@ class Names:
     domain: str = "register programs"
     criterion: str = "mean-difference"
     condition: str = "adaras"
-    chain: str = "<think> a ~ 4 b ~ 1 c = 5 </think> 5"
+    response: str = "<think> a ~ 4 b ~ 1 c = 5 </think> 5"
 
 
 def condition(
@@ -141,7 +141,7 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
                 problem_id="7c1e",
                 question="<u> Evaluate 5 a -9 b +6 c -6 </u>",
                 gold="5",
-                unsteered=names.chain,
+                unsteered=names.response,
                 steered="<think> a = 6 b = 2 c = 5 </think> 5",
                 kind="fixed",
                 p_fail=0.871,
@@ -150,7 +150,7 @@ def make_report(names: Names = Names(), gate: bool = True, unscored: bool = Fals
     )
 
 
-def with_chains(report: Report) -> Report:
+def with_responses(report: Report) -> Report:
     """The same report with sampled responses and a majority vote, and what goes wrong with them."""
     alone = condition("sampled", 0.6, -0.0325, 0.01, 0, 0, p_holm=0.03)
     sampled = replace(alone, k=8, test="permutation", pairs=0, pass_at_k=0.87, disagreements=1200, unscored=96)

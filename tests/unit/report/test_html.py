@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_sample import Names, make_report, with_chains, without_text
+from report_sample import Names, make_report, with_responses, without_text
 
 from trimtab.errors import InputError, StoreError
 from trimtab.report import Report, read_report, render_html, write_report
@@ -143,8 +143,8 @@ def test_every_verdict_has_its_word(report: Report, word: str) -> None:
 
 
 @pytest.mark.usefixtures("no_plotly_js")
-def test_several_chains_and_what_goes_wrong_with_them() -> None:
-    text = " ".join(" ".join(Page(render_html(with_chains(make_report()))).text).replace("\u00a0", " ").split())
+def test_several_responses_and_what_goes_wrong_with_them() -> None:
+    text = " ".join(" ".join(Page(render_html(with_responses(make_report()))).text).replace("\u00a0", " ").split())
     assert "pass@8 87.0 %" in text
     assert "of Sampled responses (8 responses) sign-flip permutation test over problems" in text
     assert "With k responses a problem accuracy is avg@k" in text

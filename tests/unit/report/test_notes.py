@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from report_sample import make_report, with_chains
+from report_sample import make_report, with_responses
 
 from trimtab.report import Report
 from trimtab.report.wording import accuracy_intervals, disagreement_note, notes, p_note, responses_note, unscored_note
@@ -16,7 +16,7 @@ def _changed(report: Report, changes: dict[str, dict[str, object]]) -> Report:
     )
 
 
-def test_one_chain_a_problem_needs_one_note(report: Report) -> None:
+def test_one_response_a_problem_needs_one_note(report: Report) -> None:
     assert notes(report) == [
         "p: exact McNemar test, two-sided. p (Holm): corrected for the 3 conditions that are claims; controls are not."
     ]
@@ -24,14 +24,14 @@ def test_one_chain_a_problem_needs_one_note(report: Report) -> None:
 
 
 def test_the_test_is_named_per_condition() -> None:
-    chains = with_chains(make_report())
-    assert p_note(chains).startswith(
+    responses = with_responses(make_report())
+    assert p_note(responses).startswith(
         "p: exact McNemar test, two-sided; of Sampled responses (8 responses) sign-flip permutation test over problems. "
     )
-    everywhere = _changed(chains, {row.condition: {"test": "permutation", "k": 8} for row in chains.conditions})
+    everywhere = _changed(responses, {row.condition: {"test": "permutation", "k": 8} for row in responses.conditions})
     assert p_note(everywhere).startswith("p: sign-flip permutation test over problems, two-sided. ")
-    assert "bootstrapped over problems" in accuracy_intervals(chains.conditions)
-    assert responses_note(chains).startswith("With k responses a problem accuracy is avg@k")
+    assert "bootstrapped over problems" in accuracy_intervals(responses.conditions)
+    assert responses_note(responses).startswith("With k responses a problem accuracy is avg@k")
 
 
 def test_one_claim_needs_no_correction(report: Report) -> None:

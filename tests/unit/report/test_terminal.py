@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from report_sample import Names, make_report, with_chains
+from report_sample import Names, make_report, with_responses
 from rich.console import Console
 
 from trimtab.report import Report, breakdown_table, verdict_table
@@ -64,8 +64,8 @@ def _cells(renderable: object, name: str) -> list[str]:
     return re.split(r"\s{2,}", row.strip())
 
 
-def test_several_chains_and_what_goes_wrong_with_them() -> None:
-    report = with_chains(make_report())
+def test_several_responses_and_what_goes_wrong_with_them() -> None:
+    report = with_responses(make_report())
     table = verdict_table(report)
     dash = "\u2013"
     assert _cells(table, "Sampled")[:1] == ["Sampled responses (8 responses)"]

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_sample import make_report, with_chains
+from report_sample import make_report, with_responses
 
-from trimtab.evaluation.names import CLAIMS, CONTROLS, UNSTEERED
+from trimtab.evaluation.rows import CLAIMS, CONTROLS, UNSTEERED
 from trimtab.report import Report, wording
 
 
@@ -86,9 +86,9 @@ def test_condition_labels(report: Report) -> None:
     assert wording.condition_label(report, "random") == "Random neurons (5 sets)"
     assert wording.condition_label(report, "my own") == "my own"
     assert wording.condition_label(report, "majority-equal-cost") == "Majority vote, equal tokens"
-    chains = with_chains(make_report())
-    assert wording.condition_label(chains, "sampled") == "Sampled responses (8 responses)"
-    assert wording.condition_label(chains, "majority") == "Majority vote (8 responses)"
+    responses = with_responses(make_report())
+    assert wording.condition_label(responses, "sampled") == "Sampled responses (8 responses)"
+    assert wording.condition_label(responses, "majority") == "Majority vote (8 responses)"
 
 
 def test_every_condition_that_is_known_has_a_label(report: Report) -> None:

@@ -4,7 +4,7 @@ import torch
 from transformers import DynamicCache
 
 from tiny_models import tiny
-from trimtab.sampling.attention import grouped_attention
+from trimtab.sampling.decoding import grouped_attention
 
 
 def _decode(model) -> torch.Tensor:

@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache, MistralConfig
 
 from tiny_models import VOCABULARY
-from trimtab.sampling.cache import PreallocatedLayer, keep_rows, new_cache
+from trimtab.sampling.decoding import PreallocatedLayer, keep_rows, new_cache
 
 
 def _ids(rows: int, width: int, seed: int) -> torch.Tensor:

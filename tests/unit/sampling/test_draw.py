@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from trimtab.sampling.draw import draw_tokens, row_seed, uniforms
+from trimtab.sampling.decoding import draw_tokens, row_seed, uniforms
 
 MASK = 2**64 - 1
 SEEDS = st.integers(0, 2**63 - 1)

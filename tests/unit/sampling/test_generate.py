@@ -12,7 +12,7 @@ from trimtab.errors import ModelError
 from trimtab.gate import Gate
 from trimtab.model import LanguageModel, attach
 from trimtab.sampling import Request, SamplingSettings, generate_batch
-from trimtab.sampling.draw import row_seed
+from trimtab.sampling.decoding import row_seed
 from trimtab.sampling.generate import end_tokens
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt
@@ -68,7 +68,7 @@ def test_sampling_does_not_depend_on_the_batch(model: LanguageModel, requests: l
 
 def test_sampling_equals_a_naive_loop(model: LanguageModel, requests: list[Request]) -> None:
     """Without a cache, one row at a time, one uniform a step."""
-    from trimtab.sampling.draw import draw_tokens, uniforms
+    from trimtab.sampling.decoding import draw_tokens, uniforms
 
     sampled = settings(temperature=0.8, max_new_tokens=8)
     for request in requests[:3]:

@@ -9,8 +9,7 @@ import pytest
 from steering_samples import CoinGrader, logistic, neuron_set
 from tiny_testbed import settings, some_problems, tree_bytes
 from trimtab.errors import ConfigError
-from trimtab.evaluation.conditions import Condition
-from trimtab.evaluation.runner import evaluate_condition
+from trimtab.evaluation.runner import Condition, evaluate_condition
 from trimtab.model import LanguageModel
 from trimtab.moments import Moments, TokenScope
 from trimtab.recording import RecordingSettings, StreamedParts, choose_traces

@@ -15,7 +15,7 @@ from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.recording import record_batch
 from trimtab.sampling import Generation, Request, SamplingSettings, generate_batch, way_of
 from trimtab.sampling import generate as loop
-from trimtab.sampling.draw import row_seed
+from trimtab.sampling.decoding import row_seed
 from trimtab.sampling.recorder import Recorder
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt

@@ -152,7 +152,7 @@ def test_pass_at_k_refusals(arguments):
 
 
 def test_mean_pass_by_hand():
-    # of 4 chains 0, 1 and 4 are correct: pass@2 is 0, 1 - 3/6 and 1
+    # of 4 responses 0, 1 and 4 are correct: pass@2 is 0, 1 - 3/6 and 1
     assert mean_pass_at(4, [0, 1, 4], 2) == pytest.approx(0.5)
     assert mean_pass_at(4, [0, 1, 4], 1) == pytest.approx(5 / 12), "pass@1 is avg@k"
     assert mean_pass_at(4, [0, 1, 4], 4) == pytest.approx(2 / 3)
@@ -180,9 +180,9 @@ def test_bootstrap_of_three_problems_equals_all_27_draws():
         assert any(high == pytest.approx(mean) for mean in means)
 
 
-def test_chains_of_a_problem_widen_the_interval_when_they_are_alike():
+def test_responses_of_a_problem_widen_the_interval_when_they_are_alike():
     rng = np.random.default_rng(1)
-    shares = rng.integers(0, 2, 60).astype(float)  # 10 chains each, all alike
+    shares = rng.integers(0, 2, 60).astype(float)  # 10 responses each, all alike
     low, high = bootstrap_mean(shares)
     half = 1.96 * (shares.mean() * (1 - shares.mean()) / 600) ** 0.5
     assert high - low > 2.5 * (2 * half)
@@ -265,7 +265,7 @@ def test_the_interval_is_that_of_a_loop_over_the_same_draws() -> None:
         assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
 
 
-def test_more_chains_of_the_same_problems_claim_no_more() -> None:
+def test_more_responses_of_the_same_problems_claim_no_more() -> None:
     once = mean_estimates(VALUES, PROBLEMS)
     thrice = mean_estimates(np.tile(VALUES, (3, 1)), PROBLEMS * 3)
     for one, other in zip(once, thrice, strict=True):

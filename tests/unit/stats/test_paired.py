@@ -48,16 +48,16 @@ def test_compare_refusals():
         compare(np.ones(2, np.bool_), np.ones(3, np.bool_))
 
 
-def chains(*rows: str) -> np.ndarray:
+def responses(*rows: str) -> np.ndarray:
     """One string of 0 and 1 per problem."""
     return np.array([[mark == "1" for mark in row] for row in rows])
 
 
-BASE = chains("1100", "0000", "1111", "1000", "0110", "0000", "1110", "0001")
-CONDITION = chains("1110", "0100", "1111", "1100", "0111", "0010", "1111", "0101")
+BASE = responses("1100", "0000", "1111", "1000", "0110", "0000", "1110", "0001")
+CONDITION = responses("1110", "0100", "1111", "1100", "0111", "0010", "1111", "0101")
 
 
-def test_several_chains_by_hand():
+def test_several_responses_by_hand():
     result = compare(BASE, CONDITION)
     # 2 + 0 + 4 + 1 + 2 + 0 + 3 + 1 = 13 of 32, and 3 + 1 + 4 + 2 + 3 + 1 + 4 + 2 = 20
     assert (result.base_accuracy, result.accuracy) == (13 / 32, 20 / 32)
@@ -75,7 +75,7 @@ def test_several_chains_by_hand():
     assert (result.base_low, result.base_high) == bootstrap_mean(BASE.mean(axis=1))
 
 
-def test_chains_that_repeat_themselves_prove_no_more_than_one():
+def test_responses_that_repeat_themselves_prove_no_more_than_one():
     rng = np.random.default_rng(0)
     base, condition = rng.random(12) < 0.3, rng.random(12) < 0.8
     one, several = compare(base, condition), compare(np.repeat(base[:, None], 5, 1), np.repeat(condition[:, None], 5, 1))
@@ -84,14 +84,14 @@ def test_chains_that_repeat_themselves_prove_no_more_than_one():
     assert several.fixed == 5 * one.fixed
 
 
-def test_another_number_of_chains_compares_means():
+def test_another_number_of_responses_compares_means():
     greedy = np.array([True, False, False, True, False, True, False])
     sampled = np.array([[True, True, False]] * 3 + [[True, False, False]] * 4)
     result = compare(greedy, sampled, shared=1)
     assert (result.base_k, result.k, result.pairs, result.test) == (1, 3, 7, "permutation")
     assert result.accuracy == pytest.approx((2 * 3 + 4) / 21)
     assert (result.base_low, result.base_high) == wilson(3, 7)
-    # counts times the other's chains: whole thirds
+    # counts times the other's responses: whole thirds
     assert result.p == sign_flip_p([2 - 3, 2, 2, 1 - 3, 1, 1 - 3, 1])
     # all first responses are right: four problems fixed, none broken
     assert (result.fixed, result.broken) == (4, 0)
@@ -103,17 +103,17 @@ def test_another_number_of_chains_compares_means():
 def test_no_spread_gives_an_interval_with_width():
     right = np.ones((30, 4), np.bool_)
     same = compare(right, right)
-    assert (same.low, same.high) == wilson(30, 30), "30 problems, not 120 chains"
+    assert (same.low, same.high) == wilson(30, 30), "30 problems, not 120 responses"
     assert same.gain_low < 0 < same.gain_high
     assert same.p == 1.0
     # both conditions at 1: Wilson reaches 1 - 30 / (30 + z^2) down, and not up
     reach = 1 - 30 / (30 + 1.959963984540054**2)
     assert (same.gain_low, same.gain_high) == pytest.approx((-reach, reach))
-    half = compare(chains("10", "01", "10"), chains("11", "11", "11"))
+    half = compare(responses("10", "01", "10"), responses("11", "11", "11"))
     assert half.gain == 0.5
     assert half.gain_low < 0.5 < half.gain_high
     assert (half.base_low, half.base_high) == (wilson(1, 3).low, wilson(2, 3).high), "1.5 of 3 problems lies between"
-    alone = compare(chains("10"), chains("11"))
+    alone = compare(responses("10"), responses("11"))
     assert alone.standard_error is None
     assert smallest_gain(alone) == np.inf
 
@@ -163,15 +163,15 @@ def test_the_smallest_gain_is_that_of_the_test():
     assert smallest_gain(several, 0.9, 0.1) == permutation_detectable_gain(8, several.standard_error, 0.9, 0.1)
 
 
-def test_a_gain_p_of_one_chain_is_mcnemars():
+def test_a_gain_p_of_one_response_is_mcnemars():
     base, condition = np.array([False] * 5 + [True]), np.array([True] * 5 + [False])
     assert gain_p(base, condition) == mcnemar_one_sided(5, 1)
 
 
 def test_refusals_of_chains():
-    with pytest.raises(InputError, match="3 chains of a problem cannot be pairs: the base has 2 and the condition 4"):
+    with pytest.raises(InputError, match="3 responses of a problem cannot be pairs: the base has 2 and the condition 4"):
         compare(np.ones((3, 2), np.bool_), np.ones((3, 4), np.bool_), shared=3)
-    with pytest.raises(InputError, match="0 chains of a problem cannot be pairs"):
+    with pytest.raises(InputError, match="0 responses of a problem cannot be pairs"):
         compare(np.ones(3, np.bool_), np.ones(3, np.bool_), shared=0)
     with pytest.raises(InputError, match=r"bool \[3, 0\]"):
         compare(np.ones(3, np.bool_), np.ones((3, 0), np.bool_))

@@ -108,7 +108,7 @@ def test_sign_flips_equal_trying_all_signs(differences, one_sided):
 
 
 @pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (1, 0), (3, 0), (0, 6), (7, 2), (5, 5)])
-def test_with_one_chain_each_it_is_exact_mcnemar(fixed, broken):
+def test_with_one_response_each_it_is_exact_mcnemar(fixed, broken):
     differences = [1] * fixed + [-1] * broken + [0] * 20
     assert sign_flip_p(differences) == pytest.approx(mcnemar_exact(fixed, broken), rel=1e-12)
     assert sign_flip_p(differences, one_sided=True) == pytest.approx(mcnemar_one_sided(fixed, broken), rel=1e-12)

@@ -6,15 +6,14 @@ import pytest
 from upath import UPath
 
 from trimtab.errors import StoreError
-from trimtab.store import cache, lease, write_text
-from trimtab.store.lease import HeldElsewhereError, Lease
-from trimtab.store.lock import locked
+from trimtab.store import cache, lock, write_text
+from trimtab.store.lock import HeldElsewhereError, Lease, locked
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(lease, "DEAD_SECONDS", 0.6)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "DEAD_SECONDS", 0.6)
 
 
 def crash(held: Lease) -> None:
@@ -24,7 +23,7 @@ def crash(held: Lease) -> None:
 
 
 def test_a_second_owner_is_refused_and_a_released_lock_is_taken_at_once(remote: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "DEAD_SECONDS", 60.0)
+    monkeypatch.setattr(lock, "DEAD_SECONDS", 60.0)
     first = Lease(remote, ".lock")
     with pytest.raises(StoreError, match=r"another process \(id \d+ on .*\) works on .*wait until it ends, stop it"):
         Lease(remote, ".lock")
@@ -40,7 +39,7 @@ def test_a_lock_that_a_crash_left_is_taken_over_after_a_wait(remote: UPath, capl
     crash(Lease(remote, ".lock"))
     start = time.monotonic()
     Lease(remote, ".lock").close()
-    assert lease.DEAD_SECONDS <= time.monotonic() - start < 10 * lease.DEAD_SECONDS
+    assert lock.DEAD_SECONDS <= time.monotonic() - start < 10 * lock.DEAD_SECONDS
     assert "waiting 0.6 s at most to see whether process" in caplog.text
 
 
@@ -54,7 +53,7 @@ def test_a_lock_whose_owner_died_while_writing_it(remote: UPath, content: bytes)
 
 
 def test_of_many_who_want_a_dead_owners_lock_one_gets_it(remote: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "DEAD_SECONDS", 2.0)
+    monkeypatch.setattr(lock, "DEAD_SECONDS", 2.0)
     crash(Lease(remote, ".lock"))
     ready = threading.Barrier(4)
 
@@ -111,7 +110,7 @@ def test_an_owner_who_reaches_the_store_no_more_counts_as_dead(
 
 def test_two_processes_at_one_entry(remote: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second waits, and takes over from a process that fell silent."""
-    monkeypatch.setattr(lease, "DEAD_SECONDS", 2.0)
+    monkeypatch.setattr(lock, "DEAD_SECONDS", 2.0)
     monkeypatch.setattr(cache, "WAIT_SECONDS", 0.02)
     entry = cache.Cache(remote).entry("sample", {"seed": 0})
     first = locked(entry.folder)

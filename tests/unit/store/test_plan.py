@@ -11,7 +11,7 @@ from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.store.plan import PLAN, Parts, make_plan
 from trimtab.store.tables import read_table
 from trimtab.store.tensors import load_tensors
-from trimtab.traces import Grade, Verdict
+from trimtab.traces import Score, ScoredTrace
 
 
 def naive_parts(items: dict[str, int], budget: int) -> list[list[str]]:
@@ -78,13 +78,13 @@ def test_parts_of_a_plan(tmp_path: Path) -> None:
     assert not parts.complete
     parts.ensure_plan(plan)
     assert parts.missing() == [0, 1, 2]
-    rows = [Grade("t", "p", Verdict.CORRECT, "")]
+    rows = [ScoredTrace("t", "p", Score.CORRECT, "")]
     parts.write_table(1, rows)
     assert parts.missing() == [0, 2]
     assert not parts.complete
-    assert read_table(parts.path(1), Grade) == rows
+    assert read_table(parts.path(1), ScoredTrace) == rows
     parts.write_table(0, rows)
-    parts.write_table(2, [], Grade)
+    parts.write_table(2, [], ScoredTrace)
     reopened = Parts(tmp_path / "traces")
     assert reopened.complete
     assert reopened.plan.parts == plan.parts
@@ -100,7 +100,7 @@ def test_parts_of_arrays(tmp_path: Path) -> None:
     assert parts.complete
     assert load_tensors(tmp_path / "part-00000.safetensors")[1] == {"k": "v"}
     with pytest.raises(InputError, match=r"opened for \.safetensors parts; open it with Parts\(folder, '\.parquet'\)"):
-        parts.write_table(0, [Grade("t", "p", Verdict.CORRECT, "")])
+        parts.write_table(0, [ScoredTrace("t", "p", Score.CORRECT, "")])
     with pytest.raises(InputError, match="part 1 is not in the plan"):
         parts.write_tensors(1, {"x": np.arange(3)}, {})
 
@@ -149,7 +149,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from trimtab.store.plan import Parts, make_plan
-from trimtab.traces import Grade, Verdict
+from trimtab.traces import ScoredTrace, Score
 
 folder, die_in, how = sys.argv[1].split(":")
 rename = Path.replace
@@ -169,7 +169,7 @@ plan = make_plan(ids, [5] * 8, 10, {"seed": 0})
 parts = Parts(Path(folder))
 parts.ensure_plan(plan)
 for part in parts.missing():
-    parts.write_table(part, [Grade(name, name, Verdict.CORRECT, "equal " * 20) for name in plan.parts[part]])
+    parts.write_table(part, [ScoredTrace(name, name, Score.CORRECT, "equal " * 20) for name in plan.parts[part]])
 print("ready", flush=True)
 """
 
@@ -187,7 +187,7 @@ def test_kill_leaves_whole_parts_only_and_a_resumed_run_ends_with_the_same_bytes
         process.wait()
         assert Parts(killed).missing() == list(range(die_in, 4))
         for part in range(die_in):
-            assert len(read_table(Parts(killed).path(part), Grade)) == 2
+            assert len(read_table(Parts(killed).path(part), ScoredTrace)) == 2
         assert sum(name.endswith("trimtab-partial") for name in content(killed)) == 1
     start(WRITER, f"{killed}:-1:").wait()
     assert Parts(killed).complete

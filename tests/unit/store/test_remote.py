@@ -40,9 +40,9 @@ from trimtab.store import (
     write_text,
 )
 from trimtab.store.remote import as_os_errors
-from trimtab.traces import Grade, Verdict
+from trimtab.traces import Score, ScoredTrace
 
-ROWS = [Grade("t", "p", Verdict.CORRECT, "equal " * 20)]
+ROWS = [ScoredTrace("t", "p", Score.CORRECT, "equal " * 20)]
 
 
 def test_what_a_user_types(tmp_path: Path) -> None:
@@ -86,10 +86,10 @@ def test_missing_and_damaged_files(remote: UPath) -> None:
     write_text(remote / "a.json", '{"a": ')
     with pytest.raises(StoreError, match=r"a\.json is truncated or not a JSON"):
         read_json(remote / "a.json")
-    for read in (read_json, read_text, load_tensors, lambda path: read_table(path, Grade)):
+    for read in (read_json, read_text, load_tensors, lambda path: read_table(path, ScoredTrace)):
         with pytest.raises(StoreError, match="none is missing"):
             read(remote / "none")
-    for read in (load_tensors, lambda path: read_table(path, Grade)):
+    for read in (load_tensors, lambda path: read_table(path, ScoredTrace)):
         with pytest.raises(StoreError, match=r"a\.json is truncated or not a"):
             read(remote / "a.json")
 
@@ -147,7 +147,7 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_a_damaged_file(monkeypatch
 
     monkeypatch.setattr(MemoryFileSystem, "open", refuse)
     monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
-    for read in (read_json, load_tensors, lambda path: read_table(path, Grade), openings):
+    for read in (read_json, load_tensors, lambda path: read_table(path, ScoredTrace), openings):
         with pytest.raises(StoreError, match=r"a\.json cannot be read: NoCredentialsError: none; check the URL"):
             read(path)
 

@@ -9,22 +9,22 @@ from hypothesis import strategies as st
 
 from trimtab.errors import InputError, StoreError
 from trimtab.store.tables import read_arrow, read_table, table_of, write_arrow, write_table
-from trimtab.traces import Grade, Problem, Split, Trace, Verdict
+from trimtab.traces import Problem, Score, ScoredTrace, Split, Trace
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NAME = TEXT.filter(bool)
 IDS = st.lists(st.integers(0, 2**31), max_size=5).map(tuple)
 PROBLEMS = st.builds(Problem, NAME, NAME, TEXT, st.sampled_from(Split), TEXT, st.integers(0, 99))
 TRACES = st.builds(Trace, NAME, NAME, st.integers(0, 9), IDS, IDS, TEXT, st.sampled_from(["stop", "length"]))
-GRADES = st.builds(Grade, NAME, NAME, st.sampled_from(Verdict), TEXT, TEXT, st.sampled_from([None, True, False]))
+GRADES = st.builds(ScoredTrace, NAME, NAME, st.sampled_from(Score), TEXT, TEXT, st.sampled_from([None, True, False]))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     name: str
-    verdict: Verdict
+    score: Score
     weights: tuple[float, ...]
-    tags: tuple[Verdict, ...]
+    tags: tuple[Score, ...]
     p_fail: float | None = None
 
 
@@ -44,11 +44,11 @@ def test_rows_come_back_exactly_and_with_the_same_bytes(rows: list, tmp_path_fac
 
 
 def test_any_dataclass_of_plain_fields(tmp_path: Path) -> None:
-    rows = [Outcome("a", Verdict.CORRECT, (0.1, -0.0), (Verdict.UNSCORED,), 1 / 3), Outcome("b", Verdict.INCORRECT, (), ())]
+    rows = [Outcome("a", Score.CORRECT, (0.1, -0.0), (Score.UNSCORED,), 1 / 3), Outcome("b", Score.INCORRECT, (), ())]
     write_table(tmp_path / "a.parquet", rows)
     back = read_table(tmp_path / "a.parquet", Outcome)
     assert back == rows
-    assert isinstance(back[0].tags[0], Verdict)
+    assert isinstance(back[0].tags[0], Score)
 
 
 def test_chunks_do_not_change_the_bytes(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_an_empty_table_needs_its_class(tmp_path: Path) -> None:
 
 
 def test_rows_of_two_classes_are_refused(tmp_path: Path) -> None:
-    rows = [Grade("t", "p", Verdict.CORRECT, ""), Outcome("a", Verdict.CORRECT, (), ())]
-    with pytest.raises(InputError, match="table of Grade was given a Outcome"):
+    rows = [ScoredTrace("t", "p", Score.CORRECT, ""), Outcome("a", Score.CORRECT, (), ())]
+    with pytest.raises(InputError, match="table of ScoredTrace was given a Outcome"):
         write_table(tmp_path / "a.parquet", rows)
 
 
@@ -108,24 +108,24 @@ def test_classes_that_no_table_holds() -> None:
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    write_table(path, [Grade("t", "p", Verdict.CORRECT, "equal")])
+    write_table(path, [ScoredTrace("t", "p", Score.CORRECT, "equal")])
     whole = path.read_bytes()
     for length in [*range(0, len(whole), 7), len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(StoreError, match=r"a\.parquet is truncated or not a Parquet file.*delete the folder of the result"):
-            read_table(path, Grade)
+            read_table(path, ScoredTrace)
 
 
 def test_missing_foreign_and_other_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with pytest.raises(StoreError, match="is missing"):
-        read_table(path, Grade)
+        read_table(path, ScoredTrace)
     path.write_text("question,answer\n")
     with pytest.raises(StoreError, match="not a Parquet file"):
-        read_table(path, Grade)
+        read_table(path, ScoredTrace)
     with pytest.raises(StoreError, match="cannot be read"):
-        read_table(tmp_path, Grade)
-    write_table(path, [Grade("t", "p", Verdict.CORRECT, "")])
+        read_table(tmp_path, ScoredTrace)
+    write_table(path, [ScoredTrace("t", "p", Score.CORRECT, "")])
     with pytest.raises(StoreError, match=r"does not hold rows of Trace.*id: string"):
         read_table(path, Trace)
 
@@ -150,7 +150,7 @@ def test_a_value_that_the_class_refuses_names_the_file(tmp_path: Path) -> None:
 def test_a_flipped_bit_of_the_data_is_never_read(tmp_path: Path) -> None:
     path = tmp_path / "grades.parquet"
     # ids without a pattern, so that pages are large beside the footer
-    rows = [Grade(np.random.default_rng(i).bytes(12).hex(), "p", Verdict.CORRECT, "") for i in range(500)]
+    rows = [ScoredTrace(np.random.default_rng(i).bytes(12).hex(), "p", Score.CORRECT, "") for i in range(500)]
     write_table(path, rows)
     whole = path.read_bytes()
     footer = int.from_bytes(whole[-8:-4], "little") + 8
@@ -160,7 +160,7 @@ def test_a_flipped_bit_of_the_data_is_never_read(tmp_path: Path) -> None:
         damaged[position // 8] ^= 1 << position % 8
         path.write_bytes(damaged)
         try:
-            assert read_table(path, Grade) == rows  # a bit that says nothing, in the header of a page
+            assert read_table(path, ScoredTrace) == rows  # a bit that says nothing, in the header of a page
         except StoreError:
             refused += 1
     assert refused > 50

@@ -13,13 +13,13 @@ from trimtab.study.estimate import estimate
 @pytest.mark.parametrize(
     ("interventions", "evaluation", "tune", "evaluated"),
     [
-        # 20 problems x (2 criteria x interventions x 2 k x 2 strengths + unsteered) x 12 tokens; 40 x 15 conditions x chains x 12
+        # 20 problems x (2 criteria x interventions x 2 k x 2 strengths + unsteered) x 12 tokens; 40 x 15 x responses x 12
         (("add",), {}, 20 * 9 * 12, 40 * 15 * 12),
         (("add", "scale"), {}, 20 * 17 * 12, 40 * 15 * 12),
         (("add",), {"n": 2, "seeds": (0, 1, 2), "temperature": 1.0}, 20 * 9 * 12, 40 * 15 * 6 * 12),
     ],
 )
-def test_every_choice_of_the_grid_and_every_chain_counts(
+def test_every_choice_of_the_grid_and_every_response_counts(
     settings: Settings, interventions: tuple[str, ...], evaluation: dict[str, object], tune: int, evaluated: int
 ) -> None:
     cost = estimate(with_sections(settings, tune={"interventions": interventions}, evaluation=evaluation), "report")

@@ -11,8 +11,8 @@ import pytest
 from study_samples import with_sections
 from tiny_testbed import save_tiny_testbed, some_problems
 from trimtab.errors import InputError, MismatchError
-from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.runner import Condition
 from trimtab.model import rebind
 from trimtab.report import read_report
 from trimtab.steering import Steering
@@ -46,9 +46,9 @@ def test_every_baseline_answers_every_problem(baselines: Outcomes) -> None:
     assert {"unsteered", "always", "gated", "negative", "prompt-only", "sampled", "majority", "sft-lora"} <= set(baselines)
     problems = {row.problem_id for row in baselines["unsteered"]}
     assert len(problems) == 40
-    chains = {"sampled": 3, "majority": 1, "majority-equal-cost": 1}
+    responses = {"sampled": 3, "majority": 1, "majority-equal-cost": 1}
     for name, rows in baselines.items():
-        assert Counter(Counter(row.problem_id for row in rows).values()) == {chains.get(name, 2): 40}, name
+        assert Counter(Counter(row.problem_id for row in rows).values()) == {responses.get(name, 2): 40}, name
 
 
 def test_responses_of_two_seeds_differ(baselines: Outcomes) -> None:

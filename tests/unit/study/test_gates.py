@@ -8,7 +8,7 @@ import pytest
 
 from study_samples import with_sections
 from trimtab.errors import ConfigError
-from trimtab.evaluation.names import GATED
+from trimtab.evaluation.rows import GATED
 from trimtab.gate import ALWAYS, AttentionGate, Gate
 from trimtab.gating import attention, columns
 from trimtab.study import Settings, Study, find, parse_settings, run_stage

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.evaluation.breakdown import break_down
-from trimtab.evaluation.names import GATED, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.summary import summarise
+from trimtab.evaluation.rows import GATED, UNSTEERED
+from trimtab.evaluation.summary import break_down, summarise
 from trimtab.evaluation.verdict import judge
 from trimtab.report import Report, read_report
 from trimtab.study import Study
 from trimtab.study.demo_json import demo_json
 from trimtab.study.report_data import build_report
-from trimtab.traces import Verdict
+from trimtab.traces import Score
 
 Change = Callable[[str, Sequence[Outcome]], list[Outcome]]
 
@@ -43,7 +42,7 @@ def test_the_verdict_is_taken_apart_by_group(study: Study) -> None:
 
 def test_unscored_problems_have_bounds(study: Study) -> None:
     def spoil(name: str, rows: Sequence[Outcome]) -> list[Outcome]:
-        return [replace(row, verdict=Verdict.UNSCORED) if name == GATED and i < 2 else row for i, row in enumerate(rows)]
+        return [replace(row, score=Score.UNSCORED) if name == GATED and i < 2 else row for i, row in enumerate(rows)]
 
     report = _report(study, spoil)
     bounds = report.verdict.bounds
@@ -55,7 +54,7 @@ def test_unscored_problems_have_bounds(study: Study) -> None:
     assert next(row.unscored for row in report.conditions if row.condition == GATED) == 2
 
 
-def test_several_chains_count_a_problem_once(study: Study) -> None:
+def test_several_responses_count_a_problem_once(study: Study) -> None:
     once = _report(study)
 
     def twice(name: str, rows: Sequence[Outcome]) -> list[Outcome]:
@@ -76,7 +75,7 @@ def test_several_chains_count_a_problem_once(study: Study) -> None:
 
 def test_a_gate_with_one_class_is_not_assessed(study: Study) -> None:
     def fail(name: str, rows: Sequence[Outcome]) -> list[Outcome]:
-        return [replace(row, verdict=Verdict.INCORRECT) for row in rows]
+        return [replace(row, score=Score.INCORRECT) for row in rows]
 
     report = _report(study, fail)
     assert report.gate is None

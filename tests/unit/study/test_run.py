@@ -14,8 +14,8 @@ import pytest
 
 from study_samples import results, with_sections
 from trimtab.errors import ConfigError, StoreError
-from trimtab.evaluation.names import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.rows import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.recording import record as recording
 from trimtab.report import read_report
 from trimtab.steering import Steering
@@ -275,7 +275,7 @@ def test_imported_traces_end_with_the_ranking(settings: Settings, study: Study, 
             "question": found.problems[trace.problem_id].question,
             "answer": found.problems[trace.problem_id].answer,
             "response": trace.text,
-            "good": grade.verdict == "correct",
+            "good": grade.score == "correct",
         }
         for trace, grade in zip(found.traces, found.grades, strict=True)
         if trace.text.strip()
@@ -287,7 +287,7 @@ def test_imported_traces_end_with_the_ranking(settings: Settings, study: Study, 
         assert imported.settings.stages[-1] == "rank"
         run(imported, until="rank")
         assert batches == []
-        assert [grade.verdict == "correct" for grade in imported.traces().grades] == [row["good"] for row in rows]
+        assert [grade.score == "correct" for grade in imported.traces().grades] == [row["good"] for row in rows]
         neurons = imported.rank()
     assert neurons.index.tolist()
     assert (neurons.model, len(neurons)) == (study.model.identity, 10)

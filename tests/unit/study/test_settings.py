@@ -137,7 +137,7 @@ def test_a_benchmark_fills_in_its_prompt_and_sampling() -> None:
         ({"baselines": ["prayer"]}, "prompt-only"),
     ],
 )
-def test_chains_of_an_evaluation(evaluation: dict[str, object], message: str) -> None:
+def test_responses_of_an_evaluation(evaluation: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_settings({"evaluation": evaluation}, "here")
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from trimtab.errors import ConfigError
-from trimtab.evaluation.conditions import Condition
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.tune import best_point
+from trimtab.evaluation.runner import Condition
+from trimtab.evaluation.settings import best_point
 from trimtab.interventions import INTERVENTIONS
 from trimtab.steering import Steering
 from trimtab.store import openings

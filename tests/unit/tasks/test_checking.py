@@ -8,7 +8,7 @@ from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.checking import Suspicion, compared_as_text, graders_hold, suspicions
 from trimtab.tasks.loading import read_benchmark
 from trimtab.tasks.settings import TaskSettings
-from trimtab.traces import AnswerKind, Problem, Split, Verdict
+from trimtab.traces import AnswerKind, Problem, Score, Split
 
 DATA = Path(__file__).parents[2] / "data" / "benchmarks"
 
@@ -84,4 +84,4 @@ def test_the_graders_hold_in_every_benchmark(name: str) -> None:
 def test_a_control_that_fails_names_the_problems() -> None:
     controls = graders_hold([_problem("a?", "7"), Problem("b", "b?", "maybe", Split.TRAIN, kind=AnswerKind.YES_NO)])
     assert controls[0].failed == ("b",)
-    assert controls[0].to_json() == {"control": "gold answer", "expected": Verdict.CORRECT.value, "n": 2, "failed": ["b"]}
+    assert controls[0].to_json() == {"control": "gold answer", "expected": Score.CORRECT.value, "n": 2, "failed": ["b"]}

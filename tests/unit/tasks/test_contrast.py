@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 
 from trimtab.errors import NotEnoughDataError
 from trimtab.tasks.contrast import ContrastSettings, choose_contrast
-from trimtab.traces import Grade, Trace, Verdict
+from trimtab.traces import Score, ScoredTrace, Trace
 
-RIGHT, WRONG, UNSCORED = Verdict.CORRECT, Verdict.INCORRECT, Verdict.UNSCORED
+RIGHT, WRONG, UNSCORED = Score.CORRECT, Score.INCORRECT, Score.UNSCORED
 
 
-def _graded(*rows: tuple[str, Verdict] | tuple[str, Verdict, str] | tuple[str, Verdict, str, bool | None]):
+def _graded(*rows: tuple[str, Score] | tuple[str, Score, str] | tuple[str, Score, str, bool | None]):
     """Traces and grades from (problem, verdict, finish, quality)."""
     traces, grades, counter = [], [], Counter()
     for problem, verdict, *rest in rows:
         name = f"{problem}/{counter[problem]}"
         counter[problem] += 1
         traces.append(Trace(name, problem, 0, (1,), (2, 3), "", rest[0] if rest else "stop"))
-        grades.append(Grade(name, problem, verdict, "", "", rest[1] if len(rest) > 1 else None))
+        grades.append(ScoredTrace(name, problem, verdict, "", "", rest[1] if len(rest) > 1 else None))
     return traces, grades
 
 
@@ -43,7 +43,7 @@ def test_only_problems_with_both_verdicts_and_equal_numbers() -> None:
         "correct": 3,
         "incorrect": 3,
     }
-    verdicts = {grade.trace_id: grade.verdict for grade in grades}
+    verdicts = {grade.trace_id: grade.score for grade in grades}
     assert all(row.correct == (verdicts[row.trace_id] is RIGHT) for row in rows)
 
 
@@ -89,7 +89,7 @@ def test_responses_of_one_token_stay_out_and_are_counted() -> None:
 
 
 @pytest.mark.parametrize("only", [RIGHT, WRONG])
-def test_an_empty_class_says_what_there_was(only: Verdict) -> None:
+def test_an_empty_class_says_what_there_was(only: Score) -> None:
     traces, grades = _graded(("a", only), ("b", only), ("b", WRONG, "length"), ("c", UNSCORED))
     numbers = r"2 correct, 0 incorrect" if only is RIGHT else r"0 correct, 2 incorrect"
     with pytest.raises(
@@ -105,8 +105,8 @@ def test_classes_in_different_problems_make_no_contrast() -> None:
         choose_contrast(traces, grades, ContrastSettings())
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(list(Verdict))), min_size=1, max_size=40), st.integers(0, 3))
-def test_laws(rows: list[tuple[str, Verdict]], per_class: int) -> None:
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(list(Score))), min_size=1, max_size=40), st.integers(0, 3))
+def test_laws(rows: list[tuple[str, Score]], per_class: int) -> None:
     traces, grades = _graded(*rows)
     settings = ContrastSettings(per_class=per_class, seed=1)
     try:

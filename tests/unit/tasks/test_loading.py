@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.tasks.grading.code_tests import CodeTests
+from trimtab.tasks.grading.code import CodeTests
 from trimtab.tasks.loading import REPEATED, REPEATED_OTHERWISE, check_disjoint, load_problems, load_task, problems_of, task_prompt
 from trimtab.tasks.prompts import CHAT
 from trimtab.tasks.settings import TaskSettings

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from trimtab.errors import InputError
 from trimtab.tasks.benchmark import ALL, CODE, TEST, Benchmark, Entry, Part, cell
 from trimtab.tasks.files import Row
-from trimtab.tasks.grading.code_tests import CodeTests, Suite
+from trimtab.tasks.grading.code import CodeTests, Suite
 from trimtab.traces import AnswerKind, Split
 
 
@@ -21,7 +21,7 @@ def unix_lines(text: str) -> str:
 
 
 def code_tests(entry_point: str, suites: Sequence[dict[str, object]], preamble: str = "") -> str:
-    """``Problem.tests``: the JSON of :class:`trimtab.tasks.grading.code_tests.CodeTests`. Raises InputError for what is none."""
+    """``Problem.tests``: the JSON of :class:`trimtab.tasks.grading.code.CodeTests`. Raises InputError for what is none."""
     try:
         found = tuple(Suite.model_validate(suite) for suite in suites)
         return CodeTests(entry_point=entry_point, preamble=preamble, suites=found).model_dump_json()

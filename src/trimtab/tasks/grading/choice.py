@@ -7,9 +7,9 @@ from string import ascii_uppercase
 from trimtab.tasks.grading.claims import Claim, Read, claims_of, ends_clause, is_question, last_claim, prepared, said_by_others
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.tasks.grading.text import NO_ANSWER, plain
-from trimtab.traces import Problem, Verdict
+from trimtab.traces import Problem, Score
 
-AMBIGUOUS = Judgement(Verdict.INCORRECT, "no single answer found")
+AMBIGUOUS = Judgement(Score.INCORRECT, "no single answer found")
 LETTERS_WHEN_UNKNOWN = 10
 
 _WORD_FOR_ONE = (
@@ -102,7 +102,7 @@ def _judge_choice(problem: Problem, response: str) -> Judgement:
     gold = gold_letter(problem)
     if gold is None:
         reason = f"the gold answer {problem.answer[:60]!r} names none of the {len(problem.choices)} choices"
-        return Judgement(Verdict.UNSCORED, reason)
+        return Judgement(Score.UNSCORED, reason)
     named = claimed_letters(problem, response)
     if len(named) != 1:
         return AMBIGUOUS if named else NO_ANSWER
@@ -110,8 +110,8 @@ def _judge_choice(problem: Problem, response: str) -> Judgement:
     if letter not in _letters_of(problem):
         return NO_ANSWER
     if letter == gold:
-        return Judgement(Verdict.CORRECT, "names the gold choice", letter)
-    return Judgement(Verdict.INCORRECT, f"differs from the gold choice {gold}", letter)
+        return Judgement(Score.CORRECT, "names the gold choice", letter)
+    return Judgement(Score.INCORRECT, f"differs from the gold choice {gold}", letter)
 
 
 def claimed_letters(problem: Problem, response: str) -> frozenset[str]:
@@ -408,14 +408,14 @@ class YesNoGrader:
 def _judge_yes_no(problem: Problem, response: str) -> Judgement:
     gold = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}.get(problem.answer.strip().casefold())
     if gold is None:
-        return Judgement(Verdict.UNSCORED, f"the gold answer {problem.answer[:60]!r} is neither yes nor no")
+        return Judgement(Score.UNSCORED, f"the gold answer {problem.answer[:60]!r} is neither yes nor no")
     named = claimed_words(response)
     if len(named) != 1:
         return AMBIGUOUS if named else NO_ANSWER
     (word,) = named
     if word == gold:
-        return Judgement(Verdict.CORRECT, "equals the gold answer", word)
-    return Judgement(Verdict.INCORRECT, f"differs from the gold answer {gold}", word)
+        return Judgement(Score.CORRECT, "equals the gold answer", word)
+    return Judgement(Score.INCORRECT, f"differs from the gold answer {gold}", word)
 
 
 def claimed_words(response: str) -> frozenset[str]:

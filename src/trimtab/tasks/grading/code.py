@@ -17,17 +17,59 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trimtab.errors import TrimtabError
-from trimtab.tasks.grading.code_tester import BROKEN, DIED, FAILED, GONE, PASSED, Outcome
-from trimtab.tasks.grading.code_tests import CodeTests, Suite
+from trimtab.tasks.grading.code_tester import BROKEN, DIED, FAILED, GONE, PASSED, ProgramRun
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.tasks.sandbox import Sandbox, SandboxError
 from trimtab.tasks.sandbox.channel import Channel, ChannelError
 from trimtab.tasks.sandbox.codec import CodecError, decode, encode
 from trimtab.tasks.sandbox.command import clean_environment, python_command
-from trimtab.traces import Problem, Verdict
+from trimtab.traces import Problem, Score
+
+
+class Suite(BaseModel):
+    """One set of tests with an outcome of its own, for example a benchmark's base or plus tests.
+
+    ``setup`` runs first. Then either each of ``asserts`` (MBPP), or ``source``: a module whose ``check(candidate)`` is called if
+    it defines one (HumanEval, HumanEval+), and whose loops call the entry point by name otherwise (MBPP+).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    setup: str = ""
+    asserts: tuple[str, ...] = ()
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _one_style(self) -> Self:
+        if bool(self.asserts) == bool(self.source):
+            raise ValueError(f"suite {self.name!r} needs either asserts or source, got {'both' if self.source else 'neither'}")
+        return self
+
+
+class CodeTests(BaseModel):
+    """The tests of one code problem.
+
+    Args:
+        entry_point: the function that an answer must define.
+        preamble: the benchmark's own code before the answer, for example HumanEval's prompt: helpers and imports, trusted.
+            An answer that is a bare function body continues it.
+        suites: every one must pass.
+
+    Example:
+        >>> CodeTests(entry_point="add", suites=(Suite(name="base", asserts=("assert add(1, 2) == 3",)),)).suites[0].asserts
+        ('assert add(1, 2) == 3',)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    entry_point: str = Field(pattern=r"^[^\W\d]\w*$")
+    preamble: str = ""
+    suites: tuple[Suite, ...] = Field(min_length=1)
+
 
 _MODULE = "trimtab.tasks.grading.code_tester"
 _SPARE_SECONDS = 30.0
@@ -134,8 +176,8 @@ class CodeGrader:
     Example:
         >>> tests = CodeTests(entry_point="add", suites=[Suite(name="base", asserts=["assert add(1, 2) == 3"])])
         >>> problem = Problem("p", "Add.", "", Split.TEST, kind=AnswerKind.CODE, tests=tests.model_dump_json())
-        >>> CodeGrader().judge([(problem, "def add(a, b):\\n    return a + b")])[0].verdict
-        <Verdict.CORRECT: 'correct'>
+        >>> CodeGrader().judge([(problem, "def add(a, b):\\n    return a + b")])[0].score
+        <Score.CORRECT: 'correct'>
     """
 
     def __init__(self, sandbox: Sandbox | None = None, workers: int | None = None) -> None:
@@ -187,34 +229,34 @@ def _judge(sandbox: Sandbox, tester: TrustedTester, problem: Problem, response: 
     try:
         tests = CodeTests.model_validate_json(problem.tests)
     except ValidationError as error:
-        return Judgement(Verdict.UNSCORED, f"problem {problem.id}: its tests cannot be read: {error.errors()[0]['msg']}")
+        return Judgement(Score.UNSCORED, f"problem {problem.id}: its tests cannot be read: {error.errors()[0]['msg']}")
     program = ""
     try:
         status, program = tester.ask("extract", _EXTRACT_SECONDS, (response, tests.entry_point, tests.preamble))
         if status == DIED:
             # no exception of ours, but a parser that the answer overran, or that took too long over it
             crashed = program in signal.Signals.__members__ and program not in _FROM_OUTSIDE
-            verdict, who = (Verdict.INCORRECT, "the answer") if crashed else (Verdict.UNSCORED, "the grader")
+            verdict, who = (Score.INCORRECT, "the answer") if crashed else (Score.UNSCORED, "the grader")
             return Judgement(verdict, f"{who} failed while the program was looked for: {program}")
         if status == FAILED:
-            return Judgement(Verdict.INCORRECT, program)
+            return Judgement(Score.INCORRECT, program)
         outcomes = [(suite.name, _run(sandbox, tester, tests, suite, program)) for suite in tests.suites]
     except (SandboxError, TrustedTesterError, OSError) as error:
-        return Judgement(Verdict.UNSCORED, f"the grader failed: {error}", program)
+        return Judgement(Score.UNSCORED, f"the grader failed: {error}", program)
     return _sum_up(outcomes, program)
 
 
-def _run(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite, program: str) -> Outcome:
+def _run(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite, program: str) -> ProgramRun:
     """One suite, and once more when the program's process was killed."""
     for _ in range(_ATTEMPTS - 1):
         outcome = _run_once(sandbox, tester, tests, suite, program)
         if outcome.status != KILLED:
             return outcome
     outcome = _run_once(sandbox, tester, tests, suite, program)
-    return Outcome(BROKEN, outcome.reason) if outcome.status == KILLED else outcome
+    return ProgramRun(BROKEN, outcome.reason) if outcome.status == KILLED else outcome
 
 
-def _run_once(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite, program: str) -> Outcome:
+def _run_once(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: Suite, program: str) -> ProgramRun:
     """One suite in a fresh process, so that neither its clock nor its state reaches into another suite."""
     if "numpy" in suite.setup + suite.source + tests.preamble:
         tester.prepare("numpy")
@@ -227,13 +269,13 @@ def _run_once(sandbox: Sandbox, tester: TrustedTester, tests: CodeTests, suite: 
         if status == GONE:
             code = running.exit_code(_EXIT_SECONDS)
             if code == _SIGNAL_BASE + signal.SIGKILL:
-                return Outcome(KILLED, f"the program's process was killed {reason}, {_ATTEMPTS} times")
-            return Outcome(FAILED, f"{_ending(code)} {reason}")
+                return ProgramRun(KILLED, f"the program's process was killed {reason}, {_ATTEMPTS} times")
+            return ProgramRun(FAILED, f"{_ending(code)} {reason}")
     if status == DIED and reason == signal.SIGALRM.name:
-        return Outcome(FAILED, f"timed out after {2 * seconds + 1} s, in the tests of what the program returned")
+        return ProgramRun(FAILED, f"timed out after {2 * seconds + 1} s, in the tests of what the program returned")
     if status == DIED and reason in signal.Signals.__members__ and reason not in _FROM_OUTSIDE:
-        return Outcome(FAILED, f"the tests crashed on what the program returned: {reason}")
-    return Outcome(BROKEN, f"the tester ended by {reason}") if status == DIED else Outcome(status, reason)
+        return ProgramRun(FAILED, f"the tests crashed on what the program returned: {reason}")
+    return ProgramRun(BROKEN, f"the tester ended by {reason}") if status == DIED else ProgramRun(status, reason)
 
 
 def _ending(code: int | None) -> str:
@@ -247,13 +289,13 @@ def _ending(code: int | None) -> str:
     return f"crashed: signal {code - _SIGNAL_BASE}"
 
 
-def _sum_up(outcomes: Sequence[tuple[str, Outcome]], program: str) -> Judgement:
+def _sum_up(outcomes: Sequence[tuple[str, ProgramRun]], program: str) -> Judgement:
     statuses = {outcome.status for _, outcome in outcomes}
     if statuses == {PASSED}:
-        return Judgement(Verdict.CORRECT, f"passed {' and '.join(name for name, _ in outcomes)} tests", program)
+        return Judgement(Score.CORRECT, f"passed {' and '.join(name for name, _ in outcomes)} tests", program)
     said = [f"{name} tests: {outcome.reason or outcome.status}" for name, outcome in outcomes]
     reason = "; ".join(said) if len(said) > 1 else outcomes[0][1].reason
-    return Judgement(Verdict.INCORRECT if FAILED in statuses else Verdict.UNSCORED, _printable(reason), program)
+    return Judgement(Score.INCORRECT if FAILED in statuses else Score.UNSCORED, _printable(reason), program)
 
 
 def _printable(text: str) -> str:

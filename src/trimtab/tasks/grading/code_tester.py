@@ -110,7 +110,7 @@ _MODULES = (
 PASSED, FAILED, GONE, BROKEN, DIED = "passed", "failed", "gone", "broken", "died"
 
 
-class Outcome(NamedTuple):
+class ProgramRun(NamedTuple):
     """``passed``, ``failed``, ``gone`` (the program ended, its owner knows how) or ``broken`` (the tests fail by themselves)."""
 
     status: str
@@ -118,7 +118,7 @@ class Outcome(NamedTuple):
 
 
 class SuiteJob(NamedTuple):
-    """One suite and what it needs of its problem (:class:`trimtab.tasks.grading.code_tests.CodeTests`)."""
+    """One suite and what it needs of its problem (:class:`trimtab.tasks.grading.code.CodeTests`)."""
 
     entry_point: str
     preamble: str
@@ -136,7 +136,7 @@ class _Place:
         self.text = ""
 
 
-def run_suite(tests: SuiteJob, program: str, remote: RemoteProgram) -> Outcome:
+def run_suite(tests: SuiteJob, program: str, remote: RemoteProgram) -> ProgramRun:
     """Load a program and run a suite against it, up to the first failure."""
     place = _Place()
     try:
@@ -144,15 +144,15 @@ def run_suite(tests: SuiteJob, program: str, remote: RemoteProgram) -> Outcome:
     except FaultError:
         pass  # kept in remote.fault, where a test's own bare except cannot lose it
     except BrokenTestsError as error:
-        return Outcome(BROKEN, str(error))
+        return ProgramRun(BROKEN, str(error))
     except Exception as error:  # noqa: BLE001 - a failing test may raise anything
         if remote.fault is None:
             return _failure(error, tests, remote, place)
     if remote.fault is not None:
         return _fault(remote.fault, tests, remote, place)
     if remote.calls == 0:
-        return Outcome(BROKEN, f"the tests never called {tests.entry_point}")
-    return Outcome(PASSED, "")
+        return ProgramRun(BROKEN, f"the tests never called {tests.entry_point}")
+    return ProgramRun(PASSED, "")
 
 
 def _run(tests: SuiteJob, program: str, remote: RemoteProgram, place: _Place) -> None:
@@ -220,22 +220,22 @@ def _binds(node: ast.AST) -> list[str]:
             return []
 
 
-def _failure(error: Exception, tests: SuiteJob, remote: RemoteProgram, place: _Place) -> Outcome:
+def _failure(error: Exception, tests: SuiteJob, remote: RemoteProgram, place: _Place) -> ProgramRun:
     if isinstance(error, _MissingError):
-        return Outcome(FAILED, str(error))
+        return ProgramRun(FAILED, str(error))
     by_program = error is remote.raised
     if not by_program and (remote.calls == 0 or isinstance(error, NameError | ImportError | SyntaxError)):
-        return Outcome(BROKEN, f"the tests failed by themselves: {_name(error)}")
+        return ProgramRun(BROKEN, f"the tests failed by themselves: {_name(error)}")
     if remote.calls == 0:
-        return Outcome(FAILED, _loading_failure(error))
+        return ProgramRun(FAILED, _loading_failure(error))
     where = _where(tests, remote, place)
     if by_program and isinstance(error, MemoryError):
-        return Outcome(FAILED, f"{where} failed: memory limit")
+        return ProgramRun(FAILED, f"{where} failed: memory limit")
     kind, value = remote.last
     last = f"got {_shown(value)}" if kind == "gave" else f"raised {_name(remote.raised)}" if remote.raised else ""
     if not by_program and not isinstance(error, AssertionError):
         last += f"; then {_name(error)}"
-    return Outcome(FAILED, f"{where} failed: {place.text or _line(error, tests, remote)} ({last})"[: 3 * _SHOWN])
+    return ProgramRun(FAILED, f"{where} failed: {place.text or _line(error, tests, remote)} ({last})"[: 3 * _SHOWN])
 
 
 def _loading_failure(error: Exception) -> str:
@@ -246,13 +246,13 @@ def _loading_failure(error: Exception) -> str:
     return f"failed while loading: {_name(error)}"
 
 
-def _fault(fault: FaultError, tests: SuiteJob, remote: RemoteProgram, place: _Place) -> Outcome:
+def _fault(fault: FaultError, tests: SuiteJob, remote: RemoteProgram, place: _Place) -> ProgramRun:
     where = f"in {_where(tests, remote, place)}" if remote.calls else "while loading"
     if isinstance(fault, HungError):
-        return Outcome(FAILED, f"timed out after {tests.seconds} s {where}")
+        return ProgramRun(FAILED, f"timed out after {tests.seconds} s {where}")
     if isinstance(fault, GoneError):
-        return Outcome(GONE, where)
-    return Outcome(FAILED, f"{fault} {where}")
+        return ProgramRun(GONE, where)
+    return ProgramRun(FAILED, f"{fault} {where}")
 
 
 def _where(tests: SuiteJob, remote: RemoteProgram, place: _Place) -> str:

@@ -11,7 +11,7 @@ from trimtab.tasks.grading.grader import Grader, Judgement
 from trimtab.tasks.grading.text import ExactGrader
 from trimtab.testbed.chains import check_steps
 from trimtab.testbed.problems import parse
-from trimtab.traces import AnswerKind, Grade, Problem, Trace, Verdict
+from trimtab.traces import AnswerKind, Problem, Score, ScoredTrace, Trace
 
 StepChecker = Callable[[Problem, str], bool]
 
@@ -86,7 +86,7 @@ class KindGrader:
                 return CodeGrader()
 
 
-TRUNCATED = Judgement(Verdict.INCORRECT, "truncated at the token limit")
+TRUNCATED = Judgement(Score.INCORRECT, "truncated at the token limit")
 
 
 def grade_traces(
@@ -96,7 +96,7 @@ def grade_traces(
     labels: Mapping[str, bool] | None = None,
     checker: StepChecker | None = None,
     quality: Mapping[str, bool] | None = None,
-) -> list[Grade]:
+) -> list[ScoredTrace]:
     """Grade traces in order. A truncated trace is incorrect.
 
     Args:
@@ -104,7 +104,7 @@ def grade_traces(
         problems: by id.
         grader: used where ``labels`` is None.
         labels: the user's own binary verdict by trace id (any label: correct, safe, polite); replaces the grader.
-        checker: fills ``Grade.quality``: were the steps right, not only the answer?
+        checker: fills ``ScoredTrace.quality``: were the steps right, not only the answer?
         quality: the user's own quality column by trace id, in place of a checker.
 
     Raises:
@@ -121,7 +121,7 @@ def grade_traces(
     for trace, judgement in zip(traces, judgements, strict=True):
         problem = problems[trace.problem_id]
         good_steps = quality[trace.id] if quality else checker(problem, trace.text) if checker else None
-        grades.append(Grade(trace.id, trace.problem_id, judgement.verdict, judgement.reason, judgement.answer, good_steps))
+        grades.append(ScoredTrace(trace.id, trace.problem_id, judgement.score, judgement.reason, judgement.answer, good_steps))
     return grades
 
 
@@ -134,7 +134,7 @@ def _judge_traces(traces: Sequence[Trace], problems: Mapping[str, Problem], grad
 def _label(trace: Trace, labels: Mapping[str, bool]) -> Judgement:
     if trace.id not in labels:
         raise InputError(f"trace {trace.id} has no label in the verdict column; every trace needs one")
-    return Judgement(Verdict.CORRECT if labels[trace.id] else Verdict.INCORRECT, "the user's label")
+    return Judgement(Score.CORRECT if labels[trace.id] else Score.INCORRECT, "the user's label")
 
 
 class Change(NamedTuple):
@@ -142,21 +142,21 @@ class Change(NamedTuple):
 
     trace_id: str
     problem_id: str
-    before: Verdict
-    after: Verdict
+    before: Score
+    after: Score
     why_before: str
     why_after: str
 
 
-def regraded(old: Iterable[Grade], new: Iterable[Grade]) -> list[Change]:
+def regraded(old: Iterable[ScoredTrace], new: Iterable[ScoredTrace]) -> list[Change]:
     """The traces on which two gradings of the same traces disagree, in the order of the new one.
 
     Raises:
         InputError: the two do not hold the same traces.
 
     Example:
-        >>> old = [Grade("p/0", "p", Verdict.INCORRECT, "no answer found")]
-        >>> new = [Grade("p/0", "p", Verdict.CORRECT, "equals the gold answer")]
+        >>> old = [ScoredTrace("p/0", "p", Score.INCORRECT, "no answer found")]
+        >>> new = [ScoredTrace("p/0", "p", Score.CORRECT, "equals the gold answer")]
         >>> [(change.trace_id, change.after.value) for change in regraded(old, new)]
         [('p/0', 'correct')]
     """
@@ -169,9 +169,9 @@ def regraded(old: Iterable[Grade], new: Iterable[Grade]) -> list[Change]:
             "grade the same traces again"
         )
     return [
-        Change(now.trace_id, now.problem_id, then.verdict, now.verdict, then.reason, now.reason)
+        Change(now.trace_id, now.problem_id, then.score, now.score, then.reason, now.reason)
         for now in after
-        if (then := before[now.trace_id]).verdict is not now.verdict
+        if (then := before[now.trace_id]).score is not now.score
     ]
 
 

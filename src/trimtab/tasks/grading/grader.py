@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from trimtab.traces import AnswerKind, Problem, Verdict
+from trimtab.traces import AnswerKind, Problem, Score
 
 VERSIONS: dict[AnswerKind, int] = dict.fromkeys(AnswerKind, 2)
 """The version of each kind's grader. It rises with every change that can move a score; 1 is that of trimtab 0.1."""
@@ -12,7 +12,7 @@ VERSIONS: dict[AnswerKind, int] = dict.fromkeys(AnswerKind, 2)
 class Judgement(NamedTuple):
     """What a grader says of one response: the verdict, a reason that a person can read, and the answer it found."""
 
-    verdict: Verdict
+    score: Score
     reason: str
     answer: str = ""
 

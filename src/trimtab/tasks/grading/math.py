@@ -24,7 +24,7 @@ from trimtab.tasks.grading.math_notation import decided_as_text, exact_number, f
 from trimtab.tasks.grading.math_text import LAST_NUMBER, gold_text, stated_answer
 from trimtab.tasks.grading.math_worker import OUT_OF_MEMORY
 from trimtab.tasks.grading.text import NO_ANSWER
-from trimtab.traces import Problem, Verdict
+from trimtab.traces import Problem, Score
 
 EQUAL, UNEQUAL = "equal", "unequal"
 GOLD_UNREADABLE, ANSWER_UNREADABLE = "gold unreadable", "answer unreadable"
@@ -54,7 +54,7 @@ __import__(module, fromlist=["main"]).main()
 """
 
 
-class Outcome(NamedTuple):
+class Equality(NamedTuple):
     """What came of a comparison, one of the constants above, and why it failed if it did."""
 
     result: str
@@ -126,13 +126,13 @@ class MathPool:
         """The processes that live now."""
         return [worker.process.pid for worker in self._alive]
 
-    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
+    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Equality]:
         """One outcome per (gold, answer), in order. A comparison whose worker dies is tried once more, in another.
 
         Raises:
             TrimtabError: a worker does not start, for example because ``math-verify`` is not installed.
         """
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, Equality] = {}
         waiting, deaths = deque(range(len(pairs))), Counter[int]()
         try:
             for worker in [worker for worker in self._alive if worker.process.poll() is not None]:
@@ -166,7 +166,7 @@ class MathPool:
                 job = waiting.popleft()
                 worker.send(job, pairs[job])
 
-    def _collect(self) -> Iterator[tuple[int, Outcome]]:
+    def _collect(self) -> Iterator[tuple[int, Equality]]:
         """Wait for a reply, a death or a deadline, and give every comparison that came to an end."""
         busy = [worker for worker in self._alive if worker.job is not None or not worker.ready]
         patience = min(worker.deadline for worker in busy) - time.monotonic()
@@ -179,28 +179,28 @@ class MathPool:
                 self._started(worker, reply)
             elif reply and job is not None:
                 worker.job = None
-                yield job, Outcome(FAILED, f"failed ({reply['error']})") if "error" in reply else Outcome(reply["result"])
+                yield job, Equality(FAILED, f"failed ({reply['error']})") if "error" in reply else Equality(reply["result"])
         for worker in [worker for worker in busy if worker in self._alive and time.monotonic() >= worker.deadline]:
             if not worker.ready:
                 raise _no_start(f"a worker was not ready after {START_S:.0f} s")
             if worker.job is not None:
                 log.info("math-verify gave no answer in %g s; its worker is replaced", self.timeout_s)
                 self._end(worker)
-                yield worker.job, Outcome(FAILED, f"timed out after {self.timeout_s:g} s")
+                yield worker.job, Equality(FAILED, f"timed out after {self.timeout_s:g} s")
 
     def _started(self, worker: _Worker, reply: dict[str, str]) -> None:
         if "error" in reply:
             raise _no_start(reply["error"])
         worker.ready, self._failed_starts = True, 0
 
-    def _died(self, worker: _Worker) -> Iterator[tuple[int, Outcome]]:
+    def _died(self, worker: _Worker) -> Iterator[tuple[int, Equality]]:
         """A signal that no computation raises by itself came from outside: from a person, or the kernel short of memory."""
         status = self._end(worker)
         result = KILLED if status < 0 and -status not in OWN_SIGNALS else DIED
         how = "out of memory" if status == OUT_OF_MEMORY else f"signal {-status}" if status < 0 else f"exit status {status}"
         log.info("a worker for math-verify ended (%s) and is replaced", how)
         if worker.job is not None:
-            yield worker.job, Outcome(result, f"died {ATTEMPTS} times ({how})")
+            yield worker.job, Equality(result, f"died {ATTEMPTS} times ({how})")
         elif not worker.ready:
             self._failed_starts += 1
             if self._failed_starts == ATTEMPTS:
@@ -240,18 +240,18 @@ class Disagreement:
     problem_id: str
     gold: str
     answer: str
-    math: Verdict
-    string: Verdict
+    math: Score
+    string: Score
 
 
 class _Comparison(NamedTuple):
     """What came of comparing an answer: as text and exact numbers, None where they do not decide, and as mathematics."""
 
     text: bool | None
-    math: Outcome
+    math: Equality
 
 
-_NOT_ASKED = Outcome("decided as text")
+_NOT_ASKED = Equality("decided as text")
 
 
 class MathGrader:
@@ -281,7 +281,7 @@ class MathGrader:
         >>> from trimtab.traces import Split
         >>> problem = Problem("p", "What is a half of a half?", r"\\frac{1}{4}", Split.TEST)
         >>> with MathGrader() as grader:
-        ...     print(grader.judge([(problem, r"A half times a half is $\\boxed{0.25}$.")])[0].verdict)
+        ...     print(grader.judge([(problem, r"A half times a half is $\\boxed{0.25}$.")])[0].score)
         correct
     """
 
@@ -344,16 +344,16 @@ class MathGrader:
         sound = {gold: one.result == EQUAL for gold, one in zip(broken, self.pool.compare([(g, g) for g in broken]), strict=True)}
         for (gold, answer), outcome in outcomes.items():
             if outcome.result in (FAILED, DIED) and sound[gold]:
-                outcomes[gold, answer] = Outcome(BROKE, outcome.why)
+                outcomes[gold, answer] = Equality(BROKE, outcome.why)
         compared = {pair: _Comparison(decided, _NOT_ASKED) for pair, decided in texts.items()}
         for pair, (left, right) in written.items():
             unreadable = GOLD_UNREADABLE if left is None else ANSWER_UNREADABLE
-            outcome = Outcome(unreadable) if left is None or right is None else outcomes[left, right]
+            outcome = Equality(unreadable) if left is None or right is None else outcomes[left, right]
             compared[pair] = _Comparison(None, outcome)
         return compared
 
     def _note_disagreement(self, problem_id: str, gold: str, answer: str) -> None:
-        self.disagreements.append(Disagreement(problem_id, gold, _shown(answer), Verdict.CORRECT, Verdict.INCORRECT))
+        self.disagreements.append(Disagreement(problem_id, gold, _shown(answer), Score.CORRECT, Score.INCORRECT))
         log.info("%s: equal as mathematics, not as text: gold %r, answer %r", problem_id, gold, _shown(answer))
 
 
@@ -366,14 +366,14 @@ def _judgement(gold: str, answer: str, guessed: bool, comparison: _Comparison) -
     note = GUESSED if guessed else ""
     if text or (text is None and result == EQUAL):
         reason = ["equals the gold answer", note, DISAGREES if _disagree(comparison) else ""]
-        return Judgement(Verdict.CORRECT, "; ".join(filter(None, reason)), shown)
+        return Judgement(Score.CORRECT, "; ".join(filter(None, reason)), shown)
     if text is None and result in (FAILED, DIED, KILLED):
-        return Judgement(Verdict.UNSCORED, f"the math grader {why}", shown)
+        return Judgement(Score.UNSCORED, f"the math grader {why}", shown)
     reason = [f"differs from the gold answer {_shown(gold)}", note]
     if text is None:
         reason.append(_WHY_UNEQUAL.get(result, ""))
         reason.append(f"comparing it {why}, and the gold answer alone can be compared" if result == BROKE else "")
-    return Judgement(Verdict.INCORRECT, "; ".join(filter(None, reason)), shown)
+    return Judgement(Score.INCORRECT, "; ".join(filter(None, reason)), shown)
 
 
 _WHY_UNEQUAL = {

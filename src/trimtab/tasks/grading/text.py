@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from trimtab.tasks.grading.grader import Judgement
-from trimtab.traces import Problem, Verdict
+from trimtab.traces import Problem, Score
 
 MOST_STATEMENTS = 20
 _CJK_ANSWERS = r"\u7b54\u6848|\u7b54\u3048|\u6b63\u89e3|\u89e3\u7b54|\u56de\u7b54|\u7b54|\uc815\ub2f5|\ub2f5"
@@ -257,7 +257,7 @@ def amount(text: str) -> str | None:
     return match[1].replace("+", "") + f"{Decimal(match[2].replace(',', '')).scaleb(scale):f}"
 
 
-NO_ANSWER = Judgement(Verdict.INCORRECT, "no answer found")
+NO_ANSWER = Judgement(Score.INCORRECT, "no answer found")
 
 
 class ExactGrader:
@@ -273,5 +273,5 @@ def _judge_exact(problem: Problem, response: str) -> Judgement:
     if answer is None:
         return NO_ANSWER
     if normalise(answer) == normalise(problem.answer):
-        return Judgement(Verdict.CORRECT, "equals the gold answer", answer)
-    return Judgement(Verdict.INCORRECT, f"differs from the gold answer {problem.answer}", answer)
+        return Judgement(Score.CORRECT, "equals the gold answer", answer)
+    return Judgement(Score.INCORRECT, f"differs from the gold answer {problem.answer}", answer)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from trimtab.tasks.benchmarks import BENCHMARKS
-from trimtab.tasks.grading.code_tests import CodeTests
+from trimtab.tasks.grading.code import CodeTests
 from trimtab.tasks.grading.grade import KindGrader
 from trimtab.tasks.loading import read_benchmark
 from trimtab.tasks.settings import TaskSettings
-from trimtab.traces import AnswerKind, Problem, Verdict
+from trimtab.traces import AnswerKind, Problem, Score
 
 DATA = Path(__file__).parents[3] / "data" / "benchmarks"
 
@@ -42,6 +42,6 @@ def _wrong(problem: Problem) -> str:
 def test_gold_answers(name: str, grader: KindGrader) -> None:
     problems, _, _ = read_benchmark(BENCHMARKS[name], TaskSettings(source=name, data=str(DATA / f"{name}.jsonl")))
     right = grader.judge([(problem, _right(problem)) for problem in problems])
-    assert [(p.id, j.verdict, j.reason) for p, j in zip(problems, right, strict=True) if j.verdict is not Verdict.CORRECT] == []
+    assert [(p.id, j.score, j.reason) for p, j in zip(problems, right, strict=True) if j.score is not Score.CORRECT] == []
     wrong = grader.judge([(problem, _wrong(problem)) for problem in problems])
-    assert [(p.id, j.verdict, j.reason) for p, j in zip(problems, wrong, strict=True) if j.verdict is not Verdict.INCORRECT] == []
+    assert [(p.id, j.score, j.reason) for p, j in zip(problems, wrong, strict=True) if j.score is not Score.INCORRECT] == []

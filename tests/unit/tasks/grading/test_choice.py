@@ -111,7 +111,7 @@ def test_gold_answers() -> None:
     assert {_judge(response, gold) for gold in ("C", "c", " C ", "2", "a mall", "A Mall")} == {("names the gold choice", "C")}
     for gold in ("E", "4", "a shop", ""):
         judgement = ChoiceGrader().judge([(_problem(gold), response)])[0]
-        assert (judgement.verdict, judgement.reason) == ("unscored", f"the gold answer {gold!r} names none of the 4 choices")
+        assert (judgement.score, judgement.reason) == ("unscored", f"the gold answer {gold!r} names none of the 4 choices")
 
 
 def test_without_choices_the_letters_go_to_j() -> None:
@@ -134,7 +134,7 @@ def test_a_stated_letter_after_the_chain_decides(gold: str, said: str, chain: st
 def _judge_yes_no(response: str, answer: str = "yes") -> tuple[str, str]:
     problem = Problem("p", "can they?", answer, Split.TEST, kind=AnswerKind.YES_NO)
     judgement = YesNoGrader().judge([(problem, response)])[0]
-    return judgement.verdict.value, judgement.reason
+    return judgement.score.value, judgement.reason
 
 
 @pytest.mark.parametrize(

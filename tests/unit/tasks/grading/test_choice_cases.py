@@ -3,7 +3,7 @@
 import pytest
 
 from trimtab.tasks.grading.choice import ChoiceGrader, YesNoGrader
-from trimtab.traces import AnswerKind, Problem, Split, Verdict
+from trimtab.traces import AnswerKind, Problem, Score, Split
 
 OPTIONS = ("a stone bridge", "the old ferry", "a rope ladder", "a paper boat")
 LETTERS = "ABCD"
@@ -265,8 +265,8 @@ def _letter(response: str) -> str:
         for gold in LETTERS
         if ChoiceGrader()
         .judge([(Problem("p", "?", gold, Split.TEST, kind=AnswerKind.CHOICE, choices=OPTIONS), response)])[0]
-        .verdict
-        is Verdict.CORRECT
+        .score
+        is Score.CORRECT
     ]
     assert len(golds) <= 1
     return golds[0] if golds else ""
@@ -396,8 +396,8 @@ def _said(response: str) -> str:
     golds = [
         gold
         for gold in ("yes", "no")
-        if YesNoGrader().judge([(Problem("p", "?", gold, Split.TEST, kind=AnswerKind.YES_NO), response)])[0].verdict
-        is Verdict.CORRECT
+        if YesNoGrader().judge([(Problem("p", "?", gold, Split.TEST, kind=AnswerKind.YES_NO), response)])[0].score
+        is Score.CORRECT
     ]
     assert len(golds) <= 1
     return golds[0] if golds else ""

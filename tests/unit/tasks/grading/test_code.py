@@ -5,12 +5,11 @@ import time
 
 import pytest
 
-from trimtab.tasks.grading.code import CodeGrader, TrustedTester, _sum_up
-from trimtab.tasks.grading.code_tester import BROKEN, FAILED, PASSED, Outcome
-from trimtab.tasks.grading.code_tests import CodeTests, Suite
+from trimtab.tasks.grading.code import CodeGrader, CodeTests, Suite, TrustedTester, _sum_up
+from trimtab.tasks.grading.code_tester import BROKEN, FAILED, PASSED, ProgramRun
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.tasks.sandbox import Limits, Sandbox, SandboxError, program
-from trimtab.traces import AnswerKind, Problem, Split, Verdict
+from trimtab.traces import AnswerKind, Problem, Score, Split
 
 PLUS_HEAD = """
 import numpy as np
@@ -89,12 +88,12 @@ def judge(grader: CodeGrader, tests: CodeTests | str, response: str) -> Judgemen
 )
 def test_humaneval_passes(grader: CodeGrader, response: str) -> None:
     judgement = judge(grader, HUMANEVAL, response)
-    assert (judgement.verdict, judgement.reason) == (Verdict.CORRECT, "passed base and plus tests")
+    assert (judgement.score, judgement.reason) == (Score.CORRECT, "passed base and plus tests")
     assert "def mean" in judgement.answer
 
 
 def test_mbpp_passes(grader: CodeGrader) -> None:
-    assert judge(grader, MBPP, "def double(x):\n    return x * 2").verdict is Verdict.CORRECT
+    assert judge(grader, MBPP, "def double(x):\n    return x * 2").score is Score.CORRECT
 
 
 WRONG = [
@@ -138,7 +137,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("tests", "response", "reason"), WRONG)
 def test_a_wrong_program_is_told_why(grader: CodeGrader, tests: CodeTests, response: str, reason: str) -> None:
-    assert judge(grader, tests, response)[:2] == (Verdict.INCORRECT, reason)
+    assert judge(grader, tests, response)[:2] == (Score.INCORRECT, reason)
 
 
 CATCHING = """
@@ -165,20 +164,20 @@ else:
 )  # fmt: skip
 def test_values_and_exceptions_cross_as_they_are(grader: CodeGrader, asserts: tuple[str, ...], response: str) -> None:
     judgement = judge(grader, asserting(*asserts), response)
-    assert judgement.verdict is Verdict.CORRECT, judgement.reason
+    assert judgement.score is Score.CORRECT, judgement.reason
 
 
 def test_classes_of_the_program_can_be_built_by_its_tests(grader: CodeGrader) -> None:
     code = "class Node:\n    def __init__(self, v):\n        self.v, self.left = v, None\ndef f(n):\n    return n.v + n.left.v"
     tests = asserting("assert f(root) == 3", setup="root = Node(1)\nroot.left = Node(2)\n")
-    assert judge(grader, tests, code).verdict is Verdict.CORRECT
+    assert judge(grader, tests, code).score is Score.CORRECT
 
 
 def test_a_program_cannot_supply_its_own_judge(grader: CodeGrader) -> None:
     code = "def close(a, b):\n    return True\ndef f(x):\n    return 0"
     judgement = judge(grader, asserting("assert close(f(1), 1)"), code)
-    assert (judgement.verdict, judgement.reason) == (
-        Verdict.UNSCORED,
+    assert (judgement.score, judgement.reason) == (
+        Score.UNSCORED,
         "the tests failed by themselves: NameError: name 'close' is not defined",
     )
 
@@ -186,7 +185,7 @@ def test_a_program_cannot_supply_its_own_judge(grader: CodeGrader) -> None:
 def test_a_bare_except_in_the_tests_cannot_hide_a_fault(grader: CodeGrader) -> None:
     tests = asserting("try:\n    f(1)\nexcept:\n    pass")
     judgement = judge(grader, tests, "import os\ndef f(x):\n    os._exit(0)")
-    assert (judgement.verdict, judgement.reason) == (Verdict.INCORRECT, "exited with status 0 in test 1 of 1")
+    assert (judgement.score, judgement.reason) == (Score.INCORRECT, "exited with status 0 in test 1 of 1")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +203,7 @@ def test_a_bare_except_in_the_tests_cannot_hide_a_fault(grader: CodeGrader) -> N
 )
 def test_our_own_failures_are_unscored(grader: CodeGrader, tests: CodeTests | str, reason: str) -> None:
     judgement = judge(grader, tests, "def f(x):\n    return 1")
-    assert judgement.verdict is Verdict.UNSCORED
+    assert judgement.score is Score.UNSCORED
     assert reason in judgement.reason
 
 
@@ -214,35 +213,35 @@ def test_a_sandbox_that_fails_is_unscored(grader: CodeGrader, monkeypatch: pytes
 
     monkeypatch.setattr(Sandbox, "start", refuse)
     judgement = judge(grader, MBPP, "def double(x):\n    return 2 * x")
-    assert judgement.verdict is Verdict.UNSCORED
+    assert judgement.score is Score.UNSCORED
     assert judgement.reason == "the grader failed: no process could be started"
 
 
 def test_a_failure_of_the_program_outweighs_one_of_ours() -> None:
-    outcomes = [("base", Outcome(FAILED, "x")), ("plus", Outcome(BROKEN, "y"))]
-    assert _sum_up(outcomes, "code") == Judgement(Verdict.INCORRECT, "base tests: x; plus tests: y", "code")
-    assert _sum_up([("base", Outcome(PASSED, "")), outcomes[1]], "code").verdict is Verdict.UNSCORED
+    outcomes = [("base", ProgramRun(FAILED, "x")), ("plus", ProgramRun(BROKEN, "y"))]
+    assert _sum_up(outcomes, "code") == Judgement(Score.INCORRECT, "base tests: x; plus tests: y", "code")
+    assert _sum_up([("base", ProgramRun(PASSED, "")), outcomes[1]], "code").score is Score.UNSCORED
 
 
 def test_tests_that_loop_over_what_a_program_returned_are_ended() -> None:
     grader = CodeGrader(Sandbox(Limits(seconds=1)), workers=1)
     start = time.monotonic()
     judgement = judge(grader, asserting("assert sum(1 for _ in range(f(1))) == 3"), "def f(x):\n    return 10**18")
-    assert judgement[:2] == (Verdict.INCORRECT, "timed out after 3 s, in the tests of what the program returned")
+    assert judgement[:2] == (Score.INCORRECT, "timed out after 3 s, in the tests of what the program returned")
     assert time.monotonic() - start < 30
 
 
 def test_answers_are_judged_in_order_and_one_bad_one_costs_only_itself(grader: CodeGrader) -> None:
     tests = problem(asserting("assert f(1) == 1"))
     codes = [f"def f(x):\n    return {n}" if n != 3 else "import os, signal\nos.kill(os.getpid(), 9)" for n in range(6)]
-    verdicts = [judgement.verdict for judgement in grader.judge([(tests, code) for code in codes])]
-    assert [verdict is Verdict.CORRECT for verdict in verdicts] == [n == 1 for n in range(6)]
-    assert Verdict.UNSCORED not in verdicts
+    verdicts = [judgement.score for judgement in grader.judge([(tests, code) for code in codes])]
+    assert [verdict is Score.CORRECT for verdict in verdicts] == [n == 1 for n in range(6)]
+    assert Score.UNSCORED not in verdicts
 
 
 @pytest.mark.parametrize("response", ["f = " + "-" * 300_000 + "1", "f = " + "1+" * 100_000 + "1", "(" * 100_000])
 def test_an_answer_that_overruns_the_parser_is_incorrect(grader: CodeGrader, response: str) -> None:
-    assert judge(grader, MBPP, f"```\n{response}\n```").verdict is Verdict.INCORRECT
+    assert judge(grader, MBPP, f"```\n{response}\n```").score is Score.INCORRECT
 
 
 def test_nothing_to_judge() -> None:
@@ -251,7 +250,7 @@ def test_nothing_to_judge() -> None:
 
 def test_suites_do_not_share_state_or_time(grader: CodeGrader) -> None:
     tests = CodeTests(entry_point="f", suites=tuple(Suite(name=name, asserts=("assert f() == 1",)) for name in ("base", "plus")))
-    assert judge(grader, tests, "calls = []\ndef f():\n    calls.append(1)\n    return len(calls)").verdict is Verdict.CORRECT
+    assert judge(grader, tests, "calls = []\ndef f():\n    calls.append(1)\n    return len(calls)").score is Score.CORRECT
 
 
 def test_a_tester_that_was_killed_is_started_again() -> None:
@@ -282,5 +281,5 @@ def test_a_program_without_the_class_that_the_tests_use_is_incorrect() -> None:
     pair = "class Pair:\n    def __init__(self, a, b):\n        self.a, self.b = a, b\n\n"
     whole = bare.replace("def", f"{pair}def", 1)
     missing, found = CodeGrader().judge([(problem, bare), (problem, whole)])
-    assert (missing.verdict, found.verdict) == (Verdict.INCORRECT, Verdict.CORRECT)
+    assert (missing.score, found.score) == (Score.INCORRECT, Score.CORRECT)
     assert "does not define Pair, which the tests use" in missing.reason

@@ -2,8 +2,7 @@
 
 import pytest
 
-from trimtab.tasks.grading.code import CodeGrader
-from trimtab.tasks.grading.code_tests import CodeTests, Suite
+from trimtab.tasks.grading.code import CodeGrader, CodeTests, Suite
 from trimtab.traces import AnswerKind, Problem, Split
 
 PREAMBLE = (
@@ -127,7 +126,7 @@ def grader() -> CodeGrader:
 def _scores(grader: CodeGrader, responses: list[str], preamble: str = "", asserts: tuple[str, ...] = ASSERTS) -> list[str]:
     tests = CodeTests(entry_point="total", preamble=preamble, suites=(Suite(name="base", asserts=asserts),)).model_dump_json()
     problem = Problem("p", "?", "", Split.TEST, kind=AnswerKind.CODE, tests=tests)
-    return [one.verdict.value for one in grader.judge([(problem, response) for response in responses])]
+    return [one.score.value for one in grader.judge([(problem, response) for response in responses])]
 
 
 def _wrong(response: str) -> str:

@@ -14,12 +14,11 @@ from typing import NamedTuple
 import pytest
 
 from sandboxes import ORDINARY, adopt_orphans, descendants, interpreter_for_others
-from trimtab.tasks.grading.code import CodeGrader
-from trimtab.tasks.grading.code_tests import CodeTests, Suite
+from trimtab.tasks.grading.code import CodeGrader, CodeTests, Suite
 from trimtab.tasks.grading.grader import Judgement
 from trimtab.tasks.sandbox import Limits, Sandbox
 from trimtab.tasks.sandbox import sandbox as sandbox_module
-from trimtab.traces import AnswerKind, Problem, Split, Verdict
+from trimtab.traces import AnswerKind, Problem, Score, Split
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 
@@ -153,7 +152,7 @@ def test_a_hostile_program_fails_with_a_reason(attack: Attack, name: str) -> Non
     if name not in attack.judgements:
         pytest.skip("what a program may say does not depend on the layers")
     judgement = attack.judgements[name]
-    assert judgement.verdict is Verdict.INCORRECT, judgement.reason
+    assert judgement.score is Score.INCORRECT, judgement.reason
     assert re.search(PROGRAMS[name][0], judgement.reason), judgement.reason
     assert SECRET not in judgement.reason
     assert judgement.reason.isprintable()
@@ -185,4 +184,4 @@ def test_the_grader_still_grades(attack: Attack) -> None:
     tests = CodeTests(entry_point="f", suites=(Suite(name="base", asserts=('assert f(1) == "the right answer"',)),))
     problem = Problem("p", "q", "", Split.TEST, kind=AnswerKind.CODE, tests=tests.model_dump_json())
     sandbox = Sandbox(backend=attack.backend, unsafe=True)  # type: ignore[arg-type]
-    assert CodeGrader(sandbox).judge([(problem, 'def f(x): return "the right answer"')])[0].verdict is Verdict.CORRECT
+    assert CodeGrader(sandbox).judge([(problem, 'def f(x): return "the right answer"')])[0].score is Score.CORRECT

@@ -9,7 +9,7 @@ from trimtab.tasks import ExactGrader, grade_traces
 from trimtab.tasks.grading import Judgement, KindGrader, read_label
 from trimtab.tasks.grading.grade import Change, regraded
 from trimtab.tasks.grading.grader import VERSIONS
-from trimtab.traces import AnswerKind, Grade, Problem, Split, Trace, Verdict
+from trimtab.traces import AnswerKind, Problem, Score, ScoredTrace, Split, Trace
 
 ANSWERS = {
     AnswerKind.EXACT: ("6", "x</think>6", "x</think>7"),
@@ -28,7 +28,7 @@ def test_kinds_in_any_order() -> None:
     answers = _answers()
     mixed = [*answers[::2], *reversed(answers[1::2])]
     with KindGrader() as grader:
-        assert [j.verdict.value for j in grader.judge(mixed)] == ["correct"] * 4 + ["incorrect"] * 4
+        assert [j.score.value for j in grader.judge(mixed)] == ["correct"] * 4 + ["incorrect"] * 4
         assert grader.judge([]) == []
 
 
@@ -39,7 +39,7 @@ def test_one_batch_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def judge(self, answers: Sequence[tuple[Problem, str]]) -> list[Judgement]:
             self.batches.append([problem.id for problem, _ in answers])
-            return [Judgement(Verdict.CORRECT, problem.id) for problem, _ in answers]
+            return [Judgement(Score.CORRECT, problem.id) for problem, _ in answers]
 
     recorders = {kind: Recorder() for kind in AnswerKind}
     grader = KindGrader()
@@ -74,28 +74,28 @@ def _trace(text: str, finish: str = "stop", sample: int = 0, problem: str = "p")
     ],
 )
 def test_exact_grader(text: str, verdict: str, reason: str, answer: str) -> None:
-    assert ExactGrader().judge([(PROBLEM, text)]) == [Judgement(Verdict(verdict), reason, answer)]
+    assert ExactGrader().judge([(PROBLEM, text)]) == [Judgement(Score(verdict), reason, answer)]
     grade = grade_traces([_trace(text)], PROBLEMS, ExactGrader())[0]
-    assert (grade.trace_id, grade.problem_id, grade.verdict, grade.answer, grade.quality) == ("p/0", "p", verdict, answer, None)
+    assert (grade.trace_id, grade.problem_id, grade.score, grade.answer, grade.quality) == ("p/0", "p", verdict, answer, None)
 
 
 def test_a_truncated_trace_is_incorrect_whatever_it_says() -> None:
     grade = grade_traces([_trace("x </think> 1000", "length")], PROBLEMS, ExactGrader())[0]
-    assert (grade.verdict, grade.reason) == (Verdict.INCORRECT, "truncated at the token limit")
+    assert (grade.score, grade.reason) == (Score.INCORRECT, "truncated at the token limit")
 
 
 def test_a_grader_that_fails_itself_is_not_a_wrong_answer() -> None:
     class Broken:
         def judge(self, answers: Sequence[tuple[Problem, str]]) -> list[Judgement]:
-            return [Judgement(Verdict.UNSCORED, "the sandbox did not start") for _ in answers]
+            return [Judgement(Score.UNSCORED, "the sandbox did not start") for _ in answers]
 
-    assert grade_traces([_trace("1")], PROBLEMS, Broken())[0].verdict is Verdict.UNSCORED
+    assert grade_traces([_trace("1")], PROBLEMS, Broken())[0].score is Score.UNSCORED
 
 
 def test_the_users_labels_replace_the_grader() -> None:
     traces = [_trace("x </think> 1000"), _trace("", sample=1), _trace("", "length", 2)]
     grades = grade_traces(traces, PROBLEMS, ExactGrader(), labels={"p/0": False, "p/1": True, "p/2": True})
-    assert [grade.verdict for grade in grades] == ["incorrect", "correct", "correct"]
+    assert [grade.score for grade in grades] == ["incorrect", "correct", "correct"]
     assert {grade.reason for grade in grades} == {"the user's label"}
     with pytest.raises(InputError, match="trace p/3 has no label in the verdict column; every trace needs one"):
         grade_traces([_trace("", sample=3)], PROBLEMS, ExactGrader(), labels={"p/0": True})
@@ -104,7 +104,7 @@ def test_the_users_labels_replace_the_grader() -> None:
 def test_quality_from_a_checker_or_from_a_column() -> None:
     traces = [_trace("good </think> 1000"), _trace("bad </think> 1000", sample=1)]
     checked = grade_traces(traces, PROBLEMS, ExactGrader(), checker=lambda problem, text: text.startswith("good"))
-    assert [(g.verdict, g.quality) for g in checked] == [("correct", True), ("correct", False)]
+    assert [(g.score, g.quality) for g in checked] == [("correct", True), ("correct", False)]
     column = grade_traces(traces, PROBLEMS, ExactGrader(), checker=lambda *_: True, quality={"p/0": False, "p/1": True})
     assert [g.quality for g in column] == [False, True]
 
@@ -131,12 +131,13 @@ def test_labels_that_mean_nothing(value: object) -> None:
 
 
 def test_two_gradings_of_the_same_traces() -> None:
-    old = [Grade("p/0", "p", Verdict.INCORRECT, "no answer found"), Grade("p/1", "p", Verdict.CORRECT, "equals the gold answer")]
-    new = [Grade("p/1", "p", Verdict.CORRECT, "names it"), Grade("p/0", "p", Verdict.CORRECT, "equals the gold answer")]
-    assert regraded(old, old) == []
-    assert regraded(old, new) == [
-        Change("p/0", "p", Verdict.INCORRECT, Verdict.CORRECT, "no answer found", "equals the gold answer")
+    old = [
+        ScoredTrace("p/0", "p", Score.INCORRECT, "no answer found"),
+        ScoredTrace("p/1", "p", Score.CORRECT, "equals the gold answer"),
     ]
+    new = [ScoredTrace("p/1", "p", Score.CORRECT, "names it"), ScoredTrace("p/0", "p", Score.CORRECT, "equals the gold answer")]
+    assert regraded(old, old) == []
+    assert regraded(old, new) == [Change("p/0", "p", Score.INCORRECT, Score.CORRECT, "no answer found", "equals the gold answer")]
     with pytest.raises(InputError, match=r"do not hold the same traces: 1 stand in one of them alone, p/1 first"):
         regraded(old, new[1:])
 

@@ -25,11 +25,11 @@ from trimtab.tasks.grading.math import (
     KILLED,
     UNEQUAL,
     Disagreement,
+    Equality,
     MathGrader,
     MathPool,
-    Outcome,
 )
-from trimtab.traces import AnswerKind, Problem, Split, Verdict
+from trimtab.traces import AnswerKind, Problem, Score, Split
 
 GOLDS = ["18", "3", "70000", "1,430", "-4", "0"]
 FORMS = {
@@ -59,11 +59,11 @@ def _problem(gold: str, name: str = "p") -> Problem:
 
 
 def _boxed(grader: MathGrader, pairs: list[tuple[str, str]]) -> list[str]:
-    return [j.verdict.value for j in grader.judge([(_problem(gold), rf"\boxed{{{answer}}}") for gold, answer in pairs])]
+    return [j.score.value for j in grader.judge([(_problem(gold), rf"\boxed{{{answer}}}") for gold, answer in pairs])]
 
 
 def test_every_form_of_the_gold_answer_is_correct_and_of_its_neighbour_incorrect(grader: MathGrader) -> None:
-    for offset, verdict in ((0, Verdict.CORRECT), (1, Verdict.INCORRECT)):
+    for offset, verdict in ((0, Score.CORRECT), (1, Score.INCORRECT)):
         cases = [
             (gold, name, form.format(n=number, twice=2 * number))
             for gold in GOLDS
@@ -71,7 +71,7 @@ def test_every_form_of_the_gold_answer_is_correct_and_of_its_neighbour_incorrect
             for number in [int(gold.replace(",", "")) + offset]
         ]
         judged = grader.judge([(_problem(gold), response) for gold, _, response in cases])
-        assert [case for case, judgement in zip(cases, judged, strict=True) if judgement.verdict is not verdict] == []
+        assert [case for case, judgement in zip(cases, judged, strict=True) if judgement.score is not verdict] == []
         assert {name for (_, name, _), judgement in zip(cases, judged, strict=True) if GUESSED in judgement.reason} == {
             "last number"
         }
@@ -146,7 +146,7 @@ def test_both_checks_are_heard(grader: MathGrader) -> None:
         "equals the gold answer",
     ]
     assert grader.disagreements == [
-        Disagreement("b", "x+1", "1+x", Verdict.CORRECT, Verdict.INCORRECT),
+        Disagreement("b", "x+1", "1+x", Score.CORRECT, Score.INCORRECT),
     ]
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_read(grader: MathGrader) -> None:
     judged = grader.judge(
         [(_problem(r"A\cup B"), r"\boxed{A\cap B}"), (_problem("5"), r"\boxed{5 ? 6}"), (_problem("1/0"), "#### 3")]
     )
-    assert [(judgement.verdict.value, judgement.reason) for judgement in judged] == [
+    assert [(judgement.score.value, judgement.reason) for judgement in judged] == [
         (
             "incorrect",
             r"differs from the gold answer A\cup B; compared as text, since the gold answer cannot be read as mathematics",
@@ -192,7 +192,7 @@ MEGABYTE = {
 def test_a_megabyte_is_never_correct_nor_slow(grader: MathGrader) -> None:
     start = time.process_time()
     judged = dict(zip(MEGABYTE, grader.judge([(_problem("41"), text) for text in MEGABYTE.values()]), strict=True))
-    assert {name: judgement.verdict.value for name, judgement in judged.items()} == dict.fromkeys(MEGABYTE, "incorrect")
+    assert {name: judgement.score.value for name, judgement in judged.items()} == dict.fromkeys(MEGABYTE, "incorrect")
     assert time.process_time() - start < 10
     assert max(len(judgement.answer) + len(judgement.reason) for judgement in judged.values()) < 1_000
 
@@ -271,43 +271,43 @@ def _ended(pid: int) -> bool:
 
 def test_every_outcome_belongs_to_its_pair_whatever_happens_to_the_workers(pool: MathPool, fake: Path) -> None:
     bad = {
-        7: ("hang", Outcome(FAILED, "timed out after 2 s")),
-        20: ("die", Outcome(KILLED, "died 2 times (signal 9)")),
-        21: (f"die once:{fake / 'died'}", Outcome(UNEQUAL)),
-        33: ("raise:x", Outcome(FAILED, "failed (KeyError: 'x')")),
-        50: ("bomb", Outcome(DIED, "died 2 times (out of memory)")),
-        51: ("eat", Outcome(DIED, "died 2 times (out of memory)")),
-        80: ("words", Outcome(ANSWER_UNREADABLE)),
-        99: ("print", Outcome(UNEQUAL)),
+        7: ("hang", Equality(FAILED, "timed out after 2 s")),
+        20: ("die", Equality(KILLED, "died 2 times (signal 9)")),
+        21: (f"die once:{fake / 'died'}", Equality(UNEQUAL)),
+        33: ("raise:x", Equality(FAILED, "failed (KeyError: 'x')")),
+        50: ("bomb", Equality(DIED, "died 2 times (out of memory)")),
+        51: ("eat", Equality(DIED, "died 2 times (out of memory)")),
+        80: ("words", Equality(ANSWER_UNREADABLE)),
+        99: ("print", Equality(UNEQUAL)),
     }
     pairs = [(str(i), bad[i][0] if i in bad else str(i if i % 3 else i + 1)) for i in range(150)]
     pairs.append(("words", "1"))
-    expected = [bad[i][1] if i in bad else Outcome(EQUAL if i % 3 else UNEQUAL) for i in range(150)]
-    assert pool.compare(pairs) == [*expected, Outcome(GOLD_UNREADABLE)]
+    expected = [bad[i][1] if i in bad else Equality(EQUAL if i % 3 else UNEQUAL) for i in range(150)]
+    assert pool.compare(pairs) == [*expected, Equality(GOLD_UNREADABLE)]
     assert len(pool.pids) <= 2
 
 
 def test_the_memory_of_the_parent_is_not_counted(pool: MathPool) -> None:
     """A child starts with the peak of its parent in getrusage; a parent that holds a model must not spoil its workers."""
     ballast = b"x" * (300 << 20)
-    assert pool.compare([("1", "2")]) == [Outcome(UNEQUAL)]
+    assert pool.compare([("1", "2")]) == [Equality(UNEQUAL)]
     assert len(ballast) > pool.memory_mb << 20
 
 
 def test_workers_that_were_killed_from_outside_are_replaced(pool: MathPool) -> None:
     pairs = [(str(i), str(i)) for i in range(100)]
-    assert pool.compare(pairs) == [Outcome(EQUAL)] * 100
+    assert pool.compare(pairs) == [Equality(EQUAL)] * 100
     for pid in pool.pids:
         os.kill(pid, signal.SIGKILL)
-    assert pool.compare(pairs) == [Outcome(EQUAL)] * 100
+    assert pool.compare(pairs) == [Equality(EQUAL)] * 100
 
 
 def test_a_comparison_whose_worker_is_killed_is_tried_again(pool: MathPool) -> None:
-    assert pool.compare([("1", "1")]) == [Outcome(EQUAL)]
+    assert pool.compare([("1", "1")]) == [Equality(EQUAL)]
     (victim,) = pool.pids
     killer = threading.Timer(0.2, os.kill, (victim, signal.SIGKILL))
     killer.start()
-    assert pool.compare([("a", "sleep:0.8"), ("b", "b")]) == [Outcome(UNEQUAL), Outcome(EQUAL)]
+    assert pool.compare([("a", "sleep:0.8"), ("b", "b")]) == [Equality(UNEQUAL), Equality(EQUAL)]
     killer.join()
     assert victim not in pool.pids
 
@@ -315,7 +315,7 @@ def test_a_comparison_whose_worker_is_killed_is_tried_again(pool: MathPool) -> N
 def test_a_stopped_worker_is_hung(pool: MathPool) -> None:
     pool.compare([("1", "1")])
     os.kill(pool.pids[0], signal.SIGSTOP)
-    assert pool.compare([("1", "1")]) == [Outcome(FAILED, "timed out after 2 s")]
+    assert pool.compare([("1", "1")]) == [Equality(FAILED, "timed out after 2 s")]
 
 
 def test_an_interrupt_leaves_no_worker(pool: MathPool) -> None:
@@ -330,7 +330,7 @@ def test_an_interrupt_leaves_no_worker(pool: MathPool) -> None:
         signal.signal(signal.SIGALRM, before)
     assert pool.pids == []
     assert _ended(pid)
-    assert pool.compare([("1", "1")]) == [Outcome(EQUAL)]
+    assert pool.compare([("1", "1")]) == [Equality(EQUAL)]
 
 
 def test_a_forgotten_pool_leaves_no_worker(fake: Path) -> None:
@@ -379,18 +379,18 @@ def test_failures_of_the_grader_are_unscored_and_lose_only_themselves(fake: Path
     answers = ["5", "hang:1", "6", "die:1", "raise:x", "die:1", "5"]
     with MathGrader(timeout_s=2, workers=2, memory_mb=256) as grader:
         judged = grader.judge([(Problem("p", "?", "5", Split.TEST, kind=AnswerKind.MATH), rf"\boxed{{{a}}}") for a in answers])
-    assert [(j.verdict, j.reason) for j in judged] == [
-        (Verdict.CORRECT, "equals the gold answer"),
+    assert [(j.score, j.reason) for j in judged] == [
+        (Score.CORRECT, "equals the gold answer"),
         (
-            Verdict.INCORRECT,
+            Score.INCORRECT,
             "differs from the gold answer 5; comparing it timed out after 2 s, and the gold answer alone can be compared",
         ),
-        (Verdict.INCORRECT, "differs from the gold answer 5"),
-        (Verdict.UNSCORED, "the math grader died 2 times (signal 9)"),
+        (Score.INCORRECT, "differs from the gold answer 5"),
+        (Score.UNSCORED, "the math grader died 2 times (signal 9)"),
         (
-            Verdict.INCORRECT,
+            Score.INCORRECT,
             "differs from the gold answer 5; comparing it failed (KeyError: 'x'), and the gold answer alone can be compared",
         ),
-        (Verdict.UNSCORED, "the math grader died 2 times (signal 9)"),
-        (Verdict.CORRECT, "equals the gold answer"),
+        (Score.UNSCORED, "the math grader died 2 times (signal 9)"),
+        (Score.CORRECT, "equals the gold answer"),
     ]

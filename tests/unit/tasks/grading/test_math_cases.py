@@ -363,7 +363,7 @@ def grader() -> Iterator[MathGrader]:
 
 def _score(grader: MathGrader, gold: str, response: str) -> str:
     problem = Problem("p", "?", gold, Split.TEST, kind=AnswerKind.MATH)
-    return grader.judge([(problem, response)])[0].verdict.value
+    return grader.judge([(problem, response)])[0].score.value
 
 
 @pytest.mark.parametrize(("gold", "answer"), SAME)

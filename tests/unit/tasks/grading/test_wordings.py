@@ -106,5 +106,5 @@ def test_every_wording(grader: KindGrader, wording: str) -> None:
 
     right = grader.judge([(problem, say(problem, problem.answer)) for problem in PROBLEMS])
     wrong = grader.judge([(problem, say(problem, _other(problem))) for problem in PROBLEMS])
-    assert [(p.id, p.answer, j.answer, j.reason) for p, j in zip(PROBLEMS, right, strict=True) if j.verdict != "correct"] == []
-    assert [(p.id, p.answer, j.answer, j.reason) for p, j in zip(PROBLEMS, wrong, strict=True) if j.verdict != "incorrect"] == []
+    assert [(p.id, p.answer, j.answer, j.reason) for p, j in zip(PROBLEMS, right, strict=True) if j.score != "correct"] == []
+    assert [(p.id, p.answer, j.answer, j.reason) for p, j in zip(PROBLEMS, wrong, strict=True) if j.score != "incorrect"] == []
