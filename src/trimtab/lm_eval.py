@@ -38,7 +38,7 @@ except ModuleNotFoundError as cause:
         f"this needs lm-evaluation-harness, and {cause.name} is not installed; run: pip install 'trimtab[lm-eval]'"
     )
     if __name__ == "__main__":
-        sys.exit(f"error: {missing}")
+        sys.exit(missing.told())
     raise missing from cause
 
 logger = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ def main() -> None:
     try:
         cli_evaluate()
     except TrimtabError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error.told())
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_a_url_that_cannot_be_opened_is_one_line(
         monkeypatch.setitem(sys.modules, module, None)
     assert call(monkeypatch, "run", str(tmp_path / "a.toml"), "--out", url) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {message}")
+    assert error.startswith(f"error[input]: {message}")
     assert error.count("\n") == 1
 
 
