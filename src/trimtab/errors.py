@@ -12,7 +12,7 @@ class TrimtabError(Exception):
     code: ClassVar[str] = "general"
 
     def told(self) -> str:
-        """What a program prints of it, such as ``error[model]: ...``."""
+        """The line that a program prints, such as ``error[model]: ...``."""
         return f"error[{self.code}]: {self}"
 
 

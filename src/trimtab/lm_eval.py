@@ -92,7 +92,7 @@ class SteeredLM(HFLM):
         self._generated = self._steered = 0
 
     def get_model_info(self) -> dict[str, Any]:
-        """What the results file says of the model: HFLM's facts, the steering, and how many rows its gate let through."""
+        """Facts about the model for the results file: HFLM's own, the steering, and how many rows its gate let through."""
         steering = {
             "digest": self._steering.digest,
             "scope": self._steering.scope,

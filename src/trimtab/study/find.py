@@ -110,7 +110,7 @@ def load_problems(study: "Study") -> Problems:
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
-    """What keys are made of: ids, questions, gold answers and tests, in order."""
+    """Digest of ids, questions, gold answers and tests, in order; a part of cache keys."""
     return digest_of([asdict(problem) for problem in problems])
 
 
@@ -270,7 +270,7 @@ def contrast(study: "Study") -> tuple[list[ContrastRow], dict[str, object], Entr
 
 
 def recording_settings(study: "Study", criteria: Collection[str] = ()) -> RecordingSettings:
-    """What is recorded of each trace: what the settings say, and what these criteria read beside it."""
+    """The moments to record of each trace: those of the settings, and those that these criteria read."""
     settings = study.settings.recording.settings
     needed = {moment for criterion in criteria for moment in NEEDS[criterion] if moment in MOMENTS}
     moments = tuple(moment for moment in MOMENTS if moment in {*settings.moments, *needed})
@@ -472,7 +472,7 @@ def _counts(labels: NDArray[np.bool_]) -> dict[str, int]:
 
 
 def starved(found: Traces) -> str | None:
-    """What starves the contrast, in a sentence; None where it is fed."""
+    """A sentence on why few problems can be contrasted; None where enough can."""
     problems = len({trace.problem_id for trace in found.traces})
     if not problems or found.mixed >= STARVED * problems:
         return None

@@ -338,7 +338,7 @@ class Study:
         return self.compute(name, entry, work, lambda folder: Findings.from_json(read_json(folder / "findings.json")))  # type: ignore[arg-type]
 
     def experiment_entry(self, name: ExperimentName, tuning: Tuning) -> Entry:
-        """Where the findings of an experiment on what ``tune`` chose lie, made or not."""
+        """The cache entry of an experiment on the tuned steering, computed or not."""
         facts = {"name": name, "settings": self._told_by(name), "tune": tuning.key, "steering": tuning.steering.digest}
         reads = EXPERIMENTS[name].reads
         problems = {split.value: self.problems().digests[split] for split in Split if split in reads}
@@ -393,7 +393,7 @@ class Study:
 
     @cached_property
     def executor(self) -> Executor:
-        """Who computes the parts; its cluster is left when the study is closed."""
+        """The executor of the parts; its cluster is left when the study is closed."""
         settings, model = self.settings.executor, self.settings.model
         if settings.kind == "local":
             return LOCAL
@@ -410,7 +410,7 @@ class Study:
 
     @cached_property
     def generator(self) -> Generator:
-        """What generates: the transformers loop, or a vLLM engine started at the first answer."""
+        """The generator: the transformers loop, or a vLLM engine started at the first response."""
         if self.settings.engine == "transformers":
             return TRANSFORMERS
         return self._open.enter_context(VllmEngine(self.settings.vllm, self.settings.model.trust_remote_code))
@@ -422,7 +422,7 @@ class Study:
 
     @property
     def grader_facts(self) -> dict[str, object]:
-        """What names grades beside what is graded."""
+        """Facts about the graders, for cache keys."""
         versions = {kind.value: number for kind, number in GRADER_VERSIONS.items()}
         return {"grader": versions, "checker": self.checker is not None}
 
@@ -440,7 +440,7 @@ class Study:
         return find.contrast(self)[0]
 
     def recording(self, criteria: Sequence[str] = ()) -> Recording:
-        """The moments of the contrast's traces, with what these criteria read."""
+        """The moments of the contrast's traces, as far as these criteria read them."""
         return find.recordings(self, criteria=criteria or self.settings.ranking.criteria)["contrast"]
 
     def moments(self, rows: Sequence[ContrastRow], statistics: Sequence[Statistic] = tuple(DEFAULT_STATISTICS)) -> ClassMoments:
@@ -448,7 +448,7 @@ class Study:
         return find.moments(self, rows, statistics, criteria=self.settings.ranking.criteria)
 
     def prompt_recordings(self) -> dict[Split, Recording]:
-        """What a gate reads of the prompts of the train and validation splits; none where no gate is fitted."""
+        """The recorded prompts of the train and validation splits, which a gate reads; none where no gate is fitted."""
         if not self.settings.gate.fitted:
             return {}
         found = find.recordings(self, gate=True)
@@ -459,7 +459,7 @@ class Study:
         return find.failed(self, split)
 
     def tuned(self) -> Tuning:
-        """What :meth:`tune` chooses under the settings as they are."""
+        """The result of :meth:`tune` under the present settings."""
         self._tuning = judge.tune(self)
         return self._tuning
 
@@ -501,7 +501,7 @@ class Study:
         return self.cache.entry(verb, {**facts, **named, **repeat, "version": versions[verb]})
 
     def model_key(self, model: LanguageModel | None = None) -> str:
-        """What keys call the model: its fingerprint, or for one given in memory a digest of all its weights as they are now."""
+        """The model's name in keys: its fingerprint, or for one given in memory a digest of all its weights as they are now."""
         used = model or self.model
         if used is not self._given:
             return used.identity.fingerprint
@@ -510,11 +510,11 @@ class Study:
         return weights_digest(used.hf_model)
 
     def engine_facts(self) -> dict[str, object]:
-        """What generates, as far as it decides the last bits: engine and versions, dtype, kind of device."""
+        """The facts of generation that decide the last bits: engine and versions, dtype, kind of device."""
         return {"engine": {**self.forward_facts(), **self.generator.facts}}
 
     def forward_facts(self) -> dict[str, object]:
-        """What computes a forward, as far as it decides the last bits."""
+        """The facts of a forward that decide the last bits."""
         return {
             "torch": torch.__version__.partition("+")[0],
             "transformers": version("transformers"),
