@@ -44,7 +44,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is made of files outside docs/."""
     for source, page in PAGES.items():
-        files.append(File.generated(config, page, content=_linked((ROOT / source).read_text(), source, page)))
+        content = _linked((ROOT / source).read_text(), source, page)
+        head = "---\nhide: [navigation]\n---\n\n" if page == "index.md" else ""
+        files.append(File.generated(config, page, content=head + content))
     for path in NOTEBOOKS:
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=notebook_page(path)))
         files.append(File.generated(config, f"examples/{path.name}", content=path.read_bytes()))
@@ -95,11 +97,9 @@ def _output(output: nbformat.NotebookNode) -> str:
     if "image/svg+xml" in data:
         return f'<div class="output">{_one_line(data["image/svg+xml"])}</div>'
     if "text/html" in data:
-        return f'<div class="output" style="overflow-x: auto">{_one_line(data["text/html"])}</div>'
+        return f'<div class="output">{_one_line(data["text/html"])}</div>'
     text = data.get("text/plain", output.get("text", ""))
-    return f'<pre class="output" style="white-space: pre-wrap"><code>{html.escape(text.rstrip())}</code></pre>'.replace(
-        "\n", "&#10;"
-    )
+    return f'<pre class="output"><code>{html.escape(text.rstrip())}</code></pre>'.replace("\n", "&#10;")
 
 
 def _one_line(text: str) -> str:

@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import click
@@ -118,19 +119,21 @@ def test_python_blocks(page: str, workplace: Path) -> None:
                 exec(code, namespace)
 
 
-@pytest.mark.parametrize("command", [s.text for s in COMMANDS if s.text.startswith("trimtab") and _runs(s)])
-def test_a_command(command: str, workplace: Path) -> None:
-    if command.startswith(ELSEWHERE):
-        pytest.skip("run by tests/vllm")
-    _call(command)
+@pytest.mark.parametrize("page", sorted({snippet.page for snippet in COMMANDS if _runs(snippet)}))
+def test_commands(page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for snippet in COMMANDS:
+        if snippet.page == page and _runs(snippet) and not snippet.text.startswith(ELSEWHERE):
+            _run_once(snippet.text)
 
 
-@pytest.mark.parametrize(
-    "command", [s.text for s in COMMANDS if s.text.startswith(("echo", "python -m", "python docs")) and _runs(s)]
-)
-def test_another_command(command: str, workplace: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(command, shell=True, check=True, env=os.environ | {"PATH": path}, timeout=120)
+@cache
+def _run_once(command: str) -> None:
+    """Run a command in the reader's folder; several pages name the same ones."""
+    if command.startswith("trimtab"):
+        _call(command)
+    elif not command.startswith(("make ", "pip ", "python3 -m venv", "source ")):
+        subprocess.run(command, shell=True, check=True)
 
 
 @pytest.mark.slow
@@ -138,7 +141,7 @@ def test_another_command(command: str, workplace: Path) -> None:
 def test_what_is_long(page: str, workplace: Path) -> None:
     for snippet in COMMANDS:
         if snippet.page == page and snippet.mark == "long":
-            _call(snippet.text) if snippet.text.startswith("trimtab") else subprocess.run(snippet.text, shell=True, check=True)
+            _run_once(snippet.text)
     namespace: dict[str, object] = {"__name__": "page"}
     for snippet in PYTHON:
         if snippet.page == page and (snippet.mark == "long" or _runs(snippet)):

@@ -166,10 +166,10 @@ def test_usage_errors(cli, arguments: Sequence[str]) -> None:
         (["run", "none.toml", "--out", "r"], "error[settings]: cannot read none.toml"),
         (["show", "./none"], "error[files]: "),
         (["doctor", "./none"], "error[model]: model folder none does not exist"),
-        (["doctor", "testbed:none"], "error[model]: no bundled model 'none'"),
+        (["doctor", "testbed:none"], "error[input]: no bundled model 'none'"),
         (["stage", "grade", "."], "error[settings]: cannot read run.toml"),
         (["experiment", "causal", "."], "error[settings]: cannot read run.toml"),
-        (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error[model]: "),
+        (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error[input]: "),
     ],
 )
 def test_failures_are_one_message_without_a_traceback(
