@@ -169,7 +169,7 @@ def test_usage_errors(cli, arguments: Sequence[str]) -> None:
         (["doctor", "testbed:none"], "error[input]: no bundled model 'none'"),
         (["stage", "grade", "."], "error[settings]: cannot read run.toml"),
         (["experiment", "causal", "."], "error[settings]: cannot read run.toml"),
-        (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error[input]: "),
+        (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error[files]: "),
     ],
 )
 def test_failures_are_one_message_without_a_traceback(
