@@ -14,7 +14,7 @@ from trimtab.evaluation.rows import UNSTEERED
 from trimtab.evaluation.settings import best_point
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, load_steering, save_neurons, save_steering, write_table
-from trimtab.study import find
+from trimtab.study import find, gather
 from trimtab.study.report_data import testbed_sources
 from trimtab.study.settings import Stage, check_until
 from trimtab.study.study import Study
@@ -77,7 +77,7 @@ def _sample(study: Study) -> dict[str, object]:
         wanted = [(Split.TRAIN, settings.sampling)]
         if settings.gate.fitted:
             wanted += [(split, settings.sampling.greedy()) for split in (Split.TRAIN, Split.VALIDATION)]
-        find.sample(study, wanted)
+        gather.sample(study, wanted)
     found = study.traces()
     tokens = sum(len(trace.response_ids) for trace in found)
     return {"traces": len(found), "tokens": tokens, "truncated": found.truncated}
@@ -85,14 +85,14 @@ def _sample(study: Study) -> dict[str, object]:
 
 def _grade(study: Study) -> dict[str, object]:
     found = study.traces()
-    if hint := find.starved(found):
+    if hint := gather.starved(found):
         study.note(hint)
     wrong_steps = sum(grade.score is Score.CORRECT and grade.quality is False for grade in found.grades)
     return {**Counter(str(grade.score) for grade in found.grades), "right answer, wrong steps": wrong_steps}
 
 
 def _contrast(study: Study) -> dict[str, object]:
-    return dict(find.contrast(study)[1])
+    return dict(gather.contrast(study)[1])
 
 
 def _record(study: Study) -> dict[str, object]:
