@@ -48,12 +48,12 @@ class Pair(NamedTuple):
 def near_duplicates(problems: Sequence[Problem], threshold: float = THRESHOLD) -> list[Pair]:
     """For each problem of validation and test the most similar one of the splits opened before it, if it is similar enough.
 
-    Of each question two sequences are compared, in lower case and without punctuation: its words and operators, with every number
-    as the same word; and its numbers and operators alone, since short questions of one template differ by nothing else. With S the
-    set of neighbouring pairs of a sequence, its two ends counted as members, two sequences are alike by ``|S1 & S2| / |S1 | S2|``,
-    and two questions by the smaller of the two. So "Tom has 3 apples" and "Tom has 4 apples" are 0, like "5 - 9" and "9 - 5", and
-    one other word within n gives (n - 1) / (n + 3): 0.69 for n = 10, 0.91 for n = 40. A text in a script without spaces is one
-    word, found only when equal.
+    Of each question two sequences are compared, in lower case and without punctuation: its words and operators, with every
+    number as the same word; and its numbers and operators alone, since short questions of one template differ by nothing
+    else. With S the set of neighbouring pairs of a sequence, its two ends counted as members, two sequences are alike by
+    ``|S1 & S2| / |S1 | S2|``, and two questions by the smaller of the two. So "Tom has 3 apples" and "Tom has 4 apples" are
+    0, like "5 - 9" and "9 - 5", and one other word within n gives (n - 1) / (n + 3): 0.69 for n = 10, 0.91 for n = 40. A text
+    in a script without spaces is one word, found only when equal.
 
     Not found: the same problem in other words, with other numbers, or translated.
 

@@ -101,7 +101,7 @@ def test_check_finds_leaks(tasks: Run, tmp_path: Path) -> None:
     assert f"{path}: 3 rows" in out
     assert "problems: train 1, validation 0, test 2" in out
     assert "test problems that stand in train or validation: 1 same, 0 numbers, 0 near, of 2" in out
-    assert "1.00 same   test row-00002: Tom has 3 apples" in out
+    assert "1.00 same    test row-00002: Tom has 3 apples" in out
     facts = json.loads(tasks("check", "gsm8k", "--data", path, "--json")[1])
     assert facts["near_duplicates"]["test"] == {"same": 1, "numbers": 0, "near": 0}
     assert facts["source"]["digest"] in out
