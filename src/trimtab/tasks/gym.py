@@ -72,8 +72,8 @@ def accepted_families() -> list[str]:
 def gym_problems(settings: TaskSettings) -> tuple[list[Problem], Origin, Counter[str]]:
     """Generate problems until every split has as many as it was asked for, or the family repeats itself.
 
-    Each question goes to a split by its hash, as those of every other source. ``tests`` of a problem holds what its verifier needs
-    to generate it again. Each seed draws its own problems: reasoning-gym's own consecutive seeds share all but one.
+    Each question goes to a split by its hash, as those of every other source. ``tests`` of a problem holds what its verifier
+    needs to generate it again. Each seed draws its own problems: reasoning-gym's own consecutive seeds share all but one.
 
     Raises:
         InputError: reasoning-gym is not installed, an unknown or refused family, an unknown parameter or a bad value.

@@ -19,8 +19,8 @@ class TaskSettings(BaseModel):
         source: ``testbed``, the name of a benchmark, ``gym:NAME`` for a family of reasoning-gym, or ``local:PATH`` for a .jsonl
             or .parquet file with questions and answers.
         train: at most this many problems of the split; 0 leaves it out. ``validation`` and ``test`` likewise.
-        seed: of the problems of the testbed and of reasoning-gym, and of which problems of a benchmark are taken when there are more
-            than asked for.
+        seed: of the problems of the testbed and of reasoning-gym, and of which problems of a benchmark are taken when there are
+            more than asked for.
         answer: the kind of answer of a ``local:`` file. A benchmark declares its own.
         fields: the column of a ``local:`` file for each of our names that has another one there.
         data: a benchmark's own rows on this machine: a .jsonl or .parquet file, or a folder with a copy of its repository.
