@@ -50,7 +50,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in NOTEBOOKS:
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=notebook_page(path)))
         files.append(File.generated(config, f"examples/{path.name}", content=path.read_bytes()))
-    for path in [*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples").glob("*.py"), *(ROOT / "examples").glob("*.jsonl")]:
+    for path in [*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples").glob("*.jsonl")]:
         files.append(File.generated(config, f"examples/{path.name}", content=path.read_bytes()))
     named = modules()
     for name in named:
