@@ -231,9 +231,10 @@ def first_token(
     part: BeginningPart = "none"
     if helps and gains:
         part = "all" if not more else "most" if gain.gain >= whole.gain / 2 else "some"
+    lead, forced = _beginning_lead(part, helps, gains, more), _tokens(tokens)
     sentence = (
-        f"{_beginning_lead(part, helps, gains, more)}: with the first {_tokens(tokens)} of its responses forced and the bare model "
-        f"writing on, accuracy {_change(gain)}; under the whole steering it {_change(whole)} on the same n = {_count(whole.n)}"
+        f"{lead}: with the first {forced} of its responses forced and the bare model writing on, accuracy {_change(gain)}; "
+        f"under the whole steering it {_change(whole)} on the same n = {_count(whole.n)}"
         f"{f', {100 * beyond.gain:.1f} points more ({_p(beyond.p)})' if helps and more else ''}"
         f"{f', and more is not shown ({_p(beyond.p)})' if part == 'all' else ''}."
     )
