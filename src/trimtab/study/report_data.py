@@ -35,7 +35,7 @@ from trimtab.report import (
     VerdictReport,
 )
 from trimtab.stats.verdict import finite
-from trimtab.study import find
+from trimtab.study import find, gather
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.tasks.sandbox import describe_best
 from trimtab.tasks.settings import TESTBED
@@ -240,7 +240,7 @@ def _controls(study: "Study", evaluation: Evaluation, found: bool) -> Controls:
     return replace(
         evaluation.controls,
         gate=gate_alone(evaluation.outcomes, gate.cutoff) if gate.reads else None,
-        recurrence=find.recurrence(study) if found else None,
+        recurrence=gather.recurrence(study) if found else None,
     )
 
 
@@ -269,7 +269,7 @@ def _found_neurons(study: "Study", tuning: Tuning) -> NeuronsReport:
             NeuronRow.model_validate(dict(zip(columns, row, strict=True)))
             for row in zip(*(column[:20].tolist() for column in columns.values()), strict=True)
         ),
-        contrast=find.contrast(study)[1],  # type: ignore[arg-type]
+        contrast=gather.contrast(study)[1],  # type: ignore[arg-type]
     )
 
 

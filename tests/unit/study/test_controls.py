@@ -14,7 +14,7 @@ from trimtab.evaluation.runner import other_batches
 from trimtab.report import read_report
 from trimtab.sampling import read_traces
 from trimtab.store import Parts
-from trimtab.study import Study, find, recur, run_stage
+from trimtab.study import Study, gather, recur, run_stage
 from trimtab.tasks.contrast import ContrastRow, RecurrenceSettings
 from trimtab.traces import Split
 
@@ -110,9 +110,9 @@ def continuing(small: Small) -> Study:
 
 
 def test_classes_that_come_back_against_a_loop(continuing: Study) -> None:
-    found = find.recurrence(continuing)
+    found = gather.recurrence(continuing)
     assert found is not None
-    rows, _, _ = find.contrast(continuing)
+    rows, _, _ = gather.contrast(continuing)
     (folder,) = (continuing.cache.root / "recur").iterdir()
     traces = {trace.id: trace for trace in continuing.traces().traces}
     classes = {row.trace_id: row.correct for row in rows}
@@ -141,16 +141,16 @@ def test_classes_that_come_back_against_a_loop(continuing: Study) -> None:
 
 
 def test_what_does_not_come_back_is_left_out(continuing: Study, small: Small) -> None:
-    whole = find.contrast(continuing)
+    whole = gather.contrast(continuing)
     keep = {"traces": 10, "times": 3, "share": 0.4, "keep": 0.34}
     study = small(contrast={"recurrence": keep})
-    rows, counts, entry = find.contrast(study)
+    rows, counts, entry = gather.contrast(study)
     assert entry.name != whole[2].name
     continued, _ = recur.continued(study, whole[0], study.traces(), whole[2])
     stays = {row.trace_id for row in continued if row.again >= 0.34 * row.scored}
     assert {row.trace_id for row in rows} <= stays
     assert counts["recurrence_left_out"] == len(whole[0]) - len(stays)
-    found = find.recurrence(study)
+    found = gather.recurrence(study)
     assert found is not None
     assert (found.keep, found.left_out) == (0.34, len(continued) - len(stays))
     summary = run_stage(study, "contrast")
@@ -159,9 +159,9 @@ def test_what_does_not_come_back_is_left_out(continuing: Study, small: Small) ->
 
 def test_no_key_moves_where_nothing_is_continued(small: Small, continuing: Study) -> None:
     plain = small()
-    assert find.contrast(plain)[2].key == find.contrast(continuing)[2].key
-    assert find.recurrence(plain) is None
-    facts = json.loads((plain.cache.root / find.contrast(plain)[2].name / "key.json").read_text())["facts"]
+    assert gather.contrast(plain)[2].key == gather.contrast(continuing)[2].key
+    assert gather.recurrence(plain) is None
+    facts = json.loads((plain.cache.root / gather.contrast(plain)[2].name / "key.json").read_text())["facts"]
     assert "recurrence" not in facts["settings"]
 
 
