@@ -120,8 +120,13 @@ def summarised(rows: Sequence[Continued], settings: RecurrenceSettings) -> Recur
     for row in rows:
         right = row.share if row.correct else 1 - row.share
         after.setdefault(row.problem_id, {True: [], False: []})[row.correct].append(right)
-    both = {problem: side for problem, side in after.items() if side[True] and side[False]}
-    difference = _mean([float(np.mean(side[True]) - np.mean(side[False])) for side in both.values()], list(both))
+    # a problem weighs as many pairs as it has, so that the difference is that of the two shares
+    pairs = [
+        (problem, float(np.mean(side[True]) - np.mean(side[False])))
+        for problem, side in after.items()
+        for _ in range(min(len(side[True]), len(side[False])))
+    ]
+    difference = _mean([value for _, value in pairs], [problem for problem, _ in pairs])
     counts = (len(rows), len(after), len(sides[0]), len(sides[1]))
     return Recurrence(
         traces=len(rows),

@@ -1,12 +1,14 @@
 """Controls of a whole study: two more conditions on some of the problems, and traces that are continued."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from study_samples import with_sections
 from tiny_testbed import some_problems
 from trimtab.errors import ConfigError
 from trimtab.evaluation.rows import AGAIN, FIRST_TOKEN, UNSTEERED
@@ -14,7 +16,7 @@ from trimtab.evaluation.runner import other_batches
 from trimtab.report import read_report
 from trimtab.sampling import read_traces
 from trimtab.store import Parts
-from trimtab.study import Study, gather, recur, run_stage
+from trimtab.study import Settings, Study, gather, recur, run_stage
 from trimtab.tasks.contrast import ContrastRow, RecurrenceSettings
 from trimtab.traces import Split
 
@@ -86,21 +88,17 @@ def test_the_beginning_is_that_of_the_steering(small: Small) -> None:
     assert FIRST_TOKEN in shown
 
 
-def test_the_report_holds_every_control(small: Small, tmp_path: Path) -> None:
-    study = small(
-        gate={"kind": "logistic"},
-        evaluation={"controls": BOTH, "control_problems": 5},
-        contrast={"recurrence": {"traces": 8, "times": 2}},
-    )
-    study.evaluate()
-    page = study.report(tmp_path / "report.html")
+def test_the_report_holds_every_control(finished: Path, settings: Settings, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    changed = with_sections(settings, contrast={"recurrence": {"traces": 8, "times": 2}}, evaluation={"control_problems": 25})
+    with Study(settings=changed, path=folder) as study:
+        page = study.report()
     controls = read_report(page.with_suffix(".json")).controls
     assert controls is not None
     assert controls.extraction.rows[0].condition == UNSTEERED
-    assert None not in (controls.noise, controls.first_token, controls.recurrence)
+    assert None not in (controls.noise, controls.first_token, controls.gate, controls.recurrence)
     text = page.read_text()
-    assert "Form of the answers" in text
-    assert "Unsteered again (A/A) (5 problems)" in text
+    assert "Unsteered again (A/A) (25 problems)" in text
     assert "Not run" not in text
 
 
