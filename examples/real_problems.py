@@ -1,8 +1,8 @@
-"""Writes the problems of `make demo-real`: products of a number up to 40 and one up to 12.
+"""Writes the problems of `make demo-real`: products of a number up to 25 and one up to 12 or a multiple of ten.
 
 python examples/real_problems.py runs/smollm2/products.jsonl
 
-371 products, in a fixed order that a seed has shuffled: 111 to train, 60 to validation and 200 to test. No product stands in two splits,
+422 products, in a fixed order that a seed has shuffled: 140 to train, 70 to validation and 212 to test. No product stands in two splits,
 the other way round either, and those of the prompt's solved examples are left out.
 """
 
@@ -11,18 +11,26 @@ import random
 import sys
 from pathlib import Path
 
-SHARES = {"train": 111, "validation": 60, "test": 200}
+SHARES = {"train": 140, "validation": 70, "test": 212}
 SOLVED = {(12, 7), (23, 4), (9, 6)}
 """The examples that stand in the prompt of examples/real.toml."""
 
 
 def problems(seed: int = 0) -> list[dict[str, object]]:
-    """Rows with question, answer, split and difficulty, which is 1 where both factors have one digit."""
-    pairs = [(a, b) for a in range(2, 41) for b in range(2, min(a, 12) + 1) if (a, b) not in SOLVED]
+    """Rows with question, answer, split and difficulty: 1 where both factors have one digit, else 2."""
+    small = [(a, b) for a in range(2, 26) for b in range(2, min(a, 12) + 1) if (a, b) not in SOLVED]
+    tens = [(a, b) for a in range(2, 26) for b in range(20, 101, 10)]
+    pairs = small + tens
     random.Random(seed).shuffle(pairs)
     splits = [split for split, count in SHARES.items() for _ in range(count)]
     return [
-        {"id": f"{a}x{b}", "question": f"{a} * {b}", "answer": str(a * b), "split": split, "difficulty": 1 if a < 10 else 2}
+        {
+            "id": f"{a}x{b}",
+            "question": f"{a} * {b}",
+            "answer": str(a * b),
+            "split": split,
+            "difficulty": 1 if max(a, b) < 10 else 2,
+        }
         for (a, b), split in zip(pairs, splits, strict=True)
     ]
 
