@@ -1,9 +1,9 @@
-"""Writes the problems of `make demo-real`: products of a number up to 25 and one up to 12 or a multiple of ten.
+"""Writes the problems of `make demo-real`: products of a number up to 25 and one up to 12 or a multiple of ten from 30 on.
 
 python examples/real_problems.py runs/smollm2/products.jsonl
 
-422 products, in a fixed order that a seed has shuffled: 140 to train, 70 to validation and 212 to test. No product stands in two splits,
-the other way round either, and those of the prompt's solved examples are left out.
+398 products, in a fixed order that a seed has shuffled: 130 to train, 64 to validation and 204 to test. No product stands in two
+splits, the other way round either, and those of the prompt's solved examples are left out.
 """
 
 import json
@@ -11,7 +11,7 @@ import random
 import sys
 from pathlib import Path
 
-SHARES = {"train": 140, "validation": 70, "test": 212}
+SHARES = {"train": 130, "validation": 64, "test": 204}
 SOLVED = {(12, 7), (23, 4), (9, 6)}
 """The examples that stand in the prompt of examples/real.toml."""
 
@@ -19,7 +19,7 @@ SOLVED = {(12, 7), (23, 4), (9, 6)}
 def problems(seed: int = 0) -> list[dict[str, object]]:
     """Rows with question, answer, split and difficulty: 1 where both factors have one digit, else 2."""
     small = [(a, b) for a in range(2, 26) for b in range(2, min(a, 12) + 1) if (a, b) not in SOLVED]
-    tens = [(a, b) for a in range(2, 26) for b in range(20, 101, 10)]
+    tens = [(a, b) for a in range(2, 26) for b in range(30, 101, 10)]
     pairs = small + tens
     random.Random(seed).shuffle(pairs)
     splits = [split for split, count in SHARES.items() for _ in range(count)]
