@@ -56,7 +56,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name in named:
         files.append(File.generated(config, f"api/{name}.md", content=f"# {name}\n\n::: {name}\n"))
     files.append(File.generated(config, "api/index.md", content=_api_index(named)))
+    if more := sorted({file.src_uri for file in files.documentation_pages()} - set(_pages_in(config.nav))):
+        config.nav = [*(config.nav or []), {"More": more}]
     return files
+
+
+def _pages_in(menu: object) -> list[str]:
+    """The pages that a menu, or a part of one, names."""
+    if isinstance(menu, str):
+        return [menu]
+    parts = menu.values() if isinstance(menu, dict) else menu or []
+    return [page for part in parts for page in _pages_in(part)]
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
