@@ -222,4 +222,4 @@ def read_report(path: AnyPath) -> Report:
     Raises:
         StoreError: the file is missing, truncated, or has a key that is unknown, missing or of the wrong type; each is named.
     """
-    return read_record(path, Report)
+    return read_record(path, Report, "")

@@ -102,7 +102,7 @@ def _rank(study: Study) -> dict[str, object]:
     summary: dict[str, object] = {}
     settings = study.settings.ranking
     for criterion, neurons in find.rankings(study, settings.criteria, settings.k).items():
-        save_neurons(neurons, study.cache.root / "neurons" / criterion)
+        save_neurons(neurons, study.cache.root / "neurons" / criterion, study.keys[f"rank-{criterion}"])
         first = ", ".join(f"{layer}:{index}" for layer, index in zip(neurons.layer[:5], neurons.index[:5], strict=True))
         summary[criterion] = f"{len(neurons)} neurons ({neurons.share:.2%} of {neurons.model.n_neurons}), first {first}"
     return summary
@@ -135,7 +135,7 @@ def _evaluate(study: Study) -> dict[str, object]:
     evaluation = study.evaluate()
     save_steering(evaluation.steering, study.cache.root / "steering", force=True)
     rows = [row for rows in evaluation.outcomes.values() for row in rows]
-    write_table(study.cache.root / "outcomes.parquet", rows, Outcome)
+    write_table(study.cache.root / "outcomes.parquet", rows, Outcome, evaluation.key)
     return {
         name: f"{row.accuracy:.3f}, gain {row.gain:+.3f}, p {row.p:.2g}"
         for name, row in evaluation.rows.items()
@@ -150,7 +150,8 @@ def _experiments(study: Study) -> dict[str, object]:
 def _report(study: Study) -> dict[str, object]:
     page = study.report()
     if study.settings.task.source == TESTBED:
-        write_table(study.cache.root / "sources.parquet", testbed_sources(study.evaluate()))
+        evaluation = study.evaluate()
+        write_table(study.cache.root / "sources.parquet", testbed_sources(evaluation), under=evaluation.key)
     return {"report": str(page), "artifact": str(study.cache.root / "steering")}
 
 

@@ -4,7 +4,6 @@ import inspect
 import logging
 import os
 import time
-import tomllib
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -42,9 +41,11 @@ from trimtab.store import (
     any_path,
     default_root,
     digest_of,
+    parse_toml,
     read_json,
     read_text,
     refuse_foreign,
+    sealed_toml,
     to_toml,
     write_json,
     write_text,
@@ -59,6 +60,7 @@ from trimtab.study.settings import (
     changed,
     load_settings,
     parse_settings,
+    stored_keys,
 )
 from trimtab.study.values import Evaluation, Problems, Traces, Tuning
 from trimtab.tasks import Grader, Prompt, render_prompt
@@ -363,7 +365,7 @@ class Study:
             self.evaluate()
         report = build_report(self, *self._judged)  # type: ignore[misc]  # evaluate has set it
         page = render_html(report)
-        write_json(target.with_suffix(".json"), report.model_dump(mode="json"))
+        write_json(target.with_suffix(".json"), report.model_dump(mode="json"), report.run.config_digest)
         write_text(target, page)
         return target
 
@@ -552,13 +554,13 @@ class Study:
 
     def note_seconds(self, stage: str, seconds: float) -> None:
         """Remember how long a stage took; kept apart from the results, which do not depend on time."""
-        write_json(self.cache.root / SECONDS, {**self.seconds, stage: round(seconds, 3)})
+        write_json(self.cache.root / SECONDS, {**self.seconds, stage: round(seconds, 3)}, "")
 
     @property
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds by stage, of the calls that finished it."""
         path = self.cache.root / SECONDS
-        return dict(read_json(path)) if path.exists() else {}  # type: ignore[call-overload]
+        return dict(read_json(path, "")) if path.exists() else {}  # type: ignore[call-overload]
 
     def run(self, jobs: Sequence[Job], model: LanguageModel | None = None, executor: Executor | None = None) -> None:
         """Have the executor write the missing parts of some jobs."""
@@ -569,11 +571,8 @@ class Study:
         """Leave ``run.toml`` in the study's path: the settings, and the key that each stage came to, earlier runs' among them."""
         path = self.cache.root / RUN_FILE
         if path.exists():
-            stored = tomllib.loads(read_text(path))
-            keys = stored.pop(KEYS, {})
-            if stored == tomllib.loads(to_toml(self.settings.stored())):
-                self.keys = {**keys, **self.keys}
-        text = self.to_toml()
+            self.keys = {**stored_keys(path, self.settings), **self.keys}
+        text = sealed_toml(parse_toml(self.to_toml()), path)
         if not path.exists() or read_text(path) != text:
             write_text(path, text)
 
