@@ -1,6 +1,7 @@
 """The settings of a study: one frozen model per section of ``run.toml``, unknown keys refused, each default in one place."""
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -215,7 +216,22 @@ def parse_settings(data: Mapping[str, object], where: str) -> Settings:
     Raises:
         ConfigError: an unknown key, with the known one that is closest, or a bad value.
     """
+    if wrong := _absurd(data, ()):
+        raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(wrong))
     return checked(Settings, _with_declared(data), where)
+
+
+def _absurd(value: object, place: tuple[str, ...]) -> list[str]:
+    """Numbers that no setting can be, each on a line of its own."""
+    if isinstance(value, Mapping):
+        return [line for key, item in value.items() for line in _absurd(item, (*place, str(key)))]
+    if isinstance(value, list | tuple):
+        return [line for item in value for line in _absurd(item, place)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"  {'.'.join(place)}: {value} is no finite number"]
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return [f"  {'.'.join(place)}: {str(value)[:20]}{'...' * (abs(value) >= 10**20)} is larger than any setting can be"]
+    return []
 
 
 def checked(kind: type[Model], data: Mapping[str, object], where: str) -> Model:
