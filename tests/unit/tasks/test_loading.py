@@ -160,7 +160,7 @@ def test_a_repeated_question_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_question_of_two_splits_is_kept_and_can_be_dropped_from_test(tmp_path: Path) -> None:
-    rows = [("Tom has 3 apples?", "1", "train"), ("Tom has 3 apples?", "1", "test"), ("Tom has 4 apples?", "1", "test")]
+    rows = [("Tom has 3 apples?", "1", "train"), ("Tom has 3 apples?", "1", "test"), ("tom has 3 apples", "1", "test")]
     settings = _gsm8k(tmp_path, *rows, ("Something else entirely?", "2", "test"))
     assert len(load_problems(settings)) == 4
     dropped = load_task(settings.model_copy(update={"drop_leaks": True}))
