@@ -91,6 +91,7 @@ class StudyBase:
         self.keys: dict[str, str] = {}
         self._given = _loaded(model, tokenizer)
         self._memo: dict[str, object] = {}
+        self._told: set[str] = set()
         self._saved: dict[str, str] = {}
         self._opening: list[str] = []
         self._tuning: Tuning | None = None
@@ -251,6 +252,12 @@ class StudyBase:
         if entry.name not in self._memo:
             self._memo[entry.name] = read()
         return self._memo[entry.name]  # type: ignore[return-value]
+
+    def tell_once(self, what: str) -> bool:
+        """Whether this is the first time that the user is told of something."""
+        first = what not in self._told
+        self._told.add(what)
+        return first
 
     def note_key(self, stage: str, entry: Entry) -> None:
         """Refer to an entry, so that pruning leaves it alone."""

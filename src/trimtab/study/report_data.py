@@ -68,7 +68,7 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
         verdict=_verdict(evaluation),
         claims=_caveats(study, evaluation, base, judged, alpha),
         conditions=tuple(evaluation.rows.values()),
-        breakdowns=break_down(base, judged, alpha),
+        breakdowns=break_down(base, judged, alpha, study.problems().clusters),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
         gate=_gate(study, evaluation, tuning is not None),
         neurons=_found_neurons(study, tuning) if tuning else _artifact_neurons(evaluation),
@@ -109,7 +109,11 @@ def _leaks(
         return ()
     kept_base, kept_condition = ([o for o in side if o.problem_id not in leaking] for side in (base, condition))
     note = f"{len(leaking)} of these problems stand, exactly or nearly, in an earlier split. Without them"
-    return (f"{note}: {judge(kept_base, kept_condition, alpha).sentence}" if kept_base else f"{note} none is left.",)
+    return (
+        f"{note}: {judge(kept_base, kept_condition, alpha, study.problems().clusters).sentence}"
+        if kept_base
+        else f"{note} none is left.",
+    )
 
 
 def _verdict(evaluation: Evaluation) -> VerdictReport:
