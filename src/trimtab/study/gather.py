@@ -30,8 +30,9 @@ from trimtab.tasks.contrast import ContrastRow, choose_contrast
 from trimtab.tasks.files import read_rows
 from trimtab.tasks.grading import KindGrader
 from trimtab.tasks.grading.grade import Change, regraded
+from trimtab.tasks.gym import gym_version
 from trimtab.tasks.loading import load_task, problems_of
-from trimtab.tasks.settings import LOCAL, TESTBED
+from trimtab.tasks.settings import GYM, LOCAL, TESTBED
 from trimtab.tasks.splits import split_facts
 from trimtab.traces import AnswerKind, Problem, ScoredTrace, Split, Trace
 
@@ -57,6 +58,7 @@ def load_problems(study: "Study") -> Problems:
         task = settings.task
         local = task.source.startswith(LOCAL)
         content = file_digest(Path(task.source.removeprefix(LOCAL)).expanduser()) if local else ""
+        content = gym_version() if task.source.startswith(GYM) else content
         facts = {"task": {**task.model_dump(mode="json"), **({"source": LOCAL} if local else {})}, "content": content}
     entry = study.entry("problems", facts)
 

@@ -325,7 +325,7 @@ def test_rows_that_cost_nothing_yet(tmp_path: Path, row: dict[str, str], message
         ({"source": "local:x.jsonl", "revision": "abc"}, "data and revision belong to a benchmark"),
         ({"source": "testbed", "data": "x"}, "data and revision belong to a benchmark"),
         ({"source": "gsm8k", "data": "x", "revision": "abc"}, "give one of the two"),
-        ({"source": "local:x.jsonl", "answer": "essay"}, "Input should be 'exact', 'math', 'choice', 'yes-no' or 'code'"),
+        ({"source": "local:x.jsonl", "answer": "essay"}, "Input should be 'exact', 'math', 'choice', 'yes-no', 'code' or 'gym'"),
     ],
 )
 def test_settings_that_the_source_would_not_read(values: dict[str, object], message: str) -> None:
