@@ -80,7 +80,7 @@ def main() -> None:
         trimtab.main(prog_name="trimtab", standalone_mode=False)
         sys.stdout.flush()
     except TrimtabError as error:
-        _fail(str(error))
+        _fail(error.told())
     except click.exceptions.Abort:
         print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
@@ -95,9 +95,9 @@ def main() -> None:
         if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
             raise
         _drop_output()
-        _fail(f"the output cannot be written: {error.strerror or error}; results that were finished are kept")
+        _fail(f"error: the output cannot be written: {error.strerror or error}; results that were finished are kept")
     except MemoryError:
-        _fail("out of memory; give fewer tokens a batch (sampling.batch_tokens, recording.batch_tokens) or a smaller file")
+        _fail("error: out of memory; give fewer tokens a batch (sampling.batch_tokens, recording.batch_tokens) or a smaller file")
 
 
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -111,7 +111,7 @@ class _Printable(logging.Formatter):
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {printable(message)}", file=sys.stderr)
+    print(printable(message), file=sys.stderr)
     sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""``--dry-run``: what a run will cost, before it costs anything."""
+"""``--dry-run``: the cost of a run, before anything is computed."""
 
 import time
 from dataclasses import asdict, dataclass

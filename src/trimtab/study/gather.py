@@ -97,7 +97,7 @@ def tell_clusters(study: "Study", problems: Problems) -> None:
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
-    """What keys are made of: ids, questions, gold answers and tests, in order."""
+    """Digest of ids, questions, gold answers and tests, in order; a part of cache keys."""
     return digest_of([asdict(problem) for problem in problems])
 
 
@@ -270,7 +270,7 @@ def contrast(study: "Study") -> tuple[list[ContrastRow], dict[str, object], Entr
 
 
 def starved(found: Traces) -> str | None:
-    """What starves the contrast, in a sentence; None where it is fed."""
+    """A sentence on why few problems can be contrasted; None where enough can."""
     problems = len({trace.problem_id for trace in found.traces})
     if not problems or found.mixed >= STARVED * problems:
         return None

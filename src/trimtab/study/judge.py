@@ -357,7 +357,7 @@ def open_test(study: "Study", what: str, problems: Sequence[Problem]) -> None:
 
 
 def test_digest(study: "Study") -> str:
-    """What the ledger counts by: the test problems and the model's weights."""
+    """The digest that the ledger counts by, of the test problems and the model's weights."""
     return f"{study.problems().digests[Split.TEST][:16]}-{study.model.identity.fingerprint[:16]}"
 
 

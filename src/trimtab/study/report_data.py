@@ -82,7 +82,7 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
 
 
 def finished_experiments(study: "Study", tuning: Tuning | None) -> list[Findings]:
-    """What every experiment that is done on what was tuned came to, in the order of their names."""
+    """The findings of every finished experiment on the tuned steering, in the order of their names."""
     if tuning is None:
         return []
     return [study.experiment(name) for name in EXPERIMENT_NAMES if study.experiment_entry(name, tuning).done]

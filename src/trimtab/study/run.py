@@ -1,4 +1,4 @@
-"""The whole pipeline, or one stage of it, on a study: what the command line calls."""
+"""The whole pipeline, or one stage of it, on a study, as the command line calls it."""
 
 import time
 from collections import Counter
