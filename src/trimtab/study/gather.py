@@ -137,7 +137,10 @@ def sample(study: "Study", wanted: Sequence[tuple[Split, SamplingSettings]]) -> 
             problems, moments = study.problems().split(split), None
             check_grading(study, problems)
             if not problems:
-                raise NotEnoughDataError(f"the {split} split holds no problem; ask for some with {split}=N")
+                raise NotEnoughDataError(
+                    f"the {split} split holds no problem; ask for some with {split}=N, or name the split of each row of your "
+                    "file in a column split"
+                )
             if while_sampling(study, split, sampling):
                 moments = StreamedParts(study.model, study.settings.recording.settings, streamed_entry(study, entry).folder)
             label = "sample" if sampling.temperature else f"greedy {split}"
