@@ -94,7 +94,7 @@ def check_seal(path: AnyPath, found: Seal, sha256: str, under: str | None = None
         path: the file.
         found: its seal.
         sha256: of the content as it is read now.
-        under: the key that a file which lies in no result's folder must have been made under; None is any.
+        under: the key that a file which lies in no result's folder must have been made under, if it names one; None is any.
 
     Raises:
         StoreError: another content, or a file of another result.
@@ -102,7 +102,7 @@ def check_seal(path: AnyPath, found: Seal, sha256: str, under: str | None = None
     if found.sha256 != sha256:
         raise damaged(path)
     place = place_of(path, under)
-    other = (found.under, found.file) != place[:2] if in_result(path) else under is not None and found.under != under
+    other = (found.under, found.file) != place[:2] if in_result(path) else under is not None and found.under not in ("", under)
     if other:
         made = "/".join(filter(None, (found.under, found.file)))
         raise StoreError(f"{path} belongs to another result: it was made as {made}, here {place.under} is needed; {fix_of(path)}")

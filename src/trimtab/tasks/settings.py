@@ -8,7 +8,7 @@ from trimtab.traces import AnswerKind, Split
 
 LOCAL = "local:"
 TESTBED = "testbed"
-MOST_PROBLEMS = 10_000_000
+MOST_PROBLEMS = 10**9
 GYM = "gym:"
 FIELDS = ("question", "answer", "id", "choices", "domain", "difficulty", "split", "tests")
 

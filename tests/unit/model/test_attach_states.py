@@ -70,11 +70,10 @@ class Steered(RuleBasedStateMachine):
         with pytest.raises(ModelError, match="steered already"), attach(self.model, steering_for(self.model, **STEERINGS[name])):
             raise AssertionError("a second block was entered")
 
-    @rule(bad=st.sampled_from(["ids", "shape"]))
-    def raise_within_a_forward(self, bad: str) -> None:
-        ids = torch.full((1, 3), 10**6) if bad == "ids" else torch.zeros(1, 1, 3, dtype=torch.int64)
-        with pytest.raises((IndexError, ValueError, RuntimeError)):
-            self.model(input_ids=ids)
+    @rule()
+    def raise_within_a_forward(self) -> None:
+        with pytest.raises(IndexError):
+            self.model(input_ids=torch.full((1, 3), 10**6))
 
     @rule()
     def generate(self) -> None:
@@ -128,5 +127,5 @@ def _case(examples: int, steps: int) -> type:
     return machine.TestCase
 
 
-TestSteered = _case(8, 12)
+TestSteered = _case(5, 10)
 TestSteeredForLong = pytest.mark.slow(_case(100, 40))
