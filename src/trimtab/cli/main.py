@@ -69,9 +69,9 @@ def trimtab() -> None:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 ok, 1 failure, 2 usage, 130 Ctrl-C."""
+    _open_standard_streams()
     if "--quiet" in sys.argv or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    _open_standard_streams()
     handler = logging.StreamHandler()
     handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -19,6 +19,7 @@ from trimtab.evaluation.rows import (
     GATED,
     RANDOM,
     RANDOM_NORM,
+    SOME_PROBLEMS,
     UNSTEERED,
     Average,
     Breakdown,
@@ -30,7 +31,7 @@ from trimtab.evaluation.rows import (
     is_claim,
     place,
 )
-from trimtab.evaluation.verdict import Clusters, correctness, matched, named_clusters, paired, unscored_bounds
+from trimtab.evaluation.verdict import Clusters, asked_too, correctness, matched, named_clusters, paired, unscored_bounds
 from trimtab.stats.estimates import bootstrap_macro, mean_pass_at, newcombe_paired
 from trimtab.stats.paired import gain_p, smallest_gain
 from trimtab.stats.significance import holm
@@ -47,7 +48,7 @@ def summarise(outcomes: Outcomes, alpha: float = 0.05, clusters: Clusters = Mapp
     """A row per condition in the order of a table; random sets are folded into one row each kind by :func:`summarise_random`.
 
     Args:
-        outcomes: by condition, with the unsteered ones.
+        outcomes: by condition, with the unsteered ones. Conditions of ``SOME_PROBLEMS`` may be of some of the problems.
         alpha: level of the test whose power gives the detectable gain.
         clusters: of near-duplicate problems, see :func:`trimtab.evaluation.verdict.paired`.
 
@@ -55,8 +56,11 @@ def summarise(outcomes: Outcomes, alpha: float = 0.05, clusters: Clusters = Mapp
         InputError: conditions of other problems.
     """
     base = outcomes[UNSTEERED]
-    named = {name: condition for name, condition in outcomes.items() if not name.startswith(RANDOM)}
-    rows = {name: _summary(name, base, condition, alpha, clusters) for name, condition in named.items()}
+    rows = {
+        name: _summary(name, asked_too(base, condition) if name in SOME_PROBLEMS else base, condition, alpha, clusters)
+        for name, condition in outcomes.items()
+        if not name.startswith(RANDOM)
+    }
     for kind in (RANDOM, RANDOM_NORM):
         sets = {name: condition for name, condition in outcomes.items() if name.rpartition("-")[0] == kind}
         if sets:
@@ -184,13 +188,18 @@ UNKNOWN = "(unknown)"
 
 
 def break_down(
-    base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05, clusters: Clusters = MappingProxyType({})
+    base: Sequence[Outcome],
+    condition: Sequence[Outcome],
+    alpha: float = 0.05,
+    floor: float = 0.0,
+    clusters: Clusters = MappingProxyType({}),
 ) -> tuple[Breakdown, ...]:
     """The comparison of two conditions by domain and by difficulty, each where the problems have two groups or more.
 
     Args:
         base, condition: outcomes on the same problems.
         alpha: level of the words.
+        floor: no gain of this size or less is called one.
         clusters: of near-duplicate problems, see :func:`trimtab.evaluation.verdict.paired`.
 
     Raises:
@@ -201,12 +210,17 @@ def break_down(
         groups = {outcome.problem_id: group_of(outcome) for outcome in base}
         if len(set(groups.values())) > 1:
             averages = _averages(base, condition, groups, clusters) if by == "domain" else ()
-            tables.append(Breakdown(by, _rows(base, condition, groups, alpha, clusters), averages))
+            tables.append(Breakdown(by, _rows(base, condition, groups, alpha, floor, clusters), averages))
     return tuple(tables)
 
 
 def _rows(
-    base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str], alpha: float, clusters: Clusters
+    base: Sequence[Outcome],
+    condition: Sequence[Outcome],
+    groups: dict[str, str],
+    alpha: float,
+    floor: float,
+    clusters: Clusters,
 ) -> tuple[GroupRow, ...]:
     sides = {
         name: tuple([outcome for outcome in side if groups[outcome.problem_id] == name] for side in (base, condition))
@@ -215,15 +229,17 @@ def _rows(
     comparisons = [paired(before, after, clusters) for before, after in sides.values()]
     adjusted = holm([comparison.p for comparison in comparisons]).tolist()
     return tuple(
-        _row(name, comparison, p_holm, unscored_bounds(before, after, clusters), alpha)
+        _row(name, comparison, p_holm, unscored_bounds(before, after, clusters), alpha, floor)
         for (name, (before, after)), comparison, p_holm in zip(sides.items(), comparisons, adjusted, strict=True)
     )
 
 
-def _row(group: str, comparison: PairedComparison, p_holm: float, bounds: UnscoredBounds | None, alpha: float) -> GroupRow:
+def _row(
+    group: str, comparison: PairedComparison, p_holm: float, bounds: UnscoredBounds | None, alpha: float, floor: float
+) -> GroupRow:
     return GroupRow(
         group=group,
-        word=verdict_word(comparison, p_holm, bounds, alpha),
+        word=verdict_word(comparison, p_holm, bounds, alpha, floor),
         comparison=comparison,
         p_holm=p_holm,
         minimum_detectable_gain=finite(smallest_gain(comparison, POWER, alpha)),

@@ -73,6 +73,12 @@ def matched(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[tuple
     ]
 
 
+def asked_too(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[Outcome]:
+    """The base's outcomes on the problems of a condition that was asked only some of them."""
+    asked = {outcome.problem_id for outcome in condition}
+    return [outcome for outcome in base if outcome.problem_id in asked]
+
+
 def correctness(
     base: Sequence[Outcome], condition: Sequence[Outcome], *, unscored_base: bool = False, unscored_condition: bool = False
 ) -> Correctness:
@@ -159,15 +165,24 @@ def one_sided_truncation(base: Sequence[Outcome], condition: Sequence[Outcome]) 
 
 
 def judge(
-    base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05, clusters: Clusters = MappingProxyType({})
+    base: Sequence[Outcome],
+    condition: Sequence[Outcome],
+    alpha: float = 0.05,
+    floor: float = 0.0,
+    clusters: Clusters = MappingProxyType({}),
 ) -> ConditionVerdict:
-    """Compare two conditions on the same problems and say what it means; arguments as of :func:`paired`.
+    """Compare two conditions on the same problems and say what it means.
+
+    Args:
+        base, condition, clusters: as of :func:`paired`.
+        alpha: two-sided level.
+        floor: no gain of this size or less is called one.
 
     Raises:
         InputError: the conditions hold other problems.
         NotEnoughDataError: no problem.
     """
     comparison, bounds = paired(base, condition, clusters), unscored_bounds(base, condition, clusters)
-    word, sentence = verdict(comparison, bounds, alpha)
+    word, sentence = verdict(comparison, bounds, alpha, floor)
     sentence = " ".join([sentence, *one_sided_truncation(base, condition)])
     return ConditionVerdict(word, sentence, comparison, smallest_gain(comparison, POWER, alpha), bounds)

@@ -57,7 +57,9 @@ def unscored_bounds(
     return UnscoredBounds(*counts, worst, compare(base, condition | condition_unscored, shared, clusters))
 
 
-def verdict(comparison: PairedComparison, bounds: UnscoredBounds | None = None, alpha: float = 0.05) -> VerdictSentence:
+def verdict(
+    comparison: PairedComparison, bounds: UnscoredBounds | None = None, alpha: float = 0.05, floor: float = 0.0
+) -> VerdictSentence:
     """Judge a comparison by its p: ``helps`` or ``hurts`` when p <= alpha, by the sign of the gain, else ``no evidence``.
 
     When more than 1 % of the responses of either could not be scored there is ``no verdict``. Unscored responses count as wrong
@@ -69,8 +71,9 @@ def verdict(comparison: PairedComparison, bounds: UnscoredBounds | None = None, 
         comparison: of all problems.
         bounds: what the grader could not score; None when there was nothing.
         alpha: two-sided level.
+        floor: no gain of this size or less is called one, whatever its p.
     """
-    word = verdict_word(comparison, comparison.p, bounds, alpha)
+    word = verdict_word(comparison, comparison.p, bounds, alpha, floor)
     sentences = [f"{word.capitalize()}: {figures(comparison)}.", detectable(comparison, alpha)]
     if bounds:
         sentences.append(unscored_range(comparison, bounds))
@@ -78,26 +81,28 @@ def verdict(comparison: PairedComparison, bounds: UnscoredBounds | None = None, 
     return VerdictSentence(word, " ".join(sentences))
 
 
-def verdict_word(comparison: PairedComparison, p: float, bounds: UnscoredBounds | None, alpha: float = 0.05) -> VerdictWord:
+def verdict_word(
+    comparison: PairedComparison, p: float, bounds: UnscoredBounds | None, alpha: float = 0.05, floor: float = 0.0
+) -> VerdictWord:
     """The word alone, for a ``p`` that may be corrected for the table it stands in."""
     if bounds and too_many_unscored(comparison, bounds.base, bounds.condition):
         return "no verdict"
-    word = _word(comparison, p, alpha)
-    if bounds and word != "no evidence" and {word} != _ends(comparison, p, bounds, alpha):
+    word = _word(comparison, p, alpha, floor)
+    if bounds and word != "no evidence" and {word} != _ends(comparison, p, bounds, alpha, floor):
         return "no verdict"
     return word
 
 
-def _word(comparison: PairedComparison, p: float, alpha: float) -> VerdictWord:
-    if p > alpha or comparison.gain == 0:
+def _word(comparison: PairedComparison, p: float, alpha: float, floor: float = 0.0) -> VerdictWord:
+    if p > alpha or abs(comparison.gain) <= floor:
         return "no evidence"
     return "helps" if comparison.gain > 0 else "hurts"
 
 
-def _ends(comparison: PairedComparison, p: float, bounds: UnscoredBounds, alpha: float) -> set[VerdictWord]:
+def _ends(comparison: PairedComparison, p: float, bounds: UnscoredBounds, alpha: float, floor: float) -> set[VerdictWord]:
     """The words at both ends of what is unscored, their p corrected as this one is."""
     corrected = p / comparison.p if comparison.p else 1.0
-    return {_word(side, min(1.0, side.p * corrected), alpha) for side in (bounds.worst, bounds.best)}
+    return {_word(side, min(1.0, side.p * corrected), alpha, floor) for side in (bounds.worst, bounds.best)}
 
 
 def too_many_unscored(comparison: PairedComparison, base: int, condition: int) -> bool:

@@ -211,7 +211,7 @@ class StudyBase:
         versions = {**gather.VERSIONS, **find.VERSIONS, **judge.VERSIONS}
         reads_model = verb not in ("problems", "grade", "contrast")
         named = {"model": self.model_key(model)} if reads_model else {}
-        repeat = {"repeat": self.settings.repeat} if verb in ("sample", "answers") else {}
+        repeat = {"repeat": self.settings.repeat} if verb in ("sample", "answers", "recur") else {}
         return self.cache.entry(verb, {**facts, **named, **repeat, "version": versions[verb]})
 
     def model_key(self, model: LanguageModel | None = None) -> str:

@@ -87,3 +87,11 @@ def test_prompts_that_leave_the_question_out_are_refused() -> None:
     check_prompts([], [])
     with pytest.raises(InputError, match=r"all 2 problems get the same prompt of 2 tokens: .* leaves the question out; set"):
         check_prompts(["a", "b"], [(1, 2), (1, 2)])
+
+
+def test_plain_is_the_template_alone() -> None:
+    tokenizer = word_tokenizer()
+    prompt = Prompt(style="plain", template="w1 w2\n{question} w3")
+    assert render_prompt(tokenizer, "w7", prompt) == tuple(tokenizer.encode("w1 w2\nw7 w3"))
+    with pytest.raises(InputError, match='style "plain" has no place for a system message'):
+        render_prompt(tokenizer, "w7", Prompt(style="plain", system="be brief"))
