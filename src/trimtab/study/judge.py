@@ -26,6 +26,7 @@ from trimtab.steering import Steering
 from trimtab.store import AnyPath, Entry, openings, read_table, record_opening, write_table
 from trimtab.study import find
 from trimtab.study.settings import check_grid
+from trimtab.study.tokens import record_tokens
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.tasks import Prompt
 from trimtab.traces import Problem, Split, Trace
@@ -33,7 +34,7 @@ from trimtab.traces import Problem, Split, Trace
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"answers": 1, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1}
+VERSIONS: Mapping[str, int] = {"answers": 1, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1, "tokens": 1}
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
 ADARAS_CRITERION = "adaras"
 STEERED = "steered"
@@ -241,6 +242,12 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
     rows = study.compute("evaluate", entry, work, lambda folder: read_table(folder / OUTCOMES, Outcome))
     outcomes = _by_condition([rows])
     condition = ALWAYS if steering.gate.kind == "always" or GATED not in outcomes else GATED
+    judged = next(each for each in conditions if each.name == condition)
+    bare = Condition(UNSTEERED)
+    entries = {
+        each.name: [_answers_entry(study, Asked(_plain(each), problems, sampling)) for sampling in response_settings(study)]
+        for each in (bare, judged)
+    }
     return Evaluation(
         outcomes=outcomes,
         rows=summarise(outcomes, settings.alpha),
@@ -251,6 +258,7 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
         openings=study.openings(),
         steering=replace(steering, facts={**steering.facts, "metrics": condition_metrics(summarise(outcomes))}),
         key=entry.name,
+        tokens=record_tokens(study, judged, {name: outcomes[name] for name in entries}, entries, problems),
     )
 
 
