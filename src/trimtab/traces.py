@@ -30,6 +30,7 @@ class AnswerKind(StrEnum):
     CHOICE = "choice"
     YES_NO = "yes-no"
     CODE = "code"
+    GYM = "gym"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Problem:
     """A question with its gold answer.
 
     ``difficulty`` is the number of steps where it is known. ``choices`` are the options of a choice problem, in the order of
-    their letters; ``tests`` is the JSON of a code problem's tests (:class:`trimtab.tasks.grading.code.CodeTests`).
+    their letters; ``tests`` is the JSON of a code problem's tests (:class:`trimtab.tasks.grading.code.CodeTests`), or of
+    what the verifier of reasoning-gym generates the problem from.
     """
 
     id: str

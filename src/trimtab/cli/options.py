@@ -78,7 +78,7 @@ def model_options(command: Command) -> Command:
 
 def task_options(command: Command) -> Command:
     """``--data``, ``--answer``: where a task's problems come from, beside its name."""
-    kinds = click.Choice([kind.value for kind in AnswerKind])
+    kinds = click.Choice([kind.value for kind in AnswerKind if kind is not AnswerKind.GYM])
     command = click.option("--answer", type=kinds, default="exact", show_default=True, help="Kind of answer of a local: file.")(
         command
     )

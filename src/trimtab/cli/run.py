@@ -67,7 +67,7 @@ def stage_command(
     if regrade and name != "grade":
         raise click.UsageError("--regrade belongs to `trimtab stage grade RUN`")
     from trimtab.study import RUN_FILE, run_stage
-    from trimtab.study.find import regraded_since
+    from trimtab.study.gather import regraded_since
 
     output = Output(as_json, quiet)
     settings = with_engine(with_executor(load_settings(run / RUN_FILE), executor), engine)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from trimtab.model import LanguageModel
 from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
+from trimtab.study.base import open_configured
 from trimtab.study.settings import Settings, Stage
-from trimtab.study.study import open_configured
 from trimtab.tasks import load_problems
 from trimtab.tasks.files import read_rows
 from trimtab.traces import Problem, Split

@@ -32,7 +32,7 @@ from trimtab.report import (
     VerdictReport,
 )
 from trimtab.stats.verdict import finite
-from trimtab.study import find
+from trimtab.study import find, gather
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.tasks.sandbox import describe_best
 from trimtab.tasks.settings import TESTBED
@@ -254,7 +254,7 @@ def _found_neurons(study: "Study", tuning: Tuning) -> NeuronsReport:
             NeuronRow.model_validate(dict(zip(columns, row, strict=True)))
             for row in zip(*(column[:20].tolist() for column in columns.values()), strict=True)
         ),
-        contrast=find.contrast(study)[1],  # type: ignore[arg-type]
+        contrast=gather.contrast(study)[1],  # type: ignore[arg-type]
     )
 
 

@@ -132,7 +132,7 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: s
         ('so', ' a', ' 5')
     """
     ends = _ends_by_offsets(tokenizer, ids, text) or _ends_by_decoding(tokenizer, ids, text)
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][: len(ends)]
     return tuple(text[start:end] for start, end in zip(starts, ends, strict=True))
 
 
@@ -173,7 +173,7 @@ def _ends_by_decoding(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], te
 def _closed(ends: list[int], ids: Sequence[int], special: set[int], length: int) -> list[int]:
     """The last token that is no special one takes what is left of the text."""
     last = max((i for i, token in enumerate(ids) if token not in special), default=len(ids) - 1)
-    return [*ends[:last], *[length] * (len(ends) - last)] if ends else ends
+    return [*ends[:last], *[length] * (len(ends) - last)] if ends else []
 
 
 def _contexts(

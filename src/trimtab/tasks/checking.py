@@ -138,6 +138,8 @@ def _stated(problem: Problem, answer: str) -> str:
             return f"The answer is $\\boxed{{{answer}}}$."
         case AnswerKind.EXACT:
             return f"</think>{answer}"
+        case AnswerKind.GYM:
+            return f"<answer>{answer}</answer>"
         case AnswerKind.CHOICE | AnswerKind.YES_NO:
             return f"The answer is {answer}."
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from report_sample import make_report
 
 from outcome_samples import outcomes
+from report_sample import make_report
 from trimtab.errors import StoreError
 from trimtab.evaluation.rows import TunePoint
 from trimtab.evaluation.summary import summarise
