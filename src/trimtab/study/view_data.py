@@ -9,15 +9,16 @@ from transformers import PreTrainedTokenizerBase
 
 from trimtab.analysis.token_record import Hit
 from trimtab.analysis.vocabulary import project_vocabulary, token_text
-from trimtab.errors import ModelError
+from trimtab.errors import ModelError, NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.verdict import judge, matched
-from trimtab.moments import Moments
-from trimtab.neurons import Neurons
+from trimtab.moments import MOMENTS, Moments
+from trimtab.ranking import CRITERIA, NEEDS, ClassMoments
+from trimtab.ranking.criteria import SEEDED, Criterion
 from trimtab.report.view_page import Histogram, ResponseTokens, View, ViewHit, ViewNeuron
 from trimtab.steering import Steering
-from trimtab.store import load_steering, read_table
+from trimtab.store import AnyPath, load_steering, read_json, read_table, write_json
 from trimtab.study import find
 from trimtab.study.tokens import PairTokens, response_name, same_as
 from trimtab.study.values import Evaluation, Tuning
@@ -233,19 +234,41 @@ def _neurons(
 
 
 def _ranks(study: "Study", steering: Steering) -> list[dict[str, int | None]]:
-    """Every steered neuron's place, from 1, in the ranking of each criterion of the study."""
-    places = {}
-    for criterion, neurons in find.rankings(study, study.settings.ranking.criteria, study.settings.ranking.k).items():
-        places[criterion] = _places(neurons)
-    return [
-        {criterion: place.get((int(layer), int(index))) for criterion, place in places.items()}
-        for layer, index in zip(steering.layer, steering.index, strict=True)
+    """Every steered neuron's place, from 1, in the ranking of each criterion that the recording serves; None for not eligible.
+
+    Criteria that draw have no place of their own, and ``wanda`` reads the weights of every layer: both are left out.
+    """
+    recorded = set(study.settings.recording.moments)
+    criteria = [
+        name for name in CRITERIA if name not in SEEDED and name != find.WANDA and not NEEDS[name] & set(MOMENTS) - recorded
     ]
+    facts = {
+        "contrast": find.contrast(study)[2].name,
+        "moments": sorted(recorded),
+        "scope": study.settings.ranking.scope,
+        "criteria": criteria,
+        "neurons": [steering.layer.tolist(), steering.index.tolist()],
+    }
+    entry = study.entry("places", {**facts, **study.forward_facts()})
+
+    def work(folder: AnyPath) -> None:
+        statistics = frozenset().union(*(NEEDS[name] for name in criteria))
+        moments = find.moments(study, study.contrast(), statistics, criteria=criteria)
+        flat = steering.layer * steering.model.d_ff + steering.index
+        write_json(folder / "places.json", {name: _places(CRITERIA[name], moments, flat) for name in criteria})
+
+    places: dict[str, list[int | None]] = study.compute("places", entry, work, lambda folder: read_json(folder / "places.json"))  # type: ignore[assignment]
+    return [{name: places[name][n] for name in criteria} for n in range(len(steering))]
 
 
-def _places(neurons: Neurons) -> dict[tuple[int, int], int]:
-    addresses = zip(neurons.layer.tolist(), neurons.index.tolist(), strict=True)
-    return {address: place for place, address in enumerate(addresses, 1)}
+def _places(criterion: Criterion, moments: ClassMoments, flat: NDArray[np.int64]) -> list[int | None]:
+    try:
+        order = criterion(moments).order
+    except NotEnoughDataError:
+        return [None] * len(flat)
+    usable = order[moments.comparable.ravel()[order]]
+    place = {int(address): i for i, address in enumerate(usable.tolist(), 1)}
+    return [place.get(address) for address in flat.tolist()]
 
 
 def _trace_means(study: "Study", steering: Steering) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

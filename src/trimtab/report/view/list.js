@@ -104,7 +104,7 @@ function markCurrent() {
   for (const link of document.querySelectorAll("#rows .row")) {
     const current = Number(link.dataset.row) === state.row;
     if (current) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
-    if (current) link.scrollIntoView({ block: "nearest" });
+    if (current && getComputedStyle(link.closest("#rows")).overflowY === "auto") link.scrollIntoView({ block: "nearest" });
   }
 }
 
