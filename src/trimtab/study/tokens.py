@@ -10,6 +10,7 @@ import numpy as np
 from trimtab.analysis.contributions import why_not
 from trimtab.analysis.passes import find_readout
 from trimtab.analysis.token_record import JudgedResponse, TokenRecord, tokens_job
+from trimtab.errors import ModelError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import UNSTEERED
 from trimtab.evaluation.runner import Condition, read_response_ids
@@ -53,7 +54,9 @@ def record_tokens(
     entries: Mapping[str, Sequence[Entry]],
     problems: Sequence[Problem],
 ) -> PairTokens | None:
-    """Record the pair's tokens in one teacher-forced pass, or read them; None where the responses' tokens were not kept.
+    """Record the pair's tokens in one teacher-forced pass, or read them.
+
+    None where the responses' tokens were not kept, or where this architecture's logits are not understood, which is noted.
 
     A judged response whose gate did not fire has the unsteered one's tokens, and is not forwarded a second time.
 
@@ -82,23 +85,26 @@ def record_tokens(
     }
     responses = _chosen(judged, steering, outcomes, tokens, prompts)
     recorded = _without_repeats(responses, outcomes)
-    readout = find_readout(study.model)
-    reason = why_not(study.model, steering, readout)
     facts = {
         "answers": {name: [entry.name for entry in found] for name, found in entries.items()},
         "steering": steering.digest,
         "responses": digest_of({name: response.strength for name, response in recorded.items()}),
         "batch_tokens": study.settings.recording.batch_tokens,
-        "why_not": reason,
     }
     entry = study.entry("tokens", {**facts, **study.forward_facts()})
 
     def work(folder: AnyPath) -> None:
         batch_tokens = study.settings.recording.batch_tokens
+        reason = why_not(study.model, steering, find_readout(study.model))
         job = tokens_job(study.model, recorded, steering, folder, batch_tokens=batch_tokens, why_not=reason)
         study.run([job])
 
-    return PairTokens(responses, study.compute("tokens", entry, work, TokenRecord), steering)
+    try:
+        record = study.compute("tokens", entry, work, TokenRecord)
+    except ModelError as error:  # the verdict does not hang on what the view would show
+        study.note(f"the tokens of the judged pair are not recorded, so the view has no probabilities: {error}")
+        return None
+    return PairTokens(responses, record, steering)
 
 
 def _chosen(

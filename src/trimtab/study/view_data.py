@@ -19,7 +19,7 @@ from trimtab.ranking.criteria import SEEDED, Criterion
 from trimtab.report.view_page import Histogram, ResponseTokens, View, ViewHit, ViewNeuron
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, load_steering, read_json, read_table, write_json
-from trimtab.study import find
+from trimtab.study import find, gather
 from trimtab.study.tokens import PairTokens, response_name, same_as
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.traces import Trace
@@ -243,7 +243,7 @@ def _ranks(study: "Study", steering: Steering) -> list[dict[str, int | None]]:
         name for name in CRITERIA if name not in SEEDED and name != find.WANDA and not NEEDS[name] & set(MOMENTS) - recorded
     ]
     facts = {
-        "contrast": find.contrast(study)[2].name,
+        "contrast": gather.contrast(study)[2].name,
         "moments": sorted(recorded),
         "scope": study.settings.ranking.scope,
         "criteria": criteria,
