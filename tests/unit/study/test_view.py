@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from trimtab.errors import InputError
+from trimtab.cli.view import view_command
+from trimtab.errors import InputError, ModelError
 from trimtab.evaluation.rows import UNSTEERED
 from trimtab.study import Evaluation, Study
 from trimtab.study.fork import fork
@@ -235,3 +237,23 @@ def test_the_server_goes_on_from_a_token_and_tells_of_every_neuron(server: ViewS
     np.testing.assert_allclose(np.sum(json.loads(text)["contributions"], 1), rows[name].total, rtol=1e-2, atol=5e-3)
     for wrong in ({"token": "1"}, {"token": 1, "strength": "x"}, {"token": 1, "strength": 1, "alternative": 9}):
         assert ask(server, "api/fork", {**where, "strength": 1.0, **wrong})[0] == 400
+
+
+def test_the_command_writes_the_page_and_prints_where(finished: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(view_command, [str(finished), "--out", str(tmp_path / "v.html"), "--json"])
+    assert json.loads(result.stdout) == {"view": str(tmp_path / "v.html")}
+    assert (tmp_path / "v.html").read_text() == (finished / "view.html").read_text()
+    assert 'href="view.html"' in (finished / "report.html").read_text()
+
+
+def test_the_command_shows_texts_where_the_model_cannot_be_opened(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(study: Study) -> None:
+        raise ModelError("no such model")
+
+    monkeypatch.setattr(Study, "model", property(missing))
+    result = CliRunner().invoke(view_command, [str(finished), "--out", str(tmp_path / "v.html")])
+    assert result.exit_code == 0, result.output
+    assert "texts and scores alone: no such model" in result.stderr
+    assert "The model could not be opened" in (tmp_path / "v.html").read_text()
