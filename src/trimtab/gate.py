@@ -64,7 +64,7 @@ class Gate:
 
     @property
     def label(self) -> str:
-        """What a person calls it."""
+        """Its name in reports."""
         if not self.reads:
             return self.kind
         return {"last": "logistic, last prompt token", "mean": "logistic, mean over the prompt"}[self.pooling]

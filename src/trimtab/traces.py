@@ -23,7 +23,7 @@ class Score(StrEnum):
 
 
 class AnswerKind(StrEnum):
-    """What kind of answer a problem wants, and so which grader judges it."""
+    """The kind of a problem's answer, which chooses the grader."""
 
     EXACT = "exact"
     MATH = "math"
@@ -80,7 +80,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class ScoredTrace:
-    """A verdict with the reason a person can read, and whether the response's steps were right where that is known."""
+    """The score of a trace with a reason in words, and whether its steps were right where that is known."""
 
     trace_id: str
     problem_id: str

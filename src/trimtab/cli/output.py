@@ -1,4 +1,4 @@
-"""What the command line prints: data on stdout, everything else on stderr."""
+"""Output of the command line: data on stdout, everything else on stderr."""
 
 import json
 import sys
@@ -37,15 +37,17 @@ class Output:
             print(text, file=sys.stderr)
 
     def stage(self, stage: str, seconds: float, summary: Mapping[str, object]) -> None:
-        """A finished stage of a run, and what it came to."""
+        """A finished stage of a run, and its result."""
         self.note(f"{stage:<11} {seconds:7.1f} s   {', '.join(f'{name}: {value}' for name, value in list(summary.items())[:4])}")
 
     def verdict(self, report: "Report") -> None:
-        """The verdict, the table of conditions, and the verdict by domain and difficulty."""
+        """The verdict, the table of conditions, the verdict by domain and difficulty, and what the controls came to."""
         from trimtab.report.terminal import breakdown_table, verdict_table
 
         tables = [verdict_table(report), *(breakdown_table(breakdown) for breakdown in report.breakdowns)]
-        self.tables(tables, report.verdict.sentence, report.claims)
+        controls = report.controls.sentences if report.controls else {}
+        said = [f"{name}: {sentence}" for name, sentence in controls.items()]
+        self.tables(tables, report.verdict.sentence, [*said, *report.claims])
 
     def tables(self, tables: Sequence["Table"], sentence: str, claims: Sequence[str] = ()) -> None:
         """Tables, the sentence that says what they mean, and caveats."""

@@ -137,7 +137,7 @@ def study_of(settings: Settings, path: "AnyPath", output: Output) -> "Study":
 
 
 def run_pipeline(study: "Study", until: Stage, output: Output) -> None:
-    """Run a study to a stage and print the verdict, or what its last stage came to."""
+    """Run a study to a stage and print the verdict, or the result of its last stage."""
     from trimtab.report import read_report
     from trimtab.study import run
 
@@ -161,7 +161,7 @@ def run_pipeline(study: "Study", until: Stage, output: Output) -> None:
 
 
 def show_cost(settings: Settings, until: Stage, output: Output) -> None:
-    """What a run will cost at most."""
+    """The upper bound of a run's cost."""
     from trimtab.study.estimate import estimate
 
     cost = estimate(settings, until)

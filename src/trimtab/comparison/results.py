@@ -1,4 +1,4 @@
-"""What every reader returns: scored responses by task, and how they were measured."""
+"""The common form of all inputs: scored responses by task, and how they were measured."""
 
 import hashlib
 from collections import Counter
@@ -55,7 +55,7 @@ class TaskResults:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What one input holds.
+    """The content of one input.
 
     Args:
         source: the path as it was given.
@@ -94,9 +94,10 @@ def by_document(source: str, responses: Iterable[ScoredResponse]) -> dict[str, d
     if len(kinds) > 1:
         usual = kinds.most_common(1)[0][0]
         odd = [document for document, samples in table.items() if frozenset(samples) != usual]
+        others = f"{count(len(odd), 'document')} {'has' if len(odd) == 1 else 'have'} others: {listed(odd)}"
         raise InputError(
-            f"{source}: every document needs the same samples; most have {len(usual)}, but {count(len(odd), 'document')} have "
-            f"others: {listed(odd)}; finish the evaluation or leave these documents out of both inputs"
+            f"{source}: every document needs the same samples; most have {len(usual)}, but {others}; finish the evaluation or "
+            "leave these documents out of both inputs"
         )
     return table
 

@@ -18,6 +18,7 @@ from trimtab.evaluation.rows import (
     GATED,
     RANDOM,
     RANDOM_NORM,
+    SOME_PROBLEMS,
     UNSTEERED,
     Average,
     Breakdown,
@@ -29,7 +30,7 @@ from trimtab.evaluation.rows import (
     is_claim,
     place,
 )
-from trimtab.evaluation.verdict import correctness, matched, paired, unscored_bounds
+from trimtab.evaluation.verdict import asked_too, correctness, matched, paired, unscored_bounds
 from trimtab.stats.estimates import bootstrap_macro, mean_pass_at, newcombe_paired
 from trimtab.stats.paired import gain_p, smallest_gain
 from trimtab.stats.significance import holm
@@ -46,14 +47,18 @@ def summarise(outcomes: Outcomes, alpha: float = 0.05) -> dict[str, ConditionSum
     """A row per condition in the order of a table; random sets are folded into one row each kind by :func:`summarise_random`.
 
     Args:
-        outcomes: by condition, with the unsteered ones.
+        outcomes: by condition, with the unsteered ones. Conditions of ``SOME_PROBLEMS`` may be of some of the problems.
         alpha: level of the test whose power gives the detectable gain.
 
     Raises:
         InputError: conditions of other problems.
     """
     base = outcomes[UNSTEERED]
-    rows = {name: _summary(name, base, condition, alpha) for name, condition in outcomes.items() if not name.startswith(RANDOM)}
+    rows = {
+        name: _summary(name, asked_too(base, condition) if name in SOME_PROBLEMS else base, condition, alpha)
+        for name, condition in outcomes.items()
+        if not name.startswith(RANDOM)
+    }
     for kind in (RANDOM, RANDOM_NORM):
         sets = {name: condition for name, condition in outcomes.items() if name.rpartition("-")[0] == kind}
         if sets:
@@ -173,12 +178,15 @@ def _with_holm(rows: Mapping[str, ConditionSummary]) -> dict[str, ConditionSumma
 UNKNOWN = "(unknown)"
 
 
-def break_down(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05) -> tuple[Breakdown, ...]:
+def break_down(
+    base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05, floor: float = 0.0
+) -> tuple[Breakdown, ...]:
     """The comparison of two conditions by domain and by difficulty, each where the problems have two groups or more.
 
     Args:
         base, condition: outcomes on the same problems.
         alpha: level of the words.
+        floor: no gain of this size or less is called one.
 
     Raises:
         InputError: the conditions hold other problems.
@@ -188,11 +196,13 @@ def break_down(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: flo
         groups = {outcome.problem_id: group_of(outcome) for outcome in base}
         if len(set(groups.values())) > 1:
             averages = _averages(base, condition, groups) if by == "domain" else ()
-            tables.append(Breakdown(by, _rows(base, condition, groups, alpha), averages))
+            tables.append(Breakdown(by, _rows(base, condition, groups, alpha, floor), averages))
     return tuple(tables)
 
 
-def _rows(base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str], alpha: float) -> tuple[GroupRow, ...]:
+def _rows(
+    base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str], alpha: float, floor: float
+) -> tuple[GroupRow, ...]:
     sides = {
         name: tuple([outcome for outcome in side if groups[outcome.problem_id] == name] for side in (base, condition))
         for name in sorted(set(groups.values()), key=_reading_order)
@@ -200,18 +210,24 @@ def _rows(base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[st
     comparisons = [paired(before, after) for before, after in sides.values()]
     adjusted = holm([comparison.p for comparison in comparisons]).tolist()
     return tuple(
-        _row(name, comparison, p_holm, before, after, alpha)
+        _row(name, comparison, p_holm, before, after, alpha, floor)
         for (name, (before, after)), comparison, p_holm in zip(sides.items(), comparisons, adjusted, strict=True)
     )
 
 
 def _row(
-    group: str, comparison: PairedComparison, p_holm: float, base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float
+    group: str,
+    comparison: PairedComparison,
+    p_holm: float,
+    base: Sequence[Outcome],
+    condition: Sequence[Outcome],
+    alpha: float,
+    floor: float,
 ) -> GroupRow:
     bounds = unscored_bounds(base, condition)
     return GroupRow(
         group=group,
-        word=verdict_word(comparison, p_holm, bounds, alpha),
+        word=verdict_word(comparison, p_holm, bounds, alpha, floor),
         comparison=comparison,
         p_holm=p_holm,
         minimum_detectable_gain=finite(smallest_gain(comparison, POWER, alpha)),

@@ -56,6 +56,12 @@ def matched(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[tuple
     ]
 
 
+def asked_too(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[Outcome]:
+    """The base's outcomes on the problems of a condition that was asked only some of them."""
+    asked = {outcome.problem_id for outcome in condition}
+    return [outcome for outcome in base if outcome.problem_id in asked]
+
+
 def correctness(
     base: Sequence[Outcome], condition: Sequence[Outcome], *, unscored_base: bool = False, unscored_condition: bool = False
 ) -> Correctness:
@@ -99,7 +105,7 @@ def _matrix(responses: Responses, problems: Sequence[str], columns: Sequence[Res
 
 @dataclass(frozen=True, slots=True)
 class ConditionVerdict:
-    """A condition judged against the base: word, sentence and what they stand on.
+    """A condition judged against the base: the word, the sentence, and the comparison behind them.
 
     ``smallest_gain`` is infinite where no gain could be shown; ``bounds`` is None where every response was scored.
     """
@@ -126,13 +132,13 @@ class ConditionVerdict:
         }
 
 
-def judge(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05) -> ConditionVerdict:
-    """Compare two conditions on the same problems and say what it means.
+def judge(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05, floor: float = 0.0) -> ConditionVerdict:
+    """Compare two conditions on the same problems and say what it means; no gain of ``floor`` or less is called one.
 
     Raises:
         InputError: the conditions hold other problems.
         NotEnoughDataError: no problem.
     """
     comparison, bounds = paired(base, condition), unscored_bounds(base, condition)
-    word, sentence = verdict(comparison, bounds, alpha)
+    word, sentence = verdict(comparison, bounds, alpha, floor)
     return ConditionVerdict(word, sentence, comparison, smallest_gain(comparison, POWER, alpha), bounds)

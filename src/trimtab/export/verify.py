@@ -127,7 +127,7 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.05}
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the hooks do on one sequence.
+    """The effect of the hooks on one sequence.
 
     Args:
         effect: steered minus unsteered logits, float32 ``[seq, vocab]``.

@@ -30,7 +30,7 @@ class ExpertsShape(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """What a layer's experts are given.
+    """The input of a layer's experts.
 
     Args:
         hidden: ``[token, d_model]``, the rows of a batch one after the other.

@@ -273,7 +273,8 @@ def _rows(view: View) -> list[_Row]:
         pairs[before.problem_id, *before.key] = {UNSTEERED: before, view.condition: after}
     for name, outcomes in view.outcomes.items():
         if name not in (UNSTEERED, view.condition):
-            for before, after in matched(base, outcomes):
+            answered = {outcome.problem_id for outcome in outcomes}  # some conditions are run on some of the problems
+            for before, after in matched([outcome for outcome in base if outcome.problem_id in answered], outcomes):
                 row = pairs.get((before.problem_id, *before.key))
                 if row is not None:
                     row[name] = after

@@ -21,7 +21,7 @@ class VerdictSentence(NamedTuple):
 
 
 class UnscoredBounds(NamedTuple):
-    """What the grader could not score, and what it could have changed.
+    """The responses that the grader could not score, and how far they could move the comparison.
 
     Args:
         base, condition: how many responses of each.
@@ -55,7 +55,9 @@ def unscored_bounds(
     return UnscoredBounds(*counts, worst, compare(base, condition | condition_unscored, shared))
 
 
-def verdict(comparison: PairedComparison, bounds: UnscoredBounds | None = None, alpha: float = 0.05) -> VerdictSentence:
+def verdict(
+    comparison: PairedComparison, bounds: UnscoredBounds | None = None, alpha: float = 0.05, floor: float = 0.0
+) -> VerdictSentence:
     """Judge a comparison by its p: ``helps`` or ``hurts`` when p <= alpha, by the sign of the gain, else ``no evidence``.
 
     When more than 1 % of the responses of either could not be scored there is ``no verdict``. Unscored responses count as wrong
@@ -66,8 +68,9 @@ def verdict(comparison: PairedComparison, bounds: UnscoredBounds | None = None, 
         comparison: of all problems.
         bounds: what the grader could not score; None when there was nothing.
         alpha: two-sided level.
+        floor: no gain of this size or less is called one, whatever its p.
     """
-    word = verdict_word(comparison, comparison.p, bounds, alpha)
+    word = verdict_word(comparison, comparison.p, bounds, alpha, floor)
     sentences = [f"{word.capitalize()}: {figures(comparison)}.", detectable(comparison, alpha)]
     if bounds:
         sentences.append(unscored_range(comparison, bounds))
@@ -75,11 +78,13 @@ def verdict(comparison: PairedComparison, bounds: UnscoredBounds | None = None, 
     return VerdictSentence(word, " ".join(sentences))
 
 
-def verdict_word(comparison: PairedComparison, p: float, bounds: UnscoredBounds | None, alpha: float = 0.05) -> VerdictWord:
+def verdict_word(
+    comparison: PairedComparison, p: float, bounds: UnscoredBounds | None, alpha: float = 0.05, floor: float = 0.0
+) -> VerdictWord:
     """The word alone, for a ``p`` that may be corrected for the table it stands in."""
     if bounds and too_many_unscored(comparison, bounds.base, bounds.condition):
         return "no verdict"
-    if p > alpha or comparison.gain == 0:
+    if p > alpha or abs(comparison.gain) <= floor:
         return "no evidence"
     return "helps" if comparison.gain > 0 else "hurts"
 

@@ -163,7 +163,7 @@ class StudyBase:
 
     @cached_property
     def executor(self) -> Executor:
-        """Who computes the parts; its cluster is left when the study is closed."""
+        """The executor of the parts; its cluster is left when the study is closed."""
         settings, model = self.settings.executor, self.settings.model
         if settings.kind == "local":
             return LOCAL
@@ -180,7 +180,7 @@ class StudyBase:
 
     @cached_property
     def generator(self) -> Generator:
-        """What generates: the transformers loop, or a vLLM engine started at the first answer."""
+        """The generator: the transformers loop, or a vLLM engine started at the first response."""
         if self.settings.engine == "transformers":
             return TRANSFORMERS
         return self._open.enter_context(VllmEngine(self.settings.vllm, self.settings.model.trust_remote_code))
@@ -192,7 +192,7 @@ class StudyBase:
 
     @property
     def grader_facts(self) -> dict[str, object]:
-        """What names grades beside what is graded."""
+        """Facts about the graders, for cache keys."""
         versions = {kind.value: number for kind, number in GRADER_VERSIONS.items()}
         return {"grader": versions, "checker": self.checker is not None}
 
@@ -208,11 +208,11 @@ class StudyBase:
         versions = {**gather.VERSIONS, **find.VERSIONS, **judge.VERSIONS}
         reads_model = verb not in ("problems", "grade", "contrast")
         named = {"model": self.model_key(model)} if reads_model else {}
-        repeat = {"repeat": self.settings.repeat} if verb in ("sample", "answers") else {}
+        repeat = {"repeat": self.settings.repeat} if verb in ("sample", "answers", "recur") else {}
         return self.cache.entry(verb, {**facts, **named, **repeat, "version": versions[verb]})
 
     def model_key(self, model: LanguageModel | None = None) -> str:
-        """What keys call the model: its fingerprint, or for one given in memory a digest of all its weights as they are now."""
+        """The model's name in keys: its fingerprint, or for one given in memory a digest of all its weights as they are now."""
         used = model or self.model
         if used is not self._given:
             return used.identity.fingerprint
@@ -221,11 +221,11 @@ class StudyBase:
         return weights_digest(used.hf_model)
 
     def engine_facts(self) -> dict[str, object]:
-        """What generates, as far as it decides the last bits: engine and versions, dtype, kind of device."""
+        """The facts of generation that decide the last bits: engine and versions, dtype, kind of device."""
         return {"engine": {**self.forward_facts(), **self.generator.facts}}
 
     def forward_facts(self) -> dict[str, object]:
-        """What computes a forward, as far as it decides the last bits."""
+        """The facts of a forward that decide the last bits."""
         return {
             "torch": torch.__version__.partition("+")[0],
             "transformers": version("transformers"),

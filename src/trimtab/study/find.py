@@ -45,7 +45,7 @@ WANDA = "wanda"  # the criterion that reads the weights, too
 
 
 def recording_settings(study: "Study", criteria: Collection[str] = ()) -> RecordingSettings:
-    """What is recorded of each trace: what the settings say, and what these criteria read beside it."""
+    """The moments to record of each trace: those of the settings, and those that these criteria read."""
     settings = study.settings.recording.settings
     needed = {moment for criterion in criteria for moment in NEEDS[criterion] if moment in MOMENTS}
     moments = tuple(moment for moment in MOMENTS if moment in {*settings.moments, *needed})

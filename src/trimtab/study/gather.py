@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trimtab.errors import InputError, NotEnoughDataError
+from trimtab.evaluation.control_rows import Recurrence
 from trimtab.recording import StreamedParts
 from trimtab.sampling import SamplingSettings, import_traces, read_labels, read_traces, sample_job
 from trimtab.store import (
@@ -24,6 +25,7 @@ from trimtab.store import (
     write_text,
 )
 from trimtab.store.cache import KEY_FILE
+from trimtab.study import recur
 from trimtab.study.values import Problems, Traces
 from trimtab.tasks import grade_traces
 from trimtab.tasks.contrast import ContrastRow, choose_contrast
@@ -38,7 +40,7 @@ from trimtab.traces import AnswerKind, Problem, ScoredTrace, Split, Trace
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"problems": 1, "sample": 1, "import": 1, "grade": 1, "contrast": 1}
+VERSIONS: Mapping[str, int] = {"problems": 1, "sample": 1, "import": 1, "grade": 1, "contrast": 1, "recur": 1}
 """Of each verb; it rises when its result changes for the same inputs, so that no old result is taken for a new one."""
 PROBLEMS, FACTS, GRADES, CONTRAST = "problems.parquet", "problems.json", "grades.parquet", "contrast.parquet"
 EARLY = 64
@@ -81,7 +83,7 @@ def load_problems(study: "Study") -> Problems:
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
-    """What keys are made of: ids, questions, gold answers and tests, in order."""
+    """Digest of ids, questions, gold answers and tests, in order; a part of cache keys."""
     return digest_of([asdict(problem) for problem in problems])
 
 
@@ -114,7 +116,10 @@ def sample(study: "Study", wanted: Sequence[tuple[Split, SamplingSettings]]) -> 
             split, sampling = entries[entry.name]
             problems, moments = study.problems().split(split), None
             if not problems:
-                raise NotEnoughDataError(f"the {split} split holds no problem; ask for some with {split}=N")
+                raise NotEnoughDataError(
+                    f"the {split} split holds no problem; ask for some with {split}=N, or name the split of each row of your "
+                    "file in a column split"
+                )
             if while_sampling(study, split, sampling):
                 moments = StreamedParts(study.model, study.settings.recording.settings, streamed_entry(study, entry).folder)
             label = "sample" if sampling.temperature else f"greedy {split}"
@@ -230,24 +235,48 @@ def regraded_since(study: "Study") -> list[Change]:
 
 def contrast(study: "Study") -> tuple[list[ContrastRow], dict[str, object], Entry]:
     """The traces that are compared, the counts of those left out, and their entry."""
+    found, settings = study.traces(), study.settings.contrast
+    if not settings.recurrence.keep:
+        return _contrast(study, found.grades, {})
+    every, _, whole = _contrast(study, found.grades, {}, "contrast-whole")
+    continued, recurred = recur.continued(study, every, found, whole)
+    kept = recur.kept(continued, settings.recurrence.keep)
+    facts = {"recurred": recurred.name, "keep": settings.recurrence.keep}
+    rows, counts, entry = _contrast(study, [grade for grade in found.grades if grade.trace_id in kept], facts)
+    return rows, {**counts, "recurrence_left_out": len(every) - len(kept)}, entry
+
+
+def recurrence(study: "Study") -> Recurrence | None:
+    """Whether the class of the contrast's traces comes back; None where the settings continue none."""
+    settings, found = study.settings.contrast.recurrence, study.traces()
+    if not settings.traces:
+        return None
+    rows, _, whole = _contrast(study, found.grades, {}, "contrast-whole" if settings.keep else "contrast")
+    return recur.summarised(recur.continued(study, rows, found, whole)[0], settings)
+
+
+def _contrast(
+    study: "Study", grades: Sequence[ScoredTrace], filtered: Mapping[str, object], stage: str = "contrast"
+) -> tuple[list[ContrastRow], dict[str, object], Entry]:
+    """The contrast of some grades; ``filtered`` says of which, and is empty for all of them."""
     found = study.traces()
-    facts = {"traces": found.key, "grades": found.grades_key, "settings": study.settings.contrast.model_dump(mode="json")}
-    entry = study.entry("contrast", facts)
+    settings = study.settings.contrast.model_dump(mode="json", exclude={"recurrence"})
+    entry = study.entry("contrast", {"traces": found.key, "grades": found.grades_key, "settings": settings, **filtered})
 
     def work(folder: AnyPath) -> None:
-        rows, counts = choose_contrast(found.traces, found.grades, study.settings.contrast)
+        rows, counts = choose_contrast(found.traces, grades, study.settings.contrast)
         write_json(folder / "contrast.json", counts.to_json())
         write_table(folder / CONTRAST, rows)
 
     def read(folder: AnyPath) -> tuple[list[ContrastRow], dict[str, object]]:
         return read_table(folder / CONTRAST, ContrastRow), dict(read_json(folder / "contrast.json"))  # type: ignore[call-overload]
 
-    rows, counts = study.compute("contrast", entry, work, read)
+    rows, counts = study.compute(stage, entry, work, read)
     return rows, counts, entry
 
 
 def starved(found: Traces) -> str | None:
-    """What starves the contrast, in a sentence; None where it is fed."""
+    """A sentence on why few problems can be contrasted; None where enough can."""
     problems = len({trace.problem_id for trace in found.traces})
     if not problems or found.mixed >= STARVED * problems:
         return None

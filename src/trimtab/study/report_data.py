@@ -3,12 +3,15 @@
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trimtab import __version__
+from trimtab.evaluation.control_rows import Controls
+from trimtab.evaluation.controls import gate_alone
 from trimtab.evaluation.outcomes import Outcome, first_responses
 from trimtab.evaluation.rows import ADARAS, ALWAYS, GATED, UNSTEERED, ConditionSummary, ThresholdPoint, TunePoint
 from trimtab.evaluation.settings import best_point
@@ -64,11 +67,13 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
     """
     outcomes, alpha = evaluation.outcomes, study.settings.evaluation.alpha
     base, judged = outcomes[UNSTEERED], outcomes[evaluation.condition]
+    noise = evaluation.controls.noise
     return Report(
         verdict=_verdict(evaluation),
         claims=_caveats(study, evaluation, base, judged, alpha),
         conditions=tuple(evaluation.rows.values()),
-        breakdowns=break_down(base, judged, alpha),
+        controls=_controls(study, evaluation, tuning is not None),
+        breakdowns=break_down(base, judged, alpha, noise.floor if noise else 0.0),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
         gate=_gate(study, evaluation, tuning is not None),
         neurons=_found_neurons(study, tuning) if tuning else _artifact_neurons(evaluation),
@@ -82,7 +87,7 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
 
 
 def finished_experiments(study: "Study", tuning: Tuning | None) -> list[Findings]:
-    """What every experiment that is done on what was tuned came to, in the order of their names."""
+    """The findings of every finished experiment on the tuned steering, in the order of their names."""
     if tuning is None:
         return []
     return [study.experiment(name) for name in EXPERIMENT_NAMES if study.experiment_entry(name, tuning).done]
@@ -226,6 +231,16 @@ def _thresholds(outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[ThresholdPoi
         np.array([base.correct for base, _ in pairs]),
         np.array([steered.correct for _, steered in pairs]),
         np.array([p_fail[base.problem_id] for base, _ in pairs], np.float64),
+    )
+
+
+def _controls(study: "Study", evaluation: Evaluation, found: bool) -> Controls:
+    """The controls of the evaluation, the gate by itself where it reads, and the contrast's traces where this run found them."""
+    gate = evaluation.steering.gate
+    return replace(
+        evaluation.controls,
+        gate=gate_alone(evaluation.outcomes, gate.cutoff) if gate.reads else None,
+        recurrence=gather.recurrence(study) if found else None,
     )
 
 

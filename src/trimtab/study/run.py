@@ -1,4 +1,4 @@
-"""The whole pipeline, or one stage of it, on a study: what the command line calls."""
+"""The whole pipeline, or one stage of it, on a study, as the command line calls it."""
 
 import time
 from collections import Counter
@@ -92,7 +92,11 @@ def _grade(study: Study) -> dict[str, object]:
 
 
 def _contrast(study: Study) -> dict[str, object]:
-    return dict(gather.contrast(study)[1])
+    counts, recurrence = dict(gather.contrast(study)[1]), gather.recurrence(study)
+    if recurrence is not None and recurrence.difference is not None:
+        low, high = (f"{100 * end:+.1f}" for end in (recurrence.difference.low, recurrence.difference.high))
+        counts["right after a right beginning"] = f"{100 * recurrence.difference.value:+.1f} points [{low}, {high}]"
+    return counts
 
 
 def _record(study: Study) -> dict[str, object]:

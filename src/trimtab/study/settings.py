@@ -21,7 +21,7 @@ from trimtab.sampling import SamplingSettings, VllmOptions
 from trimtab.store import AnyPath, any_path
 from trimtab.tasks import Prompt
 from trimtab.tasks.benchmarks import BENCHMARKS
-from trimtab.tasks.contrast import ContrastSettings
+from trimtab.tasks.contrast import ContrastSettings, RecurrenceSettings
 from trimtab.tasks.loading import TaskSettings
 
 Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "experiments", "report"]
@@ -67,7 +67,7 @@ class RecordingSection(RecordingSettings):
 
     @property
     def settings(self) -> RecordingSettings:
-        """What is recorded, however that is done."""
+        """The moments and scopes to record."""
         return RecordingSettings(scopes=self.scopes, moments=self.moments, batch_tokens=self.batch_tokens)
 
 
@@ -82,7 +82,7 @@ class RankingSettings(Section):
 class Settings(Section):
     """A whole study. ``experiments`` names what to run after the evaluation, or is ``"all"``.
 
-    ``executor`` says who computes, not what: the run directory does not keep it, so a run may be resumed with another. ``engine``
+    ``executor`` changes no result: the run directory does not keep it, so a run may be resumed with another. ``engine``
     is what generates in ``sample``, ``tune`` and ``evaluate``, and rounds in its own way; all that reads activations outside of
     generation is done by transformers.
     """
@@ -110,7 +110,7 @@ class Settings(Section):
     )
 
     def stored(self) -> dict[str, object]:
-        """What ``run.toml`` keeps of it, as JSON values: all but who computes."""
+        """The settings that ``run.toml`` keeps, as JSON values: all but the executor."""
         return self.model_dump(mode="json", exclude={"executor"})
 
     @property
@@ -302,6 +302,9 @@ DEMO = Settings(
     task=TaskSettings(source="testbed", train=500, validation=400, test=1000),
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=104, batch_tokens=72_000),
     tune=TuneSettings(interventions=("add", "ablate-and-add"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=120),
+    contrast=ContrastSettings(recurrence=RecurrenceSettings(traces=100)),
+    evaluation=EvaluationSettings(control_problems=500),
     experiment=ExperimentSettings(other_models=("testbed:tuned", "testbed:second")),
 )
-"""The demo: the whole pipeline on the bundled reasoner. Fixed before its test split was opened."""
+"""The demo: the whole pipeline on the bundled reasoner. Fixed before its test split was opened, but for the controls that came
+later, two of which ask half of the problems so that the demo stays short."""

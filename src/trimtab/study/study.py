@@ -227,7 +227,7 @@ class Study(StudyBase):
         return self.compute(name, entry, work, lambda folder: Findings.from_json(read_json(folder / "findings.json")))  # type: ignore[arg-type]
 
     def experiment_entry(self, name: ExperimentName, tuning: Tuning) -> Entry:
-        """Where the findings of an experiment on what ``tune`` chose lie, made or not."""
+        """The cache entry of an experiment on the tuned steering, computed or not."""
         facts = {"name": name, "settings": self._told_by(name), "tune": tuning.key, "steering": tuning.steering.digest}
         reads = EXPERIMENTS[name].reads
         problems = {split.value: self.problems().digests[split] for split in Split if split in reads}
@@ -302,7 +302,7 @@ class Study(StudyBase):
         return gather.contrast(self)[0]
 
     def recording(self, criteria: Sequence[str] = ()) -> Recording:
-        """The moments of the contrast's traces, with what these criteria read."""
+        """The moments of the contrast's traces, as far as these criteria read them."""
         return find.recordings(self, criteria=criteria or self.settings.ranking.criteria)["contrast"]
 
     def moments(self, rows: Sequence[ContrastRow], statistics: Sequence[Statistic] = tuple(DEFAULT_STATISTICS)) -> ClassMoments:
@@ -310,7 +310,7 @@ class Study(StudyBase):
         return find.moments(self, rows, statistics, criteria=self.settings.ranking.criteria)
 
     def prompt_recordings(self) -> dict[Split, Recording]:
-        """What a gate reads of the prompts of the train and validation splits; none where no gate is fitted."""
+        """The recorded prompts of the train and validation splits, which a gate reads; none where no gate is fitted."""
         if not self.settings.gate.fitted:
             return {}
         found = find.recordings(self, gate=True)
@@ -321,7 +321,7 @@ class Study(StudyBase):
         return find.failed(self, split)
 
     def tuned(self) -> Tuning:
-        """What :meth:`tune` chooses under the settings as they are."""
+        """The result of :meth:`tune` under the present settings."""
         self._tuning = judge.tune(self)
         return self._tuning
 

@@ -1,4 +1,4 @@
-"""What the verbs of a study return, each of which shows itself: problems, traces, the chosen point of a grid, an evaluation."""
+"""The values that the verbs of a study return: problems, traces, the chosen point of a grid, an evaluation."""
 
 import html
 import os
@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from trimtab.errors import InputError
+from trimtab.evaluation.control_rows import Controls
 from trimtab.evaluation.outcomes import Outcome, first_responses
 from trimtab.evaluation.rows import UNSTEERED, ConditionSummary
 from trimtab.evaluation.settings import TunePoint
 from trimtab.evaluation.summary import random_gains
-from trimtab.evaluation.verdict import ConditionVerdict, matched
+from trimtab.evaluation.verdict import ConditionVerdict, asked_too, matched
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, any_path, write_text
 from trimtab.study.tokens import PairTokens
@@ -198,6 +199,7 @@ class Evaluation:
         rows: a summary of each condition against the unsteered model.
         condition: the one that the verdict is about.
         verdict: word, sentence, and what they stand on.
+        controls: what a sceptic asks of it.
         problems: that were answered, by id.
         split: theirs.
         openings: how often these test problems have been opened with this model, this evaluation included.
@@ -212,6 +214,7 @@ class Evaluation:
     rows: Mapping[str, ConditionSummary]
     condition: str
     verdict: ConditionVerdict
+    controls: Controls
     problems: Mapping[str, Problem]
     split: Split
     openings: int
@@ -247,7 +250,8 @@ class Evaluation:
         name = condition or self.condition
         if name not in self.outcomes:
             raise InputError(f"no condition {name!r}; this evaluation has {', '.join(self.outcomes)}")
-        pairs = matched(first_responses(self.outcomes[UNSTEERED]), first_responses(self.outcomes[name]))
+        judged = self.outcomes[name]
+        pairs = matched(first_responses(asked_too(self.outcomes[UNSTEERED], judged)), first_responses(judged))
         rows = [
             {
                 "problem_id": base.problem_id,
@@ -268,10 +272,10 @@ class Evaluation:
         """The unsteered response to a problem and a condition's, one after the other.
 
         Raises:
-            InputError: no such problem or condition.
+            InputError: no such problem or condition, or one that was not asked this problem.
         """
         name = condition or self.condition
-        if problem_id not in self.problems or name not in self.outcomes:
+        if name not in self.outcomes or problem_id not in {outcome.problem_id for outcome in self.outcomes[name]}:
             raise InputError(f"no problem {problem_id!r} or no condition {name!r}; see to_pandas() and flips()")
         shown = []
         for each in (UNSTEERED, name):

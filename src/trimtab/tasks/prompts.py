@@ -12,10 +12,11 @@ class Prompt(BaseModel):
     r"""How a question is put to a model.
 
     ``chat`` is the model's own chat template with the generation prompt; ``adaras-plain`` is the text
-    ``Question: {q}\nThinking process:`` that AdaRAS feeds.
+    ``Question: {q}\nThinking process:`` that AdaRAS feeds; ``plain`` is the template's own text and nothing else, such as
+    solved examples before the question.
 
     Args:
-        style: ``chat`` or ``adaras-plain``.
+        style: ``chat``, ``adaras-plain`` or ``plain``.
         template: the text around the question, which replaces ``{question}``.
         system: a system message; empty for none. Only ``chat`` has one.
         thinking: ``on`` or ``off`` is passed to the chat template as ``enable_thinking``; ``default`` leaves it to the template.
@@ -27,7 +28,7 @@ class Prompt(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    style: Literal["chat", "adaras-plain"] = "chat"
+    style: Literal["chat", "adaras-plain", "plain"] = "chat"
     template: str = "{question}"
     system: str = ""
     thinking: Literal["default", "on", "off"] = "default"
@@ -55,10 +56,10 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str, prompt: Pro
         InputError: ``chat`` was asked for and the tokenizer has no chat template, or a system message without one.
     """
     text = prompt.wrap(question)
-    if prompt.style == "adaras-plain":
+    if prompt.style != "chat":
         if prompt.system:
-            raise InputError('style "adaras-plain" has no place for a system message; put it into the template')
-        return tuple(tokenizer.encode(f"Question: {text}\nThinking process:"))
+            raise InputError(f'style "{prompt.style}" has no place for a system message; put it into the template')
+        return tuple(tokenizer.encode(text if prompt.style == "plain" else f"Question: {text}\nThinking process:"))
     if not tokenizer.chat_template:
         raise InputError(
             'this tokenizer has no chat template; set prompt.style = "adaras-plain", '

@@ -73,6 +73,7 @@ def test_json_round_trip_is_exact(tmp_path: Path, gate: bool) -> None:
     path = tmp_path / "report.json"
     write_json(path, report.model_dump(mode="json"))
     again = read_report(path)
+    assert read_report(str(path)) == again
     assert again == report
     first = path.read_bytes()
     write_json(path, again.model_dump(mode="json"))

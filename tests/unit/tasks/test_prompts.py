@@ -47,3 +47,11 @@ def test_braces_in_a_question_are_text() -> None:
 def test_a_system_message_needs_a_chat_template() -> None:
     with pytest.raises(InputError, match="no place for a system message"):
         render_prompt(word_tokenizer(), "w7", Prompt(style="adaras-plain", system="be brief"))
+
+
+def test_plain_is_the_template_alone() -> None:
+    tokenizer = word_tokenizer()
+    prompt = Prompt(style="plain", template="w1 w2\n{question} w3")
+    assert render_prompt(tokenizer, "w7", prompt) == tuple(tokenizer.encode("w1 w2\nw7 w3"))
+    with pytest.raises(InputError, match='style "plain" has no place for a system message'):
+        render_prompt(tokenizer, "w7", Prompt(style="plain", system="be brief"))
