@@ -81,10 +81,9 @@ class LanguageModel:
     def __repr__(self) -> str:
         sizes = self.identity
         dtype = str(self.hf_model.dtype).removeprefix("torch.")
-        width = f"{sizes.n_experts} experts x {sizes.d_expert:,}" if sizes.n_experts > 1 else f"{sizes.d_ff:,}"
         return (
             f"LanguageModel {sizes.name}: {sizes.architecture}, {dtype} on {self.device}\n"
-            f"{sizes.n_layers} layers x {width} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model:,}, "
+            f"{sizes.n_layers} layers x {sizes.width_text} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model:,}, "
             f"vocabulary {sizes.vocab_size:,}\n"
             f"fingerprint {sizes.fingerprint}" + (f", revision {sizes.revision}" if sizes.revision else "")
         )

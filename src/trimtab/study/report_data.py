@@ -233,7 +233,8 @@ def _found_neurons(study: "Study", tuning: Tuning) -> NeuronsReport:
     """The neurons that this run found and tuned."""
     best = tuning.best
     neurons = find.rankings(study, [best.criterion], study.settings.ranking.k)[best.criterion].top(best.k)
-    expert, index = divmod(neurons.index, neurons.model.d_expert)
+    expert = neurons.model.experts_of(neurons.layer, neurons.index)
+    index = np.where(expert < 0, neurons.index, neurons.index % neurons.model.d_expert)
     columns = {
         "layer": neurons.layer,
         "index": index,
