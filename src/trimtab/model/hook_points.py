@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout
-from trimtab.model.experts import ExpertNeurons, down_matrix, read_routing, with_added
+from trimtab.model.experts import ExpertNeurons, down_matrix, holds_experts, read_routing, with_added
 from trimtab.model.opening import LanguageModel
 
 Edit = Callable[[Tensor], Tensor | None]
@@ -35,6 +35,7 @@ def hook_neurons(layout: FfnLayout, layer: int, edit: Edit, chosen: Tensor) -> R
     if ffn.module is None:
         raise ModelError(f"layer {layer} of this {layout.family!r} has no neurons")
     if ffn.sparse:
+        refuse_offloaded(layer, ffn.module)
         return ffn.module.register_forward_hook(_after_experts(ExpertNeurons(ffn.module, chosen), edit))
     return ffn.module.register_forward_pre_hook(_before_down(layer, ffn.width, edit))
 
@@ -57,6 +58,13 @@ def watch_neurons(layout: FfnLayout, layer: int, index: Tensor, see: Callable[[T
         see(activation.index_select(-1, place.to(activation.device)))
 
     return hook_neurons(layout, layer, look, chosen)
+
+
+def refuse_offloaded(layer: int, module: nn.Module) -> None:
+    """Raise ModelError where a module's weights are on disk but for its own forward, so that no hook beside it reads them."""
+    if any(weight.is_meta for weight in module.parameters()):
+        what = "experts" if holds_experts(module) else "down projection"
+        raise ModelError(f"the weights of the {what} of layer {layer} are offloaded, so they cannot be read; use one device")
 
 
 def _before_down(layer: int, width: int, edit: Edit):
@@ -99,6 +107,8 @@ def down_weights(model: LanguageModel, layers: Sequence[int]) -> dict[int, NDArr
     for layer in layers:
         ffn = model.layout.layers[layer]
         module, wide = ffn.module, torch.zeros(model.layout.d_model, model.layout.d_ff)
+        if module is not None:
+            refuse_offloaded(layer, module)
         if module is None:
             weight = wide[:, :0]
         elif ffn.sparse:
@@ -112,8 +122,6 @@ def down_weights(model: LanguageModel, layers: Sequence[int]) -> dict[int, NDArr
                 f"the down projection of layer {layer} is a {type(module).__name__}, whose weight cannot be read as a matrix; "
                 "open the model without quantisation to match the norms of random controls"
             )
-        if weight.is_meta:
-            raise ModelError(f"the down projection of layer {layer} is offloaded, so its weight cannot be read; use one device")
         if len(weight) != len(wide):
             raise ModelError(f"the experts of layer {layer} work in {len(weight)} dimensions, the model in {len(wide)}")
         wide[:, : weight.shape[1]] = weight.detach()

@@ -27,6 +27,7 @@ from transformers.utils.hub import cached_file
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.identity import identify, tokenizer_fingerprint
+from trimtab.model.probes import input_device
 from trimtab.neurons import ModelIdentity
 from trimtab.testbed.models import resolve
 
@@ -94,7 +95,7 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go; the first device of a model spread over several."""
-        return self.hf_model.device
+        return input_device(self.hf_model)
 
     @property
     def d_ff(self) -> int:

@@ -60,9 +60,14 @@ class Probe(NamedTuple):
         return faults
 
 
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model's inputs go: its first device, or the CPU for one that is on disk, which moves them as it runs."""
+    return torch.device("cpu") if model.device.type == "meta" else model.device
+
+
 def probe_tokens(model: PreTrainedModel) -> Tensor:
     """A fixed short input, int64 ``[1, 8]``."""
-    return torch.arange(1, _PROBE_LENGTH + 1, device=model.device)[None] % model.config.get_text_config().vocab_size
+    return torch.arange(1, _PROBE_LENGTH + 1, device=input_device(model))[None] % model.config.get_text_config().vocab_size
 
 
 @torch.no_grad()

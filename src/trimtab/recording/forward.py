@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from trimtab.errors import InputError
 from trimtab.model import FfnLayout, LanguageModel
 from trimtab.model.experts import each_expert, experts_shape, read_routing
+from trimtab.model.hook_points import refuse_offloaded
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.recording.tokens import right_padded, span
 from trimtab.traces import Trace
@@ -221,7 +222,9 @@ def start_batch(
     else:
         sums = DenseSums(spans, moments, model.n_layers, model.device)
     with ExitStack() as hooks:
-        for layer, _, module in layout.places:
+        for layer, ffn, module in layout.places:
+            if ffn.sparse:
+                refuse_offloaded(layer, module)
             hooks.callback(module.register_forward_pre_hook(sums.hook(layer)).remove)
         model.layout.base(input_ids=ids, use_cache=False)
 

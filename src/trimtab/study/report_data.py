@@ -31,6 +31,7 @@ from trimtab.report import (
     UnscoredBounds,
     VerdictReport,
 )
+from trimtab.sampling import way_of
 from trimtab.stats.verdict import finite
 from trimtab.study import find
 from trimtab.study.values import Evaluation, Tuning
@@ -164,7 +165,13 @@ def _run(study: "Study", evaluation: Evaluation, tuning: Tuning | None) -> RunRe
         },
         ledger_openings=evaluation.openings,
         command=f"trimtab run {where / 'run.toml'} --out NEW_FOLDER",
+        sampling=_sampling(study),
     )
+
+
+def _sampling(study: "Study") -> str:
+    way = way_of(study.model) if study.settings.engine == "transformers" else None
+    return str(way) if way is not None and way.reason else ""
 
 
 def _examples(evaluation: Evaluation, base: Sequence[Outcome], condition: Sequence[Outcome]) -> tuple[Example, ...]:

@@ -1,4 +1,4 @@
-"""Every family that trimtab names, against plain hooks and a slow mixture written here: attach, generate, gate, recording, sampler.
+"""Every family that trimtab names, in attach, generate, gate, recording and sampler, against plain hooks and a slow mixture.
 
 What is known of a family stands in :data:`EXPECTED`; the hooks know nothing of trimtab's layouts.
 """
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from causal_families import NAMED, VOCABULARY, named_model
 from tiny_models import word_tokenizer
-from trimtab.gate import Gate
+from trimtab.gate import ALWAYS, Gate
 from trimtab.model import LanguageModel, attach, check_model
 from trimtab.recording.forward import record_batch
 from trimtab.sampling import SamplingSettings, way_of
@@ -104,14 +104,7 @@ EXPECTED: dict[str, Layers] = {
         (0, EXPERTS, 0, EXPERTS), "", "mixer.experts", (False, True, False, True), ("mixer.shared_experts of 2 layers",)
     ),
 }
-QUICK = (
-    "deepseek_v3",
-    "gpt_oss",
-    "llama4_text, every other dense",
-    "nemotron_h, mixture",
-    "gemma4_text, double wide",
-    "falcon_h1",
-)
+QUICK = ("deepseek_v3", "gpt_oss", "llama4_text, every other dense", "nemotron_h, mixture", "gemma4_text, double wide")
 """One family of each form: the others are compared with plain hooks by the slow tests."""
 
 
@@ -130,9 +123,12 @@ class Subject:
 
 def opened(name: str) -> Subject:
     model, layers = named_model(name), EXPECTED[name]
-    blocks = model.get_decoder().layers
-    paths = [layers.experts if sparse else layers.dense if width else None for width, sparse in zip(layers.widths, layers.sparse)]
-    modules = tuple(None if path is None else block.get_submodule(path) for block, path in zip(blocks, paths))
+    blocks = model.model.layers
+    paths = [
+        layers.experts if sparse else layers.dense if width else None
+        for width, sparse in zip(layers.widths, layers.sparse, strict=True)
+    ]
+    modules = tuple(None if path is None else block.get_submodule(path) for block, path in zip(blocks, paths, strict=True))
     return Subject(LanguageModel.of(model, word_tokenizer(VOCABULARY, pad_token="w0", eos_token="w2"), name), layers, modules)
 
 
@@ -226,16 +222,14 @@ def _down(experts: nn.Module, expert: int, values: Tensor) -> Tensor:
     return values @ experts.down_proj[expert] + bias
 
 
-def steering_of(subject: Subject, scope: PositionScope, gate: Gate | None = None) -> Steering:
+def steering_of(subject: Subject, scope: PositionScope) -> Steering:
     """Neurons at both ends of every layer that has some, with gains and shifts that turn tokens."""
     places = [
         (layer, index) for layer, width in enumerate(subject.layers.widths) if width for index in (3, width // 2, width - 1)
     ]
     layer, index = np.array(places).T
     gain, shift = np.resize([0.5, -1.0, 0.0], len(layer)), np.resize([2.0, -3.0, 1.5, 2.5], len(layer))
-    options = {} if gate is None else {"gate": gate}
-    identity = subject.lm.identity
-    return Steering(layer, index, gain.astype(np.float32), shift.astype(np.float32), 1.5, scope, model=identity, **options)
+    return Steering(layer, index, gain.astype(np.float32), shift.astype(np.float32), 1.5, scope, ALWAYS, subject.lm.identity)
 
 
 @torch.no_grad()
