@@ -260,6 +260,8 @@ def _tail(observed: int, draws: Sequence[tuple[int, int, int]]) -> float:
     """
     chances = np.ones(1)
     for marked, drawn, population in draws:
+        if not marked or not drawn:  # no chance of a hit, and in a layer without neurons no distribution
+            continue
         chances = np.convolve(chances, stats.hypergeom.pmf(np.arange(min(marked, drawn) + 1), population, marked, drawn))
     # summed from the smaller end, so that a tiny tail keeps its digits
     return min(1.0, float(np.sort(chances[observed:]).sum()))

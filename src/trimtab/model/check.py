@@ -5,6 +5,7 @@ cached, left-padded ``generate``, against a plain hook in one forward of each ro
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,7 @@ class Diagnosis:
         gated: whether two projections make the activation (SwiGLU) or one does; None when the block does not show it.
         layers: those that have neurons.
         faults: what is wrong with the model as a whole or with an attachment to it, in words.
+        pads_alike: whether the bare model gives a row of a left-padded batch what it gives the row alone.
         unseen: FFNs beside the experts, whose neurons are neither recorded nor steered; in words.
         seconds: wall time of the check.
     """
@@ -72,6 +74,7 @@ class Diagnosis:
     faults: tuple[str, ...]
     seconds: float
     unseen: tuple[str, ...] = ()
+    pads_alike: bool = True
 
     @property
     def ok(self) -> bool:
@@ -97,6 +100,8 @@ class Diagnosis:
             lines.append(f"a shift of {_TYPICAL_SHIFT} standard deviations survives {self.dtype} in {share}")
         if self.unseen:
             lines.append(f"neither recorded nor steered: {', '.join(self.unseen)}")
+        if not self.pads_alike:
+            lines.append("steered or not, this model gives a row of a padded batch other logits than the row alone: do not pad")
         lines += [f"layer {finding.layer}: {fault}" for finding in self.layers for fault in finding.faults]
         lines += self.faults
         steerable = sum(finding.ok for finding in self.layers)
@@ -111,8 +116,8 @@ def check_model(model: LanguageModel) -> Diagnosis:
 
     Of a layer that has neurons: its hook fires once, is as wide as found, moves the logits, and leaves them bit-identical when
     removed. Of the model: a token leaves the logits before it as they are. Of an attachment: it steers the right rows and
-    positions of a cached, left-padded ``generate``, as a plain hook would, and changes nothing at strength 0. Costs two forwards
-    of eight tokens a layer, and some twenty more.
+    positions of a cached, left-padded ``generate``, as a plain hook would, and changes nothing at strength 0; of a model that
+    cannot pad, of each row alone. Costs two forwards of eight tokens a layer, and some thirty more.
     """
     start = time.perf_counter()
     hf_model, layout = model.hf_model, model.layout
@@ -121,6 +126,8 @@ def check_model(model: LanguageModel) -> Diagnosis:
     findings = tuple(
         _finding(layer, probe_layer(hf_model, layout, layer, tokens, reference), ffn.width) for layer, ffn, _ in layout.places
     )
+    pads_alike = _pads_alike(model)
+    fault = _attachment_fault(model, [_ROWS] if pads_alike else [[row] for row in _ROWS])
     return Diagnosis(
         identity=model.identity,
         family=layout.family,
@@ -130,9 +137,10 @@ def check_model(model: LanguageModel) -> Diagnosis:
         gated=_is_gated(layout),
         tied_embeddings=_has_tied_embeddings(hf_model),
         layers=findings,
-        faults=tuple(fault for fault in (causality_fault(hf_model), _attachment_fault(model)) if fault),
+        faults=tuple(fault for fault in (causality_fault(hf_model), fault) if fault),
         seconds=time.perf_counter() - start,
         unseen=layout.unseen,
+        pads_alike=pads_alike,
     )
 
 
@@ -177,25 +185,41 @@ _EFFECT_LIMIT = 0.05
 """Relative difference of two effects. Rounding in bfloat16 stays below it; a row or position steered by mistake exceeds it."""
 
 
-def _attachment_fault(model: LanguageModel) -> str | None:
-    """What an attachment does otherwise than it should, in words; None when it is as it should be."""
-    rows = [list(range(2, 10)), list(range(3, 7))]
+_ROWS = (list(range(2, 10)), list(range(3, 7)))
+
+
+def _pads_alike(model: LanguageModel) -> bool:
+    """Whether the unsteered model gives the rows of a left-padded batch what it gives each of them alone."""
+    bare = _generated(model, _ROWS)
+    for row, ids in enumerate(_ROWS):
+        alone = _by_plain_hook(model, None, [*ids, *bare.tokens[row]], len(ids))
+        if relative_difference(bare.logits[row], alone) > _EFFECT_LIMIT:
+            return False
+    return True
+
+
+def _attachment_fault(model: LanguageModel, batches: Sequence[Sequence[list[int]]]) -> str | None:
+    """What an attachment does otherwise than it should in any of these batches, in words; None when it is as it should be."""
     try:
         steering = _probe_steering(model)
-        bare = _generated(model, rows)
-        with attach(model, steering, strength=0.0):
-            still = _generated(model, rows)
-        with attach(model, steering, strength=torch.tensor([1.0, 0.0])):
-            first_only = _generated(model, rows)
-        with attach(model, steering) as attachment:
-            both = _generated(model, rows)
+        return next((fault for rows in batches if (fault := _fault_in(model, steering, rows))), None)
     except ModelError as error:
         return f"attaching a steering: {error}"
+
+
+def _fault_in(model: LanguageModel, steering: Steering, rows: Sequence[list[int]]) -> str | None:
+    bare = _generated(model, rows)
+    with attach(model, steering, strength=0.0):
+        still = _generated(model, rows)
+    with attach(model, steering, strength=torch.tensor([1.0] + [0.0] * (len(rows) - 1))):
+        first_only = _generated(model, rows)
+    with attach(model, steering) as attachment:
+        both = _generated(model, rows)
     if not all(attachment.calls.values()):
         return "attaching a steering: its hooks never steered in generate"
     if relative_difference(still.logits, bare.logits) > 0:
         return "attaching a steering at strength 0 changes the logits of generate"
-    if relative_difference(first_only.logits[1], bare.logits[1]) > _EFFECT_LIMIT:
+    if len(rows) > 1 and relative_difference(first_only.logits[1:], bare.logits[1:]) > _EFFECT_LIMIT:
         return "steering one row of a batch changes another row"
     for row, ids in enumerate(rows):
         expected = _by_plain_hook(model, steering, [*ids, *both.tokens[row]], len(ids))
@@ -205,7 +229,7 @@ def _attachment_fault(model: LanguageModel) -> str | None:
         difference = relative_difference(both.logits[row] - plain, expected - plain)
         if difference > _EFFECT_LIMIT:
             return (
-                "an attachment in a padded, cached generate does not do what a plain hook does in one forward of the row alone "
+                "an attachment in a cached generate does not do what a plain hook does in one forward of the row alone "
                 f"(their effects differ by {difference:.1%})"
             )
     return None
@@ -220,7 +244,7 @@ class _Generated:
 
 
 @torch.no_grad()
-def _generated(model: LanguageModel, rows: list[list[int]]) -> _Generated:
+def _generated(model: LanguageModel, rows: Sequence[list[int]]) -> _Generated:
     width, vocabulary = max(map(len, rows)), model.identity.vocab_size
     ids = torch.tensor([[0] * (width - len(row)) + [token % vocabulary for token in row] for row in rows], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)

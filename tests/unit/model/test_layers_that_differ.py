@@ -98,31 +98,20 @@ def test_counts_by_layer_go_by_each_layers_width():
     assert overlap.p[0] == pytest.approx(1 / 5 * 2 / 12)
 
 
-@pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"activation-ratio", "mathneuro"}))  # they find none here
-def test_no_criterion_selects_a_neuron_that_a_layer_has_not(lm, criterion):
+def test_no_criterion_selects_a_neuron_that_a_layer_has_not(lm):
     rng = np.random.default_rng(0)
-    traces = [
-        Trace(
-            str(n),
-            f"p{n // 4}",
-            n % 4,
-            tuple(rng.integers(3, 90, 9).tolist()),
-            tuple(rng.integers(3, 90, 12).tolist()),
-            "",
-            "stop",
-        )
-        for n in range(24)
-    ]
+    prompts, responses = (rng.integers(3, 90, (24, length)).tolist() for length in (9, 12))
+    traces = [Trace(str(n), f"p{n // 4}", n % 4, tuple(prompts[n]), tuple(responses[n]), "", "stop") for n in range(24)]
     rows = [ContrastRow(trace.id, trace.problem_id, bool(n % 2)) for n, trace in enumerate(traces)]
     recorded = record_batch(lm, traces, ("response",), ("sum", "magnitude", "square"))["response"]
     parts = labelled([(tuple(trace.id for trace in traces), recorded)], rows)
     moments = class_moments(parts, statistics=("magnitude", "square", "difference", "auroc"))
     moments = replace(moments, column_norm=column_norms(down_weights(lm, range(lm.n_layers))))
     widths = np.array(lm.identity.widths)
-    ranking = rank(moments, criterion, 20, lm.identity)
-    assert (ranking.index < widths[ranking.layer]).all()
-    assert set(np.flatnonzero(widths)) >= set(ranking.layer.tolist())
     assert int(moments.comparable.sum()) <= lm.identity.n_neurons
+    for criterion in sorted(set(CRITERIA) - {"activation-ratio", "mathneuro", "sign-flip"}):  # these find none here
+        ranking = rank(moments, criterion, 20, lm.identity)
+        assert (ranking.index < widths[ranking.layer]).all(), criterion
 
 
 def test_controls_are_matched_in_layers_of_any_width(lm):

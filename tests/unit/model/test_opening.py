@@ -178,6 +178,7 @@ def test_a_model_shows_itself_in_three_lines(qwen3):
     assert len(repr(model.layout).splitlines()) == 1
 
 
+@pytest.mark.filterwarnings("ignore:You are calling .generate:UserWarning")  # the inputs move where the weights run
 @pytest.mark.parametrize("family", ["qwen3", "mixtral"])
 def test_weights_on_disk_are_hooked_where_they_run_or_refused(family, tmp_path):
     at_hand = tiny(family)
