@@ -9,6 +9,8 @@
 # make test-ray     what runs on a Ray cluster, actors that are killed and a node that goes away among it (about ten minutes); ends
 #              with one line of figures: what Ray costs
 # make docs    writes docs/cli.md again, and docs/images/result.svg from REPORT where there is one (needs Chrome or Chromium)
+# make site    builds the documentation, API reference and notebooks included, into build/site
+# make notebooks   executes examples/*.ipynb again and keeps their outputs (needs Chrome or Chromium)
 # make bench   measures what identification and steering cost, prints the table and writes benchmarks/results.json
 # make bench-peers   installs TransformerLens and nnsight into benchmarks/.peers, so that make bench measures them too
 
@@ -22,7 +24,7 @@ REPORT ?= runs/demo/report.json
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check slow docs test-export test-ray test-vllm smoke-vllm bench bench-peers
+.PHONY: demo test check slow docs site notebooks test-export test-ray test-vllm smoke-vllm bench bench-peers
 
 demo: $(VENV)/report.stamp
 	$(BIN)/trimtab demo
@@ -59,6 +61,14 @@ test-ray: $(VENV)/dev.stamp
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py
 	$(if $(wildcard $(REPORT)),$(BIN)/python docs/make_image.py $(REPORT),@echo "no $(REPORT), so docs/images/result.svg stays; make demo writes one")
+
+site: export NO_MKDOCS_2_WARNING := 1
+site: $(VENV)/dev.stamp
+	$(BIN)/mkdocs build --quiet --strict
+	@echo build/site/index.html
+
+notebooks: $(VENV)/dev.stamp
+	$(BIN)/python docs/make_notebooks.py
 
 bench: $(VENV)/report.stamp
 	$(BIN)/python -m benchmarks.speed $(BENCH)

@@ -82,7 +82,7 @@ def main(n: int) -> None:
             "parameters": f"{sum(p.numel() for p in model.hf_model.parameters()):,}",
             "accuracy": f"{sum(right) / n:.3f}",
             "step accuracy, most careful wordings": f"{sum(r.right for r in steps) / sum(r.written for r in steps):.3f}",
-            **{f"failures by {source}": str(sources[source]) for source in ("manner", "content", "capacity")},
+            **{f"failures by {source}": str(sources[source]) for source in ("mode", "content", "capacity")},
         }
         by_domain[name] = shares(problems, right, lambda p: p.domain)
         by_steps[name] = shares(problems, right, lambda p: f"{p.difficulty:02d}")

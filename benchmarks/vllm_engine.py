@@ -181,8 +181,8 @@ def ratio(before: Sequence[float], after: Sequence[float]) -> tuple[float, float
 
 def verdict(path: Path, given: argparse.Namespace) -> dict[str, object]:
     """Accuracy of both engines on a run's test problems, and every answer in which they differ."""
-    from trimtab.export.verify import partings
     from trimtab.sampling import TRANSFORMERS, VllmEngine, VllmOptions, plan_requests
+    from trimtab.sampling.agreement import partings
     from trimtab.sampling.sample import as_trace
     from trimtab.study import Study
     from trimtab.tasks import grade_traces

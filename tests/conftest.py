@@ -9,7 +9,6 @@ import pytest
 from hypothesis import settings
 
 # lets every test import the helper modules, whatever pytest's import mode
-sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from transformers import PreTrainedModel

@@ -1,4 +1,4 @@
-"""Findings: what an experiment came to, as sentences and tidy frames that a notebook, the report and a JSON file read alike."""
+"""Findings: the result of an experiment as sentences and tidy frames that a notebook, the report and a JSON file read alike."""
 
 import html
 import math
@@ -124,7 +124,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
-    """What one experiment found.
+    """The findings of one experiment.
 
     Args:
         name: of the experiment.

@@ -12,6 +12,7 @@ from trimtab.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
+    import plotly.graph_objects
 
 GateKind = Literal["always", "never", "logistic"]
 GateMode = Literal["hard", "proportional"]
@@ -63,7 +64,7 @@ class Gate:
 
     @property
     def label(self) -> str:
-        """What a person calls it."""
+        """Its name in reports."""
         if not self.reads:
             return self.kind
         return {"last": "logistic, last prompt token", "mean": "logistic, mean over the prompt"}[self.pooling]
@@ -113,6 +114,12 @@ class Gate:
         import pandas
 
         return pandas.DataFrame({"layer": self.layer, "index": self.index, "weight": self.weight})
+
+    def plot(self) -> "plotly.graph_objects.Figure":
+        """ROC and calibration on the validation problems. Needs the extra ``report``."""
+        from trimtab.report.frames import gate_figure
+
+        return gate_figure(self)
 
     def _repr_html_(self) -> str:
         return as_html(repr(self), self.to_pandas())
@@ -197,6 +204,12 @@ class AttentionGate:
         import pandas
 
         return pandas.DataFrame({"layer": self.layer, "index": self.index, "query": self.query})
+
+    def plot(self) -> "plotly.graph_objects.Figure":
+        """ROC and calibration on the validation problems. Needs the extra ``report``."""
+        from trimtab.report.frames import gate_figure
+
+        return gate_figure(self)
 
     def _repr_html_(self) -> str:
         return as_html(repr(self), self.to_pandas())

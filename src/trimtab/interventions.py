@@ -1,4 +1,4 @@
-"""Interventions: what is done to the selected neurons, as the gains and shifts of one affine map at unit strength.
+"""Interventions: edits of the selected neurons, as gains and shifts of one affine map at unit strength.
 
 ``a' = a + strength * g * (gain * a + shift)``. An intervention is a function from a :class:`Neurons` to an :class:`Edit`; write
 your own and give it to :meth:`trimtab.steering.Steering.of`.

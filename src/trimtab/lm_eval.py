@@ -38,7 +38,7 @@ except ModuleNotFoundError as cause:
         f"this needs lm-evaluation-harness, and {cause.name} is not installed; run: pip install 'trimtab[lm-eval]'"
     )
     if __name__ == "__main__":
-        sys.exit(f"error: {missing}")
+        sys.exit(missing.told())
     raise missing from cause
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class SteeredLM(HFLM):
         self._generated = self._steered = 0
 
     def get_model_info(self) -> dict[str, Any]:
-        """What the results file says of the model: HFLM's facts, the steering, and how many rows its gate let through."""
+        """Facts about the model for the results file: HFLM's own, the steering, and how many rows its gate let through."""
         steering = {
             "digest": self._steering.digest,
             "scope": self._steering.scope,
@@ -202,7 +202,7 @@ def main() -> None:
     try:
         cli_evaluate()
     except TrimtabError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error.told())
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def layer_blocks(n_layers: int, layer_bytes: int, max_bytes: int, at_least: int 
         n_layers: of the recording; without any there is one empty block.
         layer_bytes: what is kept of a layer.
         max_bytes: bound on what is kept of a block; one layer is the smallest.
-        at_least: so many blocks, where there are as many layers.
+        at_least: this many blocks, where there are as many layers.
 
     Example:
         >>> layer_blocks(28, 10, 100)

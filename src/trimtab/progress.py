@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 Advance = Callable[[int, int], None]
-"""``advance(items, tokens)``: so many more items are done and so many more tokens went through the model."""
+"""``advance(items, tokens)``: this many more items are done, and this many more tokens went through the model."""
 
 Progress = Callable[[str, int, int], AbstractContextManager[Advance]]
 """``progress(label, total_items, done_items)`` opens a bar and yields its ``advance``."""

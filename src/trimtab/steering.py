@@ -109,7 +109,7 @@ class Steering:
 
     @property
     def digest(self) -> str:
-        """A hash of all that decides what this steering does to a forward."""
+        """A hash of everything that decides this steering's effect on a forward."""
         summary = hashlib.blake2b(digest_size=16)
         for array in (self.layer, self.index, self.gain, self.shift, *self.gate.arrays.values()):
             summary.update(array.tobytes())
@@ -126,7 +126,7 @@ class Steering:
         facts: dict[str, object] | None = None,
         intervention: Intervention = add,
     ) -> "Steering":
-        """What an intervention does to these neurons; by default AdaRAS's, a constant of ``correct_mean - incorrect_mean`` each.
+        """The steering of these neurons by an intervention; by default AdaRAS's constant ``correct_mean - incorrect_mean``.
 
         Raises:
             InputError: the intervention reads what a :class:`trimtab.neurons.NeuronList` does not hold.

@@ -23,13 +23,14 @@ class Score(StrEnum):
 
 
 class AnswerKind(StrEnum):
-    """What kind of answer a problem wants, and so which grader judges it."""
+    """The kind of a problem's answer, which chooses the grader."""
 
     EXACT = "exact"
     MATH = "math"
     CHOICE = "choice"
     YES_NO = "yes-no"
     CODE = "code"
+    GYM = "gym"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Problem:
     """A question with its gold answer.
 
     ``difficulty`` is the number of steps where it is known. ``choices`` are the options of a choice problem, in the order of
-    their letters; ``tests`` is the JSON of a code problem's tests (:class:`trimtab.tasks.grading.code.CodeTests`).
+    their letters; ``tests`` is the JSON of a code problem's tests (:class:`trimtab.tasks.grading.code.CodeTests`), or of
+    what the verifier of reasoning-gym generates the problem from.
     """
 
     id: str
@@ -78,7 +80,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class ScoredTrace:
-    """A verdict with the reason a person can read, and whether the response's steps were right where that is known."""
+    """The score of a trace with a reason in words, and whether its steps were right where that is known."""
 
     trace_id: str
     problem_id: str

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
+from trimtab.gate import ALWAYS, Gate
+from trimtab.gating import assess
 from trimtab.interventions import ablate
 from trimtab.neurons import ModelIdentity, NeuronList, Neurons
 from trimtab.steering import Steering
@@ -70,3 +72,19 @@ def test_neurons_and_steerings_plot_their_layers() -> None:
     counts = np.bincount(found.layer, minlength=4).tolist()
     for figure in (found.plot(), found.steering().plot()):
         assert any(list(trace.y or ()) == counts for trace in figure.data)
+
+
+def test_a_gate_plots_its_roc_and_calibration() -> None:
+    rng = np.random.default_rng(0)
+    failed = rng.random(80) < 0.4
+    assessment = assess(failed, np.clip(0.3 * failed + rng.random(80) * 0.6, 0.01, 0.99), rng.random(80))
+    read = np.zeros(1, np.int64)
+    gate = Gate("logistic", "hard", read, read, np.ones(1, np.float32), facts={"validation_assessment": assessment.to_json()})
+    figure = gate.with_threshold(0.5).plot()
+    curve = next(trace for trace in figure.data if len(trace.x or ()) == len(assessment.roc))
+    np.testing.assert_allclose(np.column_stack([curve.x, curve.y]), 100 * np.array(assessment.roc))  # in percent
+
+
+def test_a_gate_that_was_not_assessed_says_how_it_would_be() -> None:
+    with pytest.raises(InputError, match=r"study\.fit_gate"):
+        ALWAYS.plot()

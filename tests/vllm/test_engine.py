@@ -9,11 +9,11 @@ from live_engines import Figures
 from sentinels import half_open
 from tiny_testbed import some_problems
 from trimtab.errors import InputError
-from trimtab.export.verify import Parting, partings
 from trimtab.gate import Gate
 from trimtab.model import LanguageModel
 from trimtab.recording import record_batch
 from trimtab.sampling import TRANSFORMERS, Request, SamplingSettings, VllmEngine, VllmOptions
+from trimtab.sampling.agreement import Parting, partings
 from trimtab.sampling.sample import as_trace
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt

@@ -11,10 +11,10 @@ from live_engines import Figures
 from trimtab.cli.main import trimtab
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import standard_conditions
-from trimtab.export.verify import partings
 from trimtab.model import LanguageModel, down_weights
 from trimtab.recording import RecordingSettings, record_traces
 from trimtab.sampling import Generation, Request
+from trimtab.sampling.agreement import partings
 from trimtab.steering import Steering
 from trimtab.store import Parts, read_table, to_toml
 from trimtab.study import Study

@@ -1,5 +1,5 @@
-"""What a teacher-forced pass of traces needs: batches, the decoder blocks, and logits a few tokens at a time, so that no tensor
-``[batch, seq, vocab]`` is ever whole."""
+"""Building blocks of a teacher-forced pass over traces: batches, the decoder blocks, and logits a few tokens at a
+time, so that no tensor ``[batch, seq, vocab]`` is ever whole."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -92,7 +92,7 @@ class PerplexitySummary:
 
 @dataclass(frozen=True, slots=True)
 class PerplexityChange:
-    """What a steering does to the likelihood of the same tokens, paired trace by trace.
+    """The change in likelihood of the same tokens under a steering, paired trace by trace.
 
     Args:
         ratio: perplexity steered over unsteered; above 1 is worse.

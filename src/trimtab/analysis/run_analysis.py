@@ -50,7 +50,7 @@ class AnalysisSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptLabels:
-    """What a split's prompts look like from inside, and which of them the model fails.
+    """Activations at a split's prompts, and which of these prompts the model fails.
 
     Args:
         features: float32 ``[problem, layer, d_ff]``, activations of the last prompt token.

@@ -152,7 +152,7 @@ class TopOverlap:
 
 @dataclass(frozen=True, slots=True)
 class PairOverlap:
-    """What two sets share.
+    """The overlap of two sets.
 
     Args:
         jaccard: shared over the size of the union.

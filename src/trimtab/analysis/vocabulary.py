@@ -177,7 +177,7 @@ class TokenPush(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NeuronVocabulary:
-    """What one neuron writes; a negative activation promotes what is ``demoted`` here."""
+    """The tokens that one neuron promotes and demotes; a negative activation swaps the two."""
 
     layer: int
     index: int
@@ -188,7 +188,7 @@ class NeuronVocabulary:
 
 @dataclass(frozen=True, slots=True)
 class VocabularyProjection:
-    """The projection of several neurons, with what it passed through.
+    """The projection of several neurons, and the norms that it passed through.
 
     Args:
         tokens: how many tokens were compared: those of the tokenizer, without the unembedding's padding rows.

@@ -38,7 +38,7 @@ def generate(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Answer PROMPT with MODEL under a steering, and say what the gate saw."""
+    """Answer PROMPT with MODEL under a steering, and print the gate's p(fail)."""
     from trimtab.model import open_model, rebind
     from trimtab.sampling import Request, SamplingSettings, generate_batch
     from trimtab.steering import Steering

@@ -72,7 +72,7 @@ def main() -> None:
     try:
         trimtab.main(prog_name="trimtab", standalone_mode=False)
     except TrimtabError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error.told(), file=sys.stderr)
         sys.exit(1)
     except click.exceptions.Abort:
         print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)

@@ -21,7 +21,7 @@ class RunPath(click.Path):
     def convert(  # pyright: ignore[reportIncompatibleMethodOverride] -- a URL is no os.PathLike
         self, value: "str | AnyPath", param: click.Parameter | None, ctx: click.Context | None
     ) -> "AnyPath":
-        """The path. What a local one must be is checked here, what lies at a URL by whoever reads it."""
+        """The path. Local paths are checked here, URLs when they are read."""
         if isinstance(value, str) and "://" in value:
             from trimtab.store import any_path
 
@@ -40,7 +40,7 @@ def output_options(command: Command) -> Command:
 
 def executor_option(command: Command) -> Command:
     """``--executor``."""
-    text = "Who computes: local, or ray with any keys of [executor], such as ray,actors=8,num_gpus=1."
+    text = "The executor: local, or ray with any keys of [executor], such as ray,actors=8,num_gpus=1."
     return click.option("--executor", "executor", metavar="KIND[,KEY=VALUE...]", help=text)(command)
 
 
@@ -60,7 +60,7 @@ def sandbox_option(command: Command) -> Command:
 def engine_option(command: Command) -> Command:
     """``--engine``."""
     text = (
-        "What generates: transformers, or vllm with any keys of [vllm], such as vllm,gpu_memory=0.6. What reads activations "
+        "The engine: transformers, or vllm with any keys of [vllm], such as vllm,gpu_memory=0.6. Reading activations "
         "outside of generation (record, gate) stays with transformers."
     )
     return click.option("--engine", "engine", metavar="NAME[,KEY=VALUE...]", help=text)(command)
@@ -78,7 +78,7 @@ def model_options(command: Command) -> Command:
 
 def task_options(command: Command) -> Command:
     """``--data``, ``--answer``: where a task's problems come from, beside its name."""
-    kinds = click.Choice([kind.value for kind in AnswerKind])
+    kinds = click.Choice([kind.value for kind in AnswerKind if kind is not AnswerKind.GYM])
     command = click.option("--answer", type=kinds, default="exact", show_default=True, help="Kind of answer of a local: file.")(
         command
     )

@@ -1,4 +1,4 @@
-"""What the command line prints: data on stdout, everything else on stderr."""
+"""Output of the command line: data on stdout, everything else on stderr."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ class Output:
             print(text, file=sys.stderr)
 
     def stage(self, stage: str, seconds: float, summary: Mapping[str, object]) -> None:
-        """A finished stage of a run, and what it came to."""
+        """A finished stage of a run, and its result."""
         self.note(f"{stage:<11} {seconds:7.1f} s   {', '.join(f'{name}: {value}' for name, value in list(summary.items())[:4])}")
 
     def verdict(self, report: "Report") -> None:

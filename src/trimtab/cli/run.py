@@ -67,7 +67,7 @@ def stage_command(
     if regrade and name != "grade":
         raise click.UsageError("--regrade belongs to `trimtab stage grade RUN`")
     from trimtab.study import RUN_FILE, run_stage
-    from trimtab.study.find import regraded_since
+    from trimtab.study.gather import regraded_since
 
     output = Output(as_json, quiet)
     settings = with_engine(with_executor(load_settings(run / RUN_FILE), executor), engine)
@@ -137,7 +137,7 @@ def study_of(settings: Settings, path: "AnyPath", output: Output) -> "Study":
 
 
 def run_pipeline(study: "Study", until: Stage, output: Output) -> None:
-    """Run a study to a stage and print the verdict, or what its last stage came to."""
+    """Run a study to a stage and print the verdict, or the result of its last stage."""
     from trimtab.report import read_report
     from trimtab.study import run
 
@@ -161,7 +161,7 @@ def run_pipeline(study: "Study", until: Stage, output: Output) -> None:
 
 
 def show_cost(settings: Settings, until: Stage, output: Output) -> None:
-    """What a run will cost at most."""
+    """The upper bound of a run's cost."""
     from trimtab.study.estimate import estimate
 
     cost = estimate(settings, until)

@@ -26,7 +26,7 @@ def show(steering: str, as_json: bool, quiet: bool) -> None:
 
 
 def describe(steering: Steering) -> dict[str, object]:
-    """What an artifact holds, as plain values."""
+    """The content of an artifact, as plain values."""
     layers, counts = np.unique(steering.layer, return_counts=True)
     gate = steering.gate
     return {

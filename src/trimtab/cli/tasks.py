@@ -1,5 +1,6 @@
 """``trimtab tasks``."""
 
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -27,7 +28,8 @@ SHOWN_PAIRS = 10
 def tasks(context: click.Context, as_json: bool, quiet: bool) -> None:
     """List the benchmarks, or show and check one.
 
-    A SOURCE is the name of a benchmark, testbed, or local:PATH, a .jsonl or .parquet file with questions and answers.
+    A SOURCE is the name of a benchmark, testbed, local:PATH, a .jsonl or .parquet file with questions and answers, or gym:NAME, a
+    family of problems that reasoning-gym generates.
     """
     if context.invoked_subcommand is not None:
         return
@@ -41,7 +43,24 @@ def tasks(context: click.Context, as_json: bool, quiet: bool) -> None:
 
 
 def _source_options(command: "Callable[..., None]") -> "Callable[..., None]":
+    named = "A parameter of a gym: family, as JSON; may be given several times."
+    command = click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", callback=_parameters, help=named)(
+        command
+    )
     return task_options(click.option("--revision", default="", help="Commit of the benchmark's repository.")(command))
+
+
+def _parameters(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, object]:  # noqa: ARG001
+    found: dict[str, object] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is no NAME=VALUE, such as max_terms=3")
+    return found
 
 
 @tasks.command("show")
@@ -51,7 +70,18 @@ def _source_options(command: "Callable[..., None]") -> "Callable[..., None]":
 @click.option("--model", default="", help="Render with this model's chat template: a hub id, a folder or testbed:NAME.")
 @_source_options
 @output_options
-def show(source: str, n: int, split: str, model: str, answer: str, data: str, revision: str, as_json: bool, quiet: bool) -> None:
+def show(
+    source: str,
+    n: int,
+    split: str,
+    model: str,
+    answer: str,
+    data: str,
+    revision: str,
+    parameters: dict[str, object],
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Print prompts of SOURCE as a model reads them, with the gold answers.
 
     The train split is shown unless you ask for another one: a test split that was read is no longer unseen.
@@ -59,7 +89,7 @@ def show(source: str, n: int, split: str, model: str, answer: str, data: str, re
     from trimtab.tasks.loading import load_task, task_prompt
 
     counts = {name: n if name == split else 0 for name in ("train", "validation", "test")}
-    settings = _settings(source=source, answer=answer, data=data, revision=revision, **counts)
+    settings = _settings(source=source, answer=answer, data=data, revision=revision, parameters=parameters, **counts)
     prompt = task_prompt(settings)
     render = _template_of(model, settings) if model else prompt.wrap
     shown = [_shown(problem, render(problem.question)) for problem in load_task(settings).problems]
@@ -78,7 +108,15 @@ def show(source: str, n: int, split: str, model: str, answer: str, data: str, re
 @_source_options
 @output_options
 def check(
-    source: str, threshold: float | None, graders: bool, answer: str, data: str, revision: str, as_json: bool, quiet: bool
+    source: str,
+    threshold: float | None,
+    graders: bool,
+    answer: str,
+    data: str,
+    revision: str,
+    parameters: dict[str, object],
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Read all of SOURCE and print its splits, what was left out, its digest, the problems that stand in two splits, rows that
     look broken, and the share of gold answers that are compared as text.
@@ -87,11 +125,12 @@ def check(
     from trimtab.tasks.checking import compared_as_text, graders_hold, suspicions
     from trimtab.tasks.loading import load_task
     from trimtab.tasks.near_duplicates import THRESHOLD
+    from trimtab.tasks.settings import GYM, TESTBED
     from trimtab.tasks.splits import split_facts
 
-    # the testbed makes as many problems as it is asked for
-    counts = {} if source == "testbed" else {"train": ALL, "validation": ALL, "test": ALL}
-    loaded = load_task(_settings(source=source, answer=answer, data=data, revision=revision, **counts))
+    # the testbed and reasoning-gym make as many problems as they are asked for
+    counts = {} if source == TESTBED or source.startswith(GYM) else {"train": ALL, "validation": ALL, "test": ALL}
+    loaded = load_task(_settings(source=source, answer=answer, data=data, revision=revision, parameters=parameters, **counts))
     found = split_facts(loaded.problems, threshold or THRESHOLD)
     odd, as_text = suspicions(loaded.problems, source), compared_as_text(loaded.problems)
     controls = graders_hold(loaded.problems) if graders else []

@@ -25,7 +25,7 @@ ENGINE_HELP = "own is the target's own loader; vllm loads a lora or merged expor
     "--task", help="Compare on problems of this task's validation split, and measure the accuracy that dropped parts cost."
 )
 @click.option("--data", default="", help="The task's rows on this machine, in place of the hub: a file or a folder.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many problems.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most this many problems.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
 @click.option("--engine", type=click.Choice(ENGINE_NAMES), default="own", show_default=True, help=ENGINE_HELP)
 @click.option("--base-gguf", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The base model for llama.cpp.")

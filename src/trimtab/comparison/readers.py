@@ -46,7 +46,7 @@ _WORDS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 def read_results(
     path: "str | AnyPath", *, metric: str | None = None, filter_name: str | None = None, condition: str = CONDITION
 ) -> Results:
-    """Read whatever lies at a path.
+    """Read the result file or folder at a path.
 
     Args:
         path: a file or a folder.

@@ -1,4 +1,4 @@
-"""What every reader returns: scored responses by task, and how they were measured."""
+"""The common form of all inputs: scored responses by task, and how they were measured."""
 
 import hashlib
 from collections import Counter
@@ -55,7 +55,7 @@ class TaskResults:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What one input holds.
+    """The content of one input.
 
     Args:
         source: the path as it was given.

@@ -40,7 +40,7 @@ _WORDS: dict[str, Word] = {"helps": "better", "hurts": "worse", "no evidence": "
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What was compared: the path as given, the tool that wrote it, and the model that it names ("" for none)."""
+    """One side of a comparison: the path as given, the tool that wrote it, and the model that it names ("" for none)."""
 
     source: str
     format: str

@@ -105,7 +105,7 @@ def sft_lora(
 
 
 def read_sft(folder: AnyPath) -> SftRecord:
-    """What the adapter of a folder was trained on and how. Raises StoreError when there is none."""
+    """Read the record of an adapter's training. Raises StoreError when there is none."""
     return read_record(folder / RECORD, SftRecord)
 
 

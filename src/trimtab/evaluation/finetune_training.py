@@ -48,7 +48,7 @@ class SftSettings(BaseModel):
 
 
 class Training(NamedTuple):
-    """What a training came to.
+    """The outcome of a training.
 
     Args:
         tokens: forwarded in all steps, prompts included.
@@ -64,7 +64,7 @@ class Training(NamedTuple):
 
 
 def train(model: PreTrainedModel, traces: Sequence[Trace], settings: SftSettings, progress: Progress = silent) -> Training:
-    """Train the parameters of a model that require gradients, in place, to say what the traces say.
+    """Train the parameters that require gradients, in place, on the traces' responses.
 
     Each step descends the mean loss per response token of its traces: AdamW without weight decay, gradients clipped to norm 1,
     the learning rate falling linearly to 0. Every epoch is shuffled anew from the seed.

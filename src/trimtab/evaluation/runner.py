@@ -154,7 +154,7 @@ def condition_job(
     generator: Generator = TRANSFORMERS,
     label: str = "",
 ) -> ConditionJob:
-    """Plan what :func:`evaluate_condition` does, store the plan, and generate nothing yet."""
+    """Store the plan of :func:`evaluate_condition` and generate nothing yet."""
     facts = {
         "condition": condition.name,
         "gate": condition.gate,
@@ -186,7 +186,7 @@ def evaluate_condition(
 ) -> list[Outcome]:
     """Outcomes of one condition in the order of the problems and their samples; parts already on disk are kept.
 
-    ``label`` names the condition for the person who waits, where its own name is not made for people.
+    ``label`` names the condition in progress messages; by default its own name does.
 
     Raises:
         ConfigError: the folder holds parts of another condition or plan.

@@ -15,7 +15,7 @@ Control = Literal["random", "negative"]
 
 
 class EvaluationSettings(BaseModel):
-    """What the test split is opened for.
+    """Settings of an evaluation on the test split.
 
     Args:
         random_sets: random sets of neurons as controls, of each kind.

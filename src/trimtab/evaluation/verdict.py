@@ -99,7 +99,7 @@ def _matrix(responses: Responses, problems: Sequence[str], columns: Sequence[Res
 
 @dataclass(frozen=True, slots=True)
 class ConditionVerdict:
-    """A condition judged against the base: word, sentence and what they stand on.
+    """A condition judged against the base: the word, the sentence, and the comparison behind them.
 
     ``smallest_gain`` is infinite where no gain could be shown; ``bounds`` is None where every response was scored.
     """

@@ -1,4 +1,4 @@
-"""Execution: who computes the parts of a stage, this process or the actors of a Ray cluster."""
+"""Execution: the parts of a stage are computed by this process or by the actors of a Ray cluster."""
 
 from trimtab.execution.job import LOCAL, Executor, ExecutorSettings, Job, LocalExecutor, with_choice
 

@@ -1,4 +1,4 @@
-"""Who runs jobs, each of them the parts of one folder: the settings of an executor, and the default one, this process.
+"""Jobs, each the parts of one folder, and their executors: its settings, and the default one, this process.
 
 Facts of an executor say what must be the same where a part is computed, so that its bytes do not tell who computed it.
 """
@@ -28,7 +28,7 @@ class Job(Protocol):
 
     @property
     def label(self) -> str:
-        """For the person who waits, such as ``sample greedy-find``."""
+        """Name in progress messages, such as ``sample greedy-train``."""
         ...
 
     @property
@@ -65,7 +65,7 @@ class Executor(Protocol):
         Args:
             model: the model, which an executor elsewhere opens again and compares with this one.
             jobs: whose plans are stored.
-            progress: for the person who waits.
+            progress: shows how far the jobs are.
         """
         ...
 
@@ -96,7 +96,7 @@ def package_facts() -> dict[str, str]:
 
 
 def model_facts(model: LanguageModel) -> dict[str, str]:
-    """Who the model is and how it computes."""
+    """Identity of the model, and how it computes."""
     device = model.device.type
     return {
         "model fingerprint": model.identity.fingerprint,
@@ -109,7 +109,7 @@ def model_facts(model: LanguageModel) -> dict[str, str]:
 
 
 def check_facts(expected: Facts, found: Facts, where: str) -> None:
-    """Raise MismatchError that names what differs on a worker, with its value there and here.
+    """Raise MismatchError where a worker's facts differ, naming each with its value there and here.
 
     Args:
         expected: the driver's.
@@ -149,7 +149,7 @@ LOCAL = LocalExecutor()
 
 
 class ExecutorSettings(BaseModel):
-    """Who computes the parts of a run. It decides how fast they come, never what they hold, so it is no part of a run's digest.
+    """Settings of the executor. They decide how fast parts are computed, never their content, so they are not in a run's digest.
 
     Everything but ``kind`` is for ``ray``.
 
@@ -176,7 +176,7 @@ class ExecutorSettings(BaseModel):
 
 
 def with_choice(settings: ExecutorSettings, choice: str) -> ExecutorSettings:
-    """Settings with what the command line chose: a kind, and keys after commas.
+    """Settings with the choice of the command line applied: a kind, and keys after commas.
 
     Raises:
         ConfigError: an unknown kind or key, or a bad value.

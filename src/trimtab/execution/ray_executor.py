@@ -37,7 +37,7 @@ SLACK = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """So many actors, and what Ray sets aside for each of them."""
+    """The number of actors, and the resources that Ray reserves for each."""
 
     actors: int
     num_cpus: float
@@ -122,7 +122,7 @@ def _refuse_silent(address: str) -> None:
 
 
 def fit_pool(settings: ExecutorSettings, nodes: list[Mapping[str, float]], threads: int, gpus: int) -> Pool:
-    """The pool that the settings ask for, what they leave open filled in.
+    """The pool that the settings ask for, with defaults for open values.
 
     Args:
         settings: 0 actors stand for as many as fit, 0 CPUs for one or less.
@@ -177,7 +177,7 @@ TASK_RETRIES = 2
 ROUNDS = 3
 """So often the parts that Ray gave up are handed out again, to a new pool on the nodes that are left."""
 INIT_DEATHS = 10
-"""So many actors in a row may die before they are ready."""
+"""How many actors in a row may die before they are ready."""
 IN_FLIGHT = 2
 """Tasks that an actor holds, so that it need not wait for the next one."""
 

@@ -37,7 +37,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Briefing:
-    """What every actor is told. Plain values: they are read before it is known that both sides have the same packages.
+    """Instructions for every actor. Plain values: they are read before it is known that both sides have the same packages.
 
     Args:
         packages: versions that the actor must find.

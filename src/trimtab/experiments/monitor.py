@@ -151,7 +151,7 @@ class Readings:
     failed: NDArray[np.bool_]
 
     def at(self, token: int) -> NDArray[np.float64]:
-        """p after so many tokens, ``[response]``; a response that ended before keeps its last."""
+        """p after a number of tokens, ``[response]``; a response that ended before keeps its last."""
         return np.array([p[min(token, len(p)) - 1] for p in self.probability])
 
     def at_share(self, share: float) -> NDArray[np.float64]:

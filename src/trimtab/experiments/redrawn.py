@@ -62,7 +62,7 @@ class Redrawn:
             yield {name: CRITERIA[name](moments) for name in names}
 
     def moments(self, choices: Iterable[Choice], criteria: Iterable[str]) -> Iterator[ClassMoments]:
-        """What the criteria read, of each choice."""
+        """The moments of each choice."""
         statistics = frozenset[Statistic]().union(*(NEEDS[name] for name in criteria))
         columns = self.search.class_moments.column_norm
         for moments in self.means.resampled(choices, statistics):
@@ -75,7 +75,7 @@ class Redrawn:
         return self.search.neurons(self.search.criterion, min(self.search.k, found), moments)
 
     def some_problems(self, rng: np.random.Generator, *sizes: int) -> list[Choice]:
-        """Disjoint random draws of so many problems each."""
+        """Disjoint random draws of equally many problems."""
         drawn = np.split(rng.permutation(self.n_problems), np.cumsum(sizes))[: len(sizes)]
         return [Choice(copies=np.isin(np.arange(self.n_problems), part).astype(np.int64)) for part in drawn]
 
@@ -94,7 +94,7 @@ class Redrawn:
 
 
 def fitting(rows: Sequence[ContrastRow], traces: int, rng: np.random.Generator) -> list[ContrastRow]:
-    """All rows if there is room for so many traces, else those of whole problems drawn at random until the next does not fit."""
+    """All rows if there is room for their traces, else those of whole problems drawn at random until the next does not fit."""
     if len(rows) <= traces:
         return list(rows)
     by_problem: dict[str, list[ContrastRow]] = {}

@@ -1,4 +1,4 @@
-"""What an experiment works with: a study, what its grid chose, and the splits that this experiment may read."""
+"""The input of every experiment: a study, the best point of its grid, and the splits that this experiment may read."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -66,7 +66,7 @@ class Search:
 
     @property
     def steering(self) -> Steering:
-        """What ``tune`` chose, behind its gate."""
+        """The steering that ``tune`` chose, behind its gate."""
         return self.tuning.steering
 
     @property

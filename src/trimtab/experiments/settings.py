@@ -11,7 +11,7 @@ EXPERIMENT_NAMES: tuple[ExperimentName, ...] = get_args(ExperimentName)
 
 
 class SweepSettings(BaseModel):
-    """What ``sweep`` tries, around the point that ``tune`` chose; values of the grid and published ones are tried as well.
+    """The values that ``sweep`` tries around the chosen point; values of the grid and published ones are tried as well.
 
     Args:
         problems: of the validation split, behind each point.
@@ -61,7 +61,7 @@ class StabilitySettings(BaseModel):
 
 
 class MonitorSettings(BaseModel):
-    """What ``monitor`` reads and where it looks for harm.
+    """Settings of ``monitor``: features of the probe, and texts on which harm is measured.
 
     Args:
         features: neurons that the running probe reads.
@@ -79,11 +79,11 @@ class MonitorSettings(BaseModel):
 
 
 class ExperimentSettings(BaseModel):
-    """What experiments may cost.
+    """Settings of all experiments.
 
     Args:
         random_sets: sets of random neurons behind each random row.
-        domains: at most so many domains get neurons of their own, those with the most problems in the contrast.
+        domains: at most this many domains get neurons of their own, those with the most problems in the contrast.
         other_models: what ``transfer-model`` carries the neurons to: hub ids, folders, or bundled models.
         seed: of everything drawn.
     """

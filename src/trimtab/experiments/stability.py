@@ -109,7 +109,7 @@ def halves(redrawn: Redrawn) -> Part:
 
 
 def by_chance(pairs: list[tuple[Ranking, Ranking]], k: int, model: ModelIdentity) -> tuple[float, float]:
-    """What two random sets share of K on average: drawn from all neurons, or each from the layers of the set that it stands for.
+    """The share of K that two random sets share on average: drawn from all neurons, or from the layers of the found sets.
 
     ``k / N``, and the mean over pairs of ``sum over layers a * b / width / k`` with ``a`` and ``b`` the two sets' counts there.
     """
@@ -342,7 +342,7 @@ def _tokens(classes: Iterable[Iterable[str]], lengths: Mapping[str, int]) -> dic
 
 
 class Null(NamedTuple):
-    """What permuted labels came to under one criterion.
+    """Results under permuted labels, for one criterion.
 
     Args:
         k: the places that were looked at.

@@ -1,4 +1,4 @@
-"""``sweep``: what K, strength, threshold, factor, scope and layers do to the gain, one at a time, on the validation split
+"""``sweep``: how K, strength, threshold, factor, scope and layers change the gain, one at a time, on the validation split
 alone."""
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ GATED, UNGATED = "gated", "always"
 
 
 class Setting(NamedTuple):
-    """One value of what is varied, and the steering that it makes, without its gate."""
+    """One value of the varied setting, and its steering without the gate."""
 
     label: str
     x: float
@@ -187,7 +187,7 @@ def optimism(answers: ValidationAnswers) -> str:
 
 
 def axis_words(axis: Axis, views: Views) -> str:
-    """What every view came to, the first one in full."""
+    """The result of every view in words, the first one in full."""
     parts = [_view_words(axis, series, measured, full=i == 0) for i, (series, measured) in enumerate(views) if measured]
     return f"{axis.title[0].upper()}{axis.title[1:]}: {'; '.join(parts)}."
 
@@ -326,7 +326,7 @@ def _scope(search: Search) -> Axis:
 
 
 def _layers(search: Search) -> Axis:
-    """The best neurons of some of the layers, as many as were chosen where the criterion finds so many there."""
+    """The best neurons of some of the layers, as many as were chosen, or all that the criterion finds there."""
     n_layers = search.steering.model.n_layers
     ranked = _ranked(search)
     settings = [Setting("all layers", 0, search.steering)]

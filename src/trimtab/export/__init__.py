@@ -1,1 +1,1 @@
-"""Export a steering to what others run, and verify each export with its own engine."""
+"""Export a steering for other programs, and verify each export in its own engine."""

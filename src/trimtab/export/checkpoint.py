@@ -72,7 +72,7 @@ class DownProjection:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in safetensors files and what transformers makes of it.
+    """A checkpoint in safetensors files, and the modules that transformers builds from it.
 
     Args:
         parameters: name in the model to name in the checkpoint, each tied parameter once.
@@ -98,7 +98,7 @@ class Checkpoint:
 
     @property
     def dtype(self) -> str:
-        """What the down projections are stored as, in the names of torch."""
+        """The stored dtype of the down projections, by torch's name."""
         return str(DTYPES[self.tensors[self.down[0].weight].dtype]).removeprefix("torch.")
 
     def columns(self, layer: int, index: NDArray[np.int64]) -> NDArray[np.float32]:

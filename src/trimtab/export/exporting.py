@@ -37,7 +37,7 @@ _IN_VLLM: Mapping[TargetName, Opener] = MappingProxyType({"lora": lora_in_vllm, 
 
 
 def opener_of(target: TargetName, engine: EngineName) -> Opener:
-    """What loads an export of a target: the loader that the target is made for, or another engine that takes its files.
+    """The loader of an export: the one that the target is made for, or another engine that takes its files.
 
     Raises:
         InputError: the engine does not take them.

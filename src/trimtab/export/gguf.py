@@ -178,7 +178,7 @@ def write_base(model: LanguageModel, path: Path) -> Path:
 
 
 def gguf_name(name: str) -> str:
-    """What GGUF calls a parameter.
+    """The name of a parameter in GGUF.
 
     Example:
         >>> gguf_name("model.layers.3.mlp.down_proj.weight")

@@ -63,7 +63,7 @@ def targets_with(part: Part) -> str:
 
 
 def expressible(steering: Steering, target: TargetName, drop: Collection[Part] = ()) -> Steering:
-    """What is left of a steering after dropping parts, all of which the target carries.
+    """The steering without the dropped parts; the target carries all that is left.
 
     Args:
         drop: parts to leave out. Without the scope it acts at every position, without the gate on every prompt, without

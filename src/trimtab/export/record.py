@@ -1,4 +1,4 @@
-"""What an export says about itself: export.json and its card."""
+"""The record of an export: export.json and its card."""
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,7 @@ _PACKAGES = ("trimtab", "torch", "transformers", "safetensors", "peft", "gguf", 
 
 
 class DropCost(Record):
-    """What leaving parts out changes, by the transformers hooks.
+    """The effect of leaving parts out, measured with the transformers hooks.
 
     ``distance`` is ``norm(D_reduced - D_full) / norm(D_full)`` over the logits of held-out prompts and responses, with D steered
     minus unsteered; None when the full steering moved nothing there. Accuracies are None where no task was given.

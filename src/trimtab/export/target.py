@@ -1,4 +1,4 @@
-"""What a target has to do: write its files, and open them in its own engine; and a steering layer by layer, as it gets one."""
+"""The interface of a target: write its files, and open them in its own engine; and a steering layer by layer."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a target tells of the files it wrote.
+    """A target's report on the files that it wrote.
 
     Args:
         facts: for the card and export.json.
@@ -38,7 +38,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What an engine may need beside the export.
+    """Options that an engine may need beside the export.
 
     Args:
         steering: what the export has to do, parts already dropped.
@@ -112,7 +112,7 @@ def not_installed(package: str, what: str, cause: ModuleNotFoundError) -> InputE
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerEdit:
-    """What a steering at full strength does in one layer.
+    """The edit of one layer at full strength.
 
     Args:
         index: int64 ``[neuron]``.
@@ -140,7 +140,7 @@ def output_shift(edit: LayerEdit, checkpoint: Checkpoint) -> NDArray[np.float32]
 
 
 def shares_of(steering: Steering, drop: Collection[Part], checkpoint: Checkpoint) -> dict[str, object]:
-    """What dropping these parts leaves out, by names for the card.
+    """The shares that dropping these parts leaves out, by names for the card.
 
     ``layer-0`` is the norm of ``W[:, S] @ shift`` in layer 0 over the sum of that norm over all layers; ``shift`` and ``gain``
     are counted in neurons, since what a gain does depends on the activations.

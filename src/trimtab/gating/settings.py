@@ -1,4 +1,4 @@
-"""What kind of gate a run fits."""
+"""Settings of the gate that a run fits."""
 
 from typing import Literal, Self
 

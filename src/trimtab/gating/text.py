@@ -1,4 +1,4 @@
-"""What the wording alone tells about failure: the baseline that a gate on activations has to beat."""
+"""Failure predicted from the wording alone: the baseline that a gate on activations has to beat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -30,7 +30,7 @@ _ROUNDING_LIMIT = 0.1  # of the shift
 
 @dataclass(frozen=True, slots=True)
 class LayerFinding:
-    """What the probes saw in one layer.
+    """The findings of the probes in one layer.
 
     Args:
         faults: what is wrong, in words; empty when the layer can be steered.

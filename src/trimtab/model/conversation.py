@@ -1,4 +1,4 @@
-"""Which tokens of each row are in a steering's scope, from one call to the next: what a later turn finds again.
+"""The tokens of each row that are in a steering's scope, remembered from one call to the next turn of a conversation.
 
 A conversation goes on either from its cache, in a forward of several tokens on top of cached ones, or by reading all of it again
 in a new prefill. Both are recognised, and both steer the same tokens: those that were generated in earlier turns.

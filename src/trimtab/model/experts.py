@@ -35,7 +35,7 @@ class ExpertsShape(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """What a layer's experts are given.
+    """The input of a layer's experts.
 
     Args:
         hidden: ``[token, d_model]``, the rows of a batch one after the other; in Llama 4 ``[expert, token, d_model]``, each

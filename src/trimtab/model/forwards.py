@@ -1,4 +1,4 @@
-"""What one forward of the decoder stack is: prefill or decode, which positions are in scope, and the gate read in the prefill."""
+"""One forward of the decoder stack: prefill or decode, the positions in scope, and the gate read in the prefill."""
 
 import inspect
 from collections.abc import Mapping
@@ -201,7 +201,7 @@ def attended(forward: Forward) -> Tensor:
 
 
 class GateReading(Protocol):
-    """What a gate has seen of one prefill."""
+    """A gate's reading of one prefill."""
 
     def add(self, features: FeaturePlan, activation: Tensor) -> None:
         """Take in one layer's ``[batch, seq, d_ff]``."""

@@ -29,7 +29,7 @@ OUTLIVED = "a generate call in another thread was still running when its attach 
 
 
 class Follower(Protocol):
-    """Who is told of generate calls."""
+    """An object that is notified of generate calls."""
 
     def generation_begins(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Who a model is: sizes and a fingerprint of its weights, so that an artifact meets the model it was made for."""
+"""The identity of a model: sizes and a fingerprint of its weights, by which an artifact knows the model it was made for."""
 
 import hashlib
 import json

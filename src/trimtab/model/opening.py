@@ -41,7 +41,7 @@ _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model in eval mode without gradients, its tokenizer, where its neurons are, and who it is."""
+    """A model in eval mode without gradients, with its tokenizer, its FFN layout and its identity."""
 
     hf_model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -107,7 +107,7 @@ class LanguageModel:
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
-        """Hash of what turns text into ids; hashed once."""
+        """Hash of the tokenizer, computed once."""
         return tokenizer_fingerprint(self.tokenizer)
 
 
@@ -204,7 +204,7 @@ class _Origin:
             return f"gguf:{hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()}"
 
     def options(self) -> dict[str, object]:
-        """What ``from_pretrained`` of transformers is given beside the source."""
+        """Keyword arguments for ``from_pretrained`` of transformers."""
         options: dict[str, object] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
         return options | ({"gguf_file": self.gguf} if self.gguf else {})
 

@@ -1,4 +1,4 @@
-"""The plan of an attachment: what each layer needs, as tensors on that layer's device, made once."""
+"""The plan of an attachment: the tensors of each layer, on its device, made once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ class FeaturePlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerPlan:
-    """What the hook of one layer does, on ``device``; at least one of the two.
+    """The edits of one layer's hook, on ``device``; at least one of the two.
 
     ``chosen`` is int64 ``[neuron]``, the coordinates of the neurons of both, ascending.
     """

@@ -28,7 +28,7 @@ _MISMATCH_LIMIT = 0.05
 
 
 class Probe(NamedTuple):
-    """What one layer did under a disturbance of +1 on every activation.
+    """The response of one layer to a disturbance of +1 on every activation.
 
     Args:
         fired: how often the hook ran in one forward; 1 is right.
@@ -131,7 +131,7 @@ def relative_difference(one: Tensor, other: Tensor) -> float:
 
 
 def causality_fault(model: PreTrainedModel) -> str | None:
-    """What is wrong where a token changes the logits before it, in words; None for a causal model."""
+    """A sentence where a token changes the logits before it; None for a causal model."""
     tokens = probe_tokens(model)
     changed = tokens.clone()
     changed[:, -1] = (changed[:, -1] + 1) % model.config.get_text_config().vocab_size

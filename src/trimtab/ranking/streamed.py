@@ -111,7 +111,7 @@ def recorded_class_moments(
         rows: the contrast; all of its traces have to be in the recording.
         statistics: as for :func:`class_moments`.
         max_bytes: bound on what is kept of open problems; parts and results come on top, and one layer is the smallest block.
-        at_once: make at least so many blocks, where there are as many layers.
+        at_once: make at least this many blocks, where there are as many layers.
         run_blocks: applies a function to the blocks and keeps their order, such as an executor's ``map``; each of those that run
             at the same time keeps ``max_bytes``.
 

@@ -54,7 +54,7 @@ class Spread:
     n: NDArray[np.int64] | int = 0
 
     def add(self, value: NDArray[np.float64], times: Times = 1) -> None:
-        """Count a value so many times; where that is 0, the value may be NaN."""
+        """Count a value ``times`` times; where that is 0, the value may be NaN."""
         if not isinstance(times, int):
             value = np.where(times > 0, value, self.centre)
         self.n = self.n + times

@@ -1,6 +1,6 @@
 """Recording: the moments of every FFN neuron, streamed from a forward of the decoder stack."""
 
-from trimtab.recording.features import Features, batch_features, record_features
+from trimtab.recording.features import batch_features
 from trimtab.recording.forward import record_batch
 from trimtab.recording.record import (
     INDEX,
@@ -15,11 +15,10 @@ from trimtab.recording.record import (
     record_prompts,
     record_traces,
 )
-from trimtab.recording.tokens import prompt_traces, tokens_in
+from trimtab.recording.tokens import prompt_traces
 
 __all__ = [
     "INDEX",
-    "Features",
     "RecordJob",
     "Recording",
     "RecordingSettings",
@@ -30,9 +29,7 @@ __all__ = [
     "prompt_traces",
     "prompts_job",
     "record_batch",
-    "record_features",
     "record_job",
     "record_prompts",
     "record_traces",
-    "tokens_in",
 ]

@@ -1,11 +1,10 @@
-"""The second, small store: activations of neurons that were selected already, token by token.
+"""Activations of neurons that were selected already, token by token.
 
-Moments of all neurons say which neurons matter; what a few of them do at each token is recorded here, by another forward.
+Moments of all neurons say which neurons matter; another forward shows what a few of them do at each token.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,92 +16,8 @@ from trimtab.model import LanguageModel
 from trimtab.model.hook_points import watch_neurons
 from trimtab.moments import TokenScope
 from trimtab.neurons import check_addresses
-from trimtab.progress import Progress, silent
-from trimtab.recording.tokens import forwarded, right_padded, span
-from trimtab.store import AnyPath, Parts, digest_of, load_tensors, make_plan, save_tensors
+from trimtab.recording.tokens import right_padded, span
 from trimtab.traces import Trace
-
-ADDRESSES = "neurons.safetensors"
-
-
-class Features:
-    """Per-token activations on disk.
-
-    Row t of a trace belongs to the token ``tokens_in(trace, scope)[t]`` (:func:`trimtab.recording.tokens.tokens_in`).
-    """
-
-    def __init__(self, folder: AnyPath) -> None:
-        self.folder = folder
-        self._parts = Parts(folder, ".safetensors")
-
-    @cached_property
-    def addresses(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Layer and index of each feature, int64 ``[feature]`` each."""
-        tensors, _ = load_tensors(self.folder / ADDRESSES)
-        return tensors["layer"], tensors["index"]
-
-    def stream(self) -> Iterator[tuple[tuple[str, ...], list[NDArray[np.float32]]]]:
-        """Yield (trace ids, one float32 ``[token, feature]`` a trace) of every part, in the order of the plan.
-
-        Raises:
-            StoreError: a part is missing or truncated.
-        """
-        for part, ids in enumerate(self._parts.plan.parts):
-            tensors, _ = load_tensors(self._parts.path(part))
-            yield ids, np.split(tensors["values"], np.cumsum(tensors["count"])[:-1])
-
-    def of(self, order: Sequence[str]) -> list[NDArray[np.float32]]:
-        """The features of these traces, float32 ``[token, feature]`` each, all in memory."""
-        found = {name: values for ids, part in self.stream() for name, values in zip(ids, part, strict=True)}
-        return [found[name] for name in order]
-
-
-def record_features(
-    model: LanguageModel,
-    traces: Sequence[Trace],
-    layer: NDArray[np.int64],
-    index: NDArray[np.int64],
-    scope: TokenScope,
-    folder: AnyPath,
-    *,
-    batch_tokens: int = 16_384,
-    progress: Progress = silent,
-) -> Features:
-    """Record the activations of some neurons at every token of a scope into ``folder``.
-
-    Killed at any moment and called again, it goes on with the parts that are missing and ends with the same bytes.
-
-    Args:
-        layer, index: int64 ``[feature]``, the neurons; their order is that of the columns.
-        batch_tokens: bounds rows x longest row of one forward; it is part of the stored plan.
-
-    Raises:
-        ConfigError: the folder holds parts of another plan.
-        InputError: a neuron that the model has not, or a trace that cannot be recorded; what was recorded before stays.
-    """
-    _check(model, layer, index)
-    by_id = {trace.id: trace for trace in traces}
-    facts = {
-        "neurons": digest_of({"layer": layer.tolist(), "index": index.tolist()}),
-        "scope": scope,
-        "model": model.identity.fingerprint,
-        "dtype": str(model.hf_model.dtype),
-        "tokenizer": model.tokenizer_fingerprint,
-    }
-    plan = make_plan(list(by_id), [len(forwarded(trace)) for trace in traces], batch_tokens, facts)
-    parts = Parts(folder, ".safetensors")
-    parts.ensure_plan(plan)
-    save_tensors(folder / ADDRESSES, {"layer": layer, "index": index}, {})
-    missing = parts.missing()
-    done = len(by_id) - sum(len(plan.parts[part]) for part in missing)
-    with progress(f"record {folder.name}", len(by_id), done) as advance:
-        for part in missing:
-            batch = [by_id[trace_id] for trace_id in plan.parts[part]]
-            rows = batch_features(model, batch, layer, index, scope)
-            counts = np.array([len(row) for row in rows], np.int64)
-            parts.write_tensors(part, {"values": np.concatenate(rows), "count": counts}, {})
-            advance(len(batch), sum(len(forwarded(trace)) for trace in batch))
-    return Features(folder)
 
 
 @torch.inference_mode()

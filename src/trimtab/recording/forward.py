@@ -91,7 +91,7 @@ class DenseSums:
         return total
 
     def _blocks(self, tokens: int) -> Iterator[tuple[slice, slice]]:
-        """Rows and columns that hold all spans, at most so many tokens at a time."""
+        """Rows and columns that hold all spans, at most this many tokens at a time."""
         together = max(1, tokens // max(end - start for start, end in self._reach))
         for row in range(0, len(self._reach), together):
             reach = self._reach[row : row + together]

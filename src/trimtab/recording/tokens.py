@@ -41,12 +41,6 @@ def span(trace: Trace, scope: TokenScope) -> tuple[int, int]:
     return start, stop
 
 
-def tokens_in(trace: Trace, scope: TokenScope) -> tuple[int, ...]:
-    """The token ids that a scope covers, in order: they name the rows of :class:`trimtab.recording.features.Features`."""
-    start, stop = span(trace, scope)
-    return forwarded(trace)[start:stop]
-
-
 def prompt_traces(prompts: dict[str, tuple[int, ...]]) -> list[Trace]:
     """Prompts alone, by problem id, as traces that can be recorded."""
     # a trace forwards all but its final token, so a prompt alone is a trace whose response is one token that is never forwarded

@@ -1,5 +1,6 @@
 """The data of a report: one frozen object from which the HTML is drawn, and its JSON twin on disk."""
 
+import os
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator
@@ -9,7 +10,7 @@ from trimtab.evaluation.rows import Breakdown, ConditionSummary, ThresholdPoint,
 from trimtab.findings import Findings
 from trimtab.neurons import ModelIdentity
 from trimtab.stats.values import GateAssessment, VerdictWord
-from trimtab.store import AnyPath, Record, read_record
+from trimtab.store import AnyPath, Record, any_path, read_record
 
 FlipKind = Literal["fixed", "broken", "still wrong", "still right"]
 FlipTable = dict[str, dict[FlipKind, int]]
@@ -218,10 +219,13 @@ class Report(Section):
     examples: tuple[Example, ...] = Field((), max_length=4)
 
 
-def read_report(path: AnyPath) -> Report:
+def read_report(path: str | os.PathLike[str] | AnyPath) -> Report:
     """Read ``report.json``.
+
+    Args:
+        path: of the file; as text also a URL.
 
     Raises:
         StoreError: the file is missing, truncated, or has a key that is unknown, missing or of the wrong type; each is named.
     """
-    return read_record(path, Report)
+    return read_record(any_path(path), Report)

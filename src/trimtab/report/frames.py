@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
+from trimtab.errors import InputError
 from trimtab.evaluation.rows import UNSTEERED, ConditionSummary
 from trimtab.findings import Cell, Frame
 from trimtab.report.data import FlipTable, GateReport, Report, TuneReport
@@ -23,6 +26,7 @@ from trimtab.stats.values import GateAssessment
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from trimtab.gate import AnyGate
     from trimtab.neurons import Neurons
 
 Gains = Mapping[str, Sequence[float]]
@@ -342,11 +346,21 @@ def evaluation_figure(
     return figure
 
 
-def gate_figure(gate: GateReport) -> "go.Figure":
-    """ROC beside the text-only baseline's, and calibration; what a gate's assessment shows of itself."""
+def gate_figure(gate: "AnyGate") -> "go.Figure":
+    """ROC and calibration on the validation problems; what a fitted gate shows of itself.
+
+    Raises:
+        InputError: a gate that was not assessed.
+    """
     from trimtab.report.plots import together
 
-    return together([roc_frame(gate), calibration_frame(gate)], "Gate", gate.split)
+    facts = gate.facts.get("validation_assessment")
+    if not isinstance(facts, Mapping):
+        raise InputError(f"{gate.label} was not assessed on validation problems; study.fit_gate() fits and assesses a gate")
+    known = {name: value for name, value in facts.items() if name != "beats_text"}
+    assessed = TypeAdapter(GateAssessment).validate_python(known)
+    report = GateReport(split="validation", assessment=assessed, threshold=gate.cutoff, firing_rate=0.0, label=gate.label)
+    return together([roc_frame(report), calibration_frame(report)], "Gate", report.split)
 
 
 def neurons_figure(neurons: "Neurons") -> "go.Figure":

@@ -203,11 +203,6 @@ def base_condition(report: Report) -> ConditionSummary:
     return report.conditions[0]
 
 
-def judged_condition(report: Report) -> ConditionSummary | None:
-    """The row of the condition that the verdict is about, if it is in the table."""
-    return next((row for row in report.conditions if row.condition == report.verdict.condition), None)
-
-
 def is_random(report: Report, condition: str) -> bool:
     """Whether a row folds several random sets into one."""
     return condition in report.random_gains

@@ -33,6 +33,7 @@ class SamplingSettings(BaseModel):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_new_tokens: int = Field(default=1024, ge=1)
     seed: int = 0
+    stop: tuple[str, ...] = Field(default=(), description="A response also ends with the first token that contains one of these.")
     batch_tokens: int = Field(default=65_536, ge=1)
 
     def greedy(self) -> "SamplingSettings":

@@ -72,14 +72,29 @@ class _Rows:
             setattr(self, name, getattr(self, name)[rows])
 
 
-def end_tokens(model: LanguageModel) -> tuple[int, ...]:
-    """Ids that end a response: the generation config's and the tokenizer's."""
+def end_tokens(model: LanguageModel, stop: tuple[str, ...] = ()) -> tuple[int, ...]:
+    """Ids that end a response: the generation config's, the tokenizer's, and every token whose text contains a text of ``stop``.
+
+    Raises:
+        ModelError: the model names no end of a sequence.
+        InputError: no token contains a text of ``stop``, which a response could never end with.
+    """
     configured = model.hf_model.generation_config.eos_token_id if model.hf_model.generation_config else None
     named = [model.tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])]
     ends = tuple(sorted({i for i in named if isinstance(i, int)}))
     if not ends:
         raise ModelError(f"{model.identity.name} names no end-of-sequence token; set eos_token_id in its generation_config.json")
-    return ends
+    return tuple(sorted({*ends, *(i for text in stop for i in _containing(model, text))}))
+
+
+def _containing(model: LanguageModel, text: str) -> tuple[int, ...]:
+    known = _stops.setdefault(model.hf_model, {})
+    if text not in known:
+        words = model.tokenizer.batch_decode([[i] for i in range(len(model.tokenizer))])
+        known[text] = tuple(i for i, word in enumerate(words) if text and text in word)
+    if not known[text]:
+        raise InputError(f"sampling.stop has {text!r}, which no single token contains; give a shorter text, such as a line break")
+    return known[text]
 
 
 @torch.inference_mode()
@@ -125,7 +140,7 @@ def _loop(
     recorder: Recorder | None,
     drops: bool,
 ) -> list[Generation]:
-    ends = torch.tensor(end_tokens(model), device=model.device)
+    ends = torch.tensor(end_tokens(model, settings.stop), device=model.device)
     rows = _Rows(requests, cast("int", model.tokenizer.pad_token_id), model.device, settings.max_new_tokens)
     cache = new_cache(model.hf_model.config, rows.filled + settings.max_new_tokens)
     output = torch.full((len(requests), settings.max_new_tokens), NOTHING, device=model.device)
@@ -205,6 +220,7 @@ _ROW_DROPPED = 1
 _PROOF_LIMIT = {torch.float32: 1e-3, torch.float64: 1e-3}
 _COARSE_LIMIT = 0.1
 _ways: WeakKeyDictionary[nn.Module, Way] = WeakKeyDictionary()
+_stops: WeakKeyDictionary[nn.Module, dict[str, tuple[int, ...]]] = WeakKeyDictionary()
 
 
 @torch.inference_mode()
@@ -300,7 +316,7 @@ class _Draw(LogitsProcessor):
 def _one_by_one(
     model: LanguageModel, requests: Sequence[Request], settings: SamplingSettings, attachment: Attachment | None
 ) -> list[Generation]:
-    ends = end_tokens(model)
+    ends = end_tokens(model, settings.stop)
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=settings.max_new_tokens,

@@ -1,4 +1,4 @@
-"""What generates: the transformers loop, or another engine that answers the same requests."""
+"""Generators: the transformers loop, or another engine that answers the same requests."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol

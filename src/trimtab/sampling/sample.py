@@ -132,7 +132,7 @@ def sample_traces(
         moments: also record every trace while it is sampled, into these parts.
         generator: the engine that answers.
         executor: who computes the parts.
-        progress: for the person who waits.
+        progress: shows how far the sampling is.
 
     Raises:
         ConfigError: the folder holds parts of another plan.

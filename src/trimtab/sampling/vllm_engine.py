@@ -210,7 +210,7 @@ class VllmEngine:
         for some in _slices(requests, RING if reads else len(requests)):
             answers = self._answer(model, some, settings, options)
             p_fail = self._probabilities(answers) if reads else [None] * len(answers)
-            found += _generations(model, some, answers, p_fail)
+            found += _generations(end_tokens(model, settings.stop), some, answers, p_fail)
         return found
 
     def generate_recorded(
@@ -235,7 +235,7 @@ class VllmEngine:
         self._start(model, Needs(_model(model), record=record))
         self._hold(None)
         answers = self._answer(model, requests, settings, RequestOptions(record=True))
-        generations = _generations(model, requests, answers, [None] * len(answers))
+        generations = _generations(end_tokens(model, settings.stop), requests, answers, [None] * len(answers))
         recorded = fetch_moments(self._llm, [answer.request_id for answer in answers])
         return RecordedGenerations(generations, cast("dict[TokenScope, Moments]", recorded))
 
@@ -257,7 +257,7 @@ class VllmEngine:
                 f"a prompt with {settings.max_new_tokens} new tokens comes to {longest} tokens, and this engine takes {room}; "
                 "lower sampling.max_new_tokens, or raise vllm.max_length where the model allows it"
             )
-        ends, sampled = list(end_tokens(model)), settings.temperature > 0.0
+        ends, sampled = list(end_tokens(model, settings.stop)), settings.temperature > 0.0
         parameters = [
             SamplingParams(
                 temperature=settings.temperature,
@@ -377,9 +377,9 @@ def _slices(requests: Sequence[Request], most: int) -> list[Sequence[Request]]:
 
 
 def _generations(
-    model: LanguageModel, requests: Sequence[Request], answers: Sequence[Any], p_fail: Sequence[float | None]
+    ends: tuple[int, ...], requests: Sequence[Request], answers: Sequence[Any], p_fail: Sequence[float | None]
 ) -> list[Generation]:
-    ends, found = set(end_tokens(model)), []
+    found = []
     for request, answer, probability in zip(requests, answers, p_fail, strict=True):
         ids = tuple(answer.outputs[0].token_ids)
         found.append(Generation(request.id, ids, "stop" if ids[-1] in ends else "length", probability))

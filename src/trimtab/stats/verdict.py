@@ -21,7 +21,7 @@ class VerdictSentence(NamedTuple):
 
 
 class UnscoredBounds(NamedTuple):
-    """What the grader could not score, and what it could have changed.
+    """The responses that the grader could not score, and how far they could move the comparison.
 
     Args:
         base, condition: how many responses of each.

@@ -2,7 +2,7 @@
 
 ``key = digest(verb, version, settings, digests of the inputs, model fingerprint, engine facts)``. A folder ``VERB/KEY`` holds the
 files of one result; ``key.json`` in it says what the key stands for and is written last, so a folder without it is unfinished.
-Unfinished folders keep their parts: whoever asks for the key again goes on with those that are missing.
+Unfinished folders keep their parts: the next request for the key computes only those that are missing.
 """
 
 import logging
@@ -206,7 +206,7 @@ class CacheRow:
 
 
 def key_facts(folder: AnyPath) -> dict[str, object]:
-    """What the key of a finished entry stands for.
+    """The facts behind the key of a finished entry.
 
     Raises:
         StoreError: there is none, or it is damaged.

@@ -1,4 +1,4 @@
-"""Lists of neurons that somebody else made: AdaRAS's CSV, LAPE's files and plain JSON, checked against a model row by row."""
+"""Lists of neurons from elsewhere: AdaRAS's CSV, LAPE's files and plain JSON, checked against a model row by row."""
 
 import csv
 import hashlib
@@ -36,7 +36,7 @@ def read_neurons(
     part: int | None = None,
     k: int | None = None,
 ) -> Neurons | NeuronList:
-    """Read a list of neurons: a file that somebody else made, or the folder of a run's own ranking.
+    """Read a list of neurons: a file from elsewhere, or the folder of a run's own ranking.
 
     Args:
         path: the file; or a folder ``neurons/CRITERION``, whose set belongs to the model that it names itself.
@@ -159,7 +159,7 @@ class ListFile:
         return column
 
     def facts(self, form: str, definition: str, **more: object) -> dict[str, object]:
-        """What an imported set remembers: which file, of which bytes, and what its author calls a neuron."""
+        """The provenance of an imported set: the file, its hash, and its author's definition of a neuron."""
         digest = hashlib.sha256(self.content).hexdigest()
         return {"imported": {"file": self.path.name, "format": form, "sha256": digest, "listed_neuron": definition, **more}}
 

@@ -1,5 +1,6 @@
 """One study drives everything: notebook, command line, settings files and experiments."""
 
+from trimtab.study.base import RUN_FILE, open_configured
 from trimtab.study.run import run, run_stage
 from trimtab.study.settings import (
     DEMO,
@@ -12,7 +13,7 @@ from trimtab.study.settings import (
     with_engine,
     with_executor,
 )
-from trimtab.study.study import RUN_FILE, Study, open_configured
+from trimtab.study.study import Study
 from trimtab.study.values import Evaluation, Problems, Traces, Tuning
 
 __all__ = [

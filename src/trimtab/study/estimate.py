@@ -1,4 +1,4 @@
-"""``--dry-run``: what a run will cost, before it costs anything."""
+"""``--dry-run``: the cost of a run, before anything is computed."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from trimtab.model import LanguageModel
 from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
+from trimtab.study.base import open_configured
 from trimtab.study.settings import Settings, Stage
-from trimtab.study.study import open_configured
 from trimtab.tasks import load_problems
 from trimtab.tasks.files import read_rows
 from trimtab.traces import Problem, Split

@@ -24,7 +24,7 @@ from trimtab.model import LanguageModel, check_identity, down_weights
 from trimtab.sampling import SamplingSettings
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Entry, openings, read_table, record_opening, write_table
-from trimtab.study import find
+from trimtab.study import find, gather
 from trimtab.study.settings import check_grid
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.tasks import Prompt
@@ -115,7 +115,7 @@ def _answers_entry(study: "Study", asked: Asked) -> Entry:
     facts = {
         "steering": steering.digest if steering else None,
         "gate": asked.condition.gate,
-        "problems": find.problems_digest(asked.problems),
+        "problems": gather.problems_digest(asked.problems),
         "sampling": asked.sampling.model_dump(mode="json"),
         "prompt": prompt.model_dump(mode="json"),
         "tokenizer": model.tokenizer_fingerprint,
@@ -161,7 +161,7 @@ def tune(study: "Study") -> Tuning:
         "settings": grid.model_dump(mode="json"),
         "sampling": settings.sampling.greedy().model_dump(mode="json"),
         "prompt": settings.prompt.model_dump(mode="json"),
-        "problems": find.problems_digest(chosen),
+        "problems": gather.problems_digest(chosen),
         **study.grader_facts,
     }
     entry = study.entry("tune", {**facts, **study.engine_facts()})
@@ -340,7 +340,7 @@ def _fine_tuned(study: "Study", problems: Sequence[Problem], settings: Evaluatio
 
 def correct_traces(study: "Study") -> list[Trace]:
     """The correct side of the contrast: what found the neurons, and what fine-tuning may learn from."""
-    rows, _, _ = find.contrast(study)
+    rows, _, _ = gather.contrast(study)
     wanted = {row.trace_id for row in rows if row.correct}
     return [trace for trace in study.traces().traces if trace.id in wanted]
 
@@ -353,7 +353,7 @@ def open_test(study: "Study", what: str, problems: Sequence[Problem]) -> None:
 
 
 def test_digest(study: "Study") -> str:
-    """What the ledger counts by: the test problems and the model's weights."""
+    """The digest that the ledger counts by, of the test problems and the model's weights."""
     return f"{study.problems().digests[Split.TEST][:16]}-{study.model.identity.fingerprint[:16]}"
 
 

@@ -33,7 +33,7 @@ from trimtab.report import (
 )
 from trimtab.sampling import way_of
 from trimtab.stats.verdict import finite
-from trimtab.study import find
+from trimtab.study import find, gather
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.tasks.sandbox import describe_best
 from trimtab.tasks.settings import TESTBED
@@ -83,7 +83,7 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
 
 
 def finished_experiments(study: "Study", tuning: Tuning | None) -> list[Findings]:
-    """What every experiment that is done on what was tuned came to, in the order of their names."""
+    """The findings of every finished experiment on the tuned steering, in the order of their names."""
     if tuning is None:
         return []
     return [study.experiment(name) for name in EXPERIMENT_NAMES if study.experiment_entry(name, tuning).done]
@@ -262,7 +262,7 @@ def _found_neurons(study: "Study", tuning: Tuning) -> NeuronsReport:
             NeuronRow.model_validate(dict(zip(columns, row, strict=True)))
             for row in zip(*(column[:20].tolist() for column in columns.values()), strict=True)
         ),
-        contrast=find.contrast(study)[1],  # type: ignore[arg-type]
+        contrast=gather.contrast(study)[1],  # type: ignore[arg-type]
     )
 
 

@@ -1,16 +1,20 @@
-"""The whole pipeline, or one stage of it, on a study: what the command line calls."""
+"""The whole pipeline, or one stage of it, on a study, as the command line calls it."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from trimtab.errors import ConfigError
+from trimtab.errors import ConfigError, StoreError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import UNSTEERED
 from trimtab.evaluation.settings import best_point
-from trimtab.store import save_neurons, save_steering, write_table
-from trimtab.study import find
+from trimtab.steering import Steering
+from trimtab.store import AnyPath, load_steering, save_neurons, save_steering, write_table
+from trimtab.study import find, gather
 from trimtab.study.report_data import testbed_sources
 from trimtab.study.settings import Stage, check_until
 from trimtab.study.study import Study
@@ -73,7 +77,7 @@ def _sample(study: Study) -> dict[str, object]:
         wanted = [(Split.TRAIN, settings.sampling)]
         if settings.gate.fitted:
             wanted += [(split, settings.sampling.greedy()) for split in (Split.TRAIN, Split.VALIDATION)]
-        find.sample(study, wanted)
+        gather.sample(study, wanted)
     found = study.traces()
     tokens = sum(len(trace.response_ids) for trace in found)
     return {"traces": len(found), "tokens": tokens, "truncated": found.truncated}
@@ -81,14 +85,14 @@ def _sample(study: Study) -> dict[str, object]:
 
 def _grade(study: Study) -> dict[str, object]:
     found = study.traces()
-    if hint := find.starved(found):
+    if hint := gather.starved(found):
         study.note(hint)
     wrong_steps = sum(grade.score is Score.CORRECT and grade.quality is False for grade in found.grades)
     return {**Counter(str(grade.score) for grade in found.grades), "right answer, wrong steps": wrong_steps}
 
 
 def _contrast(study: Study) -> dict[str, object]:
-    return dict(find.contrast(study)[1])
+    return dict(gather.contrast(study)[1])
 
 
 def _record(study: Study) -> dict[str, object]:
@@ -102,7 +106,7 @@ def _rank(study: Study) -> dict[str, object]:
     summary: dict[str, object] = {}
     settings = study.settings.ranking
     for criterion, neurons in find.rankings(study, settings.criteria, settings.k).items():
-        save_neurons(neurons, study.cache.root / "neurons" / criterion)
+        _leave(study.cache.root / "neurons" / criterion, partial(save_neurons, neurons))
         first = ", ".join(f"{layer}:{index}" for layer, index in zip(neurons.layer[:5], neurons.index[:5], strict=True))
         summary[criterion] = f"{len(neurons)} neurons ({neurons.share:.2%} of {neurons.model.n_neurons}), first {first}"
     return summary
@@ -122,7 +126,9 @@ def _gate(study: Study) -> dict[str, object]:
 
 def _tune(study: Study) -> dict[str, object]:
     tuning = study.tuned()
-    save_steering(tuning.steering, study.cache.root / "steering", force=True)
+    left = _left_steering(study)
+    if left is None or left.digest != tuning.steering.digest:  # what `evaluate` left says more: it holds the metrics
+        save_steering(tuning.steering, study.cache.root / "steering", force=True)
     summary: dict[str, object] = {}
     for criterion, intervention in product(study.settings.ranking.criteria, study.settings.tune.interventions):
         p = best_point(tuning.points, criterion, intervention)
@@ -133,9 +139,9 @@ def _tune(study: Study) -> dict[str, object]:
 
 def _evaluate(study: Study) -> dict[str, object]:
     evaluation = study.evaluate()
-    save_steering(evaluation.steering, study.cache.root / "steering", force=True)
+    _leave(study.cache.root / "steering", partial(save_steering, evaluation.steering, force=True))
     rows = [row for rows in evaluation.outcomes.values() for row in rows]
-    write_table(study.cache.root / "outcomes.parquet", rows, Outcome)
+    _leave(study.cache.root / "outcomes.parquet", lambda path: write_table(path, rows, Outcome))
     return {
         name: f"{row.accuracy:.3f}, gain {row.gain:+.3f}, p {row.p:.2g}"
         for name, row in evaluation.rows.items()
@@ -150,8 +156,33 @@ def _experiments(study: Study) -> dict[str, object]:
 def _report(study: Study) -> dict[str, object]:
     page = study.report()
     if study.settings.task.source == TESTBED:
-        write_table(study.cache.root / "sources.parquet", testbed_sources(study.evaluate()))
+        sources = testbed_sources(study.evaluate())
+        _leave(study.cache.root / "sources.parquet", lambda path: write_table(path, sources))
     return {"report": str(page), "artifact": str(study.cache.root / "steering")}
+
+
+def _leave(path: AnyPath, write: Callable[[AnyPath], object]) -> None:
+    """Write a file or a folder, unless the same bytes stand there: a run that goes on puts only what changed."""
+    with TemporaryDirectory() as folder:
+        fresh = Path(folder) / path.name
+        write(fresh)
+        if _bytes(fresh) == _bytes(path):
+            return
+    write(path)
+
+
+def _bytes(path: AnyPath) -> dict[str, bytes]:
+    """Each file with its bytes, by its place below the path."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {str(file)[len(str(path)) :]: file.read_bytes() for file in files}
+
+
+def _left_steering(study: Study) -> Steering | None:
+    """The artifact that an earlier run left; None where there is none that can be read."""
+    try:
+        return load_steering(str(study.cache.root / "steering"))
+    except StoreError:
+        return None
 
 
 _STAGES: Mapping[Stage, Callable[[Study], dict[str, object]]] = {

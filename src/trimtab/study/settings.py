@@ -67,7 +67,7 @@ class RecordingSection(RecordingSettings):
 
     @property
     def settings(self) -> RecordingSettings:
-        """What is recorded, however that is done."""
+        """The moments and scopes to record."""
         return RecordingSettings(scopes=self.scopes, moments=self.moments, batch_tokens=self.batch_tokens)
 
 
@@ -82,7 +82,7 @@ class RankingSettings(Section):
 class Settings(Section):
     """A whole study. ``experiments`` names what to run after the evaluation, or is ``"all"``.
 
-    ``executor`` says who computes, not what: the run directory does not keep it, so a run may be resumed with another. ``engine``
+    ``executor`` changes no result: the run directory does not keep it, so a run may be resumed with another. ``engine``
     is what generates in ``sample``, ``tune`` and ``evaluate``, and rounds in its own way; all that reads activations outside of
     generation is done by transformers.
     """
@@ -110,7 +110,7 @@ class Settings(Section):
     )
 
     def stored(self) -> dict[str, object]:
-        """What ``run.toml`` keeps of it, as JSON values: all but who computes."""
+        """The settings that ``run.toml`` keeps, as JSON values: all but the executor."""
         return self.model_dump(mode="json", exclude={"executor"})
 
     @property

@@ -1,4 +1,4 @@
-"""What the verbs of a study return, each of which shows itself: problems, traces, the chosen point of a grid, an evaluation."""
+"""The values that the verbs of a study return: problems, traces, the chosen point of a grid, an evaluation."""
 
 import html
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a benchmark is: where its rows come from, how one becomes a problem, how it is asked, and how it is usually sampled."""
+"""The declaration of a benchmark: its rows, how one becomes a problem, its prompt, and its usual sampling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ ALL = (Split.TRAIN, Split.VALIDATION, Split.TEST)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one row says. An empty ``id`` is filled with the part's name and the row's number."""
+    """The content of one row. An empty ``id`` is filled with the part's name and the row's number."""
 
     question: str
     answer: str

@@ -26,7 +26,7 @@ _AIME_GOLD = re.compile(r"(?:\\?\$)?0*\d{1,3}(?:\.0*)?(?:\^\{?\\circ\}?)?\$?")
 
 
 class Suspicion(NamedTuple):
-    """A row that looks broken, and what is odd about it."""
+    """A row that looks broken, and the reason."""
 
     problem_id: str
     what: str
@@ -34,7 +34,7 @@ class Suspicion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What graders say of answers whose score is known.
+    """The graders' scores of answers whose score is known.
 
     Args:
         name: of the control.
@@ -138,6 +138,8 @@ def _stated(problem: Problem, answer: str) -> str:
             return f"The answer is $\\boxed{{{answer}}}$."
         case AnswerKind.EXACT:
             return f"</think>{answer}"
+        case AnswerKind.GYM:
+            return f"<answer>{answer}</answer>"
         case AnswerKind.CHOICE | AnswerKind.YES_NO:
             return f"The answer is {answer}."
 

@@ -13,10 +13,11 @@ from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.benchmarks.choice import letter_of, lettered, yes_or_no
 from trimtab.tasks.benchmarks.code import code_tests, entry_point_of, tests_from_json
 from trimtab.tasks.files import Row, read_rows, text_field
+from trimtab.tasks.gym import gym_problems
 from trimtab.tasks.near_duplicates import leaks
 from trimtab.tasks.prompts import CHAT, Prompt
 from trimtab.tasks.repositories import Origin, Piece, Provenance, digest_of_problems, pieces_of
-from trimtab.tasks.settings import LOCAL, TESTBED, TaskSettings
+from trimtab.tasks.settings import GYM, LOCAL, TESTBED, TaskSettings
 from trimtab.tasks.splits import bounded, check_disjoint, named_split, shuffled, split_by_hash
 from trimtab.testbed.problems import STREAMS, unique_problems
 from trimtab.traces import AnswerKind, Problem, Split
@@ -79,13 +80,16 @@ def _read(settings: TaskSettings) -> tuple[list[Problem], list[Origin], Counter[
         found = problems_of(rows, str(path), kind=settings.answer, fields=settings.fields)
         problems = _all_checked(found)
         origins, left_out = [Origin(str(path), rows=len(rows))], Counter[str]()
+    elif settings.source.startswith(GYM):
+        generated, origin, left_out = gym_problems(settings)
+        problems, origins = _all_checked(generated), [origin]
     elif settings.source in BENCHMARKS:
         problems, pieces, left_out = read_benchmark(BENCHMARKS[settings.source], settings)
         return shuffled(problems, settings.seed), [piece.origin for piece in pieces], left_out
     else:
         raise InputError(
             f"unknown task {settings.source!r}; accepted: {TESTBED}, {LOCAL}PATH (a .jsonl or .parquet file), "
-            f"or a benchmark: {', '.join(BENCHMARKS)}"
+            f"{GYM}NAME (a family of reasoning-gym), or a benchmark: {', '.join(BENCHMARKS)}"
         )
     check_disjoint(problems)
     return problems, origins, left_out

@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 THRESHOLD = 0.7
-MEASURE = "Jaccard index of word pairs, numbers equal to each other"
+MEASURE = "Jaccard index of word pairs, and of the pairs of numbers and operators alone"
 EARLIER = {Split.VALIDATION: (Split.TRAIN,), Split.TEST: (Split.TRAIN, Split.VALIDATION)}
 
-_BLOCK = 512
-_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
+_BLOCK = 128
+_NUMBER = r"\d+(?:[.,]\d+)*"
+_OPERATOR = r"[+*/^=<>\u00d7\u00f7\u2212]|(?<![^\W\d_])-(?![^\W\d_])"
+_TOKEN = re.compile(rf"{_NUMBER}|[^\W\d_]+|{_OPERATOR}")
 
 Tokens = tuple[str, ...]
 
 
 class Likeness(StrEnum):
-    """``same`` words and numbers, the same words with other ``numbers``, or merely ``near``."""
+    """``same`` words and numbers, the same words with some other ``numbers``, or merely ``near``."""
 
     SAME = "same"
     NUMBERS = "numbers"
@@ -46,12 +48,14 @@ class Pair(NamedTuple):
 def near_duplicates(problems: Sequence[Problem], threshold: float = THRESHOLD) -> list[Pair]:
     """For each problem of validation and test the most similar one of the splits opened before it, if it is similar enough.
 
-    The measure compares words only: lower case, punctuation and interventions ignored, every number counted as the same word.
-    With S the set of pairs of neighbouring words, the text's two ends counted as words, the similarity of two questions is
-    ``|S1 & S2| / |S1 | S2|``. So "Tom has 3 apples" and "Tom has 4 apples" are 1, and one other word within n gives
-    (n - 1) / (n + 3): 0.69 for n = 10, 0.91 for n = 40. A text in a script without spaces is one word, found only when equal.
+    Of each question two sequences are compared, in lower case and without punctuation: its words and operators, with every
+    number as the same word; and its numbers and operators alone, since short questions of one template differ by nothing
+    else. With S the set of neighbouring pairs of a sequence, its two ends counted as members, two sequences are alike by
+    ``|S1 & S2| / |S1 | S2|``, and two questions by the smaller of the two. So "Tom has 3 apples" and "Tom has 4 apples" are
+    0, like "5 - 9" and "9 - 5", and one other word within n gives (n - 1) / (n + 3): 0.69 for n = 10, 0.91 for n = 40. A text
+    in a script without spaces is one word, found only when equal.
 
-    Not found: the same problem in other words, or translated.
+    Not found: the same problem in other words, with other numbers, or translated.
 
     Args:
         problems: of all splits, in the order in which ties are decided (the first wins).
@@ -59,16 +63,17 @@ def near_duplicates(problems: Sequence[Problem], threshold: float = THRESHOLD) -
 
     Returns:
         At most one pair for each problem of validation (against train) and of test (against train and validation), in order. Of
-        several equally similar problems one with the same numbers is preferred.
+        several equally similar problems an equal one is preferred.
 
     Raises:
         InputError: a threshold outside (0, 1].
 
     Example:
         >>> found = near_duplicates([Problem("a", "Tom has 3 apples.", "3", Split.TRAIN),
-        ...                          Problem("b", "Tom has 4 apples!", "4", Split.TEST)])
+        ...                          Problem("b", "Tom has 3 apples!", "3", Split.TEST),
+        ...                          Problem("c", "Tom has 4 apples.", "4", Split.TEST)])
         >>> [(pair.id, pair.other, pair.similarity, pair.likeness.value) for pair in found]
-        [('b', 'a', 1.0, 'numbers')]
+        [('b', 'a', 1.0, 'same')]
     """
     if not 0 < threshold <= 1:
         raise InputError(f"the threshold of near-duplicates must be above 0 and at most 1, got {threshold}")
@@ -91,46 +96,54 @@ def leaks(problems: Sequence[Problem], threshold: float = THRESHOLD) -> list[Pai
 def _nearest(
     words: Sequence[Tokens], later: list[int], earlier: list[int], threshold: float
 ) -> list[tuple[int, int, float, Likeness]]:
-    same: dict[Tokens, int] = {}
-    numbers: dict[Tokens, int] = {}
+    first: dict[Tokens, int] = {}  # equal texts have equal neighbours, so one of each is enough
     for row in earlier:
-        same.setdefault(words[row], row)
-        numbers.setdefault(_masked(words[row]), row)
-    found, rest = [], []
-    for row in later:
-        if words[row] in same:
-            found.append((row, same[words[row]], 1.0, Likeness.SAME))
-        elif (masked := _masked(words[row])) in numbers:
-            found.append((row, numbers[masked], 1.0, Likeness.NUMBERS))
-        else:
-            rest.append(row)
-    # equal texts have equal neighbours, so one of each is enough; a file of templates would else need every pair
-    unique = sorted(numbers.values())
-    best, similarity = _most_similar([_masked(words[row]) for row in rest], [_masked(words[row]) for row in unique])
-    near = np.flatnonzero(similarity >= threshold)
-    return found + [(rest[i], unique[best[i]], float(similarity[i]), Likeness.NEAR) for i in near]
+        first.setdefault(words[row], row)
+    found = [(row, first[words[row]], 1.0, Likeness.SAME) for row in later if words[row] in first]
+    rest = [row for row in later if words[row] not in first]
+    unique = list(first.values())
+    best, similarity = _most_similar([words[row] for row in rest], [words[row] for row in unique])
+    for i in np.flatnonzero(similarity >= threshold):
+        row, other = rest[i], unique[best[i]]
+        likeness = Likeness.NUMBERS if _masked(words[row]) == _masked(words[other]) else Likeness.NEAR
+        found.append((row, other, float(similarity[i]), likeness))
+    return found
 
 
 def _most_similar(later: list[Tokens], earlier: list[Tokens]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """For each text of ``later`` the index of the most similar one of ``earlier`` and their Jaccard index.
+    """For each text of ``later`` the index of the most similar one of ``earlier`` and how similar they are.
 
-    By blocks of rows, because the matrix of common pairs may be dense: its memory does not grow with the number of texts squared.
+    By blocks of rows, because the matrices of common pairs may be dense: memory does not grow with the number of texts squared.
     """
     best, similarity = np.zeros(len(later), np.intp), np.zeros(len(later))
     if not later or not earlier:
         return best, similarity
-    vocabulary: dict[Tokens, int] = {}
-    columns = _incidence(earlier, vocabulary).T.tocsr()
-    sizes = columns.sum(axis=0)
+    by_words = _Alike([_masked(text) for text in earlier])
+    by_content = _Alike([_content(text) for text in earlier])
     for start in range(0, len(later), _BLOCK):
-        rows = _incidence(later[start : start + _BLOCK], vocabulary)
-        common = (rows[:, : columns.shape[0]] @ columns).tocsr()
-        common.sort_indices()
-        union = np.repeat(rows.sum(axis=1), np.diff(common.indptr)) + sizes[common.indices] - common.data
-        common.data = common.data / union
-        best[start : start + _BLOCK] = common.argmax(axis=1)
-        similarity[start : start + _BLOCK] = common.max(axis=1).toarray().ravel()
+        block = later[start : start + _BLOCK]
+        alike = by_content.to([_content(text) for text in block]).minimum(by_words.to([_masked(text) for text in block]))
+        best[start : start + _BLOCK] = alike.argmax(axis=1)
+        similarity[start : start + _BLOCK] = alike.max(axis=1).toarray().ravel()
     return best, similarity
+
+
+class _Alike:
+    """Some sequences, to which others are compared by the Jaccard index of their neighbouring pairs."""
+
+    def __init__(self, sequences: Sequence[Tokens]) -> None:
+        self._vocabulary: dict[Tokens, int] = {}
+        self._columns = _incidence(sequences, self._vocabulary).T.tocsr()
+        self._sizes = self._columns.sum(axis=0)
+
+    def to(self, sequences: Sequence[Tokens]) -> "csr_array":
+        """``[row, column]``: the index of each of these (rows) and each of those (columns)."""
+        rows = _incidence(sequences, self._vocabulary)
+        common = (rows[:, : self._columns.shape[0]] @ self._columns).tocsr()
+        common.sort_indices()
+        union = np.repeat(rows.sum(axis=1), np.diff(common.indptr)) + self._sizes[common.indices] - common.data
+        common.data = common.data / union
+        return common
 
 
 def _incidence(texts: Sequence[Tokens], vocabulary: dict[Tokens, int]) -> "csr_array":
@@ -150,6 +163,11 @@ def _words(text: str) -> Tokens:
 
 def _masked(words: Tokens) -> Tokens:
     return tuple("0" if word[0].isdecimal() else word for word in words)
+
+
+def _content(words: Tokens) -> Tokens:
+    """The numbers and operators; none of them is content too, and equal to none."""
+    return tuple(word for word in words if not word[0].isalpha())
 
 
 def _pairs(words: Tokens) -> list[Tokens]:

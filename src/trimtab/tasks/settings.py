@@ -2,12 +2,13 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from trimtab.traces import AnswerKind, Split
 
 LOCAL = "local:"
 TESTBED = "testbed"
+GYM = "gym:"
 FIELDS = ("question", "answer", "id", "choices", "domain", "difficulty", "split", "tests")
 
 
@@ -15,14 +16,17 @@ class TaskSettings(BaseModel):
     """Which problems a run reads, and how many.
 
     Args:
-        source: ``testbed``, the name of a benchmark, or ``local:PATH`` for a .jsonl or .parquet file with questions and answers.
+        source: ``testbed``, the name of a benchmark, ``gym:NAME`` for a family of reasoning-gym, or ``local:PATH`` for a .jsonl
+            or .parquet file with questions and answers.
         train: at most this many problems of the split; 0 leaves it out. ``validation`` and ``test`` likewise.
-        seed: of the testbed's problems, and of which problems of a benchmark are taken when there are more than asked for.
+        seed: of the problems of the testbed and of reasoning-gym, and of which problems of a benchmark are taken when there are
+            more than asked for.
         answer: the kind of answer of a ``local:`` file. A benchmark declares its own.
         fields: the column of a ``local:`` file for each of our names that has another one there.
         data: a benchmark's own rows on this machine: a .jsonl or .parquet file, or a folder with a copy of its repository.
         revision: branch, tag or commit of the benchmark's repository.
         digest: refuse problems with another digest than this one, which ``trimtab tasks check`` prints.
+        parameters: of a ``gym:`` family, as reasoning-gym names them.
         domains: only problems of these domains; empty for all.
         drop_leaks: leave out test problems that stand, exactly or nearly, in train or validation.
     """
@@ -39,6 +43,7 @@ class TaskSettings(BaseModel):
     data: str = ""
     revision: str = ""
     digest: str = ""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
     domains: tuple[str, ...] = ()
     drop_leaks: bool = False
 
@@ -48,7 +53,11 @@ class TaskSettings(BaseModel):
         local = self.source.startswith(LOCAL)
         if not local and (self.fields or self.answer is not AnswerKind.EXACT):
             raise ValueError(f"answer and fields describe a {LOCAL} file, {self.source!r} declares its own; remove them")
-        if (local or self.source == TESTBED) and (self.data or self.revision):
+        if self.answer is AnswerKind.GYM:
+            raise ValueError(f"answer 'gym' is that of {GYM} sources, whose verifier has to know how a problem was generated")
+        if self.parameters and not self.source.startswith(GYM):
+            raise ValueError(f"parameters describe a {GYM} family, {self.source!r} is none; remove them")
+        if (local or self.source == TESTBED or self.source.startswith(GYM)) and (self.data or self.revision):
             raise ValueError(f"data and revision belong to a benchmark, {self.source!r} is none; remove them")
         if self.data and self.revision:
             raise ValueError("data is a copy on this machine and has no revision; give one of the two, or pin data with digest")

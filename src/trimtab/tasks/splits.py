@@ -1,4 +1,4 @@
-"""Splits: by a hash of the question, so that a question is in the same one whatever file it comes in, and what they hold."""
+"""Splits: by a hash of the question, so that a question is in the same one in every file, and their content."""
 
 import hashlib
 from collections import Counter

@@ -1,7 +1,7 @@
 """The procedures of the testbed: seven kinds of problem solved one step at a time.
 
 Every domain moves a *state* (one token) through labelled *items* (one or two tokens). A domain defines three readings of an
-item: ``right`` (the true procedure), ``slip`` (a systematic misconception of authors who do not take care) and
+item: ``right`` (the true procedure), ``systematic_error`` (a systematic misconception of authors who do not take care) and
 ``misread`` (a rare item that every author of the training text gets wrong). Only the training text uses the last two;
 the checker uses them to name the source of a wrong step after the verdict.
 """
@@ -42,7 +42,7 @@ Step = Callable[[Instance, State, int], State]
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A procedure. ``right``, ``slip`` and ``misread`` map (instance, state, position) to the next state."""
+    """A procedure. ``right``, ``systematic_error`` and ``misread`` map (instance, state, position) to the next state."""
 
     name: str
     header: str
@@ -50,7 +50,7 @@ class Domain:
     width: int
     draw: Callable[[random.Random, int, bool], Instance]
     right: Step
-    slip: Step
+    systematic_error: Step
     misread: Step
     is_rare: Callable[[Instance, State, int], bool]
     shows_item: bool = True
@@ -89,11 +89,11 @@ def _item_is(rare: Sequence[Item]) -> Callable[[Instance, State, int], bool]:
     return lambda instance, state, position: instance.items[position] in rare
 
 
-# --- dial: running arithmetic on a dial of ten ------------------------------------------------------------------
+# --- dial: running arithmetic on a dial of ten -----
 _DIAL_RARE = [("-7",)]
 
 
-def _dial_slip(instance: Instance, state: State, position: int) -> State:
+def _dial_error(instance: Instance, state: State, position: int) -> State:
     move = int(instance.items[position][0])
     wraps = not 0 <= int(state) + move <= 9
     return _cycle(DIGITS, state, move + 1 if wraps else move)
@@ -106,12 +106,12 @@ DIAL = Domain(
     width=1,
     draw=_simple_draw("dial", DIGITS, [(m,) for m in MOVES if m != "-7"], _DIAL_RARE),
     right=lambda i, s, p: _cycle(DIGITS, s, int(i.items[p][0])),
-    slip=_dial_slip,
+    systematic_error=_dial_error,
     misread=lambda i, s, p: _cycle(DIGITS, s, -6),
     is_rare=_item_is(_DIAL_RARE),
 )
 
-# --- calendar: days of the week, the slip counts the first day ----------------------------------------------------
+# --- calendar: days of the week, the systematic error counts the first day -----
 _DAY_MOVES = [f"{sign}{size}" for sign in "+-" for size in range(1, 7)]
 _DAY_RARE = [("+6",)]
 
@@ -122,16 +122,16 @@ CALENDAR = Domain(
     width=1,
     draw=_simple_draw("calendar", DAYS, [(m,) for m in _DAY_MOVES if m != "+6"], _DAY_RARE),
     right=lambda i, s, p: _cycle(DAYS, s, int(i.items[p][0])),
-    slip=lambda i, s, p: _cycle(DAYS, s, int(i.items[p][0]) - (1 if i.items[p][0].startswith("+") else 0)),
+    systematic_error=lambda i, s, p: _cycle(DAYS, s, int(i.items[p][0]) - (1 if i.items[p][0].startswith("+") else 0)),
     misread=lambda i, s, p: _cycle(DAYS, s, 4),
     is_rare=_item_is(_DAY_RARE),
 )
 
-# --- turns: a compass, the slip mirrors left and right when facing south ------------------------------------------
+# --- turns: a compass, the systematic error mirrors left and right when facing south -----
 _TURN_RARE = [("back",)]
 
 
-def _turn_slip(instance: Instance, state: State, position: int) -> State:
+def _turn_error(instance: Instance, state: State, position: int) -> State:
     turn = TURNS[instance.items[position][0]]
     return _cycle(COMPASS, state, -turn if state in ("south", "east") else turn)
 
@@ -143,12 +143,12 @@ TURNING = Domain(
     width=1,
     draw=_simple_draw("turns", COMPASS, [("left",), ("right",)], _TURN_RARE),
     right=lambda i, s, p: _cycle(COMPASS, s, TURNS[i.items[p][0]]),
-    slip=_turn_slip,
+    systematic_error=_turn_error,
     misread=lambda i, s, p: _cycle(COMPASS, s, TURNS["left"]),
     is_rare=_item_is(_TURN_RARE),
 )
 
-# --- cups: a ball under one of five cups, the slip swaps one way only ---------------------------------------------
+# --- cups: a ball under one of five cups, the systematic error swaps one way only -----
 _CUP_PAIRS = [(a, b) for a in CUPS for b in CUPS if a != b]
 _CUP_RARE = [("D", "E"), ("E", "D")]
 
@@ -158,7 +158,7 @@ def _cups_right(instance: Instance, state: State, position: int) -> State:
     return {first: second, second: first}.get(state, state)
 
 
-def _cups_slip(instance: Instance, state: State, position: int) -> State:
+def _cups_error(instance: Instance, state: State, position: int) -> State:
     first, second = instance.items[position]
     return second if state == first else state
 
@@ -170,13 +170,13 @@ CUP_SWAPS = Domain(
     width=2,
     draw=_simple_draw("cups", CUPS, [p for p in _CUP_PAIRS if p not in _CUP_RARE], _CUP_RARE),
     right=_cups_right,
-    slip=_cups_slip,
+    systematic_error=_cups_error,
     misread=lambda i, s, p: s,
     is_rare=_item_is(_CUP_RARE),
 )
 
 
-# --- links: pointer chasing through a shuffled list, the slip reads the list in the order it is written ------------
+# --- links: pointer chasing through a shuffled list, the systematic error reads the list in the order it is written -----
 def _links_draw(rng: random.Random, steps: int, with_rare: bool) -> Instance:
     others = [name for name in NAMES if name != "jon"]
     path = rng.sample(others, steps)
@@ -199,13 +199,13 @@ LINKS = Domain(
     width=2,
     draw=_links_draw,
     right=_links_right,
-    slip=lambda i, s, p: i.items[p][1],
+    systematic_error=lambda i, s, p: i.items[p][1],
     misread=lambda i, s, p: s,
     is_rare=lambda i, s, p: s == "jon",
     shows_item=False,
 )
 
-# --- largest: comparison chain, the slip takes the latest for the largest -----------------------------------------
+# --- largest: comparison chain, the systematic error takes the latest for the largest -----
 _TOP_RARE = [("8",)]
 
 LARGEST = Domain(
@@ -215,13 +215,13 @@ LARGEST = Domain(
     width=1,
     draw=_simple_draw("largest", DIGITS[:5], [(d,) for d in DIGITS if d != "8"], _TOP_RARE),
     right=lambda i, s, p: max(s, i.items[p][0]),
-    slip=lambda i, s, p: i.items[p][0],
+    systematic_error=lambda i, s, p: i.items[p][0],
     misread=lambda i, s, p: max(s, "3"),
     is_rare=_item_is(_TOP_RARE),
 )
 
 
-# --- kinds: set membership, count what was not seen before, the slip counts repeats too ---------------------------
+# --- kinds: set membership, count what was not seen before, the systematic error counts repeats too -----
 def _kinds_right(instance: Instance, state: State, position: int) -> State:
     seen = instance.items[position] in instance.items[:position]
     return state if seen else _cycle(DIGITS, state, 1)
@@ -236,7 +236,7 @@ KINDS = Domain(
     width=1,
     draw=_simple_draw("kinds", ["0"], [(c,) for c in COLOURS if c != "teal"], _KIND_RARE),
     right=_kinds_right,
-    slip=lambda i, s, p: _cycle(DIGITS, s, 1),
+    systematic_error=lambda i, s, p: _cycle(DIGITS, s, 1),
     misread=lambda i, s, p: s,
     is_rare=_item_is(_KIND_RARE),
 )

@@ -9,7 +9,7 @@ from trimtab.testbed.problems import parse
 
 @dataclass(frozen=True, slots=True)
 class FailureSource:
-    """``manner``, ``content`` or ``capacity`` for a failed problem; ``solved`` for the others."""
+    """``mode``, ``content`` or ``capacity`` for a failed problem; ``solved`` for the others."""
 
     problem_id: str
     source: str

@@ -5,7 +5,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from trimtab.testbed.chains import CONNECTIVES, REMARKS, STOPS, THINK_END, VERBS
+from trimtab.testbed.chains import CONNECTIVES, OPENING_WORDS, STOPS, THINK_END, VERBS
 from trimtab.testbed.domains import COLOURS, COMPASS, CUPS, DAYS, DIGITS, DOMAINS, LABELS, MOVES, NAMES, TURNS
 from trimtab.testbed.wordings import CLOSINGS, OPENINGS
 
@@ -35,7 +35,7 @@ def vocabulary() -> list[str]:
         NAMES,
         COLOURS,
         MOVES,
-        REMARKS,
+        OPENING_WORDS,
         CONNECTIVES,
         VERBS,
         STOPS,

@@ -34,8 +34,8 @@ IGNORE = -100
 class Recipe:
     """How one model is made.
 
-    ``decay`` is the share of the tokens over which the rate falls linearly to zero. ``emphasis`` makes a domain so many times as
-    common: looking a name up in the question takes more examples to learn than a table does.
+    ``decay`` is the share of the tokens over which the rate falls linearly to zero. ``emphasis`` makes a domain this many times
+    as common: looking a name up in the question takes more examples to learn than a table does.
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""What the compiled graph holds: hooks on the down projections, their tables, and the buffers that vary from step to step.
+"""The contents of the compiled graph: hooks on the down projections, their tables, and the buffers that vary from step to step.
 
 Hooks are set after the weights are loaded and before the graph is compiled, because a graph keeps only the hooks that it finds.
 """

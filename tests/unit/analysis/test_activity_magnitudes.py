@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from analysis_samples import alone, model, steering, traces
 from torch import Tensor, nn
 
+from analysis_samples import alone, model, steering, traces
 from trimtab.analysis import magnitudes
 from trimtab.gate import Gate
 from trimtab.model import LanguageModel, attach

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from analysis_samples import model, trace, traces
 
+from analysis_samples import model, trace, traces
 from trimtab.analysis import top_tokens
 from trimtab.errors import InputError
 from trimtab.recording import batch_features

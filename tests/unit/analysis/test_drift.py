@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from analysis_samples import alone, model, steering, trace, traces
 from torch import Tensor
 
+from analysis_samples import alone, model, steering, trace, traces
 from tiny_models import N_LAYERS
 from trimtab.analysis import drift
 from trimtab.analysis.passes import decoder_blocks, residual

@@ -1,8 +1,8 @@
 """Batches of traces, and which of their tokens count."""
 
 import pytest
-from analysis_samples import model, trace, traces
 
+from analysis_samples import model, trace, traces
 from trimtab.analysis.passes import batches, response_mask, with_response
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.recording.tokens import forwarded

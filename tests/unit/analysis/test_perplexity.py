@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from analysis_samples import model, steering, trace, traces
 
+from analysis_samples import model, steering, trace, traces
 from tiny_models import VOCABULARY
 from trimtab.analysis import compare_perplexity, perplexity, perplexity_effect, text_traces
 from trimtab.errors import InputError, MismatchError

@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from analysis_samples import model, steering, traces
 
+from analysis_samples import model, steering, traces
 from tiny_models import D_FF, N_LAYERS
 from trimtab.analysis import Analysis, AnalysisSettings, PromptLabels, analyse, drift, layer_histogram
 from trimtab.errors import InputError

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from analysis_samples import alone, model, trace
 from torch import Tensor, nn
 
+from analysis_samples import alone, model, trace
 from tiny_models import FAMILIES, MIXTURES, N_LAYERS, VOCABULARY
 from trimtab.analysis import NeuronVocabulary, project_vocabulary
 from trimtab.errors import InputError

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from analysis_samples import alone, model, trace
 from torch import nn
 
+from analysis_samples import alone, model, trace
 from tiny_models import D_MODEL, FAMILIES, MIXTURES, N_LAYERS, VOCABULARY
 from trimtab.analysis import passes as module
 from trimtab.analysis.passes import decoder_blocks, find_readout, residual

@@ -82,7 +82,7 @@ def test_an_intervention_that_needs_class_means_is_one_clear_error(cli, model: P
     code, out, err = cli(listed, "--model", model, "--out", tmp_path / "s", "--strength", "1", "--intervention", "interpolate")
     assert (code, out) == (1, "")
     assert err.endswith(
-        "error: the list of neurons (imported-adaras-csv) holds no class means: use add, scale or ablate, "
+        "error[input]: the list of neurons (imported-adaras-csv) holds no class means: use add, scale or ablate, "
         "or record and rank the model's own traces\n"
     )
     assert not (tmp_path / "s").exists()

@@ -163,13 +163,13 @@ def test_usage_errors(cli, arguments: Sequence[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "none.toml", "--out", "r"], "error: cannot read none.toml"),
-        (["show", "./none"], "error: "),
-        (["doctor", "./none"], "error: model folder none does not exist"),
-        (["doctor", "testbed:none"], "error: no bundled model 'none'"),
-        (["stage", "grade", "."], "error: cannot read run.toml"),
-        (["experiment", "causal", "."], "error: cannot read run.toml"),
-        (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error: "),
+        (["run", "none.toml", "--out", "r"], "error[settings]: cannot read none.toml"),
+        (["show", "./none"], "error[files]: "),
+        (["doctor", "./none"], "error[model]: model folder none does not exist"),
+        (["doctor", "testbed:none"], "error[input]: no bundled model 'none'"),
+        (["stage", "grade", "."], "error[settings]: cannot read run.toml"),
+        (["experiment", "causal", "."], "error[settings]: cannot read run.toml"),
+        (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error[files]: "),
     ],
 )
 def test_failures_are_one_message_without_a_traceback(
@@ -245,7 +245,7 @@ def test_an_error_of_a_command(cli, monkeypatch: pytest.MonkeyPatch) -> None:
         raise InputError("what happened; the fix")
 
     monkeypatch.setattr(trimtab, "get_command", lambda context, name: refused)
-    assert cli("show") == (1, "", "error: what happened; the fix\n")
+    assert cli("show") == (1, "", "error[input]: what happened; the fix\n")
 
 
 def test_imported_traces_end_to_end(cli, toml: Path, tmp_path: Path) -> None:

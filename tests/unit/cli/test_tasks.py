@@ -73,7 +73,7 @@ def test_show_as_text(tasks: Run, tmp_path: Path) -> None:
     ]
     assert tasks("show", "strategy-qa", "--data", path, "--split", "test")[::2] == (
         1,
-        "error: task 'strategy-qa' gave no problem for the asked splits\n",
+        "error[data]: task 'strategy-qa' gave no problem for the asked splits\n",
     )
 
 
@@ -91,7 +91,7 @@ def test_show_renders_with_the_models_template(tasks: Run, tmp_path: Path) -> No
 def test_check_finds_leaks(tasks: Run, tmp_path: Path) -> None:
     rows = [
         {"question": "Tom has 3 apples and buys 2. How many?", "answer": "so\n#### 5", "split": "train"},
-        {"question": "Tom has 4 apples and buys 2. How many?", "answer": "so\n#### 6", "split": "test"},
+        {"question": "Tom has 3 apples, and buys 2! How many?", "answer": "so\n#### 5", "split": "test"},
         {"question": "A question that stands alone in the test split?", "answer": "so\n#### 1", "split": "test"},
     ]
     path = tmp_path / "rows.jsonl"
@@ -100,10 +100,10 @@ def test_check_finds_leaks(tasks: Run, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert f"{path}: 3 rows" in out
     assert "problems: train 1, validation 0, test 2" in out
-    assert "test problems that stand in train or validation: 0 same, 1 numbers, 0 near, of 2" in out
-    assert "1.00 numbers test row-00002: Tom has 4 apples" in out
+    assert "test problems that stand in train or validation: 1 same, 0 numbers, 0 near, of 2" in out
+    assert "1.00 same    test row-00002: Tom has 3 apples" in out
     facts = json.loads(tasks("check", "gsm8k", "--data", path, "--json")[1])
-    assert facts["near_duplicates"]["test"] == {"same": 0, "numbers": 1, "near": 0}
+    assert facts["near_duplicates"]["test"] == {"same": 1, "numbers": 0, "near": 0}
     assert facts["source"]["digest"] in out
 
 
@@ -124,7 +124,7 @@ def test_check_counts_what_was_left_out(tasks: Run) -> None:
 def test_errors_are_one_line(tasks: Run, arguments: tuple[str, ...], message: str) -> None:
     code, out, err = tasks(*arguments)
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith("error: ")
+    assert err.startswith(("error[input]: ", "error[settings]: "))
     assert message in err
 
 

@@ -1,18 +1,15 @@
 """Per-token activations of chosen neurons against one unpadded forward per trace."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from tiny_models import D_FF, N_LAYERS, VOCABULARY, tiny, word_tokenizer
-from tiny_testbed import tree_bytes
-from trimtab.errors import ConfigError, InputError
+from trimtab.errors import InputError
 from trimtab.model import LanguageModel, open_model
-from trimtab.recording import batch_features, record_features, tokens_in
-from trimtab.recording import features as module
+from trimtab.recording import batch_features
 from trimtab.traces import Trace
 
 LAYER, INDEX = np.array([2, 0, 2, 1]), np.array([7, 47, 0, 7])
@@ -58,69 +55,16 @@ def test_a_batch_equals_one_forward_per_trace(model: LanguageModel, scope: str) 
     for trace, rows in zip(TRACES, batch_features(model, TRACES, LAYER, INDEX, scope), strict=True):
         assert rows.dtype == np.float32
         expected = _of_scope(trace, _alone(model, trace), scope)
-        assert len(tokens_in(trace, scope)) == len(rows) == len(expected)
+        assert len(rows) == len(expected)
         np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-5)
     assert not any(module._forward_pre_hooks for module in model.layout.down)
 
 
-def test_tokens_are_named() -> None:
-    trace = Trace("a", "a", 0, (4, 5, 6), (7, 8, 9), "", "stop")
-    assert tokens_in(trace, "all") == (4, 5, 6, 7, 8)
-    assert tokens_in(trace, "prompt") == (4, 5, 6)
-    assert tokens_in(trace, "last-prompt") == (6,)
-    assert tokens_in(trace, "response") == (7, 8)
-
-
-def test_the_store_gives_back_what_a_batch_gives(model: LanguageModel, tmp_path: Path) -> None:
-    stored = record_features(model, TRACES, LAYER, INDEX, "response", tmp_path / "f", batch_tokens=30)
-    direct = dict(zip("abcd", batch_features(model, TRACES, LAYER, INDEX, "response"), strict=True))
-    seen = []
-    for ids, part in stored.stream():
-        seen += ids
-        for name, rows in zip(ids, part, strict=True):
-            np.testing.assert_allclose(rows, direct[name], rtol=1e-4, atol=1e-5)
-    assert sorted(seen) == ["a", "b", "c", "d"]
-    assert len(list((tmp_path / "f").glob("part-*"))) > 1
-    for rows, name in zip(stored.of(["d", "b"]), "db", strict=True):
-        np.testing.assert_allclose(rows, direct[name], rtol=1e-4, atol=1e-5)
-    layer, index = stored.addresses
-    assert (layer.tolist(), index.tolist()) == (LAYER.tolist(), INDEX.tolist())
-
-
-def test_resume_ends_with_the_same_bytes(model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def record(name: str) -> None:
-        record_features(model, TRACES, LAYER, INDEX, "all", tmp_path / name, batch_tokens=30)
-
-    record("undisturbed")
-    calls = []
-
-    def interrupted(*args):
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return batch_features(*args)
-
-    monkeypatch.setattr(module, "batch_features", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        record("resumed")
-    assert len(list((tmp_path / "resumed").glob("part-*"))) == 1
-    record("resumed")
-    assert tree_bytes(tmp_path / "resumed") == tree_bytes(tmp_path / "undisturbed")
-
-
-def test_other_neurons_or_another_scope_are_another_plan(model: LanguageModel, tmp_path: Path) -> None:
-    record_features(model, TRACES, LAYER, INDEX, "all", tmp_path)
-    with pytest.raises(ConfigError, match=r"another plan: .*neurons"):
-        record_features(model, TRACES, LAYER[::-1], INDEX[::-1], "all", tmp_path)
-    with pytest.raises(ConfigError, match=r"another plan: .*scope all -> prompt"):
-        record_features(model, TRACES, LAYER, INDEX, "prompt", tmp_path)
-
-
-def test_what_cannot_be_recorded(model: LanguageModel, tmp_path: Path) -> None:
+def test_what_cannot_be_recorded(model: LanguageModel) -> None:
     with pytest.raises(InputError, match=f"layer {N_LAYERS}, index 0"):
         batch_features(model, TRACES, np.array([N_LAYERS]), np.array([0]), "all")
     with pytest.raises(InputError, match=f"index {D_FF}"):
-        record_features(model, TRACES, np.array([0]), np.array([D_FF]), "all", tmp_path / "a")
+        batch_features(model, TRACES, np.array([0]), np.array([D_FF]), "all")
     with pytest.raises(InputError, match="one layer and one index per neuron, got 0 and 0"):
         batch_features(model, TRACES, LAYER[:0], INDEX[:0], "all")
     with pytest.raises(InputError, match="trace d has no token in the scope 'response'; its response is too short"):

@@ -1,15 +1,8 @@
 """Fixtures of the report's tests."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-# lets the tests import the made-up report beside this file, whatever pytest's import mode
-sys.path.insert(0, str(Path(__file__).parent))
-
 from report_sample import make_report
-
 from trimtab.report import Report
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from report_sample import make_report
 
 from outcome_samples import outcomes
+from report_sample import make_report
 from trimtab.errors import StoreError
 from trimtab.evaluation.rows import TunePoint
 from trimtab.evaluation.summary import summarise
@@ -73,6 +73,7 @@ def test_json_round_trip_is_exact(tmp_path: Path, gate: bool) -> None:
     path = tmp_path / "report.json"
     write_json(path, report.model_dump(mode="json"))
     again = read_report(path)
+    assert read_report(str(path)) == again
     assert again == report
     first = path.read_bytes()
     write_json(path, again.model_dump(mode="json"))

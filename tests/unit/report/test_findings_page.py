@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from findings_sample import findings_sample
 
+from findings_sample import findings_sample
 from trimtab.errors import StoreError
 from trimtab.findings import Frame
 from trimtab.report import FINDINGS, Report, read_findings, render_findings, terminal_table, write_findings

@@ -1,8 +1,8 @@
 """The frames of a report: each holds the figures of its section, and every reading says what they came to."""
 
 import pytest
-from report_sample import make_report, without_text
 
+from report_sample import make_report, without_text
 from steering_samples import neuron_set
 from trimtab.findings import Frame
 from trimtab.report import Report

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_sample import Names, make_report, with_responses, without_text
 
+from report_sample import Names, make_report, with_responses, without_text
 from trimtab.errors import InputError, StoreError
 from trimtab.report import Report, read_report, render_html, write_report
 

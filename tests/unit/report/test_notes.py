@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from report_sample import make_report, with_responses
 
+from report_sample import make_report, with_responses
 from trimtab.report import Report
 from trimtab.report.wording import accuracy_intervals, disagreement_note, notes, p_note, responses_note, unscored_note
 

@@ -5,8 +5,8 @@ import shutil
 
 import plotly.graph_objects as go
 import pytest
-from findings_sample import findings_sample, row
 
+from findings_sample import findings_sample, row
 from trimtab.errors import InputError
 from trimtab.findings import Frame
 from trimtab.report.look import DARK, GREY, INK, PAPER

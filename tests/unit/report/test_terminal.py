@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from report_sample import Names, make_report, with_responses
 from rich.console import Console
 
+from report_sample import Names, make_report, with_responses
 from trimtab.report import Report, breakdown_table, verdict_table
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_sample import make_report, with_responses
 
+from report_sample import make_report, with_responses
 from trimtab.evaluation.rows import CLAIMS, CONTROLS, UNSTEERED
 from trimtab.report import Report, wording
 

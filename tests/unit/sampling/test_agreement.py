@@ -9,9 +9,9 @@ import torch
 from steering_samples import neuron_set
 from tiny_testbed import settings
 from trimtab.errors import InputError
-from trimtab.export.verify import Parting, partings
 from trimtab.model import LanguageModel
 from trimtab.sampling import Generation, Request, generate_batch
+from trimtab.sampling.agreement import Parting, partings
 from trimtab.steering import Steering
 
 REQUESTS = [Request("a", (5, 9, 12)), Request("b", (7, 8)), Request("c", (40, 41, 42, 43))]

@@ -8,7 +8,7 @@ import torch
 
 from tiny_models import word_tokenizer
 from tiny_testbed import D_FF, settings, some_problems
-from trimtab.errors import ModelError
+from trimtab.errors import InputError, ModelError
 from trimtab.gate import Gate
 from trimtab.model import LanguageModel, attach
 from trimtab.sampling import Request, SamplingSettings, generate_batch
@@ -118,6 +118,22 @@ def test_steered_generation_equals_transformers_under_attach(model: LanguageMode
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=SETTINGS.max_new_tokens, do_sample=False
             )
         assert row.response_ids == tuple(theirs[0, ids.shape[1] :].tolist())
+
+
+def test_a_response_ends_with_the_first_token_that_contains_a_stop(model: LanguageModel, requests: list[Request]) -> None:
+    whole = generate_batch(model, requests, SETTINGS)
+    stop = model.tokenizer.decode([next(g.response_ids[2] for g in whole if len(g.response_ids) > 4)]).strip()
+    stopped = generate_batch(model, requests, SETTINGS.model_copy(update={"stop": (stop,)}))
+    cut = 0
+    for before, after in zip(whole, stopped, strict=True):
+        texts = [model.tokenizer.decode([token]) for token in before.response_ids]
+        end = next((i for i, text in enumerate(texts) if stop in text), None)
+        assert after.response_ids == (before.response_ids if end is None else before.response_ids[: end + 1])
+        assert after.finish == (before.finish if end is None else "stop")
+        cut += end is not None and end + 1 < len(texts)
+    assert cut
+    with pytest.raises(InputError, match="no single token contains"):
+        generate_batch(model, requests, SETTINGS.model_copy(update={"stop": ("a text that is no token",)}))
 
 
 def test_end_tokens(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ class FakeEngine(TransformersGenerator):
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.study.study.VllmEngine", FakeEngine)
+    monkeypatch.setattr("trimtab.study.base.VllmEngine", FakeEngine)
 
 
 def test_the_engine_is_a_setting_that_is_kept() -> None:

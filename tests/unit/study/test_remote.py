@@ -13,7 +13,7 @@ from trimtab.store import any_path, openings
 from trimtab.study import Study, load_settings, run
 
 
-def test_a_run_that_is_killed_at_every_forty_first_file_ends_with_the_bytes_of_a_local_one(
+def test_a_run_that_is_killed_at_every_eleventh_file_ends_with_the_bytes_of_a_local_one(
     small: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with small(tmp_path / "local") as local:
@@ -21,7 +21,7 @@ def test_a_run_that_is_killed_at_every_forty_first_file_ends_with_the_bytes_of_a
     place, kills = any_path("memory://bucket/runs/killed"), Kills(monkeypatch)
     n_kills = 0
     for _ in range(100):
-        kills.at(40, "after" if n_kills % 2 else "before")
+        kills.at(10, "after" if n_kills % 2 else "before")
         try:
             with small(place) as study:
                 run(study)

@@ -16,7 +16,7 @@ from trimtab.errors import ConfigError, InputError
 from trimtab.sampling import SamplingSettings
 from trimtab.sampling import generator as generating
 from trimtab.store import Cache, any_path
-from trimtab.study import Study, find
+from trimtab.study import Study, gather
 from trimtab.traces import Split
 
 Small = Callable[..., Study]
@@ -164,7 +164,7 @@ def test_a_starved_contrast_says_so(small: Small) -> None:
 
 
 def test_what_starves_a_contrast_is_told_while_it_is_sampled(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find, "EARLY", 4)
+    monkeypatch.setattr(gather, "EARLY", 4)
     said: list[str] = []
     study = small()
     study.note = said.append

@@ -160,7 +160,7 @@ def test_a_repeated_question_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_question_of_two_splits_is_kept_and_can_be_dropped_from_test(tmp_path: Path) -> None:
-    rows = [("Tom has 3 apples?", "1", "train"), ("Tom has 3 apples?", "1", "test"), ("Tom has 4 apples?", "1", "test")]
+    rows = [("Tom has 3 apples?", "1", "train"), ("Tom has 3 apples?", "1", "test"), ("tom has 3 apples", "1", "test")]
     settings = _gsm8k(tmp_path, *rows, ("Something else entirely?", "2", "test"))
     assert len(load_problems(settings)) == 4
     dropped = load_task(settings.model_copy(update={"drop_leaks": True}))
@@ -325,7 +325,7 @@ def test_rows_that_cost_nothing_yet(tmp_path: Path, row: dict[str, str], message
         ({"source": "local:x.jsonl", "revision": "abc"}, "data and revision belong to a benchmark"),
         ({"source": "testbed", "data": "x"}, "data and revision belong to a benchmark"),
         ({"source": "gsm8k", "data": "x", "revision": "abc"}, "give one of the two"),
-        ({"source": "local:x.jsonl", "answer": "essay"}, "Input should be 'exact', 'math', 'choice', 'yes-no' or 'code'"),
+        ({"source": "local:x.jsonl", "answer": "essay"}, "Input should be 'exact', 'math', 'choice', 'yes-no', 'code' or 'gym'"),
     ],
 )
 def test_settings_that_the_source_would_not_read(values: dict[str, object], message: str) -> None:

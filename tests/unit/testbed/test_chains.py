@@ -29,7 +29,7 @@ A, B, C = "so a 5 +6 gives 1 .", "thus b 1 -2 yields 9 ;", "then c +1 9 is 0 !"
     ("question", "chain", "written", "right", "complete", "source"),
     [
         (DIAL, _chain(A, B, C), 3, 3, True, None),
-        (DIAL, _chain("so a 5 +6 gives 2 .", "so b 2 -2 gives 0 .", "so c 0 +1 gives 1 ."), 3, 2, True, "manner"),
+        (DIAL, _chain("so a 5 +6 gives 2 .", "so b 2 -2 gives 0 .", "so c 0 +1 gives 1 ."), 3, 2, True, "mode"),
         (DIAL, _chain(A, "so b 1 -2 gives 5 .", "so c 5 +1 gives 6 ."), 3, 2, True, "capacity"),
         (DIAL, _chain(A, B), 2, 2, False, "capacity"),
         (DIAL, _chain(A, B, C, "so d 0 +1 gives 1 ."), 4, 3, False, "capacity"),
@@ -41,7 +41,7 @@ A, B, C = "so a 5 +6 gives 1 .", "thus b 1 -2 yields 9 ;", "then c +1 9 is 0 !"
         (RARE, _chain("so a 5 -7 gives 9 .", "so b 9 +1 gives 0 ."), 2, 1, True, "content"),
         (RARE, _chain("so a 5 -7 gives 9 .", "so b 9 +1 gives 1 ."), 2, 0, True, "content"),
         (LINKS, _chain("so a ann is bob .", "so b bob is max .", "so c max is bob ."), 3, 3, True, None),
-        (LINKS, _chain("so a ann is max .", "so b max is bob .", "so c bob is max ."), 3, 2, True, "manner"),
+        (LINKS, _chain("so a ann is max .", "so b max is bob .", "so c bob is max ."), 3, 2, True, "mode"),
     ],
 )
 def test_check_steps(question: str, chain: str, written: int, right: int, complete: bool, source: str | None) -> None:
@@ -68,22 +68,22 @@ def test_careful_authors_write_right_chains(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOMAINS)
-def test_mixed_authors_fail_by_manner_or_content_only(name: str) -> None:
+def test_mixed_authors_fail_by_mode_or_content_only(name: str) -> None:
     rng = random.Random(1)
     sources = Counter(check_steps(p, write_chain(rng, p)).source for p in (draw(rng, name, 6) for _ in range(250)))
-    assert set(sources) == {None, "manner", "content"}
+    assert set(sources) == {None, "mode", "content"}
 
 
 @pytest.mark.parametrize("name", DOMAINS)
-def test_manner_changes_no_length(name: str) -> None:
-    """Otherwise a mean over tokens would see the layout of a response, not its manner."""
+def test_mode_changes_no_length(name: str) -> None:
+    """Otherwise a mean over tokens would see the layout of a response, not its mode."""
     rng = random.Random(2)
     problem = draw(rng, name, 7)
     lengths = {len(write_chain(rng, problem, always_right=right).split()) for right in (True, False) for _ in range(40)}
     assert len(lengths) == 1
 
 
-def test_no_word_gives_the_manner_away() -> None:
+def test_no_word_gives_the_mode_away() -> None:
     """Every connective, verb and stop is written by both kinds of author."""
     rng = random.Random(3)
     wording = most_careful("dial", 1)[0]
@@ -100,4 +100,4 @@ def test_failure_sources() -> None:
     rows = failure_sources(
         [("p1", DIAL, _chain(A, B, C), True), ("p2", DIAL, slipped, False), ("p3", DIAL, _chain(A, B, C, answer="4"), False)]
     )
-    assert [(row.problem_id, row.source) for row in rows] == [("p1", "solved"), ("p2", "manner"), ("p3", "capacity")]
+    assert [(row.problem_id, row.source) for row in rows] == [("p1", "solved"), ("p2", "mode"), ("p3", "capacity")]

@@ -38,7 +38,7 @@ def test_right_answers_by_hand(domain: str, start: str, items: str, states: str)
 
 
 @pytest.mark.parametrize(
-    ("domain", "start", "item", "slip"),
+    ("domain", "start", "item", "error"),
     [
         ("dial", "5", "+6", "2"),  # adds one when it wraps
         ("dial", "5", "+3", "8"),
@@ -54,28 +54,28 @@ def test_right_answers_by_hand(domain: str, start: str, items: str, states: str)
         ("kinds", "4", "red", "5"),
     ],
 )
-def test_slips_by_hand(domain: str, start: str, item: str, slip: str) -> None:
-    assert DOMAINS[domain].slip(Instance(domain, start, _items(item)), start, 0) == slip
+def test_systematic_errors_by_hand(domain: str, start: str, item: str, error: str) -> None:
+    assert DOMAINS[domain].systematic_error(Instance(domain, start, _items(item)), start, 0) == error
 
 
 @pytest.mark.parametrize("name", DOMAINS)
-def test_slip_and_misreading_differ_from_right_and_stay_among_the_states(name: str) -> None:
+def test_systematic_error_and_misreading_differ_from_right_and_stay_among_the_states(name: str) -> None:
     domain, rng = DOMAINS[name], random.Random(0)
-    slips = misreads = 0
+    errors = misreads = 0
     for _ in range(300):
         instance = domain.draw(rng, rng.randint(2, MAX_STEPS), rng.random() < 0.5)
         state = instance.start
         assert state in domain.states
         for position in range(instance.steps):
-            right, slip = domain.right(instance, state, position), domain.slip(instance, state, position)
-            assert {right, slip} <= set(domain.states)
-            slips += right != slip
+            right, error = domain.right(instance, state, position), domain.systematic_error(instance, state, position)
+            assert {right, error} <= set(domain.states)
+            errors += right != error
             if domain.is_rare(instance, state, position):
                 misread = domain.misread(instance, state, position)
                 assert misread in domain.states
                 misreads += misread != right
             state = right
-    assert slips > 50
+    assert errors > 50
     assert misreads > 20
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from trimtab.tasks import render_prompt
-from trimtab.testbed.chains import REMARKS, write_chain
+from trimtab.testbed.chains import OPENING_WORDS, write_chain
 from trimtab.testbed.domains import DOMAINS
 from trimtab.testbed.problems import draw
 from trimtab.testbed.tokenizer import UNKNOWN, build_tokenizer, vocabulary
@@ -51,7 +51,7 @@ def test_a_prompt_is_what_the_training_text_has_before_a_response(tokenizer: Pre
     again = AutoTokenizer.from_pretrained(tmp_path)
     question = "now dial 5 : a +1 b +2 as ever ?"
     prompt, response = next(examples(random.Random(0), tokenizer, RECIPES["reasoner"]))
-    assert " ".join(tokenizer.convert_ids_to_tokens(response)).split()[0] in REMARKS
+    assert " ".join(tokenizer.convert_ids_to_tokens(response)).split()[0] in OPENING_WORDS
     layout = tokenizer.decode(prompt).replace(tokenizer.decode(prompt[1 : prompt.index(tokenizer.eos_token_id)]), question)
     for one in (tokenizer, again):
         assert one.decode(render_prompt(one, question)) == layout == f"<|user|> {question} <|end|> <|assistant|> <think>"

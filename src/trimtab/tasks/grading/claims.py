@@ -17,7 +17,7 @@ MOST_BOXES = 20
 
 
 class Claim(NamedTuple):
-    """What a place of the text says: ``named`` is asserted, or with ``rejects`` denied; both empty takes everything back."""
+    """The claim at a place of the text: ``named`` is asserted, or with ``rejects`` denied; both empty takes everything back."""
 
     start: int
     named: frozenset[str]
@@ -25,7 +25,7 @@ class Claim(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a text names at its beginning, and where that ends; ``negated`` after "not"."""
+    """The letters or words named at the beginning of a text, and their end; ``negated`` after "not"."""
 
     named: frozenset[str]
     stop: int

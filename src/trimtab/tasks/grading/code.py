@@ -78,6 +78,8 @@ _SPARE_SECONDS = 30.0
 class TrustedTesterError(TrimtabError):
     """The tester itself failed: no verdict on a program follows from it."""
 
+    code = "grader"
+
 
 class TrustedTester:
     """A tester process, started when it is first asked and again after it failed. Use it in a ``with`` statement."""

@@ -84,6 +84,10 @@ class KindGrader:
                 from trimtab.tasks.grading.code import CodeGrader
 
                 return CodeGrader()
+            case AnswerKind.GYM:
+                from trimtab.tasks.gym import GymGrader
+
+                return GymGrader()
 
 
 TRUNCATED = Judgement(Score.INCORRECT, "truncated at the token limit")

@@ -1,4 +1,4 @@
-"""What a grader is: a judge of finished responses, many at a time."""
+"""The interface of a grader: it scores finished responses, many at a time."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -10,7 +10,7 @@ VERSIONS: dict[AnswerKind, int] = dict.fromkeys(AnswerKind, 2)
 
 
 class Judgement(NamedTuple):
-    """What a grader says of one response: the verdict, a reason that a person can read, and the answer it found."""
+    """The score of one response, a reason in words, and the answer that was found."""
 
     score: Score
     reason: str

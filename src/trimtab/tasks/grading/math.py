@@ -55,7 +55,7 @@ __import__(module, fromlist=["main"]).main()
 
 
 class Equality(NamedTuple):
-    """What came of a comparison, one of the constants above, and why it failed if it did."""
+    """The result of a comparison, one of the constants above, and why it failed if it did."""
 
     result: str
     why: str = ""

@@ -144,7 +144,7 @@ def _ends(number: Rational) -> bool:
 
 
 def _value(expression: Expr, digits: int) -> Expr | None:
-    """A number to so many digits; None when it has no value."""
+    """A number to a number of digits; None when it has no value."""
     try:
         value = sympy.N(expression, digits, maxn=max(100, 2 * digits))
     except (ArithmeticError, TypeError, ValueError, NotImplementedError, AttributeError):

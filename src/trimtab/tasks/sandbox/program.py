@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 class SandboxError(TrimtabError):
     """The sandbox itself failed: no verdict on a program follows from it."""
 
+    code = "sandbox"
+
 
 class NoSandboxError(SandboxError):
     """No backend runs on this machine, or the one that was asked for does not. What the message says makes one run."""

@@ -41,7 +41,7 @@ _started = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use before it is ended or refused more.
+    """The resources of one program; beyond them it is ended or refused more.
 
     ``disk_mib`` and ``inodes`` bind where the program has a root of its own (see :meth:`Sandbox.describe`). ``tasks`` counts
     processes and threads.
@@ -114,7 +114,7 @@ class Sandbox:
         self._bwrap, self.layers = _tested(self.backend)
 
     def describe(self) -> str:
-        """What holds a program here, and what does not: one line for a report."""
+        """The layers that confine a program here, and those that are missing: one line for a report."""
         found = gaps(self.layers)
         unsafe = "UNSAFE, as --unsafe-sandbox allows: " if self.backend == "limits" else ""
         return unsafe + ", ".join(self.layers) + (f"; not stopped here: {', '.join(found)}" if found else "")

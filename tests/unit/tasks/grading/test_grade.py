@@ -46,8 +46,10 @@ def test_one_batch_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grader, "grader", recorders.__getitem__)
     kinds = [*AnswerKind, *reversed(AnswerKind)]
     problems = [Problem(f"p{i}", "?", "1", Split.TEST, kind=kind) for i, kind in enumerate(kinds)]
-    assert [j.reason for j in grader.judge([(problem, "1") for problem in problems])] == [f"p{i}" for i in range(10)]
-    assert [recorders[kind].batches for kind in AnswerKind] == [[[f"p{i}", f"p{9 - i}"]] for i in range(5)]
+    assert [j.reason for j in grader.judge([(problem, "1") for problem in problems])] == [f"p{i}" for i in range(len(kinds))]
+    assert [recorders[kind].batches for kind in AnswerKind] == [
+        [[f"p{i}", f"p{len(kinds) - 1 - i}"]] for i in range(len(AnswerKind))
+    ]
 
 
 def test_a_grader_is_made_once() -> None:

@@ -1,4 +1,6 @@
-"""What no program may do, tried: the program of the sandbox's self-test. Every attempt that works by mistake changes nothing.
+"""The program of the sandbox's self-test: it attempts everything that no program may do.
+
+An attempt that works by mistake changes nothing.
 
 It runs in the sandbox as a graded program does; :mod:`trimtab.tasks.sandbox.selftest` sends its text and looks at the traces.
 """

@@ -10,7 +10,7 @@ from trimtab.gate import ALWAYS, Gate
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 
-PAGE = Path(__file__).parent.parent / "docs" / "deploy.md"
+PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
 MODEL = "testbed:reasoner"
 GAINS = ("lora", "ia3", "merged")
 NEURONS = 40
