@@ -3,10 +3,13 @@
 What is known of a family stands in :data:`EXPECTED`; the hooks know nothing of trimtab's layouts.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from trimtab.sampling.generate import Request, generate_batch
 from trimtab.steering import PositionScope, Steering
 from trimtab.traces import Trace
 
+PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 SCOPES: tuple[PositionScope, ...] = ("generated", "last-and-generated", "all")
 PROMPTS = (tuple(range(5, 13)), tuple(range(40, 44)), tuple(range(90, 101)))
 NEW = 4
@@ -374,3 +378,17 @@ def test_the_sampler_does_what_plain_hooks_do(subject):
         logits = expected_logits(subject, steering, ids, len(prompt), "last-and-generated")[len(prompt) - 1 :]
         margin = logits.max(-1).values - logits.gather(1, torch.tensor(result.response_ids)[:, None])[:, 0]
         assert margin.max() < 1e-3
+
+
+def test_the_page_of_models_calls_every_named_family_proved():
+    lines = PAGE.read_text().splitlines()
+    proved = {line.split("`")[1] for line in lines if line.startswith("| `") and line.split(" | ")[1] == "proved"}
+    assert set(NAMED) <= proved
+
+
+@pytest.mark.slow
+def test_whatever_the_page_of_models_calls_proved_still_is():
+    """Some ten minutes: every architecture of the installed transformers."""
+    script = PAGE.with_name("make_models.py")
+    run = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
