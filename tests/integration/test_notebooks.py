@@ -8,13 +8,7 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "examples").glob("*.ipynb"))
 SLOW = "3_real_model"
-"""Without a real model at hand it runs on a bundled one, whose study is of no use to the others."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The notebooks go on from one another, so they run in one folder and in their order."""
-    return Path(tmp_path_factory.mktemp("notebooks"))
+"""Without a real model at hand it runs on a bundled one, whose study is of no use to the others. They go on from one another."""
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -33,7 +27,7 @@ def test_its_outputs_are_committed_and_hold_no_script(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem == SLOW else []) for path in NOTEBOOKS]
 )
-def test_it_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
+def test_it_runs_from_top_to_bottom(path: Path, reader: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     committed = [_texts(cell) for cell in notebook.cells if cell.cell_type == "code"]
     for cell in notebook.cells:
@@ -41,7 +35,7 @@ def test_it_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
             cell.outputs, cell.execution_count = [], None
             # a picture needs a browser, which not every machine has; the plot itself is made all the same
             cell.source = cell.source.replace('renderers.default = "svg"', 'renderers.default = "json"')
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute(cwd=str(folder))
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute(cwd=str(reader))
     shown = [_texts(cell) for cell in notebook.cells if cell.cell_type == "code"]
     # other machines round in another way, so only the words are compared, and where a cell shows something
     assert [bool(texts) for texts in shown] == [bool(texts) for texts in committed]

@@ -31,7 +31,7 @@ def frames(report: Report) -> dict[str, Frame]:
 def test_every_frame_can_be_drawn_and_says_what_to_read(gate: bool) -> None:
     report = make_report(gate=gate)
     found = report_frames(report)
-    assert len(found) == len({frame.name for frame in found}) == (11 if gate else 8)
+    assert len(found) == len({frame.name for frame in found}) == (12 if gate else 8)
     for frame in found:
         assert frame.reading.endswith("."), frame.name
         split = frame_split(report, frame.name)
@@ -122,3 +122,15 @@ def test_neurons_show_their_layers_and_differences() -> None:
     bars, best = neurons_figure(neurons).data
     assert sum(bars.y) == 30
     assert list(best.x) == pytest.approx(neurons.mean_difference[:20].tolist())
+
+
+def test_coverage_runs_to_all_problems(report: Report) -> None:
+    assert report.controls is not None
+    gate = report.controls.gate
+    assert gate is not None
+    found = frames(report)["coverage"]
+    assert [(row["x"], row["n"], row["value"]) for row in found.rows] == [(p.coverage, p.n, p.accuracy) for p in gate.curve]
+    assert found.mark == 0.588
+    assert found.reference == pytest.approx(1 - 441 / 1200)
+    assert frame_split(report, "coverage") == "test"
+    assert "coverage" not in frames(report.model_copy(update={"controls": None}))
