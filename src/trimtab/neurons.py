@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 NEURON_DEFINITION = "down_proj_input"
 
 
+LARGEST_SIZE = 2**31
+"""Of a model's layers, widths and vocabulary, so that every address fits into an int64."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """What has to agree between a model and an artifact made for it.
@@ -33,7 +37,7 @@ class ModelIdentity:
     ``index = expert * d_expert + i``; a dense model has one expert.
 
     Raises:
-        InputError: the experts do not divide d_ff.
+        InputError: the experts do not divide d_ff, or a size that no model has.
     """
 
     name: str
@@ -50,6 +54,9 @@ class ModelIdentity:
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012
 
     def __post_init__(self) -> None:
+        for size in ("n_layers", "d_model", "d_ff", "vocab_size", "n_experts"):
+            if not 1 <= getattr(self, size) <= LARGEST_SIZE:
+                raise InputError(f"{size} is {getattr(self, size)}; a model's sizes lie between 1 and {LARGEST_SIZE:,}")
         if self.n_experts < 1 or self.d_ff % self.n_experts:
             raise InputError(
                 f"{self.d_ff} neurons a layer are not {self.n_experts} experts of one width; one must divide the other"

@@ -229,4 +229,4 @@ def read_report(path: str | os.PathLike[str] | AnyPath) -> Report:
     Raises:
         StoreError: the file is missing, truncated, or has a key that is unknown, missing or of the wrong type; each is named.
     """
-    return read_record(any_path(path), Report)
+    return read_record(any_path(path), Report, "")

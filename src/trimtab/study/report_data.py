@@ -73,7 +73,7 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
         claims=_caveats(study, evaluation, base, judged, alpha),
         conditions=tuple(evaluation.rows.values()),
         controls=_controls(study, evaluation, tuning is not None),
-        breakdowns=break_down(base, judged, alpha, noise.floor if noise else 0.0),
+        breakdowns=break_down(base, judged, alpha, noise.floor if noise else 0.0, study.problems().clusters),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
         gate=_gate(study, evaluation, tuning is not None),
         neurons=_found_neurons(study, tuning) if tuning else _artifact_neurons(evaluation),
@@ -114,7 +114,11 @@ def _leaks(
         return ()
     kept_base, kept_condition = ([o for o in side if o.problem_id not in leaking] for side in (base, condition))
     note = f"{len(leaking)} of these problems stand, exactly or nearly, in an earlier split. Without them"
-    return (f"{note}: {judge(kept_base, kept_condition, alpha).sentence}" if kept_base else f"{note} none is left.",)
+    return (
+        f"{note}: {judge(kept_base, kept_condition, alpha, clusters=study.problems().clusters).sentence}"
+        if kept_base
+        else f"{note} none is left.",
+    )
 
 
 def _verdict(evaluation: Evaluation) -> VerdictReport:
