@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from trimtab.evaluation.control_rows import (
 )
 from trimtab.evaluation.outcomes import Outcome, first_responses
 from trimtab.evaluation.rows import AGAIN, ALWAYS, FIRST_TOKEN, GATED, RANDOM, RANDOM_NORM, UNSTEERED, place
-from trimtab.evaluation.verdict import ConditionVerdict, asked_too, judge, matched, paired
+from trimtab.evaluation.verdict import Clusters, ConditionVerdict, asked_too, judge, matched, paired
 from trimtab.stats.estimates import mean_estimates, wilson
 from trimtab.stats.paired import compare
 from trimtab.stats.selective import aurc_estimate, best_aurc, rank_correlation, risk_coverage
@@ -38,7 +39,11 @@ POINTS = 100
 
 
 def judged_with_controls(
-    outcomes: Mapping[str, Sequence[Outcome]], condition: str, alpha: float = 0.05, first_tokens: int = 1
+    outcomes: Mapping[str, Sequence[Outcome]],
+    condition: str,
+    alpha: float = 0.05,
+    first_tokens: int = 1,
+    clusters: Clusters = MappingProxyType({}),
 ) -> tuple[ConditionVerdict, Controls]:
     """The verdict on a condition, and those controls that may qualify it, which its sentence then names.
 
@@ -51,6 +56,7 @@ def judged_with_controls(
         condition: the one that is judged.
         alpha: two-sided level.
         first_tokens: how many tokens the condition ``first-token`` forced.
+        clusters: of near-duplicate problems, see :func:`trimtab.evaluation.verdict.paired`.
 
     Raises:
         InputError: the conditions hold other problems.
@@ -61,7 +67,7 @@ def judged_with_controls(
         noise(base, outcomes[AGAIN]) if AGAIN in outcomes else None,
         first_token(base, judged, outcomes[FIRST_TOKEN], first_tokens, alpha) if FIRST_TOKEN in outcomes else None,
     )
-    verdict = judge(base, judged, alpha, found.noise.floor if found.noise else 0.0)
+    verdict = judge(base, judged, alpha, found.noise.floor if found.noise else 0.0, clusters)
     gain, said = verdict.comparison.gain, []
     if found.noise and verdict.comparison.p <= alpha and 0 < abs(gain) <= found.noise.floor:
         said.append(f"The gain lies within the noise. {found.noise.sentence}")
@@ -176,7 +182,7 @@ def _extraction_sentence(whole: PairedComparison, base: ExtractionRow, judged: E
         return f"{lead}{found}; to no problem did both give one."
     rest = whole.gain - judged.both.points
     both = f"where both gave one (n = {_count(judged.both.problems)}), the gain is {_gain(judged.both)}"
-    share = f"; the others make up {points(rest)} of the whole {points(whole.gain)} points" if rest else ""
+    share = f"; the other problems make up {points(rest)} of the whole {points(whole.gain)} points" if rest else ""
     return f"{lead}{found}; {both}{share}."
 
 

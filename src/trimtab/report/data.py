@@ -165,6 +165,7 @@ class RunReport(Section):
         seconds: per stage.
         ledger_openings: how often the test split was opened, this time included.
         command: reproduces the run.
+        sampling: how responses were generated, where this model does not prove the usual way; empty where it does.
     """
 
     model: ModelIdentity
@@ -175,6 +176,7 @@ class RunReport(Section):
     versions: dict[str, str]
     ledger_openings: int
     command: str
+    sampling: str = ""
 
 
 class Example(Section):
@@ -229,4 +231,4 @@ def read_report(path: str | os.PathLike[str] | AnyPath) -> Report:
     Raises:
         StoreError: the file is missing, truncated, or has a key that is unknown, missing or of the wrong type; each is named.
     """
-    return read_record(any_path(path), Report)
+    return read_record(any_path(path), Report, "")

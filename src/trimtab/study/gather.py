@@ -30,6 +30,7 @@ from trimtab.study.values import Problems, Traces
 from trimtab.tasks import grade_traces
 from trimtab.tasks.contrast import ContrastRow, choose_contrast
 from trimtab.tasks.files import read_rows
+from trimtab.tasks.grading import KindGrader
 from trimtab.tasks.grading.grade import Change, regraded
 from trimtab.tasks.gym import gym_version
 from trimtab.tasks.loading import load_task, problems_of
@@ -40,7 +41,7 @@ from trimtab.traces import AnswerKind, Problem, ScoredTrace, Split, Trace
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"problems": 1, "sample": 1, "import": 1, "grade": 1, "contrast": 1, "recur": 1}
+VERSIONS: Mapping[str, int] = {"problems": 2, "sample": 1, "import": 1, "grade": 1, "contrast": 1, "recur": 1}
 """Of each verb; it rises when its result changes for the same inputs, so that no old result is taken for a new one."""
 PROBLEMS, FACTS, GRADES, CONTRAST = "problems.parquet", "problems.json", "grades.parquet", "contrast.parquet"
 EARLY = 64
@@ -79,7 +80,22 @@ def load_problems(study: "Study") -> Problems:
         digests = {split: problems_digest([p for p in found if p.split is split]) for split in Split}
         return Problems(found, digests, read_json(folder / FACTS))  # type: ignore[arg-type]
 
-    return study.compute("problems", entry, work, read)
+    found = study.compute("problems", entry, work, read)
+    tell_clusters(study, found)
+    return found
+
+
+def tell_clusters(study: "Study", problems: Problems) -> None:
+    """Say once, before anything is sampled, which problems of a split are no independent evidence."""
+    found = problems.clusters
+    for split in (Split.VALIDATION, Split.TEST):
+        alike = [problem.id for problem in problems.split(split) if problem.id in found]
+        if alike and study.tell_once(f"clusters of {split}"):
+            study.note(
+                f"{len(alike)} {split} problems are near-duplicates of each other, in {len({found[name] for name in alike})} "
+                f"clusters (such as {alike[0]!r} and {alike[1]!r}): each cluster counts once in the paired test; `trimtab tasks "
+                "check` lists them, and only new problems add evidence"
+            )
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
@@ -101,6 +117,12 @@ def sampled_entry(study: "Study", split: Split, sampling: SamplingSettings, prob
     return study.entry("sample", {**facts, **study.engine_facts()})
 
 
+def check_grading(study: "Study", problems: Sequence[Problem]) -> None:
+    """Refuse what could not be graded here, before anything is sampled for it; a machine of a cluster sees for itself."""
+    if isinstance(study.grader, KindGrader):
+        study.grader.check({problem.kind for problem in problems})
+
+
 def while_sampling(study: "Study", split: Split, sampling: SamplingSettings) -> bool:
     """Whether these traces are recorded in the forwards that sample them."""
     return study.settings.recording.while_sampling and split is Split.TRAIN and sampling == study.settings.sampling
@@ -115,6 +137,7 @@ def sample(study: "Study", wanted: Sequence[tuple[Split, SamplingSettings]]) -> 
         for entry in missing:
             split, sampling = entries[entry.name]
             problems, moments = study.problems().split(split), None
+            check_grading(study, problems)
             if not problems:
                 raise NotEnoughDataError(
                     f"the {split} split holds no problem; ask for some with {split}=N, or name the split of each row of your "

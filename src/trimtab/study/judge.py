@@ -96,6 +96,8 @@ def answers(
     with study.cache.claim_all(entries) as missing:
         jobs: list[tuple[LanguageModel, ConditionJob]] = []
         opened = [p for entry in missing for p in by_name[entry.name].problems if p.split is Split.TEST]
+        if missing and study.settings.executor.kind == "local":
+            gather.check_grading(study, [p for entry in missing for p in by_name[entry.name].problems])
         if opened:
             study.open_test(what, list({problem.id: problem for problem in opened}.values()))
         for entry in missing:
@@ -268,7 +270,7 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
         write_table(folder / OUTCOMES, [row for rows in outcomes.values() for row in rows], Outcome)
 
     rows = study.compute("evaluate", entry, work, lambda folder: read_table(folder / OUTCOMES, Outcome))
-    outcomes = _by_condition([rows])
+    outcomes, clusters = _by_condition([rows]), study.problems().clusters
     condition = ALWAYS if steering.gate.kind == "always" or GATED not in outcomes else GATED
     judged = next(each for each in conditions if each.name == condition)
     bare = Condition(UNSTEERED)
@@ -279,18 +281,20 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
         for each in (bare, judged)
     }
     verdict, controls = judged_with_controls(
-        outcomes, condition, settings.alpha, first_token(steering, settings.first_tokens).first_tokens
+        outcomes, condition, settings.alpha, first_token(steering, settings.first_tokens).first_tokens, clusters
     )
     return Evaluation(
         outcomes=outcomes,
-        rows=summarise(outcomes, settings.alpha),
+        rows=summarise(outcomes, settings.alpha, clusters),
         condition=condition,
         verdict=verdict,
         controls=controls,
         problems={problem.id: problem for problem in problems},
         split=settings.split,
         openings=study.openings(),
-        steering=replace(steering, facts={**steering.facts, "metrics": condition_metrics(summarise(outcomes))}),
+        steering=replace(
+            steering, facts={**steering.facts, "metrics": condition_metrics(summarise(outcomes, clusters=clusters))}
+        ),
         key=entry.name,
         tokens=record_tokens(study, judged, {name: outcomes[name] for name in entries}, entries, problems),
     )

@@ -34,6 +34,7 @@ from trimtab.report import (
     UnscoredBounds,
     VerdictReport,
 )
+from trimtab.sampling import way_of
 from trimtab.stats.verdict import finite
 from trimtab.study import find, gather
 from trimtab.study.values import Evaluation, Tuning
@@ -73,7 +74,7 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
         claims=_caveats(study, evaluation, base, judged, alpha),
         conditions=tuple(evaluation.rows.values()),
         controls=_controls(study, evaluation, tuning is not None),
-        breakdowns=break_down(base, judged, alpha, noise.floor if noise else 0.0),
+        breakdowns=break_down(base, judged, alpha, noise.floor if noise else 0.0, study.problems().clusters),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
         gate=_gate(study, evaluation, tuning is not None),
         neurons=_found_neurons(study, tuning) if tuning else _artifact_neurons(evaluation),
@@ -114,7 +115,11 @@ def _leaks(
         return ()
     kept_base, kept_condition = ([o for o in side if o.problem_id not in leaking] for side in (base, condition))
     note = f"{len(leaking)} of these problems stand, exactly or nearly, in an earlier split. Without them"
-    return (f"{note}: {judge(kept_base, kept_condition, alpha).sentence}" if kept_base else f"{note} none is left.",)
+    return (
+        f"{note}: {judge(kept_base, kept_condition, alpha, clusters=study.problems().clusters).sentence}"
+        if kept_base
+        else f"{note} none is left.",
+    )
 
 
 def _verdict(evaluation: Evaluation) -> VerdictReport:
@@ -169,7 +174,13 @@ def _run(study: "Study", evaluation: Evaluation, tuning: Tuning | None) -> RunRe
         },
         ledger_openings=evaluation.openings,
         command=f"trimtab run {where / 'run.toml'} --out NEW_FOLDER",
+        sampling=_sampling(study),
     )
+
+
+def _sampling(study: "Study") -> str:
+    way = way_of(study.model) if study.settings.engine == "transformers" else None
+    return str(way) if way is not None and way.reason else ""
 
 
 def _examples(evaluation: Evaluation, base: Sequence[Outcome], condition: Sequence[Outcome]) -> tuple[Example, ...]:
@@ -248,7 +259,8 @@ def _found_neurons(study: "Study", tuning: Tuning) -> NeuronsReport:
     """The neurons that this run found and tuned."""
     best = tuning.best
     neurons = find.rankings(study, [best.criterion], study.settings.ranking.k)[best.criterion].top(best.k)
-    expert, index = divmod(neurons.index, neurons.model.d_expert)
+    expert = neurons.model.experts_of(neurons.layer, neurons.index)
+    index = np.where(expert < 0, neurons.index, neurons.index % neurons.model.d_expert)
     columns = {
         "layer": neurons.layer,
         "index": index,

@@ -253,7 +253,7 @@ class Study(StudyBase):
         report = build_report(self, *self._judged)  # type: ignore[misc]  # evaluate has set it
         view = self.view(target.with_name("view.html" if target.name == "report.html" else f"{target.stem}.view.html"))
         page = render_html(report, view=view.name)
-        write_json(target.with_suffix(".json"), report.model_dump(mode="json"))
+        write_json(target.with_suffix(".json"), report.model_dump(mode="json"), report.run.config_digest)
         write_text(target, page)
         return target
 

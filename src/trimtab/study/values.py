@@ -41,6 +41,13 @@ class Problems:
     digests: Mapping[Split, str]
     facts: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def clusters(self) -> dict[str, str]:
+        """By problem, the first of the near-duplicates that stand with it in one split; problems without any are left out."""
+        splits: dict = self.facts.get("splits", {})  # type: ignore[assignment]  # as tasks.splits writes it
+        within: dict[str, list[str]] = splits.get("near_duplicates", {}).get("within", {})
+        return {problem: first for first, ids in within.items() for problem in ids}
+
     def split(self, split: Split | str) -> list[Problem]:
         """The problems of one split, in order."""
         return [problem for problem in self.all if problem.split is Split(split)]
