@@ -3,14 +3,17 @@
 import shutil
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
 IMAGE = Path(__file__).parent / "images" / "view.png"
-WIDTH, HEIGHT, SCALE = 1280, 860, 1.5
+WIDTH, HEIGHT, SCALE = 1280, 905, 1.5
+COLOURS = 128  # of the palette, so that the file stays small
 
 
 def main() -> None:
@@ -29,9 +32,10 @@ def main() -> None:
         fragment = f"#problem={problem[0]}&filter=fixed" if problem else "#filter=fixed"
         browser.get(page.as_uri() + fragment)
         time.sleep(1.5)  # chunks are opened after the page has loaded
-        browser.save_screenshot(str(IMAGE))
+        shot = Image.open(BytesIO(browser.get_screenshot_as_png())).convert("RGB")
     finally:
         browser.quit()
+    shot.quantize(COLOURS, dither=Image.Dither.NONE).save(IMAGE, optimize=True)
     print(f"{IMAGE}: {IMAGE.stat().st_size / 1000:.0f} kB")
 
 

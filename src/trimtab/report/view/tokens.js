@@ -87,7 +87,6 @@ function drawToken(side, token, i, partner, parted, span, scales) {
   const end = token.piece === "", shownPiece = token.piece.trim() ? token.piece.replace(/^[ \t]+/, "") : token.piece;
   const made = el("span", { class: classes.join(" "), role: "option", id: `${side}-${i}`, "data-i": i, "aria-selected": "false" },
     end ? el("span", { class: "end" }, token.word || "end") : visible(shownPiece));
-  if (end) made.append(" ");
   if (shade) made.style.setProperty("--a", shade[1].toFixed(3));
   return made;
 }
