@@ -1,6 +1,7 @@
-"""How values show themselves in a notebook: the sentences of their ``repr`` and the first rows of a table."""
+"""How values show themselves in a notebook and on a terminal."""
 
 import html
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,20 @@ def as_html(text: str, table: "pandas.DataFrame") -> str:
     lines = "".join(f"<p>{html.escape(line)}</p>" for line in text.splitlines())
     rest = f"<p>and {len(table) - ROWS:,} more rows</p>" if len(table) > ROWS else ""
     return f"{lines}{table.head(ROWS).to_html(index=False, border=0)}{rest}" if len(table) else lines
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    r"""Text of a file, a model or a library as a terminal may be shown it: what would move its cursor, colour or title, or turn
+    the direction of writing, stands as an escape.
+
+    Example:
+        >>> print(printable("a\x1b[2Jb"))
+        a\x1b[2Jb
+    """
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def counted(n: int, noun: str) -> str:

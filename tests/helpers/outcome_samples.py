@@ -12,7 +12,7 @@ CONFIG = {
     "task": {"source": "local:a.jsonl", "train": 10},
     "prompt": {"template": "{question}", "thinking": "on"},
     "sampling": {"max_new_tokens": 100, "temperature": 0.7},
-    "evaluation": {"alpha": 0.05, "random_sets": 5, "seeds": [0]},
+    "evaluation": {"alpha": 0.05, "random_sets": 5, "control_problems": 100, "seeds": [0]},
     "tune": {"k": [5]},
 }
 SCORES = {"1": Score.CORRECT, "u": Score.UNSCORED}

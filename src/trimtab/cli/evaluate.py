@@ -109,7 +109,8 @@ def evaluate_command(
 def _leave(study: Study, evaluation: Evaluation) -> None:
     """What a run directory shows: settings, outcomes, report."""
     study.save()
-    write_table(study.cache.root / "outcomes.parquet", [row for rows in evaluation.outcomes.values() for row in rows])
+    rows = [row for rows in evaluation.outcomes.values() for row in rows]
+    write_table(study.cache.root / "outcomes.parquet", rows, under=evaluation.key)
     study.report()
 
 

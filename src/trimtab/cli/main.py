@@ -1,13 +1,17 @@
 """The entry point: a group whose commands are imported when they are called, so that ``--help`` is quick."""
 
+import errno
 import importlib
 import logging
 import os
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from trimtab import __version__
+from trimtab.display import printable
 from trimtab.errors import TrimtabError
 
 GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
@@ -65,15 +69,18 @@ def trimtab() -> None:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 ok, 1 failure, 2 usage, 130 Ctrl-C."""
+    _open_standard_streams()
     if "--quiet" in sys.argv or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself; twice is once too often
     try:
         trimtab.main(prog_name="trimtab", standalone_mode=False)
+        sys.stdout.flush()
     except TrimtabError as error:
-        print(error.told(), file=sys.stderr)
-        sys.exit(1)
+        _fail(error.told())
     except click.exceptions.Abort:
         print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
@@ -81,7 +88,47 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
+        _drop_output()
         sys.exit(1)
+    except OSError as error:
+        # what the library reads and writes has errors of its own; this is the terminal, or what the output goes to
+        if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+            raise
+        _drop_output()
+        _fail(f"error: the output cannot be written: {error.strerror or error}; results that were finished are kept")
+    except MemoryError:
+        _fail("error: out of memory; give fewer tokens a batch (sampling.batch_tokens, recording.batch_tokens) or a smaller file")
+
+
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+class _Printable(logging.Formatter):
+    """Lines of the log as a terminal may be shown them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _fail(message: str) -> NoReturn:
+    print(printable(message), file=sys.stderr)
+    sys.exit(1)
+
+
+def _open_standard_streams() -> None:
+    """Where stdin, stdout or stderr is closed, open nothing in its place, lest a file of a run takes its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for the life of the process
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
+def _drop_output() -> None:
+    """What is still to be written to stdout goes nowhere, so that the end of the process does not try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

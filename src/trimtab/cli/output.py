@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trimtab.display import printable
 from trimtab.progress import Advance, Progress, silent
 
 if TYPE_CHECKING:
@@ -34,18 +35,20 @@ class Output:
     def note(self, text: str) -> None:
         """A line on stderr, unless told to be quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
 
     def stage(self, stage: str, seconds: float, summary: Mapping[str, object]) -> None:
         """A finished stage of a run, and its result."""
         self.note(f"{stage:<11} {seconds:7.1f} s   {', '.join(f'{name}: {value}' for name, value in list(summary.items())[:4])}")
 
     def verdict(self, report: "Report") -> None:
-        """The verdict, the table of conditions, and the verdict by domain and difficulty."""
+        """The verdict, the table of conditions, the verdict by domain and difficulty, and what the controls came to."""
         from trimtab.report.terminal import breakdown_table, verdict_table
 
         tables = [verdict_table(report), *(breakdown_table(breakdown) for breakdown in report.breakdowns)]
-        self.tables(tables, report.verdict.sentence, report.claims)
+        controls = report.controls.sentences if report.controls else {}
+        said = [f"{name}: {sentence}" for name, sentence in controls.items()]
+        self.tables(tables, report.verdict.sentence, [*said, *report.claims])
 
     def tables(self, tables: Sequence["Table"], sentence: str, claims: Sequence[str] = ()) -> None:
         """Tables, the sentence that says what they mean, and caveats."""
@@ -54,13 +57,13 @@ class Output:
         console = Console(width=max(Console().width, 110))
         for table in tables:
             console.print(table)
-        console.print(sentence, highlight=False, markup=False)
+        console.print(printable(sentence), highlight=False, markup=False)
         for claim in claims:
-            console.print(claim, style="dim", highlight=False, markup=False)
+            console.print(printable(claim), style="dim", highlight=False, markup=False)
 
     def data(self, value: object, text: str) -> None:
         """The result: as JSON when asked for, else as text."""
-        print(json.dumps(value, allow_nan=False) if self.as_json else text)
+        print(json.dumps(value, allow_nan=False) if self.as_json else printable(text))
 
 
 @contextmanager

@@ -169,6 +169,13 @@ def _split_lines(found: "SplitFacts", problems: "list[Problem]") -> list[str]:
     for split, earlier in EARLIER.items():
         kinds = ", ".join(f"{n} {kind}" for kind, n in found.shared(split).items())
         lines.append(f"  {split} problems that stand in {' or '.join(earlier)}: {kinds}, of {found.problems[split]}")
+    for split in EARLIER:
+        alike = [ids for ids in found.within.values() if {p.id for p in problems if p.split is split} >= set(ids)]
+        if alike:
+            lines.append(
+                f"  {split} problems that are near-duplicates of each other: {sum(map(len, alike))} in {len(alike)} clusters, "
+                f"each of which counts once in a paired test: {'; '.join(', '.join(ids) for ids in alike[:SHOWN_PAIRS])[:300]}"
+            )
     questions = {problem.id: " ".join(problem.question.split())[:80] for problem in problems}
     for pair in found.pairs[:SHOWN_PAIRS]:
         lines.append(f"  {pair.similarity:.2f} {pair.likeness:<8}{pair.split} {pair.id}: {questions[pair.id]}")

@@ -19,11 +19,17 @@ def read_text(file: "AnyPath") -> str:
         InputError: missing, or not UTF-8.
     """
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        return _bytes(file).decode("utf-8-sig")
     except OSError as cause:
         raise InputError(f"{file} cannot be read: {cause.strerror or cause}") from cause
     except UnicodeDecodeError as cause:
         raise InputError(f"{file} is no text in UTF-8 (byte {cause.start}); give a file of JSON lines, CSV or Parquet") from cause
+
+
+def _bytes(file: "AnyPath") -> bytes:
+    from trimtab.store import read_bytes
+
+    return read_bytes(file)
 
 
 def read_json_object(file: "AnyPath") -> dict[str, object]:
@@ -79,21 +85,30 @@ def read_csv(file: "AnyPath") -> list[dict[str, object]]:
     return [dict(zip(header, (cell or None for cell in line), strict=True)) for line in lines[1:]]
 
 
-def read_parquet(file: "AnyPath") -> list[dict[str, object]]:
+def read_parquet(file: "AnyPath", under: str | None = None) -> list[dict[str, object]]:
     """The rows of a Parquet file.
+
+    Args:
+        file: of any tool; one that trimtab sealed is held against its seal.
+        under: the key that it must have been made under.
 
     Raises:
         InputError: missing, damaged or without rows.
+        StoreError: trimtab wrote it, and it is not what was written or belongs to another result.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from trimtab.store.tables import check_sealed_table, is_sealed_table
+
     try:
-        with file.open("rb") as stream:
-            rows: list[dict[str, object]] = pq.read_table(stream).to_pylist()
+        content = _bytes(file)
+        if under is not None or is_sealed_table(content):
+            check_sealed_table(file, content, under)
+        rows: list[dict[str, object]] = pq.read_table(pa.BufferReader(content), page_checksum_verification=True).to_pylist()
     except OSError as cause:
         raise InputError(f"{file} cannot be read: {cause.strerror or cause}") from cause
-    except pa.ArrowException as cause:
+    except (pa.ArrowException, ValueError, MemoryError) as cause:
         first, _, _ = str(cause).partition("\n")
         raise InputError(f"{file} is no Parquet file: {first}") from cause
     if not rows:

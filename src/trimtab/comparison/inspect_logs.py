@@ -4,6 +4,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from trimtab.comparison.results import Results, ScoredResponse, TaskResults, by_document, chosen, digest
@@ -52,6 +53,11 @@ def _read(file: "AnyPath") -> "EvalLog":
         raise ConfigError(f"{file} is a log of Inspect, which inspect_ai reads; run: pip install 'trimtab[inspect]'") from cause
     try:
         return read_eval_log(str(file), resolve_attachments=True)
+    except NotImplementedError as cause:  # how zipfile says that it does not know a compression, such as the zstd of newer logs
+        raise InputError(
+            f"{file} is compressed in a way that inspect_ai {version('inspect_ai')} does not read, so a newer one wrote it; run: "
+            "pip install -U inspect_ai"
+        ) from cause
     # what a damaged archive or log comes to inside inspect_ai
     except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as cause:
         reason = (str(cause).splitlines() or [""])[0]

@@ -1,7 +1,6 @@
 """From a path to results: which tool wrote it, and the readers of evalplus, simple tables and trimtab's own runs."""
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,10 @@ MAY_DIFFER = (
     "gate",
     "tune",
     "task",
+    "evaluation.controls",
+    "evaluation.control_problems",
+    "evaluation.batch_tokens",
+    "evaluation.first_tokens",
     "evaluation.random_sets",
     "evaluation.baselines",
     "evaluation.rivals",
@@ -93,7 +96,8 @@ def _place(path: "str | AnyPath") -> "AnyPath":
 def _folder(source: str, folder: "AnyPath", metric: str | None, filter_name: str | None, condition: str) -> Results:
     table = folder / "outcomes.parquet"
     if table.exists():
-        return _run_table(source, table, read_parquet(table), condition)
+        key = _keys(_run_settings(folder / "run.toml")).get("evaluate")
+        return _run_table(source, table, read_parquet(table, None if key is None else str(key)), condition)
     if files := harness.folder_files(source, folder):
         return harness.read_harness(source, files, metric, filter_name)
     if logs := sorted(folder.glob("*.eval")):
@@ -243,15 +247,25 @@ def _run_table(source: str, table: "AnyPath", rows: Sequence[Mapping[str, object
 
 def _problems(run: "AnyPath", config: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     """By id: the problems under the key that ``run.toml`` names, or those of an old run, which lie in its folder."""
-    keys = config.get("keys")
-    file = run / str(keys.get("problems", "") if isinstance(keys, Mapping) else "") / "problems.parquet"
+    file = run / str(_keys(config).get("problems", "")) / "problems.parquet"
     return {str(row["id"]): row for row in read_parquet(file)} if file.exists() else {}
 
 
+def _keys(config: Mapping[str, object]) -> Mapping[str, object]:
+    """The key that each stage came to; none in an old run."""
+    keys = config.get("keys", {})
+    return keys if isinstance(keys, Mapping) else {}
+
+
 def _run_settings(file: "AnyPath") -> dict[str, object]:
+    """The settings that a run left beside its outcomes. Raises InputError where they were changed since."""
+    from trimtab.store import parse_toml, unsealed
+    from trimtab.store.seal import SEAL
+
     if not file.exists():
         return {}
     try:
-        return tomllib.loads(read_text(file))
-    except tomllib.TOMLDecodeError as cause:
+        config = parse_toml(read_text(file))
+    except ValueError as cause:
         raise InputError(f"{file} is no TOML: {cause}") from cause
+    return unsealed(config, file) if SEAL in config else config  # type: ignore[return-value]  # a table, as it was

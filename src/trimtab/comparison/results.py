@@ -94,9 +94,10 @@ def by_document(source: str, responses: Iterable[ScoredResponse]) -> dict[str, d
     if len(kinds) > 1:
         usual = kinds.most_common(1)[0][0]
         odd = [document for document, samples in table.items() if frozenset(samples) != usual]
+        others = f"{count(len(odd), 'document')} {'has' if len(odd) == 1 else 'have'} others: {listed(odd)}"
         raise InputError(
-            f"{source}: every document needs the same samples; most have {len(usual)}, but {count(len(odd), 'document')} have "
-            f"others: {listed(odd)}; finish the evaluation or leave these documents out of both inputs"
+            f"{source}: every document needs the same samples; most have {len(usual)}, but {others}; finish the evaluation or "
+            "leave these documents out of both inputs"
         )
     return table
 

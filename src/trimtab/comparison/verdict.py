@@ -278,7 +278,7 @@ def _sentence(whole: _Judged | None, p: float | None, rows: Sequence[TaskVerdict
     sentences.append(detectable(comparison, alpha))
     if bounds:
         sentences.append(unscored_range(comparison, bounds, ("A", "B")))
-        sentences += hangs_on_unscored(word, bounds, alpha)
+        sentences += hangs_on_unscored(comparison, bounds, alpha)
     if len(rows) > 1:
         counts = {name: sum(row.word == name for row in rows) for name in ("better", "worse", "no evidence", "no verdict")}
         told = ", ".join(f"{name} on {n}" for name, n in counts.items() if n)

@@ -8,6 +8,7 @@ from trimtab.stats.values import PairedComparison, TestName, VerdictWord
 BreakdownBy = Literal["domain", "difficulty"]
 
 UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "negative", "adaras"
+AGAIN, FIRST_TOKEN = "unsteered-again", "first-token"
 RANDOM, RANDOM_NORM = "random", "random-norm"
 PROMPT_ONLY, SFT_LORA = "prompt-only", "sft-lora"
 SAMPLED, MAJORITY, MAJORITY_EQUAL_COST = "sampled", "majority", "majority-equal-cost"
@@ -15,8 +16,11 @@ SAMPLED, MAJORITY, MAJORITY_EQUAL_COST = "sampled", "majority", "majority-equal-
 CLAIMS = (ALWAYS, GATED, ADARAS, PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
 """Conditions that somebody might say help, in the order of a table; conditions of other names come after these and are claims
 too."""
-CONTROLS = (NEGATIVE, RANDOM, RANDOM_NORM)
+CONTROLS = (AGAIN, FIRST_TOKEN, NEGATIVE, RANDOM, RANDOM_NORM)
 """Last in a table. What they show is no claim, so they take no part in its correction for many tests."""
+
+SOME_PROBLEMS = (AGAIN, FIRST_TOKEN)
+"""Controls that may be asked some of the problems only; each stands beside the unsteered model on these."""
 
 
 def is_claim(condition: str) -> bool:

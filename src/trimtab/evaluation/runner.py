@@ -10,12 +10,13 @@ from transformers import PreTrainedTokenizerBase
 
 from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.rows import ALWAYS, GATED, NEGATIVE, PROMPT_ONLY, RANDOM, RANDOM_NORM, UNSTEERED
+from trimtab.evaluation.rows import ALWAYS, FIRST_TOKEN, GATED, NEGATIVE, PROMPT_ONLY, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.execution import LOCAL, Executor
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance, Progress, silent
 from trimtab.ranking import norm_matched, random_like
 from trimtab.sampling import TRANSFORMERS, Generation, Generator, Request, SamplingSettings, plan_requests
+from trimtab.sampling.continuation import after_beginning
 from trimtab.sampling.sample import as_trace
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Parts, Plan, read_table
@@ -26,12 +27,47 @@ from trimtab.traces import Problem
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A name, what to attach and how the gate is set. ``steering`` None is the bare model, ``prompt`` None the task's own."""
+    """A name, what to attach and how the gate is set.
+
+    Args:
+        name: for tables, not for keys.
+        steering: None is the bare model.
+        gate: ``auto`` asks the steering's gate, ``on`` steers every problem, ``off`` none.
+        prompt: None is the task's own.
+        first_tokens: only so many tokens of a response are chosen under the steering, the others by the bare model; 0 for all.
+    """
 
     name: str
     steering: Steering | None = None
     gate: Literal["auto", "on", "off"] = "on"
     prompt: Prompt | None = None
+    first_tokens: int = 0
+
+
+def first_token(steering: Steering, tokens: int) -> Condition:
+    """Is steering more than the choice of a beginning? Its first tokens are forced, the rest is the bare model's.
+
+    Source: arXiv 2509.06608. The first token of a response comes out of the prompt: where the scope leaves
+    the prompt alone (``generated``), it is the bare model's, and the second is the first that steering decides.
+
+    Args:
+        steering: under test; its gate decides on which problems.
+        tokens: how many tokens that it decides are forced.
+    """
+    untouched = 1 if steering.scope == "generated" else 0
+    gate = "on" if steering.gate.kind == "always" else "auto"
+    return Condition(FIRST_TOKEN, steering, gate, first_tokens=tokens + untouched)
+
+
+def other_batches(sizes: Sequence[int], batch_tokens: int) -> int:
+    """A ``batch_tokens`` that makes batches of half as many rows; of two rows, where batches hold one.
+
+    Args:
+        sizes: tokens of each row, response included.
+        batch_tokens: of the run.
+    """
+    rows = max(1, min(batch_tokens // max(sizes), len(sizes)))
+    return max(sizes) * (rows // 2 if rows > 1 else 2)
 
 
 def standard_conditions(
@@ -103,9 +139,15 @@ class ConditionJob:
     def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:
         for part in parts:
             batch = [self.requests[i] for i in self.plan.parts[part]]
-            generations = self.generator.generate(model, batch, self.settings, self.condition.steering, self.condition.gate)
+            generations = self._generations(model, batch)
             self.parts.write_table(part, self._outcomes(model, batch, generations))
             advance(len(batch), sum(len(g.response_ids) for g in generations))
+
+    def _generations(self, model: LanguageModel, batch: Sequence[Request]) -> list[Generation]:
+        asked = self.condition
+        if not asked.first_tokens:
+            return self.generator.generate(model, batch, self.settings, asked.steering, asked.gate)
+        return after_beginning(self.generator, model, batch, self.settings, asked.steering, asked.gate, asked.first_tokens)
 
     def outcomes(self) -> list[Outcome]:
         """Once every part is written: the outcomes in the order of the problems and their samples."""
@@ -159,6 +201,7 @@ def condition_job(
         "condition": condition.name,
         "gate": condition.gate,
         "steering": condition.steering.digest if condition.steering else None,
+        **({"first_tokens": condition.first_tokens} if condition.first_tokens else {}),
     }
     requests, plan = plan_requests(model, problems, settings, condition.prompt or prompt, {**facts, **generator.facts})
     parts = Parts(folder)

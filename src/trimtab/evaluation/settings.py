@@ -11,7 +11,7 @@ from trimtab.steering import PositionScope
 from trimtab.traces import Split
 
 Baseline = Literal["prompt-only", "majority", "sft-lora"]
-Control = Literal["random", "negative"]
+Control = Literal["random", "negative", "again", "first-token"]
 
 
 class EvaluationSettings(BaseModel):
@@ -19,7 +19,11 @@ class EvaluationSettings(BaseModel):
 
     Args:
         random_sets: random sets of neurons as controls, of each kind.
-        controls: what must not help: ``random`` sets of neurons, and the ``negative`` strength.
+        controls: what must not help: ``random`` sets of neurons, and the ``negative`` strength. ``again`` is the unsteered model
+            once more in other batches (A/A), ``first-token`` the bare model behind the beginning that steering chose.
+        control_problems: at most this many problems for ``again`` and ``first-token``; 0 for all.
+        batch_tokens: of ``again``; 0 makes batches of half as many rows.
+        first_tokens: how many tokens that steering decides are forced in ``first-token``.
         baselines: cheap alternatives to steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
         ``votes``
             sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast.
@@ -32,7 +36,10 @@ class EvaluationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     random_sets: int = Field(default=5, ge=5)
-    controls: tuple[Control, ...] = ("random", "negative")
+    controls: tuple[Control, ...] = ("random", "negative", "again", "first-token")
+    control_problems: int = Field(default=0, ge=0)
+    batch_tokens: int = Field(default=0, ge=0)
+    first_tokens: int = Field(default=1, ge=1)
     baselines: tuple[Baseline, ...] = ()
     sft: SftSettings = SftSettings()
     instruction: str = "{question}\nCheck each step."

@@ -7,6 +7,7 @@ Every row stands beside the unsteered model on the same problems. The threshold 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,7 @@ from trimtab.evaluation.rows import (
     GATED,
     RANDOM,
     RANDOM_NORM,
+    SOME_PROBLEMS,
     UNSTEERED,
     Average,
     Breakdown,
@@ -29,12 +31,12 @@ from trimtab.evaluation.rows import (
     is_claim,
     place,
 )
-from trimtab.evaluation.verdict import correctness, matched, paired, unscored_bounds
+from trimtab.evaluation.verdict import Clusters, asked_too, correctness, matched, named_clusters, paired, unscored_bounds
 from trimtab.stats.estimates import bootstrap_macro, mean_pass_at, newcombe_paired
 from trimtab.stats.paired import gain_p, smallest_gain
 from trimtab.stats.significance import holm
 from trimtab.stats.values import PairedComparison
-from trimtab.stats.verdict import POWER, finite, verdict_word
+from trimtab.stats.verdict import POWER, UnscoredBounds, finite, verdict_word
 
 Outcomes = Mapping[str, Sequence[Outcome]]
 
@@ -42,32 +44,42 @@ DISAGREEMENT = "string check disagrees"
 """Marks a reason of the math grader whose second, independent check came to another verdict."""
 
 
-def summarise(outcomes: Outcomes, alpha: float = 0.05) -> dict[str, ConditionSummary]:
+def summarise(outcomes: Outcomes, alpha: float = 0.05, clusters: Clusters = MappingProxyType({})) -> dict[str, ConditionSummary]:
     """A row per condition in the order of a table; random sets are folded into one row each kind by :func:`summarise_random`.
 
     Args:
-        outcomes: by condition, with the unsteered ones.
+        outcomes: by condition, with the unsteered ones. Conditions of ``SOME_PROBLEMS`` may be of some of the problems.
         alpha: level of the test whose power gives the detectable gain.
+        clusters: of near-duplicate problems, see :func:`trimtab.evaluation.verdict.paired`.
 
     Raises:
         InputError: conditions of other problems.
     """
     base = outcomes[UNSTEERED]
-    rows = {name: _summary(name, base, condition, alpha) for name, condition in outcomes.items() if not name.startswith(RANDOM)}
+    rows = {
+        name: _summary(name, asked_too(base, condition) if name in SOME_PROBLEMS else base, condition, alpha, clusters)
+        for name, condition in outcomes.items()
+        if not name.startswith(RANDOM)
+    }
     for kind in (RANDOM, RANDOM_NORM):
         sets = {name: condition for name, condition in outcomes.items() if name.rpartition("-")[0] == kind}
         if sets:
-            rows[kind] = summarise_random(kind, base, sets, alpha)
+            rows[kind] = summarise_random(kind, base, sets, alpha, clusters)
     corrected = _with_holm(rows)
     return {name: corrected[name] for name in sorted(corrected, key=place)}
 
 
 def summarise_random(
-    kind: str, base: Sequence[Outcome], sets: Mapping[str, Sequence[Outcome]], alpha: float = 0.05
+    kind: str,
+    base: Sequence[Outcome],
+    sets: Mapping[str, Sequence[Outcome]],
+    alpha: float = 0.05,
+    clusters: Clusters = MappingProxyType({}),
 ) -> ConditionSummary:
     """The mean over random sets; its p is the smallest one-sided p for a gain after Holm over the sets."""
-    rows = [_summary(name, base, condition, alpha) for name, condition in sets.items()]
-    p = min(holm([gain_p(*correctness(base, condition)[:2]) for condition in sets.values()]).tolist())
+    rows = [_summary(name, base, condition, alpha, clusters) for name, condition in sets.items()]
+    names = named_clusters(base, clusters)
+    p = min(holm([gain_p(*correctness(base, condition)[:2], names) for condition in sets.values()]).tolist())
 
     def mean(name: str) -> float:
         return float(np.mean([getattr(row, name) for row in rows]))
@@ -126,8 +138,10 @@ def flips(base: Sequence[Outcome], condition: Sequence[Outcome], groups: Mapping
     return {group: dict(counts) for group, counts in sorted(table.items())}
 
 
-def _summary(name: str, base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float) -> ConditionSummary:
-    comparison = paired(base, condition)
+def _summary(
+    name: str, base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float, clusters: Clusters
+) -> ConditionSummary:
+    comparison = paired(base, condition, clusters)
     fired = [outcome.fired for outcome in condition if outcome.fired is not None]
     steps = [outcome.steps_right for outcome in condition if outcome.steps_right is not None]
     return ConditionSummary(
@@ -173,12 +187,20 @@ def _with_holm(rows: Mapping[str, ConditionSummary]) -> dict[str, ConditionSumma
 UNKNOWN = "(unknown)"
 
 
-def break_down(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05) -> tuple[Breakdown, ...]:
+def break_down(
+    base: Sequence[Outcome],
+    condition: Sequence[Outcome],
+    alpha: float = 0.05,
+    floor: float = 0.0,
+    clusters: Clusters = MappingProxyType({}),
+) -> tuple[Breakdown, ...]:
     """The comparison of two conditions by domain and by difficulty, each where the problems have two groups or more.
 
     Args:
         base, condition: outcomes on the same problems.
         alpha: level of the words.
+        floor: no gain of this size or less is called one.
+        clusters: of near-duplicate problems, see :func:`trimtab.evaluation.verdict.paired`.
 
     Raises:
         InputError: the conditions hold other problems.
@@ -187,31 +209,37 @@ def break_down(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: flo
     for by, group_of in _GROUPS.items():
         groups = {outcome.problem_id: group_of(outcome) for outcome in base}
         if len(set(groups.values())) > 1:
-            averages = _averages(base, condition, groups) if by == "domain" else ()
-            tables.append(Breakdown(by, _rows(base, condition, groups, alpha), averages))
+            averages = _averages(base, condition, groups, clusters) if by == "domain" else ()
+            tables.append(Breakdown(by, _rows(base, condition, groups, alpha, floor, clusters), averages))
     return tuple(tables)
 
 
-def _rows(base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str], alpha: float) -> tuple[GroupRow, ...]:
+def _rows(
+    base: Sequence[Outcome],
+    condition: Sequence[Outcome],
+    groups: dict[str, str],
+    alpha: float,
+    floor: float,
+    clusters: Clusters,
+) -> tuple[GroupRow, ...]:
     sides = {
         name: tuple([outcome for outcome in side if groups[outcome.problem_id] == name] for side in (base, condition))
         for name in sorted(set(groups.values()), key=_reading_order)
     }
-    comparisons = [paired(before, after) for before, after in sides.values()]
+    comparisons = [paired(before, after, clusters) for before, after in sides.values()]
     adjusted = holm([comparison.p for comparison in comparisons]).tolist()
     return tuple(
-        _row(name, comparison, p_holm, before, after, alpha)
+        _row(name, comparison, p_holm, unscored_bounds(before, after, clusters), alpha, floor)
         for (name, (before, after)), comparison, p_holm in zip(sides.items(), comparisons, adjusted, strict=True)
     )
 
 
 def _row(
-    group: str, comparison: PairedComparison, p_holm: float, base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float
+    group: str, comparison: PairedComparison, p_holm: float, bounds: UnscoredBounds | None, alpha: float, floor: float
 ) -> GroupRow:
-    bounds = unscored_bounds(base, condition)
     return GroupRow(
         group=group,
-        word=verdict_word(comparison, p_holm, bounds, alpha),
+        word=verdict_word(comparison, p_holm, bounds, alpha, floor),
         comparison=comparison,
         p_holm=p_holm,
         minimum_detectable_gain=finite(smallest_gain(comparison, POWER, alpha)),
@@ -220,8 +248,10 @@ def _row(
     )
 
 
-def _averages(base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str]) -> tuple[Average, ...]:
-    c, correct = paired(base, condition), correctness(base, condition)
+def _averages(
+    base: Sequence[Outcome], condition: Sequence[Outcome], groups: dict[str, str], clusters: Clusters
+) -> tuple[Average, ...]:
+    c, correct = paired(base, condition, clusters), correctness(base, condition)
     strata = np.array([groups[problem] for problem in dict.fromkeys(outcome.problem_id for outcome in base)])
     before, after = correct.base.mean(axis=1), correct.condition.mean(axis=1)
     n_groups = len(np.unique(strata))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome, ResponseKey, by_problem
 from trimtab.stats import verdict as statistics
 from trimtab.stats.paired import compare, smallest_gain
-from trimtab.stats.values import PairedComparison, VerdictWord
+from trimtab.stats.values import UNSCORED_LIMIT, PairedComparison, VerdictWord
 from trimtab.stats.verdict import POWER, UnscoredBounds, verdict
 
 Responses = Mapping[str, Mapping[ResponseKey, Outcome]]
@@ -25,21 +26,37 @@ class Correctness(NamedTuple):
     shared: int
 
 
-def paired(base: Sequence[Outcome], condition: Sequence[Outcome]) -> PairedComparison:
+Clusters = Mapping[str, str]
+"""The cluster of near-duplicates that a problem is in, by its id; a problem that is not named has none."""
+
+
+def paired(base: Sequence[Outcome], condition: Sequence[Outcome], clusters: Clusters = MappingProxyType({})) -> PairedComparison:
     """Compare two conditions on the same problems; an unscored response counts as not correct.
+
+    Args:
+        base, condition: outcomes.
+        clusters: near-duplicates count once in the test, see :func:`trimtab.stats.paired.compare`.
 
     Raises:
         InputError: the conditions hold other problems, or a condition has other responses for one problem than for another.
         NotEnoughDataError: no problem.
     """
-    return compare(*correctness(base, condition))
+    return compare(*correctness(base, condition), named_clusters(base, clusters))
 
 
-def unscored_bounds(base: Sequence[Outcome], condition: Sequence[Outcome]) -> UnscoredBounds | None:
+def named_clusters(base: Sequence[Outcome], clusters: Clusters) -> list[str]:
+    """The cluster of each problem, in the order of :func:`correctness`; one that has none is its own."""
+    return [clusters.get(problem, problem) for problem in dict.fromkeys(outcome.problem_id for outcome in base)]
+
+
+def unscored_bounds(
+    base: Sequence[Outcome], condition: Sequence[Outcome], clusters: Clusters = MappingProxyType({})
+) -> UnscoredBounds | None:
     """How far unscored responses could move the comparison; None when all were scored."""
     scored, right = (correctness(base, condition, unscored_base=counted, unscored_condition=counted) for counted in (False, True))
     unscored = right.base & ~scored.base, right.condition & ~scored.condition
-    return statistics.unscored_bounds(scored.base, scored.condition, *unscored, shared=scored.shared)
+    names = named_clusters(base, clusters)
+    return statistics.unscored_bounds(scored.base, scored.condition, *unscored, shared=scored.shared, clusters=names)
 
 
 def matched(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
@@ -54,6 +71,12 @@ def matched(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[tuple
         for problem in before
         for one, other in zip(first[:shared], second[:shared], strict=True)
     ]
+
+
+def asked_too(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[Outcome]:
+    """The base's outcomes on the problems of a condition that was asked only some of them."""
+    asked = {outcome.problem_id for outcome in condition}
+    return [outcome for outcome in base if outcome.problem_id in asked]
 
 
 def correctness(
@@ -126,13 +149,40 @@ class ConditionVerdict:
         }
 
 
-def judge(base: Sequence[Outcome], condition: Sequence[Outcome], alpha: float = 0.05) -> ConditionVerdict:
+def one_sided_truncation(base: Sequence[Outcome], condition: Sequence[Outcome]) -> list[str]:
+    """A sentence where the token limit cut the responses of one condition more often than those of the other; else none.
+
+    More often is: none of one, or shares that differ by more than one percent of the responses.
+    """
+    cut = [sum(outcome.truncated for outcome in side) for side in (base, condition)]
+    shares = [count / len(side) if side else 0.0 for count, side in zip(cut, (base, condition), strict=True)]
+    if cut[0] == cut[1] or (all(cut) and abs(shares[0] - shares[1]) <= UNSCORED_LIMIT):
+        return []
+    return [
+        f"The token limit cut {cut[0]} of {len(base)} responses of the base and {cut[1]} of {len(condition)} of the condition, "
+        "so part of the difference may be answers that were not reached; raise sampling.max_new_tokens."
+    ]
+
+
+def judge(
+    base: Sequence[Outcome],
+    condition: Sequence[Outcome],
+    alpha: float = 0.05,
+    floor: float = 0.0,
+    clusters: Clusters = MappingProxyType({}),
+) -> ConditionVerdict:
     """Compare two conditions on the same problems and say what it means.
+
+    Args:
+        base, condition, clusters: as of :func:`paired`.
+        alpha: two-sided level.
+        floor: no gain of this size or less is called one.
 
     Raises:
         InputError: the conditions hold other problems.
         NotEnoughDataError: no problem.
     """
-    comparison, bounds = paired(base, condition), unscored_bounds(base, condition)
-    word, sentence = verdict(comparison, bounds, alpha)
+    comparison, bounds = paired(base, condition, clusters), unscored_bounds(base, condition, clusters)
+    word, sentence = verdict(comparison, bounds, alpha, floor)
+    sentence = " ".join([sentence, *one_sided_truncation(base, condition)])
     return ConditionVerdict(word, sentence, comparison, smallest_gain(comparison, POWER, alpha), bounds)

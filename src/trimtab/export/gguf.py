@@ -6,6 +6,7 @@ gguf package and handed to ``llama_set_adapter_cvec``, as ``llama-cli --control-
 
 import ctypes
 import logging
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from trimtab.export.target import Answered, Engine, EngineOptions, Written, laye
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 from trimtab.store import replace_file
+from trimtab.store.atomic import one_line
 
 _CONTEXT = 2048
 
@@ -202,6 +204,10 @@ ADDS_FFN_PLAINLY = ("qwen2", "qwen3", "llama", "mistral", "phi3", "gpt2", "gpt_n
 """Families whose FFN output enters the residual unscaled and without a norm, and for which llama.cpp applies control vectors."""
 
 
+_DAMAGED = (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error)
+"""What gguf raises for a file that is truncated, empty or something else."""
+
+
 class GgufVector:
     """``direction.l = s W[:, S] @ shift``, float32, from the unquantised weights.
 
@@ -245,8 +251,21 @@ class GgufVector:
             from gguf import GGUFReader
         except ModuleNotFoundError as cause:
             raise not_installed("gguf", "a control vector", cause) from cause
-        found = {str(tensor.name): np.array(tensor.data, np.float32) for tensor in GGUFReader(folder / FILE).tensors}
-        directions = {int(name.removeprefix("direction.")): vector for name, vector in found.items()}
+        try:
+            found = {str(tensor.name): np.array(tensor.data, np.float32) for tensor in GGUFReader(folder / FILE).tensors}
+            directions = {int(name.removeprefix("direction.")): vector for name, vector in found.items()}
+        except _DAMAGED as cause:
+            raise InputError(f"{folder / FILE} cannot be read as GGUF ({one_line(cause)}); export the steering again") from cause
+        odd = [
+            layer
+            for layer, vector in directions.items()
+            if not 1 <= layer < model.n_layers or vector.shape != (model.identity.d_model,)
+        ]
+        if odd or not directions:
+            raise InputError(
+                f"{folder / FILE} holds {len(directions)} directions, {len(odd)} of them for no layer of {model.identity.name} "
+                f"or of another width than {model.identity.d_model}; export the steering again"
+            )
         with TemporaryDirectory() as scratch:
             base = options.base_gguf or write_base(model, Path(scratch) / "base.gguf")
             with llama_engine(base, directions, model.n_layers) as engine:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from threading import get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 from weakref import WeakSet
 
 import torch
@@ -63,8 +63,9 @@ def attach(
     graphs are dropped on entering and leaving, because they do not see hooks come and go), and without a cache. So do several
     turns of a conversation in one block: with the ``past_key_values`` of the turn before, or by reading the conversation anew,
     what was generated in earlier turns stays steered, and the gate's decision on the first prompt holds. Assisted decoding,
-    chunked prefill, packed sequences, a second attachment and a second thread are refused. Scoring a response in one forward
-    needs ``prompt_lengths``; a gate that reads then reads the prompts in an extra unsteered forward, at twice the cost.
+    chunked prefill, packed sequences, a second attachment, a second thread and a copy of the model are refused. Scoring a
+    response in one forward needs ``prompt_lengths``; a gate that reads then reads the prompts in an extra unsteered forward, at
+    twice the cost.
 
     Args:
         model: a transformers model; a PeftModel, with its adapters in force; or an opened one.
@@ -107,6 +108,10 @@ def attach(
         _checked_strength(steering.strength if strength is None else strength),
         lengths,
     )
+
+
+def _refuse_copy(_: object) -> NoReturn:
+    raise ModelError("a copy of a steered model would keep its hooks for good; leave the attach block, then copy the model")
 
 
 def _checked_strength(strength: float | Tensor) -> Tensor:
@@ -180,6 +185,9 @@ class Attachment:
             stack.enter_context(dynamo_config.patch(skip_nnmodule_hook_guards=False))
             self._guard.install()
             stack.callback(self._guard.remove)
+            for part in {id(part): part for part in (self._model, base)}.values():
+                part.__dict__["__deepcopy__"] = _refuse_copy
+                stack.callback(part.__dict__.pop, "__deepcopy__")
             around: Callable[..., None] = torch.compiler.disable(self._before_model)  # type: ignore[assignment]
             stack.callback(self._model.register_forward_pre_hook(around, with_kwargs=True).remove)
             before: Callable[..., None] = torch.compiler.disable(self._before_forward)  # type: ignore[assignment]

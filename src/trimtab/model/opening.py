@@ -4,6 +4,8 @@ import copy
 import hashlib
 import html
 import logging
+import pickle
+import struct
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -27,6 +29,7 @@ from transformers.utils.hub import cached_file
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.identity import identify, tokenizer_fingerprint
+from trimtab.model.probes import input_device
 from trimtab.neurons import ModelIdentity
 from trimtab.testbed.models import resolve
 
@@ -81,10 +84,9 @@ class LanguageModel:
     def __repr__(self) -> str:
         sizes = self.identity
         dtype = str(self.hf_model.dtype).removeprefix("torch.")
-        width = f"{sizes.n_experts} experts x {sizes.d_expert:,}" if sizes.n_experts > 1 else f"{sizes.d_ff:,}"
         return (
             f"LanguageModel {sizes.name}: {sizes.architecture}, {dtype} on {self.device}\n"
-            f"{sizes.n_layers} layers x {width} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model:,}, "
+            f"{sizes.n_layers} layers x {sizes.width_text} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model:,}, "
             f"vocabulary {sizes.vocab_size:,}\n"
             f"fingerprint {sizes.fingerprint}" + (f", revision {sizes.revision}" if sizes.revision else "")
         )
@@ -95,7 +97,7 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go; the first device of a model spread over several."""
-        return self.hf_model.device
+        return input_device(self.hf_model)
 
     @property
     def d_ff(self) -> int:
@@ -247,10 +249,29 @@ def _placement(device: str) -> torch.device | None:
     return placement
 
 
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+    # of damaged files, whose headers are taken at their word
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
+"""What transformers and the readers below it raise for a checkpoint that cannot be opened."""
+
+
 def _config(origin: _Origin) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(origin.source, **origin.options())
-    except (OSError, ValueError, ImportError) as error:
+    except _UNREADABLE as error:
         raise _cannot_open("model", origin.source, error) from error
 
 
@@ -276,7 +297,12 @@ def _load_model(origin: _Origin, dtype: str, placement: torch.device | None) -> 
         raise ModelError(
             f"{source} does not fit on {placement or 'all devices together'}: {error}. Use --device balanced or a smaller dtype"
         ) from error
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"the weights of {source} are a pickle that holds more than tensors, and unpickling it would run code; "
+            "get the checkpoint as safetensors, or save it as that where you trust it"
+        ) from error
+    except _UNREADABLE as error:
         raise _cannot_open("model", source, error) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
@@ -297,7 +323,7 @@ def _load_tokenizer(origin: _Origin) -> PreTrainedTokenizerBase:
     source = origin.source
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **origin.options())
-    except (OSError, ValueError, ImportError) as error:
+    except _UNREADABLE as error:
         raise _cannot_open("tokenizer", source, error) from error
     if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
         # transformers makes an empty tokenizer of the right class when a folder has none
@@ -341,7 +367,7 @@ def _made_to_pad(tokenizer: PreTrainedTokenizerBase, source: str) -> PreTrainedT
 
 
 def _cannot_open(what: str, source: str, error: Exception) -> ModelError:
-    reason = str(error).strip().splitlines()
+    reason = [line for line in str(error).strip().splitlines() if line.strip()]
     fix = (
         "install the package it names"
         if isinstance(error, ImportError)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator
 
 from trimtab.errors import InputError
+from trimtab.evaluation.control_rows import Controls
 from trimtab.evaluation.rows import Breakdown, ConditionSummary, ThresholdPoint, TunePoint
 from trimtab.findings import Findings
 from trimtab.neurons import ModelIdentity
@@ -164,6 +165,7 @@ class RunReport(Section):
         seconds: per stage.
         ledger_openings: how often the test split was opened, this time included.
         command: reproduces the run.
+        sampling: how responses were generated, where this model does not prove the usual way; empty where it does.
     """
 
     model: ModelIdentity
@@ -174,6 +176,7 @@ class RunReport(Section):
     versions: dict[str, str]
     ledger_openings: int
     command: str
+    sampling: str = ""
 
 
 class Example(Section):
@@ -194,6 +197,7 @@ class Report(Section):
     Args:
         claims: caveats that stand beside the verdict, one sentence each.
         conditions: in the order of the table; the first is the unsteered model.
+        controls: what a sceptic asks of the verdict; None in a report that was written before there were some.
         breakdowns: the verdict by domain and by difficulty, where the problems have several.
         random_gains: the gain of every random set, by kind.
         gate: None when the gate is always or never.
@@ -205,6 +209,7 @@ class Report(Section):
     verdict: VerdictReport
     claims: tuple[str, ...]
     conditions: tuple[ConditionSummary, ...] = Field(min_length=1)
+    controls: Controls | None = None
     breakdowns: tuple[Breakdown, ...] = ()
     random_gains: dict[str, tuple[float, ...]]
     gate: GateReport | None
@@ -226,4 +231,4 @@ def read_report(path: str | os.PathLike[str] | AnyPath) -> Report:
     Raises:
         StoreError: the file is missing, truncated, or has a key that is unknown, missing or of the wrong type; each is named.
     """
-    return read_record(any_path(path), Report)
+    return read_record(any_path(path), Report, "")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from trimtab.errors import InputError
+from trimtab.evaluation.control_rows import GateAlone
 from trimtab.evaluation.rows import UNSTEERED, ConditionSummary
 from trimtab.findings import Cell, Frame
 from trimtab.report.data import FlipTable, GateReport, Report, TuneReport
@@ -47,6 +48,8 @@ def report_frames(report: Report) -> list[Frame]:
     if report.gate is not None:
         frames += [roc_frame(report.gate), calibration_frame(report.gate)]
         frames += [threshold_frame(report.gate)] if report.gate.thresholds else []
+    if report.controls is not None and report.controls.gate is not None:
+        frames.append(coverage_frame(report.controls.gate))
     frames.append(layer_frame(report.neurons.layer_counts, report.neurons.criterion))
     if report.tune is not None:
         frames.append(tune_frame(report.tune))
@@ -250,6 +253,36 @@ def threshold_frame(gate: GateReport) -> Frame:
         reading=f"From no problem steered on the left to all on the right ({points(rows[0].gain)} points). At the gate's "
         f"threshold {percent(here.steered)} are, for {points(here.gain)} points {points_interval(here.low, here.high)}; the best "
         "point of this curve would be too good, because it would be chosen for it.",
+    )
+
+
+def coverage_frame(gate: GateAlone) -> Frame:
+    """Accuracy of the unsteered model where only the problems with the lowest p(fail) are answered, over their share."""
+    at = gate.at_threshold
+    return Frame(
+        "coverage",
+        "Gate alone: accuracy of what is answered",
+        [
+            {
+                "label": "gate",
+                "n": row.n,
+                "value": row.accuracy,
+                "low": row.low,
+                "high": row.high,
+                "unit": "share",
+                "series": "gate",
+                "x": row.coverage,
+            }
+            for row in gate.curve
+        ],
+        plot="curves",
+        x_label="share of the problems that are answered",
+        y_label="accuracy, unsteered",
+        reference=1 - gate.n_failed / gate.n,
+        mark=None if at is None else at.coverage,
+        note=f"Pointwise {WILSON}" + ("" if at is None else " The marked share is what the gate lets through."),
+        reading="Abstaining instead of steering: the problems with the lowest p(fail) are answered by the unsteered model, the "
+        "others by nobody. The dotted line is its accuracy on all of them, which a gate that knows nothing would keep.",
     )
 
 

@@ -40,7 +40,7 @@ def write_report(report: Report, folder: AnyPath) -> tuple[AnyPath, AnyPath]:
     """
     page = render_html(report)
     data_path, page_path = folder / "report.json", folder / "report.html"
-    write_json(data_path, report.model_dump(mode="json"))
+    write_json(data_path, report.model_dump(mode="json"), report.run.config_digest)
     write_text(page_path, page)
     return data_path, page_path
 

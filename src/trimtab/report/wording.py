@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from trimtab.evaluation.rows import (
     ADARAS,
+    AGAIN,
     ALWAYS,
+    FIRST_TOKEN,
     GATED,
     MAJORITY,
     MAJORITY_EQUAL_COST,
@@ -35,6 +37,8 @@ _CONDITION_LABELS = {
     UNSTEERED: "Unsteered",
     ALWAYS: "Steered always",
     GATED: "Steered when the gate fires",
+    AGAIN: "Unsteered again (A/A)",
+    FIRST_TOKEN: "Beginning alone",
     NEGATIVE: "Negative strength",
     ADARAS: "AdaRAS criterion",
     PROMPT_ONLY: "Prompt only",
@@ -184,8 +188,12 @@ _UNITS: dict[Unit, Callable[[float], str]] = {
 
 
 def condition_name(rows: Sequence[ConditionSummary], random_gains: Mapping[str, Sequence[float]], condition: str) -> str:
-    """The reader's name of a condition, with how many sets or responses it stands for; one without a name keeps its own."""
+    """The reader's name of a condition, with how many sets, responses or problems it stands for where these are other numbers
+    than those of the table; one without a name keeps its own."""
     name = _CONDITION_LABELS.get(condition, condition)
+    n = next((row.n for row in rows if row.condition == condition), 0)
+    if 0 < n < max(row.n for row in rows):
+        return f"{name} ({count(n)} problems)"
     sets = len(random_gains.get(condition, ()))
     responses = next((row.k for row in rows if row.condition == SAMPLED), 0)
     if sets:
@@ -287,8 +295,19 @@ def disagreement_note(report: Report) -> str:
 
 def notes(report: Report) -> list[str]:
     """All sentences that apply to the table of conditions, in reading order."""
-    sentences = (p_note(report), responses_note(report), unscored_note(report), disagreement_note(report))
+    sentences = (
+        p_note(report),
+        responses_note(report),
+        unscored_note(report),
+        disagreement_note(report),
+        sampling_note(report),
+    )
     return [sentence for sentence in sentences if sentence]
+
+
+def sampling_note(report: Report) -> str:
+    """How responses were generated, where that is not the usual way; empty where it is."""
+    return f"How responses were generated: {report.run.sampling}." if report.run.sampling else ""
 
 
 def _too_many(row: ConditionSummary) -> bool:

@@ -11,7 +11,7 @@ from trimtab.sampling.decoding import SamplingSettings, row_seed
 from trimtab.sampling.generate import Generation, Request
 from trimtab.sampling.generator import TRANSFORMERS, Generator
 from trimtab.store import AnyPath, Parts, Plan, make_plan, read_table
-from trimtab.tasks.prompts import CHAT, Prompt, render_prompt
+from trimtab.tasks.prompts import CHAT, Prompt, check_prompts, render_prompt
 from trimtab.traces import Problem, Trace
 
 
@@ -27,8 +27,9 @@ def plan_requests(
     ``facts`` join what the plan's digest covers: a folder that was begun with others is not resumed.
     """
     requests = {}
-    for problem in problems:
-        prompt_ids = render_prompt(model.tokenizer, problem.question, prompt)
+    prompts = [render_prompt(model.tokenizer, problem.question, prompt) for problem in problems]
+    check_prompts([problem.question for problem in problems], prompts)
+    for problem, prompt_ids in zip(problems, prompts, strict=True):
         for sample in range(settings.n):
             trace_id = f"{problem.id}/{sample}"
             requests[trace_id] = Request(trace_id, prompt_ids, row_seed(settings.seed, problem.id, sample))

@@ -91,6 +91,27 @@ def bootstrap_mean(values: ArrayLike, *, resamples: int = RESAMPLES, level: floa
     return bootstrap_macro(values, np.zeros(np.size(values)), resamples=resamples, level=level, seed=seed)
 
 
+def bootstrap_ratio(
+    sums: ArrayLike, sizes: ArrayLike, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Percentile interval of ``sum(sums) / sum(sizes)`` over clusters that are drawn with replacement, each with all it holds.
+
+    Args:
+        sums: ``[cluster]``, of what is averaged.
+        sizes: ``[cluster]``, how many it was summed over.
+        resamples, level, seed: as in :func:`bootstrap_mean`.
+
+    Raises:
+        NotEnoughDataError: fewer than two clusters.
+    """
+    columns = np.column_stack([np.asarray(sums, np.float64), np.asarray(sizes, np.float64)])
+    if len(columns) < 2:
+        raise NotEnoughDataError(f"a bootstrap needs two or more clusters, got {len(columns)}")
+    (drawn,) = _resampled_sums([columns], resamples, seed)
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
 def bootstrap_macro(
     values: ArrayLike, strata: ArrayLike, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
 ) -> Interval:

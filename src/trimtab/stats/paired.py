@@ -1,13 +1,14 @@
 """Two conditions on the same problems, one response each or several: which test, which intervals, which counts."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.stats.estimates import bootstrap_mean, newcombe_paired, square_and_add, wilson
+from trimtab.stats.estimates import bootstrap_mean, bootstrap_ratio, newcombe_paired, square_and_add, wilson
 from trimtab.stats.power import minimum_detectable_gain, permutation_detectable_gain
 from trimtab.stats.significance import mcnemar_exact, mcnemar_one_sided, sign_flip_p
 from trimtab.stats.values import Interval, PairedComparison
@@ -37,7 +38,12 @@ class _Counts(NamedTuple):
         return self.base_k == self.k == 1
 
 
-def compare(base_correct: NDArray[np.bool_], condition_correct: NDArray[np.bool_], shared: int | None = None) -> PairedComparison:
+def compare(
+    base_correct: NDArray[np.bool_],
+    condition_correct: NDArray[np.bool_],
+    shared: int | None = None,
+    clusters: Sequence[str] | None = None,
+) -> PairedComparison:
     """Compare two conditions problem by problem.
 
     Args:
@@ -45,6 +51,9 @@ def compare(base_correct: NDArray[np.bool_], condition_correct: NDArray[np.bool_
             the same order. A response that could not be scored is given as False, so that both conditions keep all problems;
             :func:`trimtab.evaluation.verdict.judge` counts such responses.
         shared: how many of the first responses are pairs, by default all that both conditions can have.
+        clusters: ``[problem]``, the name of each problem's cluster of near-duplicates. Where two problems have one, the unit of
+            the test is the cluster: its differences are summed, p is that of the sign-flip test over clusters, and the gain's
+            interval is bootstrapped over clusters. Problems that are almost the same are no independent evidence.
 
     Raises:
         InputError: not bool, numbers of problems differ, or ``shared`` is more than a condition has.
@@ -66,6 +75,8 @@ def compare(base_correct: NDArray[np.bool_], condition_correct: NDArray[np.bool_
     before, after = base[:, :shared], condition[:, :shared]
     fixed, broken = int((~before & after).sum()), int((before & ~after).sum())
     n = len(base)
+    if clusters is not None and len(set(clusters)) < n:
+        return _clustered(counts, before, after, clusters)
     base_interval, interval = _share_interval(counts.base, counts.base_k), _share_interval(counts.condition, counts.k)
     gain_interval = _newcombe(base, condition) if counts.single else _gain_interval(counts, base_interval, interval)
     return PairedComparison(
@@ -90,10 +101,60 @@ def compare(base_correct: NDArray[np.bool_], condition_correct: NDArray[np.bool_
     )
 
 
-def gain_p(base_correct: NDArray[np.bool_], condition_correct: NDArray[np.bool_]) -> float:
+def _clustered(counts: _Counts, before: NDArray[np.bool_], after: NDArray[np.bool_], clusters: Sequence[str]) -> PairedComparison:
+    """The same problems and shares, with the cluster as the unit of test and intervals."""
+    n, scale = len(counts.base), counts.base_k * counts.k
+    sums = _by_cluster(counts.differences, clusters)
+    sizes = _by_cluster(np.ones(n, np.int64), clusters)
+    m = len(sums)
+
+    def interval(total: NDArray[np.int64], k: int) -> Interval:
+        solved = _by_cluster(total, clusters)
+        if np.ptp(solved / (sizes * k)) > 0:
+            return bootstrap_ratio(solved, sizes * k)
+        share = int(total.sum()) / (n * k) * m  # as if each cluster were one response
+        return Interval(wilson(math.floor(share), m).low, wilson(math.ceil(share), m).high)
+
+    base_interval, own = interval(counts.base, counts.base_k), interval(counts.condition, counts.k)
+    base, condition = float(counts.base.sum()) / (n * counts.base_k), float(counts.condition.sum()) / (n * counts.k)
+    gain = float(sums.sum()) / (n * scale)
+    varies = np.ptp(sums / sizes) > 0
+    gain_interval = bootstrap_ratio(sums, sizes * scale) if varies else square_and_add(gain, condition, own, base, base_interval)
+    return PairedComparison(
+        n=n,
+        base_accuracy=base,
+        base_low=base_interval.low,
+        base_high=base_interval.high,
+        accuracy=condition,
+        low=own.low,
+        high=own.high,
+        gain=gain,
+        gain_low=gain_interval.low,
+        gain_high=gain_interval.high,
+        p=sign_flip_p(sums),
+        fixed=int((~before & after).sum()),
+        broken=int((before & ~after).sum()),
+        test="permutation",
+        base_k=counts.base_k,
+        k=counts.k,
+        pairs=before.size,
+        standard_error=float(sums.std(ddof=1)) * m**0.5 / (n * scale) if m > 1 else None,
+        clusters=m,
+    )
+
+
+def _by_cluster(values: NDArray[np.int64], clusters: Sequence[str]) -> NDArray[np.int64]:
+    """The sum over each cluster, in the order of their names."""
+    _, which = np.unique(np.asarray(clusters), return_inverse=True)
+    return np.bincount(which, values).astype(np.int64)
+
+
+def gain_p(base_correct: NDArray[np.bool_], condition_correct: NDArray[np.bool_], clusters: Sequence[str] | None = None) -> float:
     """One-sided p against a gain, by the test that :func:`compare` uses for these arrays."""
     base, condition = _chains(base_correct, condition_correct)
     counts = _counts(base, condition)
+    if clusters is not None and len(set(clusters)) < len(base):
+        return sign_flip_p(_by_cluster(counts.differences, clusters), one_sided=True)
     if counts.single:
         return mcnemar_one_sided(int((~base & condition).sum()), int((base & ~condition).sum()))
     return sign_flip_p(counts.differences, one_sided=True)
@@ -108,7 +169,7 @@ def smallest_gain(comparison: PairedComparison, power: float = 0.8, alpha: float
     c = comparison
     if c.test == "McNemar":
         return minimum_detectable_gain(c.n, (c.fixed + c.broken) / c.n, power, alpha)
-    return permutation_detectable_gain(c.n, c.standard_error or 0.0, power, alpha)
+    return permutation_detectable_gain(c.clusters or c.n, c.standard_error or 0.0, power, alpha)
 
 
 def _newcombe(base: NDArray[np.bool_], condition: NDArray[np.bool_]) -> Interval:

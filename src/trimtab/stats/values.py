@@ -45,7 +45,9 @@ class PairedComparison:
         test: which test gave ``p``.
         base_k, k: responses per problem of the base and of the condition.
         pairs: how many pairs ``fixed`` and ``broken`` were counted over.
-        standard_error: of the gain, from the differences between problems; None for a single problem.
+        standard_error: of the gain, from the differences between problems, or clusters; None for a single one.
+        clusters: of near-duplicate problems, each of which the test and the gain's interval take as one; None where no problem
+            has a near-duplicate.
     """
 
     n: int
@@ -66,6 +68,7 @@ class PairedComparison:
     k: int
     pairs: int
     standard_error: float | None
+    clusters: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

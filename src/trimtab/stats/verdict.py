@@ -1,6 +1,7 @@
 """One sentence on whether a condition beats the base, with every figure that a sceptic asks for."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,47 +42,67 @@ def unscored_bounds(
     base_unscored: NDArray[np.bool_],
     condition_unscored: NDArray[np.bool_],
     shared: int | None = None,
+    clusters: Sequence[str] | None = None,
 ) -> UnscoredBounds | None:
     """How far unscored responses could move the comparison; None when all were scored.
 
     Args:
-        base, condition, shared: as in :func:`trimtab.stats.paired.compare`, an unscored response given as False.
+        base, condition, shared, clusters: as in :func:`trimtab.stats.paired.compare`, an unscored response given as False.
         base_unscored, condition_unscored: which ones are unscored, in the same shapes.
     """
     counts = int(base_unscored.sum()), int(condition_unscored.sum())
     if not any(counts):
         return None
-    worst = compare(base | base_unscored, condition, shared)
-    return UnscoredBounds(*counts, worst, compare(base, condition | condition_unscored, shared))
+    worst = compare(base | base_unscored, condition, shared, clusters)
+    return UnscoredBounds(*counts, worst, compare(base, condition | condition_unscored, shared, clusters))
 
 
-def verdict(comparison: PairedComparison, bounds: UnscoredBounds | None = None, alpha: float = 0.05) -> VerdictSentence:
+def verdict(
+    comparison: PairedComparison, bounds: UnscoredBounds | None = None, alpha: float = 0.05, floor: float = 0.0
+) -> VerdictSentence:
     """Judge a comparison by its p: ``helps`` or ``hurts`` when p <= alpha, by the sign of the gain, else ``no evidence``.
 
     When more than 1 % of the responses of either could not be scored there is ``no verdict``. Unscored responses count as wrong
     in the comparison, which is not what they are: the sentence gives the bounds with those of the condition counted wrong and
-    those of the base right, and the other way round, and says so when the word hangs on them.
+    those of the base right, and the other way round. Where ``helps`` or ``hurts`` would not hold at both ends it hangs on them:
+    the sentence says so, and the word is ``no verdict``.
 
     Args:
         comparison: of all problems.
         bounds: what the grader could not score; None when there was nothing.
         alpha: two-sided level.
+        floor: no gain of this size or less is called one, whatever its p.
     """
-    word = verdict_word(comparison, comparison.p, bounds, alpha)
+    word = verdict_word(comparison, comparison.p, bounds, alpha, floor)
     sentences = [f"{word.capitalize()}: {figures(comparison)}.", detectable(comparison, alpha)]
     if bounds:
         sentences.append(unscored_range(comparison, bounds))
-        sentences += hangs_on_unscored(word, bounds, alpha)
+        sentences += hangs_on_unscored(comparison, bounds, alpha)
     return VerdictSentence(word, " ".join(sentences))
 
 
-def verdict_word(comparison: PairedComparison, p: float, bounds: UnscoredBounds | None, alpha: float = 0.05) -> VerdictWord:
+def verdict_word(
+    comparison: PairedComparison, p: float, bounds: UnscoredBounds | None, alpha: float = 0.05, floor: float = 0.0
+) -> VerdictWord:
     """The word alone, for a ``p`` that may be corrected for the table it stands in."""
     if bounds and too_many_unscored(comparison, bounds.base, bounds.condition):
         return "no verdict"
-    if p > alpha or comparison.gain == 0:
+    word = _word(comparison, p, alpha, floor)
+    if bounds and word != "no evidence" and {word} != _ends(comparison, p, bounds, alpha, floor):
+        return "no verdict"
+    return word
+
+
+def _word(comparison: PairedComparison, p: float, alpha: float, floor: float = 0.0) -> VerdictWord:
+    if p > alpha or abs(comparison.gain) <= floor:
         return "no evidence"
     return "helps" if comparison.gain > 0 else "hurts"
+
+
+def _ends(comparison: PairedComparison, p: float, bounds: UnscoredBounds, alpha: float, floor: float) -> set[VerdictWord]:
+    """The words at both ends of what is unscored, their p corrected as this one is."""
+    corrected = p / comparison.p if comparison.p else 1.0
+    return {_word(side, min(1.0, side.p * corrected), alpha, floor) for side in (bounds.worst, bounds.best)}
 
 
 def too_many_unscored(comparison: PairedComparison, base: int, condition: int) -> bool:
@@ -101,11 +122,12 @@ def figures(comparison: PairedComparison) -> str:
     p = "p < 0.0001" if c.p < 0.0001 else f"p = {c.p:.2g}"
     responses = "" if c.test == "McNemar" else f" over {_responses(c)}"
     pairs = "" if c.pairs == c.n else f" of {c.pairs} pairs"
+    clusters = f" in {c.clusters} clusters of near-duplicates, each of which counts once in the test" if c.clusters else ""
     counts = f"{c.fixed} fixed, {c.broken} broken{pairs}" if c.pairs else "no pairs of responses"
     return (
         f"accuracy{responses} went from {percent(c.base_accuracy)} to {percent(c.accuracy)}, a gain of {points(c.gain)} points "
         f"(95 % interval {points(c.gain_low)} to {points(c.gain_high)}; {TEST_NAMES[c.test]} {p}; "
-        f"{counts}, n = {c.n})"
+        f"{counts}, n = {c.n}{clusters})"
     )
 
 
@@ -137,10 +159,10 @@ def unscored_range(
     )
 
 
-def hangs_on_unscored(word: VerdictWord, bounds: UnscoredBounds, alpha: float) -> list[str]:
+def hangs_on_unscored(comparison: PairedComparison, bounds: UnscoredBounds, alpha: float) -> list[str]:
     """A sentence where scoring the unscored responses could change the word, else none."""
-    lowest, highest = (verdict_word(side, side.p, None, alpha) for side in (bounds.worst, bounds.best))
-    if word == "no verdict" or lowest == highest == word:
+    word, lowest, highest = (_word(side, side.p, alpha) for side in (comparison, bounds.worst, bounds.best))
+    if word == lowest == highest or too_many_unscored(comparison, bounds.base, bounds.condition):
         return []
     return [f'The verdict hangs on them: it lies between "{lowest}" and "{highest}".']
 

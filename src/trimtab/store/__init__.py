@@ -3,11 +3,14 @@
 from trimtab.store.artifact import ArtifactConfig, load_steering, push_steering, save_steering
 from trimtab.store.atomic import (
     digest_of,
+    parse_json,
+    parse_toml,
     read_json,
     read_text,
     remove_leftovers,
     replace_file,
     replace_folder,
+    unsealed,
     write_json,
     write_text,
 )
@@ -15,10 +18,10 @@ from trimtab.store.cache import Cache, CacheRow, Entry, default_root, key_facts,
 from trimtab.store.ledger import openings, record_opening
 from trimtab.store.plan import Parts, Plan, make_plan
 from trimtab.store.records import Record, read_record
-from trimtab.store.remote import AnyPath, any_path
+from trimtab.store.remote import AnyPath, any_path, read_bytes
 from trimtab.store.tables import TableOf, read_arrow, read_table, table_of, write_arrow, write_table
 from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, open_tensors, save_tensors
-from trimtab.store.toml_writer import to_toml
+from trimtab.store.toml_writer import sealed_toml, to_toml
 from trimtab.store.values import load_gate, load_neurons, save_gate, save_neurons
 
 __all__ = [
@@ -44,8 +47,11 @@ __all__ = [
     "open_tensor",
     "open_tensors",
     "openings",
+    "parse_json",
+    "parse_toml",
     "push_steering",
     "read_arrow",
+    "read_bytes",
     "read_json",
     "read_record",
     "read_table",
@@ -59,8 +65,10 @@ __all__ = [
     "save_neurons",
     "save_steering",
     "save_tensors",
+    "sealed_toml",
     "table_of",
     "to_toml",
+    "unsealed",
     "write_arrow",
     "write_json",
     "write_table",

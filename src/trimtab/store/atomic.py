@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 from trimtab.errors import InputError, StoreError
 from trimtab.store.remote import AnyPath, as_os_errors, is_partial, partial_name, read_bytes, remove, upload, upload_folder
+from trimtab.store.seal import SEAL, Seal, check_seal, fix_of, in_result, place_of, seal_in
 
 _FIXES = {
     errno.ENOSPC: "free space on that disk and run the same command again",
@@ -92,8 +94,9 @@ def replace_folder(folder: AnyPath, last: str) -> Iterator[Path]:
     """
     if not isinstance(folder, Path):
         with writing(folder), tempfile.TemporaryDirectory(prefix="trimtab-") as scratch:
-            temporary = Path(scratch, folder.name)
-            temporary.mkdir()
+            # below folders of the same names, by which a seal knows its place
+            temporary = Path(scratch, *str(folder).split("/")[-3:])
+            temporary.mkdir(parents=True)
             yield temporary
             upload_folder(temporary, folder, last)
         return
@@ -138,26 +141,123 @@ def write_text(path: AnyPath, text: str) -> None:
         temporary.write_bytes(text.encode())
 
 
-def write_json(path: AnyPath, data: object) -> None:
+def write_json(path: AnyPath, data: object, under: str | None = None) -> None:
     """Write JSON with sorted keys, an indent of 2 and a final newline: the same data gives the same bytes.
+
+    Args:
+        path: the file; below the folder of a result it is sealed, see :mod:`trimtab.store.seal`.
+        data: JSON values; an object, where it is sealed.
+        under: seal a file that lies elsewhere, with the key it was made under, or "" for none.
 
     Raises:
         InputError: a value that JSON cannot hold, NaN and infinity among them.
         StoreError: the file cannot be written.
     """
-    write_text(path, json.dumps(plain(data, path.name), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    value = plain(data, path.name)
+    if under is not None or in_result(path):
+        value = sealed(value, place_of(path, under), path.name)
+    write_text(path, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: AnyPath) -> object:
-    """Read what :func:`write_json` wrote; tuples come back as lists.
+def sealed(value: object, place: Seal, where: str, beside: object = None) -> dict[str, object]:
+    """An object with its seal, which covers ``beside`` too.
 
     Raises:
-        StoreError: the file is missing, truncated or not JSON, or holds NaN.
+        InputError: anything but an object, or one that has a key of that name.
+    """
+    if not isinstance(value, dict) or SEAL in value:
+        raise InputError(f"{where} is no JSON object without the key {SEAL!r}, so it cannot be sealed; wrap it in one")
+    return {**value, SEAL: place.with_digest(digest_of([place.under, place.file, value, beside]))._asdict()}
+
+
+def read_json(path: AnyPath, under: str | None = None) -> object:
+    """Read what :func:`write_json` wrote, without its seal; tuples come back as lists.
+
+    Args:
+        path: the file; below the folder of a result it must be sealed.
+        under: elsewhere, the key that it must have been made under; "" takes any, and None also a file without a seal.
+
+    Raises:
+        StoreError: the file is missing, truncated or not JSON, holds NaN, or is not what was written.
     """
     try:
-        return json.loads(read_text(path), parse_constant=_refuse_constant)
+        value = parse_json(read_text(path))
     except ValueError as cause:
         raise unreadable(path, "JSON", cause) from cause
+    return unsealed(value, path, under)
+
+
+def unsealed(value: object, path: AnyPath, under: str | None = None, beside: object = None) -> object:
+    """The inverse of :func:`sealed`, once the seal is found to fit. Raises StoreError, see :func:`read_json`."""
+    if not isinstance(value, dict) or SEAL not in value:
+        if under is not None or in_result(path):
+            seal_in(path, None)
+        return value
+    content = {key: item for key, item in value.items() if key != SEAL}
+    found = seal_in(path, value[SEAL])
+    try:
+        digest = digest_of([found.under, found.file, content, beside])
+    except InputError as cause:
+        raise unreadable(path, "JSON", cause) from cause
+    check_seal(path, found, digest, under or None)
+    return content
+
+
+DEEPEST = 100
+"""Levels of lists and objects in a JSON text; no file of trimtab has twenty."""
+
+
+def parse_json(text: str | bytes) -> object:
+    """The value of a JSON text from anywhere.
+
+    Raises:
+        ValueError: no JSON, a key twice in one object, a number that is not finite, or lists and objects nested too deeply.
+
+    Example:
+        >>> parse_json('{"a": [1, 2.5]}')
+        {'a': [1, 2.5]}
+        >>> parse_json('{"a": 1, "a": 2}')
+        Traceback (most recent call last):
+        ValueError: the key 'a' stands twice in one object
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_once)
+    except RecursionError as cause:
+        raise ValueError(_TOO_DEEP) from cause
+    _check_depth(value)
+    return value
+
+
+def parse_toml(text: str) -> dict[str, object]:
+    """The value of a TOML text from anywhere.
+
+    Raises:
+        ValueError: no TOML, or tables and lists nested too deeply.
+    """
+    try:
+        value = tomllib.loads(text)
+    except RecursionError as cause:
+        raise ValueError(_TOO_DEEP) from cause
+    _check_depth(value)
+    return value
+
+
+_TOO_DEEP = f"lists and objects are nested more than {DEEPEST} deep"
+
+
+def _check_depth(value: object) -> None:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(_TOO_DEEP)
+        level = [
+            item
+            for each in level
+            if isinstance(each, dict | list)
+            for item in (each.values() if isinstance(each, dict) else each)
+            if isinstance(item, dict | list)
+        ]
 
 
 def read_text(path: AnyPath) -> str:
@@ -172,15 +272,19 @@ def unreadable(path: AnyPath, kind: str, cause: Exception) -> StoreError:
     """The error for a file of a run that is missing, truncated or something else."""
     local = isinstance(path, Path)
     if not path.exists() if local else isinstance(cause, FileNotFoundError):
-        return StoreError(f"{path} is missing; check the path, or run the command that writes it")
+        fix = fix_of(path) if in_result(path) else "check the path, or run the command that writes it"
+        return StoreError(f"{path} is missing; {fix}")
     if not local and isinstance(cause, OSError):
         return StoreError(f"{path} cannot be read: {cause}; {_REMOTE_FIX}")
     if path.is_dir() or isinstance(cause, PermissionError):
         return StoreError(f"{path} cannot be read: {cause}; give the path of a {kind} file that you may read")
-    return StoreError(
-        f"{path} is truncated or not a {kind} file of trimtab ({cause}); delete the folder of the result that it belongs to "
-        "and run the same command again"
-    )
+    return StoreError(f"{path} is truncated or not a {kind} file of trimtab ({one_line(cause)}); {fix_of(path)}")
+
+
+def one_line(cause: object) -> str:
+    """The message of another library's error, as part of one line."""
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
 def digest_of(data: object) -> str:
@@ -238,6 +342,22 @@ def _plain_text(text: str, where: str) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is not finite")
+    return value
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key {twice[:80]!r} stands twice in one object")
+    return found
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,6 @@ Unfinished folders keep their parts: the next request for the key computes only 
 
 import logging
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,18 +16,21 @@ from typing import IO, TypeVar
 from trimtab.errors import ConfigError, InputError, StoreError
 from trimtab.store.atomic import (
     digest_of,
+    parse_toml,
     plain,
     read_json,
     read_text,
     remove_leftovers,
     unreadable,
+    unsealed,
     write_json,
     write_text,
     writing,
 )
 from trimtab.store.lock import LOCK_FILE, HeldElsewhereError, Lease, locked
 from trimtab.store.remote import AnyPath, as_os_errors, remove
-from trimtab.store.toml_writer import to_toml
+from trimtab.store.seal import KEY_DIGITS, is_key
+from trimtab.store.toml_writer import sealed_toml
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -37,7 +39,6 @@ KEY_FILE = "key.json"
 STUDIES = "studies"
 LEDGER_FILE = "ledger.jsonl"
 WAIT_SECONDS = 0.2
-_DIGITS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class Cache:
             InputError: a fact that JSON cannot hold.
         """
         values: Mapping[str, object] = plain(facts, verb)  # type: ignore[assignment]
-        key = digest_of({"verb": verb, "facts": values})[:_DIGITS]
+        key = digest_of({"verb": verb, "facts": values})[:KEY_DIGITS]
         return Entry(self.root / verb / key, verb, values, key)
 
     def compute(self, entry: Entry, work: Callable[[AnyPath], None], read: Callable[[AnyPath], Value]) -> Value:
@@ -150,10 +151,11 @@ class Cache:
 
     def write_study(self, settings: Mapping[str, object], keys: Mapping[str, str]) -> None:
         """Leave a study's settings and the keys it came to in ``studies/DIGEST.toml``: a reference that protects them."""
-        path = self.root / STUDIES / f"{digest_of(settings)[:_DIGITS]}.toml"
+        path = self.root / STUDIES / f"{digest_of(settings)[:KEY_DIGITS]}.toml"
         known = _keys_of(path) if path.exists() else {}
         if not path.exists() or known != {**known, **keys}:
-            write_text(path, to_toml({**settings, "keys": {**known, **keys}}))
+            data: dict[str, object] = {**settings, "keys": {**known, **keys}}
+            write_text(path, sealed_toml(data, path))
 
     def rows(self) -> list["CacheRow"]:
         """Every entry with its size and the studies that refer to it.
@@ -169,7 +171,7 @@ class Cache:
                 referred.setdefault(name, []).append(path.stem)
         rows = []
         for verb in sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            for folder in sorted(path for path in verb.iterdir() if _is_key(path.name) and path.is_dir()):
+            for folder in sorted(path for path in verb.iterdir() if is_key(path.name) and path.is_dir()):
                 files = [file for file in folder.rglob("*") if file.is_file() and file.name != LOCK_FILE]
                 name = f"{verb.name}/{folder.name}"
                 size = sum(file.stat().st_size for file in files)
@@ -184,7 +186,7 @@ class Cache:
             InputError: the name is none of an entry.
         """
         verb, _, key = name.partition("/")
-        if not verb or verb.startswith(".") or not _is_key(key):
+        if not verb or verb.startswith(".") or not is_key(key):
             raise InputError(f"{name!r} names no entry of a cache; entries are VERB/KEY, as `trimtab cache` lists them")
         folder = self.root / verb / key
         lock = locked(folder)
@@ -236,14 +238,11 @@ def refuse_foreign(root: AnyPath, files: Sequence[str]) -> None:
 
 def _keys_of(path: AnyPath) -> dict[str, str]:
     try:
-        keys = tomllib.loads(read_text(path)).get("keys", {})
-    except tomllib.TOMLDecodeError as cause:
+        data = parse_toml(read_text(path))
+    except ValueError as cause:
         raise unreadable(path, "TOML", cause) from cause
+    keys: dict[str, object] = unsealed(data, path, "")["keys"]  # type: ignore[index,assignment]  # as it was written
     return {str(stage): str(name) for stage, name in keys.items()}
-
-
-def _is_key(name: str) -> bool:
-    return len(name) == _DIGITS and all(digit in "0123456789abcdef" for digit in name)
 
 
 def default_root() -> Path:

@@ -19,13 +19,18 @@ class Record(BaseModel):
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def read_record(path: AnyPath, kind: type[Kind]) -> Kind:
+def read_record(path: AnyPath, kind: type[Kind], under: str | None = None) -> Kind:
     """Read and check a JSON file.
+
+    Args:
+        path: the file.
+        kind: what it holds.
+        under: as for :func:`trimtab.store.atomic.read_json`.
 
     Raises:
         StoreError: the file is missing, truncated, or has a key that is unknown, missing or of the wrong type; each is named.
     """
-    data = read_json(path)
+    data = read_json(path, under)
     try:
         # as JSON, since strict validation takes a mapping for a dataclass from nothing else
         return kind.model_validate_json(json.dumps(data))

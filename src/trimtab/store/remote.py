@@ -4,10 +4,12 @@ The rest of trimtab takes an :data:`AnyPath` and uses what :mod:`pathlib` and :m
 by ``isinstance(path, Path)``, in this package alone: a local path keeps its renames, its locks and its memory maps.
 """
 
+import errno
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,8 +117,15 @@ def _of_client(cause: Exception, path: UPath) -> bool:
 
 def read_bytes(path: AnyPath) -> bytes:
     """The content of a file. Raises OSError whatever the file system."""
+    check_regular(path)
     with as_os_errors(path):
         return path.read_bytes()
+
+
+def check_regular(path: AnyPath) -> None:
+    """Raise OSError for a pipe, socket or device in a file's place: reading one may never end."""
+    if isinstance(path, Path) and not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, and no file")
 
 
 def upload(file: Path, path: UPath) -> None:

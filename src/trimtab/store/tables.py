@@ -3,22 +3,27 @@
 Columns are converted as columns: ``pa.Table.from_pylist`` would need the same schema and a dictionary a row beside it.
 """
 
+import hashlib
+import json
+import re
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
-from pathlib import Path
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trimtab.errors import InputError, StoreError
-from trimtab.store.atomic import replace_file, unreadable
+from trimtab.store.atomic import parse_json, replace_file, unreadable
 from trimtab.store.remote import AnyPath, read_bytes
+from trimtab.store.seal import check_seal, fix_of, place_of, seal_in, unsealed_file
 
 Row = TypeVar("Row")
+
+_METADATA_KEY = "trimtab"
 
 _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _ACCEPTED = "str, int, float, bool, a StrEnum, tuple[T, ...] of these, or one of them | None"
@@ -91,12 +96,13 @@ def table_of(row: type[Row]) -> TableOf[Row]:
     return TableOf(row, pa.schema(columns), tuple(decode))
 
 
-def write_table(path: AnyPath, rows: Sequence[Row], row: type[Row] | None = None) -> None:
+def write_table(path: AnyPath, rows: Sequence[Row], row: type[Row] | None = None, under: str = "") -> None:
     """Write dataclass instances as Parquet, atomically; the same rows give the same bytes under the same pyarrow.
 
     Args:
         rows: instances of one dataclass.
         row: their class, needed only when ``rows`` may be empty.
+        under: the key that they were made under, where the file lies outside its folder.
 
     Raises:
         InputError: rows of several classes, a value that does not fit, or no row and no class.
@@ -106,21 +112,25 @@ def write_table(path: AnyPath, rows: Sequence[Row], row: type[Row] | None = None
         if not rows:
             raise InputError(f"no rows to write to {path}; pass the class of the rows to write an empty table")
         row = type(rows[0])
-    write_arrow(path, table_of(row).to_arrow(rows))
+    write_arrow(path, table_of(row).to_arrow(rows), under)
 
 
-def read_table(path: AnyPath, row: type[Row]) -> list[Row]:
+def read_table(path: AnyPath, row: type[Row], under: str | None = None) -> list[Row]:
     """Read what :func:`write_table` wrote, in the same order.
 
+    Args:
+        under: the key that a file outside the folder of a result must have been made under; None is any.
+
     Raises:
-        StoreError: the file is missing, truncated, holds other columns, or a value that the class refuses.
+        StoreError: the file is missing, truncated, not what was written or of another result, holds other columns, or a value
+            that the class refuses.
     """
     codec = table_of(row)
-    table = read_arrow(path)
+    table = read_arrow(path, under)
     if not table.schema.equals(codec.schema):
         raise StoreError(
             f"{path} does not hold rows of {row.__name__}: {_difference(codec.schema, table.schema)}; "
-            "check the path, or delete the file and run the same command again"
+            f"check the path; if it is right, {fix_of(path)}"
         )
     try:
         return codec.from_arrow(table)
@@ -128,29 +138,69 @@ def read_table(path: AnyPath, row: type[Row]) -> list[Row]:
         raise unreadable(path, row.__name__, cause) from cause
 
 
-def write_arrow(path: AnyPath, table: pa.Table) -> None:
-    """Write any Arrow table as Parquet, atomically and however it is chunked with the same bytes. Raises StoreError."""
+_NO_DIGEST = "0" * 64
+_TEXT = rb'"(?:[^"\\]|\\.)*"'
+_SEAL = re.compile(rb'\{"under": ' + _TEXT + rb', "file": ' + _TEXT + rb', "sha256": "([0-9a-f]{64})"\}')
+_FOOTER = 2**20
+"""A footer is far shorter than this many bytes; a seal stands in it."""
+
+
+def write_arrow(path: AnyPath, table: pa.Table, under: str = "") -> None:
+    """Write any Arrow table as Parquet, atomically, sealed, and however it is chunked with the same bytes. Raises StoreError.
+
+    The digest of the seal is that of the whole file with zeros in the digest's place, so no byte of it is left out. Parquet's own
+    page checksums are written too; other programs verify those.
+    """
+    seal = place_of(path, under).with_digest(_NO_DIGEST)
+    plain = table.combine_chunks().replace_schema_metadata(None)
     with replace_file(path) as temporary:
-        pq.write_table(
-            table.combine_chunks(),
-            temporary,
-            version="2.6",
-            compression="zstd",
-            compression_level=3,
-            row_group_size=65_536,
-            write_page_checksum=True,
-        )
+        with pq.ParquetWriter(
+            temporary, plain.schema, version="2.6", compression="zstd", compression_level=3, write_page_checksum=True
+        ) as writer:
+            writer.write_table(plain, row_group_size=65_536)
+            writer.add_key_value_metadata({_METADATA_KEY: json.dumps(seal._asdict())})
+        with temporary.open("r+b") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(start := max(0, temporary.stat().st_size - _FOOTER))
+            file.seek(start + list(_SEAL.finditer(file.read()))[-1].start(1))
+            file.write(digest.encode())
 
 
-def read_arrow(path: AnyPath) -> pa.Table:
-    """Read a Parquet file. Raises StoreError when it is missing, truncated or something else."""
+def read_arrow(path: AnyPath, under: str | None = None) -> pa.Table:
+    """Read what :func:`write_arrow` wrote; see :func:`read_table`. Raises StoreError."""
     try:
+        content = read_bytes(path)
+        check_sealed_table(path, content, under)
         # not pq.read_table, which takes folders too and invents columns from folder names like a=b
-        source = path if isinstance(path, Path) else pa.BufferReader(read_bytes(path))
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            return file.read()
-    except (pa.ArrowException, OSError) as cause:
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            return file.read().replace_schema_metadata(None)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as cause:
         raise unreadable(path, "Parquet", cause) from cause
+
+
+def is_sealed_table(content: bytes) -> bool:
+    """Whether the bytes of a Parquet file hold a seal."""
+    return any(_SEAL.finditer(content, max(0, len(content) - _FOOTER)))
+
+
+def check_sealed_table(path: AnyPath, content: bytes, under: str | None = None) -> None:
+    """Hold the bytes of a Parquet file against its seal, before any of them is parsed.
+
+    Raises:
+        StoreError: it has none, or another content or place.
+        ValueError: it is not Parquet, or its end is missing.
+    """
+    if not content.startswith(b"PAR1") or not content.endswith(b"PAR1"):
+        raise ValueError("it does not begin and end as Parquet does")
+    seals = list(_SEAL.finditer(content, max(0, len(content) - _FOOTER)))
+    if not seals:
+        raise unsealed_file(path)
+    start, stop = seals[-1].span(1)
+    seal = seal_in(path, parse_json(seals[-1].group()))
+    zeroed = hashlib.sha256(content[:start])
+    zeroed.update(_NO_DIGEST.encode())
+    zeroed.update(memoryview(content)[stop:])
+    check_seal(path, seal, zeroed.hexdigest(), under)
 
 
 def _column_of(annotation: Any) -> tuple[pa.DataType, bool, Callable[[Any], Any]] | None:

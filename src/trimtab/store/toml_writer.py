@@ -8,7 +8,9 @@ import re
 from collections.abc import Mapping
 
 from trimtab.errors import InputError
-from trimtab.store.atomic import plain
+from trimtab.store.atomic import plain, sealed
+from trimtab.store.remote import AnyPath
+from trimtab.store.seal import place_of
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -32,6 +34,11 @@ def to_toml(config: Mapping[str, object]) -> str:
     lines: list[str] = []
     _table(plain(config, "config"), (), lines)  # type: ignore[arg-type]
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def sealed_toml(data: Mapping[str, object], path: AnyPath) -> str:
+    """TOML of a mapping with its seal as the last table, see :mod:`trimtab.store.seal`."""
+    return to_toml(sealed(plain(data, path.name), place_of(path), path.name))
 
 
 def _table(table: Mapping[str, object], name: tuple[str, ...], lines: list[str]) -> None:

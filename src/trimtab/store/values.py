@@ -30,8 +30,13 @@ class NeuronRecord(Record):
     tensors_sha256: str
 
 
-def save_neurons(neurons: Neurons, folder: str | os.PathLike[str] | AnyPath) -> None:
+def save_neurons(neurons: Neurons, folder: str | os.PathLike[str] | AnyPath, under: str = "") -> None:
     """Write neurons.safetensors, then neurons.json; facts come back equal, with tuples as lists.
+
+    Args:
+        neurons: what to write.
+        folder: where.
+        under: the key that they were made under, where the folder lies outside its result.
 
     Raises:
         InputError: facts that JSON cannot hold.
@@ -49,7 +54,7 @@ def save_neurons(neurons: Neurons, folder: str | os.PathLike[str] | AnyPath) -> 
         facts=facts,
         tensors_sha256=sha256_of(tensors),
     )
-    write_json(folder / "neurons.json", record.model_dump())
+    write_json(folder / "neurons.json", record.model_dump(), under)
 
 
 def load_neurons(folder: str | os.PathLike[str] | AnyPath) -> Neurons:
@@ -59,7 +64,7 @@ def load_neurons(folder: str | os.PathLike[str] | AnyPath) -> Neurons:
         StoreError: a file is missing, truncated or edited, or the two do not belong together.
     """
     folder = any_path(folder)
-    record = read_record(folder / "neurons.json", NeuronRecord)
+    record = read_record(folder / "neurons.json", NeuronRecord, "")
     path = folder / "neurons.safetensors"
     check_pair(path, record.tensors_sha256)
     layer, index, score, correct_mean, incorrect_mean = load_columns(path, NEURON_COLUMNS, record.k)
@@ -182,7 +187,7 @@ def save_gate(gate: AnyGate, folder: str | os.PathLike[str] | AnyPath) -> None:
     folder, record = any_path(folder), GateRecord.of(gate)
     tensors = folder / "gate.safetensors"
     save_columns(tensors, gate, tuple(gate.arrays))
-    write_json(folder / "gate.json", {**record.model_dump(), "tensors_sha256": sha256_of(tensors)})
+    write_json(folder / "gate.json", {**record.model_dump(), "tensors_sha256": sha256_of(tensors)}, "")
 
 
 def load_gate(folder: str | os.PathLike[str] | AnyPath) -> AnyGate:
@@ -192,7 +197,7 @@ def load_gate(folder: str | os.PathLike[str] | AnyPath) -> AnyGate:
         StoreError: a file is missing, truncated or edited, or the two do not belong together.
     """
     folder = any_path(folder)
-    record = read_record(folder / "gate.json", GateFile)
+    record = read_record(folder / "gate.json", GateFile, "")
     path = folder / "gate.safetensors"
     check_pair(path, record.tensors_sha256)
     return gate_of(record, path)

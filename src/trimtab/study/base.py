@@ -3,7 +3,6 @@
 import logging
 import os
 import time
-import tomllib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -27,9 +26,11 @@ from trimtab.store import (
     any_path,
     default_root,
     digest_of,
+    parse_toml,
     read_json,
     read_text,
     refuse_foreign,
+    sealed_toml,
     to_toml,
     write_json,
     write_text,
@@ -42,6 +43,7 @@ from trimtab.study.settings import (
     changed,
     load_settings,
     parse_settings,
+    stored_keys,
 )
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.tasks import Grader
@@ -89,6 +91,7 @@ class StudyBase:
         self.keys: dict[str, str] = {}
         self._given = _loaded(model, tokenizer)
         self._memo: dict[str, object] = {}
+        self._told: set[str] = set()
         self._saved: dict[str, str] = {}
         self._opening: list[str] = []
         self._tuning: Tuning | None = None
@@ -208,7 +211,7 @@ class StudyBase:
         versions = {**gather.VERSIONS, **find.VERSIONS, **judge.VERSIONS}
         reads_model = verb not in ("problems", "grade", "contrast")
         named = {"model": self.model_key(model)} if reads_model else {}
-        repeat = {"repeat": self.settings.repeat} if verb in ("sample", "answers") else {}
+        repeat = {"repeat": self.settings.repeat} if verb in ("sample", "answers", "recur") else {}
         return self.cache.entry(verb, {**facts, **named, **repeat, "version": versions[verb]})
 
     def model_key(self, model: LanguageModel | None = None) -> str:
@@ -250,6 +253,12 @@ class StudyBase:
             self._memo[entry.name] = read()
         return self._memo[entry.name]  # type: ignore[return-value]
 
+    def tell_once(self, what: str) -> bool:
+        """Whether this is the first time that the user is told of something."""
+        first = what not in self._told
+        self._told.add(what)
+        return first
+
     def note_key(self, stage: str, entry: Entry) -> None:
         """Refer to an entry, so that pruning leaves it alone."""
         self.note_keys({stage: entry})
@@ -263,13 +272,13 @@ class StudyBase:
 
     def note_seconds(self, stage: str, seconds: float) -> None:
         """Remember how long a stage took; kept apart from the results, which do not depend on time."""
-        write_json(self.cache.root / SECONDS, {**self.seconds, stage: round(seconds, 3)})
+        write_json(self.cache.root / SECONDS, {**self.seconds, stage: round(seconds, 3)}, "")
 
     @property
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds by stage, of the calls that finished it."""
         path = self.cache.root / SECONDS
-        return dict(read_json(path)) if path.exists() else {}  # type: ignore[call-overload]
+        return dict(read_json(path, "")) if path.exists() else {}  # type: ignore[call-overload]
 
     def run(self, jobs: Sequence[Job], model: LanguageModel | None = None, executor: Executor | None = None) -> None:
         """Have the executor write the missing parts of some jobs."""
@@ -280,11 +289,8 @@ class StudyBase:
         """Leave ``run.toml`` in the study's path: the settings, and the key that each stage came to, earlier runs' among them."""
         path = self.cache.root / RUN_FILE
         if path.exists():
-            stored = tomllib.loads(read_text(path))
-            keys = stored.pop(KEYS, {})
-            if stored == tomllib.loads(to_toml(self.settings.stored())):
-                self.keys = {**keys, **self.keys}
-        text = self.to_toml()
+            self.keys = {**stored_keys(path, self.settings), **self.keys}
+        text = sealed_toml(parse_toml(self.to_toml()), path)
         if not path.exists() or read_text(path) != text:
             write_text(path, text)
 

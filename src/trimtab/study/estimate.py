@@ -67,13 +67,19 @@ def estimate(config: Settings, until: Stage) -> Cost:
     grid = prod(map(len, choices)) + 1
     responses = config.evaluation.n * len(config.evaluation.seeds)
     greedy = counts[Split.TRAIN] + counts[Split.VALIDATION] if config.gate.fitted else 0
+    judged = counts[config.evaluation.split]
+    controls = sum(name in config.evaluation.controls for name in ("again", "first-token"))
+    answers = judged * conditions + controls * min(config.evaluation.control_problems or judged, judged)
+    recurrence = config.contrast.recurrence
     tokens = {
         "sample": (counts[Split.TRAIN] * config.sampling.n + greedy) * limit,
         "tune": min(counts[Split.VALIDATION], config.tune.problems) * grid * limit
         if until in ("tune", "evaluate", "report")
         else 0,
-        "evaluate": counts[config.evaluation.split] * conditions * responses * limit if until in ("evaluate", "report") else 0,
+        "evaluate": answers * responses * limit if until in ("evaluate", "report") else 0,
     }
+    if recurrence.traces:
+        tokens["contrast"] = recurrence.traces * recurrence.times * limit
     sampled = [problem for problem in problems if problem.split is Split.TRAIN] or problems
     speed = _speed(model, sampled, config.sampling)
     return Cost(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trimtab.errors import InputError, NotEnoughDataError
+from trimtab.evaluation.control_rows import Recurrence
 from trimtab.recording import StreamedParts
 from trimtab.sampling import SamplingSettings, import_traces, read_labels, read_traces, sample_job
 from trimtab.store import (
@@ -24,10 +25,12 @@ from trimtab.store import (
     write_text,
 )
 from trimtab.store.cache import KEY_FILE
+from trimtab.study import recur
 from trimtab.study.values import Problems, Traces
 from trimtab.tasks import grade_traces
 from trimtab.tasks.contrast import ContrastRow, choose_contrast
 from trimtab.tasks.files import read_rows
+from trimtab.tasks.grading import KindGrader
 from trimtab.tasks.grading.grade import Change, regraded
 from trimtab.tasks.gym import gym_version
 from trimtab.tasks.loading import load_task, problems_of
@@ -38,7 +41,7 @@ from trimtab.traces import AnswerKind, Problem, ScoredTrace, Split, Trace
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"problems": 1, "sample": 1, "import": 1, "grade": 1, "contrast": 1}
+VERSIONS: Mapping[str, int] = {"problems": 2, "sample": 1, "import": 1, "grade": 1, "contrast": 1, "recur": 1}
 """Of each verb; it rises when its result changes for the same inputs, so that no old result is taken for a new one."""
 PROBLEMS, FACTS, GRADES, CONTRAST = "problems.parquet", "problems.json", "grades.parquet", "contrast.parquet"
 EARLY = 64
@@ -77,7 +80,22 @@ def load_problems(study: "Study") -> Problems:
         digests = {split: problems_digest([p for p in found if p.split is split]) for split in Split}
         return Problems(found, digests, read_json(folder / FACTS))  # type: ignore[arg-type]
 
-    return study.compute("problems", entry, work, read)
+    found = study.compute("problems", entry, work, read)
+    tell_clusters(study, found)
+    return found
+
+
+def tell_clusters(study: "Study", problems: Problems) -> None:
+    """Say once, before anything is sampled, which problems of a split are no independent evidence."""
+    found = problems.clusters
+    for split in (Split.VALIDATION, Split.TEST):
+        alike = [problem.id for problem in problems.split(split) if problem.id in found]
+        if alike and study.tell_once(f"clusters of {split}"):
+            study.note(
+                f"{len(alike)} {split} problems are near-duplicates of each other, in {len({found[name] for name in alike})} "
+                f"clusters (such as {alike[0]!r} and {alike[1]!r}): each cluster counts once in the paired test; `trimtab tasks "
+                "check` lists them, and only new problems add evidence"
+            )
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
@@ -99,6 +117,12 @@ def sampled_entry(study: "Study", split: Split, sampling: SamplingSettings, prob
     return study.entry("sample", {**facts, **study.engine_facts()})
 
 
+def check_grading(study: "Study", problems: Sequence[Problem]) -> None:
+    """Refuse what could not be graded here, before anything is sampled for it; a machine of a cluster sees for itself."""
+    if isinstance(study.grader, KindGrader):
+        study.grader.check({problem.kind for problem in problems})
+
+
 def while_sampling(study: "Study", split: Split, sampling: SamplingSettings) -> bool:
     """Whether these traces are recorded in the forwards that sample them."""
     return study.settings.recording.while_sampling and split is Split.TRAIN and sampling == study.settings.sampling
@@ -113,6 +137,7 @@ def sample(study: "Study", wanted: Sequence[tuple[Split, SamplingSettings]]) -> 
         for entry in missing:
             split, sampling = entries[entry.name]
             problems, moments = study.problems().split(split), None
+            check_grading(study, problems)
             if not problems:
                 raise NotEnoughDataError(
                     f"the {split} split holds no problem; ask for some with {split}=N, or name the split of each row of your "
@@ -233,19 +258,43 @@ def regraded_since(study: "Study") -> list[Change]:
 
 def contrast(study: "Study") -> tuple[list[ContrastRow], dict[str, object], Entry]:
     """The traces that are compared, the counts of those left out, and their entry."""
+    found, settings = study.traces(), study.settings.contrast
+    if not settings.recurrence.keep:
+        return _contrast(study, found.grades, {})
+    every, _, whole = _contrast(study, found.grades, {}, "contrast-whole")
+    continued, recurred = recur.continued(study, every, found, whole)
+    kept = recur.kept(continued, settings.recurrence.keep)
+    facts = {"recurred": recurred.name, "keep": settings.recurrence.keep}
+    rows, counts, entry = _contrast(study, [grade for grade in found.grades if grade.trace_id in kept], facts)
+    return rows, {**counts, "recurrence_left_out": len(every) - len(kept)}, entry
+
+
+def recurrence(study: "Study") -> Recurrence | None:
+    """Whether the class of the contrast's traces comes back; None where the settings continue none."""
+    settings, found = study.settings.contrast.recurrence, study.traces()
+    if not settings.traces:
+        return None
+    rows, _, whole = _contrast(study, found.grades, {}, "contrast-whole" if settings.keep else "contrast")
+    return recur.summarised(recur.continued(study, rows, found, whole)[0], settings)
+
+
+def _contrast(
+    study: "Study", grades: Sequence[ScoredTrace], filtered: Mapping[str, object], stage: str = "contrast"
+) -> tuple[list[ContrastRow], dict[str, object], Entry]:
+    """The contrast of some grades; ``filtered`` says of which, and is empty for all of them."""
     found = study.traces()
-    facts = {"traces": found.key, "grades": found.grades_key, "settings": study.settings.contrast.model_dump(mode="json")}
-    entry = study.entry("contrast", facts)
+    settings = study.settings.contrast.model_dump(mode="json", exclude={"recurrence"})
+    entry = study.entry("contrast", {"traces": found.key, "grades": found.grades_key, "settings": settings, **filtered})
 
     def work(folder: AnyPath) -> None:
-        rows, counts = choose_contrast(found.traces, found.grades, study.settings.contrast)
+        rows, counts = choose_contrast(found.traces, grades, study.settings.contrast)
         write_json(folder / "contrast.json", counts.to_json())
         write_table(folder / CONTRAST, rows)
 
     def read(folder: AnyPath) -> tuple[list[ContrastRow], dict[str, object]]:
         return read_table(folder / CONTRAST, ContrastRow), dict(read_json(folder / "contrast.json"))  # type: ignore[call-overload]
 
-    rows, counts = study.compute("contrast", entry, work, read)
+    rows, counts = study.compute(stage, entry, work, read)
     return rows, counts, entry
 
 

@@ -8,14 +8,35 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from trimtab.errors import ConfigError, InputError
+from trimtab.evaluation.controls import judged_with_controls
 from trimtab.evaluation.finetune import sft_lora
 from trimtab.evaluation.majority import majority, majority_at_cost
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.rows import ADARAS, ALWAYS, GATED, RANDOM, RANDOM_NORM, SAMPLED, SFT_LORA, UNSTEERED
-from trimtab.evaluation.runner import Condition, ConditionJob, condition_job, prompt_only, standard_conditions
-from trimtab.evaluation.settings import EvaluationSettings, TunePoint, best_point
+from trimtab.evaluation.rows import (
+    ADARAS,
+    AGAIN,
+    ALWAYS,
+    FIRST_TOKEN,
+    GATED,
+    NEGATIVE,
+    RANDOM,
+    RANDOM_NORM,
+    SAMPLED,
+    SFT_LORA,
+    SOME_PROBLEMS,
+    UNSTEERED,
+)
+from trimtab.evaluation.runner import (
+    Condition,
+    ConditionJob,
+    condition_job,
+    first_token,
+    other_batches,
+    prompt_only,
+    standard_conditions,
+)
+from trimtab.evaluation.settings import Control, EvaluationSettings, TunePoint, best_point
 from trimtab.evaluation.summary import condition_metrics, summarise
-from trimtab.evaluation.verdict import judge
 from trimtab.execution import LOCAL, Executor
 from trimtab.gate import ALWAYS as ALWAYS_GATE
 from trimtab.gate import AnyGate
@@ -23,7 +44,7 @@ from trimtab.interventions import INTERVENTIONS
 from trimtab.model import LanguageModel, check_identity, down_weights
 from trimtab.sampling import SamplingSettings
 from trimtab.steering import Steering
-from trimtab.store import AnyPath, Entry, openings, read_table, record_opening, write_table
+from trimtab.store import AnyPath, Entry, digest_of, openings, read_table, record_opening, write_table
 from trimtab.study import find, gather
 from trimtab.study.settings import check_grid
 from trimtab.study.values import Evaluation, Tuning
@@ -74,6 +95,8 @@ def answers(
     with study.cache.claim_all(entries) as missing:
         jobs: list[tuple[LanguageModel, ConditionJob]] = []
         opened = [p for entry in missing for p in by_name[entry.name].problems if p.split is Split.TEST]
+        if missing and study.settings.executor.kind == "local":
+            gather.check_grading(study, [p for entry in missing for p in by_name[entry.name].problems])
         if opened:
             study.open_test(what, list({problem.id: problem for problem in opened}.values()))
         for entry in missing:
@@ -119,9 +142,15 @@ def _answers_entry(study: "Study", asked: Asked) -> Entry:
         "sampling": asked.sampling.model_dump(mode="json"),
         "prompt": prompt.model_dump(mode="json"),
         "tokenizer": model.tokenizer_fingerprint,
+        **_beginning(asked.condition),
         **study.grader_facts,
     }
     return study.entry("answers", {**facts, **study.engine_facts()}, model)
+
+
+def _beginning(condition: Condition) -> dict[str, object]:
+    """What a key says of a beginning alone; nothing of whole responses, whose keys are older."""
+    return {"first_tokens": condition.first_tokens} if condition.first_tokens else {}
 
 
 def steering_at(study: "Study", point: TunePoint, gate: AnyGate) -> Steering:
@@ -232,24 +261,31 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
     entry = study.entry("evaluate", {**facts, **study.engine_facts()})
 
     def work(folder: AnyPath) -> None:
-        responses = response_settings(study)
-        asked = [Asked(condition, problems, sampling) for condition in conditions for sampling in responses]
+        asked = [
+            _asked(study, condition, problems, sampling) for condition in conditions for sampling in response_settings(study)
+        ]
         outcomes = _by_condition(answers(study, asked, what="evaluate"))
         outcomes |= _baselines(study, problems, outcomes)
         write_table(folder / OUTCOMES, [row for rows in outcomes.values() for row in rows], Outcome)
 
     rows = study.compute("evaluate", entry, work, lambda folder: read_table(folder / OUTCOMES, Outcome))
-    outcomes = _by_condition([rows])
+    outcomes, clusters = _by_condition([rows]), study.problems().clusters
     condition = ALWAYS if steering.gate.kind == "always" or GATED not in outcomes else GATED
+    verdict, controls = judged_with_controls(
+        outcomes, condition, settings.alpha, first_token(steering, settings.first_tokens).first_tokens, clusters
+    )
     return Evaluation(
         outcomes=outcomes,
-        rows=summarise(outcomes, settings.alpha),
+        rows=summarise(outcomes, settings.alpha, clusters),
         condition=condition,
-        verdict=judge(outcomes[UNSTEERED], outcomes[condition], settings.alpha),
+        verdict=verdict,
+        controls=controls,
         problems={problem.id: problem for problem in problems},
         split=settings.split,
         openings=study.openings(),
-        steering=replace(steering, facts={**steering.facts, "metrics": condition_metrics(summarise(outcomes))}),
+        steering=replace(
+            steering, facts={**steering.facts, "metrics": condition_metrics(summarise(outcomes, clusters=clusters))}
+        ),
         key=entry.name,
     )
 
@@ -266,11 +302,48 @@ def response_settings(study: "Study") -> list[SamplingSettings]:
     ]
 
 
+def _asked(study: "Study", condition: Condition, problems: Sequence[Problem], sampling: SamplingSettings) -> Asked:
+    """A condition on the problems; ``again`` and ``first-token`` on some of them where the settings say so, ``again`` in other
+    batches.
+
+    Which ones is decided by their ids, so that more of them include those asked before.
+
+    Raises:
+        ConfigError: ``evaluation.batch_tokens`` is that of the run.
+    """
+    settings = study.settings.evaluation
+    if condition.name not in SOME_PROBLEMS:
+        return Asked(condition, problems, sampling)
+    chosen = problems
+    if settings.control_problems:
+        ranked = sorted(problems, key=lambda problem: digest_of(problem.id))[: settings.control_problems]
+        kept = {problem.id for problem in ranked}
+        chosen = [problem for problem in problems if problem.id in kept]
+    if condition.name == AGAIN:
+        sampling = sampling.model_copy(update={"batch_tokens": _batch_tokens_again(study, chosen, sampling)})
+    return Asked(condition, chosen, sampling)
+
+
+def _batch_tokens_again(study: "Study", problems: Sequence[Problem], sampling: SamplingSettings) -> int:
+    wanted = study.settings.evaluation.batch_tokens
+    if wanted == sampling.batch_tokens:
+        raise ConfigError(
+            f"evaluation.batch_tokens {wanted} is sampling.batch_tokens, so the unsteered model would be asked again in the same "
+            "batches; give another number, or 0 for batches of half as many rows"
+        )
+    prompts = find.prompts(study, study.settings.evaluation.split)
+    return wanted or other_batches(
+        [len(prompts[problem.id]) + sampling.max_new_tokens for problem in problems for _ in range(sampling.n)],
+        sampling.batch_tokens,
+    )
+
+
 def _conditions(study: "Study", steering: Steering, tuning: Tuning | None) -> list[Condition]:
     """The conditions that attach a steering, their controls, and the prompt-only baseline."""
     settings = study.settings.evaluation
     down = down_weights(study.model, np.unique(steering.layer).tolist())
     conditions = standard_conditions(steering, down, settings.random_sets, settings.seed)
+    conditions += [Condition(AGAIN), first_token(steering, settings.first_tokens)]
     controls = set(settings.controls)
     conditions = [c for c in conditions if _control(c.name) in (None, *controls)]
     if tuning is not None and ADARAS_CRITERION in {point.criterion for point in tuning.points}:
@@ -282,11 +355,11 @@ def _conditions(study: "Study", steering: Steering, tuning: Tuning | None) -> li
     return conditions
 
 
-def _control(name: str) -> str | None:
+def _control(name: str) -> Control | None:
     """Which control of the settings a condition is; None for the others."""
     if name.startswith((f"{RANDOM}-", f"{RANDOM_NORM}-")):
         return "random"
-    return "negative" if name == "negative" else None
+    return {NEGATIVE: "negative", AGAIN: "again", FIRST_TOKEN: "first-token"}.get(name)
 
 
 def _condition_digest(condition: Condition) -> dict[str, object]:
@@ -295,6 +368,7 @@ def _condition_digest(condition: Condition) -> dict[str, object]:
         "steering": steering.digest if steering else None,
         "gate": condition.gate,
         "prompt": prompt.model_dump(mode="json") if prompt else None,
+        **_beginning(condition),
     }
 
 

@@ -3,12 +3,15 @@
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trimtab import __version__
+from trimtab.evaluation.control_rows import Controls
+from trimtab.evaluation.controls import gate_alone
 from trimtab.evaluation.outcomes import Outcome, first_responses
 from trimtab.evaluation.rows import ADARAS, ALWAYS, GATED, UNSTEERED, ConditionSummary, ThresholdPoint, TunePoint
 from trimtab.evaluation.settings import best_point
@@ -31,6 +34,7 @@ from trimtab.report import (
     UnscoredBounds,
     VerdictReport,
 )
+from trimtab.sampling import way_of
 from trimtab.stats.verdict import finite
 from trimtab.study import find, gather
 from trimtab.study.values import Evaluation, Tuning
@@ -64,11 +68,13 @@ def build_report(study: "Study", evaluation: Evaluation, tuning: Tuning | None) 
     """
     outcomes, alpha = evaluation.outcomes, study.settings.evaluation.alpha
     base, judged = outcomes[UNSTEERED], outcomes[evaluation.condition]
+    noise = evaluation.controls.noise
     return Report(
         verdict=_verdict(evaluation),
         claims=_caveats(study, evaluation, base, judged, alpha),
         conditions=tuple(evaluation.rows.values()),
-        breakdowns=break_down(base, judged, alpha),
+        controls=_controls(study, evaluation, tuning is not None),
+        breakdowns=break_down(base, judged, alpha, noise.floor if noise else 0.0, study.problems().clusters),
         random_gains={kind: tuple(gains) for kind, gains in random_gains(outcomes).items()},
         gate=_gate(study, evaluation, tuning is not None),
         neurons=_found_neurons(study, tuning) if tuning else _artifact_neurons(evaluation),
@@ -109,7 +115,11 @@ def _leaks(
         return ()
     kept_base, kept_condition = ([o for o in side if o.problem_id not in leaking] for side in (base, condition))
     note = f"{len(leaking)} of these problems stand, exactly or nearly, in an earlier split. Without them"
-    return (f"{note}: {judge(kept_base, kept_condition, alpha).sentence}" if kept_base else f"{note} none is left.",)
+    return (
+        f"{note}: {judge(kept_base, kept_condition, alpha, clusters=study.problems().clusters).sentence}"
+        if kept_base
+        else f"{note} none is left.",
+    )
 
 
 def _verdict(evaluation: Evaluation) -> VerdictReport:
@@ -164,7 +174,13 @@ def _run(study: "Study", evaluation: Evaluation, tuning: Tuning | None) -> RunRe
         },
         ledger_openings=evaluation.openings,
         command=f"trimtab run {where / 'run.toml'} --out NEW_FOLDER",
+        sampling=_sampling(study),
     )
+
+
+def _sampling(study: "Study") -> str:
+    way = way_of(study.model) if study.settings.engine == "transformers" else None
+    return str(way) if way is not None and way.reason else ""
 
 
 def _examples(evaluation: Evaluation, base: Sequence[Outcome], condition: Sequence[Outcome]) -> tuple[Example, ...]:
@@ -229,11 +245,22 @@ def _thresholds(outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[ThresholdPoi
     )
 
 
+def _controls(study: "Study", evaluation: Evaluation, found: bool) -> Controls:
+    """The controls of the evaluation, the gate by itself where it reads, and the contrast's traces where this run found them."""
+    gate = evaluation.steering.gate
+    return replace(
+        evaluation.controls,
+        gate=gate_alone(evaluation.outcomes, gate.cutoff) if gate.reads else None,
+        recurrence=gather.recurrence(study) if found else None,
+    )
+
+
 def _found_neurons(study: "Study", tuning: Tuning) -> NeuronsReport:
     """The neurons that this run found and tuned."""
     best = tuning.best
     neurons = find.rankings(study, [best.criterion], study.settings.ranking.k)[best.criterion].top(best.k)
-    expert, index = divmod(neurons.index, neurons.model.d_expert)
+    expert = neurons.model.experts_of(neurons.layer, neurons.index)
+    index = np.where(expert < 0, neurons.index, neurons.index % neurons.model.d_expert)
     columns = {
         "layer": neurons.layer,
         "index": index,

@@ -92,7 +92,11 @@ def _grade(study: Study) -> dict[str, object]:
 
 
 def _contrast(study: Study) -> dict[str, object]:
-    return dict(gather.contrast(study)[1])
+    counts, recurrence = dict(gather.contrast(study)[1]), gather.recurrence(study)
+    if recurrence is not None and recurrence.difference is not None:
+        low, high = (f"{100 * end:+.1f}" for end in (recurrence.difference.low, recurrence.difference.high))
+        counts["right after a right beginning"] = f"{100 * recurrence.difference.value:+.1f} points [{low}, {high}]"
+    return counts
 
 
 def _record(study: Study) -> dict[str, object]:
@@ -106,7 +110,7 @@ def _rank(study: Study) -> dict[str, object]:
     summary: dict[str, object] = {}
     settings = study.settings.ranking
     for criterion, neurons in find.rankings(study, settings.criteria, settings.k).items():
-        _leave(study.cache.root / "neurons" / criterion, partial(save_neurons, neurons))
+        _leave(study.cache.root / "neurons" / criterion, partial(save_neurons, neurons, under=study.keys[f"rank-{criterion}"]))
         first = ", ".join(f"{layer}:{index}" for layer, index in zip(neurons.layer[:5], neurons.index[:5], strict=True))
         summary[criterion] = f"{len(neurons)} neurons ({neurons.share:.2%} of {neurons.model.n_neurons}), first {first}"
     return summary
@@ -141,7 +145,7 @@ def _evaluate(study: Study) -> dict[str, object]:
     evaluation = study.evaluate()
     _leave(study.cache.root / "steering", partial(save_steering, evaluation.steering, force=True))
     rows = [row for rows in evaluation.outcomes.values() for row in rows]
-    _leave(study.cache.root / "outcomes.parquet", lambda path: write_table(path, rows, Outcome))
+    _leave(study.cache.root / "outcomes.parquet", lambda path: write_table(path, rows, Outcome, evaluation.key))
     return {
         name: f"{row.accuracy:.3f}, gain {row.gain:+.3f}, p {row.p:.2g}"
         for name, row in evaluation.rows.items()
@@ -156,8 +160,9 @@ def _experiments(study: Study) -> dict[str, object]:
 def _report(study: Study) -> dict[str, object]:
     page = study.report()
     if study.settings.task.source == TESTBED:
-        sources = testbed_sources(study.evaluate())
-        _leave(study.cache.root / "sources.parquet", lambda path: write_table(path, sources))
+        evaluation = study.evaluate()
+        sources = testbed_sources(evaluation)
+        _leave(study.cache.root / "sources.parquet", lambda path: write_table(path, sources, under=evaluation.key))
     return {"report": str(page), "artifact": str(study.cache.root / "steering")}
 
 

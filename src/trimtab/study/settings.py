@@ -1,7 +1,8 @@
 """The settings of a study: one frozen model per section of ``run.toml``, unknown keys refused, each default in one place."""
 
+import logging
+import math
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -9,7 +10,7 @@ from typing import Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trimtab.errors import ConfigError
+from trimtab.errors import ConfigError, StoreError
 from trimtab.evaluation.settings import EvaluationSettings, TuneSettings
 from trimtab.execution import ExecutorSettings, with_choice
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
@@ -18,11 +19,14 @@ from trimtab.moments import MOMENTS, TokenScope
 from trimtab.ranking import CRITERIA, NEEDS
 from trimtab.recording import RecordingSettings
 from trimtab.sampling import SamplingSettings, VllmOptions
-from trimtab.store import AnyPath, any_path
+from trimtab.store import AnyPath, any_path, parse_toml, read_bytes, to_toml, unsealed
+from trimtab.store.seal import SEAL
 from trimtab.tasks import Prompt
 from trimtab.tasks.benchmarks import BENCHMARKS
-from trimtab.tasks.contrast import ContrastSettings
+from trimtab.tasks.contrast import ContrastSettings, RecurrenceSettings
 from trimtab.tasks.loading import TaskSettings
+
+logger = logging.getLogger(__name__)
 
 Stage = Literal["problems", "sample", "grade", "contrast", "record", "rank", "gate", "tune", "evaluate", "experiments", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -168,13 +172,38 @@ def load_settings(path: str | os.PathLike[str] | AnyPath) -> Settings:
         ConfigError: unreadable TOML, an unknown key or a bad value, each named.
     """
     file = any_path(path)
+    data = _toml(file)
+    if SEAL in data and not is_intact(data, file):
+        logger.warning("%s was changed after a run wrote it; its settings hold as they stand now", file)
+    return parse_settings({key: value for key, value in data.items() if key not in (KEYS, SEAL)}, str(file))
+
+
+def stored_keys(file: AnyPath, settings: Settings) -> dict[str, str]:
+    """The keys in a ``run.toml`` that holds these settings, as it was written; none where it holds others, or was changed."""
+    data = _toml(file)
+    if not is_intact(data, file):
+        return {}
+    keys: dict[str, str] = data.get(KEYS, {})  # type: ignore[assignment]  # as it was written
+    own = {key: value for key, value in data.items() if key not in (KEYS, SEAL)}
+    return keys if own == parse_toml(to_toml(settings.stored())) else {}
+
+
+def is_intact(data: Mapping[str, object], file: AnyPath) -> bool:
+    """Whether a ``run.toml`` is as a run wrote it."""
     try:
-        data = tomllib.loads(file.read_text())
+        unsealed(data, file, "")
+    except StoreError:
+        return False
+    return True
+
+
+def _toml(file: AnyPath) -> dict[str, object]:
+    try:
+        return parse_toml(read_bytes(file).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"{file} is not TOML: {error}") from error
-    return parse_settings({key: value for key, value in data.items() if key != KEYS}, str(file))
 
 
 def parse_settings(data: Mapping[str, object], where: str) -> Settings:
@@ -187,7 +216,22 @@ def parse_settings(data: Mapping[str, object], where: str) -> Settings:
     Raises:
         ConfigError: an unknown key, with the known one that is closest, or a bad value.
     """
+    if wrong := _absurd(data, ()):
+        raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(wrong))
     return checked(Settings, _with_declared(data), where)
+
+
+def _absurd(value: object, place: tuple[str, ...]) -> list[str]:
+    """Numbers that no setting can be, each on a line of its own."""
+    if isinstance(value, Mapping):
+        return [line for key, item in value.items() for line in _absurd(item, (*place, str(key)))]
+    if isinstance(value, list | tuple):
+        return [line for item in value for line in _absurd(item, place)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"  {'.'.join(place)}: {value} is no finite number"]
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return [f"  {'.'.join(place)}: {str(value)[:20]}{'...' * (abs(value) >= 10**20)} is larger than any setting can be"]
+    return []
 
 
 def checked(kind: type[Model], data: Mapping[str, object], where: str) -> Model:
@@ -302,6 +346,9 @@ DEMO = Settings(
     task=TaskSettings(source="testbed", train=500, validation=400, test=1000),
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=104, batch_tokens=72_000),
     tune=TuneSettings(interventions=("add", "ablate-and-add"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=120),
+    contrast=ContrastSettings(recurrence=RecurrenceSettings(traces=60)),
+    evaluation=EvaluationSettings(control_problems=400),
     experiment=ExperimentSettings(other_models=("testbed:tuned", "testbed:second")),
 )
-"""The demo: the whole pipeline on the bundled reasoner. Fixed before its test split was opened."""
+"""The demo: the whole pipeline on the bundled reasoner. Fixed before its test split was opened, but for the controls that came
+later, two of which ask 400 problems so that the demo stays short."""

@@ -249,7 +249,7 @@ class Study(StudyBase):
             self.evaluate()
         report = build_report(self, *self._judged)  # type: ignore[misc]  # evaluate has set it
         page = render_html(report)
-        write_json(target.with_suffix(".json"), report.model_dump(mode="json"))
+        write_json(target.with_suffix(".json"), report.model_dump(mode="json"), report.run.config_digest)
         write_text(target, page)
         return target
 

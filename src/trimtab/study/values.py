@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from trimtab.errors import InputError
+from trimtab.evaluation.control_rows import Controls
 from trimtab.evaluation.outcomes import Outcome, first_responses
 from trimtab.evaluation.rows import UNSTEERED, ConditionSummary
 from trimtab.evaluation.settings import TunePoint
 from trimtab.evaluation.summary import random_gains
-from trimtab.evaluation.verdict import ConditionVerdict, matched
+from trimtab.evaluation.verdict import ConditionVerdict, asked_too, matched
 from trimtab.steering import Steering
 from trimtab.traces import Problem, Score, ScoredTrace, Split, Trace
 
@@ -36,6 +37,13 @@ class Problems:
     all: tuple[Problem, ...]
     digests: Mapping[Split, str]
     facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def clusters(self) -> dict[str, str]:
+        """By problem, the first of the near-duplicates that stand with it in one split; problems without any are left out."""
+        splits: dict = self.facts.get("splits", {})  # type: ignore[assignment]  # as tasks.splits writes it
+        within: dict[str, list[str]] = splits.get("near_duplicates", {}).get("within", {})
+        return {problem: first for first, ids in within.items() for problem in ids}
 
     def split(self, split: Split | str) -> list[Problem]:
         """The problems of one split, in order."""
@@ -195,6 +203,7 @@ class Evaluation:
         rows: a summary of each condition against the unsteered model.
         condition: the one that the verdict is about.
         verdict: word, sentence, and what they stand on.
+        controls: what a sceptic asks of it.
         problems: that were answered, by id.
         split: theirs.
         openings: how often these test problems have been opened with this model, this evaluation included.
@@ -206,6 +215,7 @@ class Evaluation:
     rows: Mapping[str, ConditionSummary]
     condition: str
     verdict: ConditionVerdict
+    controls: Controls
     problems: Mapping[str, Problem]
     split: Split
     openings: int
@@ -229,7 +239,8 @@ class Evaluation:
         name = condition or self.condition
         if name not in self.outcomes:
             raise InputError(f"no condition {name!r}; this evaluation has {', '.join(self.outcomes)}")
-        pairs = matched(first_responses(self.outcomes[UNSTEERED]), first_responses(self.outcomes[name]))
+        judged = self.outcomes[name]
+        pairs = matched(first_responses(asked_too(self.outcomes[UNSTEERED], judged)), first_responses(judged))
         rows = [
             {
                 "problem_id": base.problem_id,
@@ -250,10 +261,10 @@ class Evaluation:
         """The unsteered response to a problem and a condition's, one after the other.
 
         Raises:
-            InputError: no such problem or condition.
+            InputError: no such problem or condition, or one that was not asked this problem.
         """
         name = condition or self.condition
-        if problem_id not in self.problems or name not in self.outcomes:
+        if name not in self.outcomes or problem_id not in {outcome.problem_id for outcome in self.outcomes[name]}:
             raise InputError(f"no problem {problem_id!r} or no condition {name!r}; see to_pandas() and flips()")
         shown = []
         for each in (UNSTEERED, name):

@@ -3,17 +3,46 @@
 import random
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trimtab.errors import NotEnoughDataError
 from trimtab.traces import Score, ScoredTrace, Trace
 
 
+class RecurrenceSettings(BaseModel):
+    """Does the class of a trace come back when the model goes on from the trace's beginning (arXiv 2604.02113)? Off by default.
+
+    Args:
+        traces: of the contrast that are continued, as many correct as incorrect; 0 for none.
+        times: continuations a trace, at the temperature of the sampling.
+        share: of a trace's tokens that are kept.
+        keep: leave out of the contrast every trace of which a smaller share of the continuations has its class, and every trace
+            that was not continued; 0 leaves out none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    traces: int = Field(default=0, ge=0)
+    times: int = Field(default=4, ge=1)
+    share: float = Field(default=0.5, gt=0.0, lt=1.0)
+    keep: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _keeps_what_is_continued(self) -> Self:
+        if self.keep and not self.traces:
+            raise ValueError(
+                f"contrast.recurrence.keep {self.keep} chooses among traces that are continued, and traces is 0; set "
+                "contrast.recurrence.traces"
+            )
+        return self
+
+
 class ContrastSettings(BaseModel):
     """``balanced`` takes equal numbers of correct and incorrect traces per problem, at most ``per_class`` of each (0: no bound).
 
-    ``require_quality`` keeps a correct trace only when its steps were right too.
+    ``require_quality`` keeps a correct trace only when its steps were right too. ``recurrence`` continues some of the traces.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -23,6 +52,7 @@ class ContrastSettings(BaseModel):
     truncated: bool = False
     require_quality: bool = False
     seed: int = 0
+    recurrence: RecurrenceSettings = RecurrenceSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Reading rows from the files people have: JSON lines and Parquet."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trimtab.errors import InputError
+from trimtab.store import parse_json
+from trimtab.store.atomic import one_line
 
 Row = dict[str, object]
 
@@ -22,9 +23,11 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise InputError(f"no file at {path}; give the path of a .jsonl or .parquet file")
     if path.suffix == ".parquet":
         try:
-            yield from pq.read_table(path).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path} cannot be read as Parquet ({error}); it may be truncated, write it again") from error
+            yield from pq.read_table(path, page_checksum_verification=True).to_pylist()
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+            raise InputError(
+                f"{path} cannot be read as Parquet ({one_line(error)}); it may be truncated, write it again"
+            ) from error
     elif path.suffix in (".jsonl", ".json"):
         yield from _json_lines(path)
     else:
@@ -37,7 +40,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode())
+                row = parse_json(line.decode())
             except ValueError as error:
                 raise InputError(f"{path}, line {number} is not JSON in UTF-8 ({error}); fix or remove the line") from error
             if not isinstance(row, dict):

@@ -95,7 +95,12 @@ def _read(settings: TaskSettings) -> tuple[list[Problem], list[Origin], Counter[
     return problems, origins, left_out
 
 
+MOST_OF_TESTBED = 1_000_000
+
+
 def _testbed(split: Split, settings: TaskSettings) -> list[Problem]:
+    if settings.count(split) > MOST_OF_TESTBED:
+        raise InputError(f"task.{split} asks for {settings.count(split):,} problems of the testbed; it makes {MOST_OF_TESTBED:,}")
     return [
         Problem(f"{STREAMS[split]}-{i:05d}", p.question, p.answer, split, p.instance.domain, p.instance.steps)
         for i, p in enumerate(unique_problems(split, settings.count(split), settings.seed))

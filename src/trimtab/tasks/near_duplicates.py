@@ -93,6 +93,52 @@ def leaks(problems: Sequence[Problem], threshold: float = THRESHOLD) -> list[Pai
     return [pair for pair in near_duplicates(problems, threshold) if pair.split is Split.TEST]
 
 
+def clusters_within(problems: Sequence[Problem], threshold: float = THRESHOLD) -> dict[str, list[str]]:
+    """Near-duplicates that stand in one split: by the id of the first, the ids of all of a cluster, itself among them.
+
+    Two problems are in one cluster where a chain of pairs, each similar enough as in :func:`near_duplicates`, joins them.
+
+    Example:
+        >>> clusters_within([Problem(name, text, "3", Split.TEST) for name, text in (("a", "Tom has 3."), ("b", "Tom has  3"))])
+        {'a': ['a', 'b']}
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    found: dict[str, list[str]] = {}
+    for split in Split:
+        own = [problem for problem in problems if problem.split is split]
+        if len(own) < 2:
+            continue
+        words = [_words(problem.question) for problem in own]
+        rows, columns = _similar(words, threshold)
+        graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(own), len(own)))
+        _, labels = connected_components(graph, directed=False)
+        by_label: dict[int, list[str]] = {}
+        for problem, label in zip(own, labels.tolist(), strict=True):
+            by_label.setdefault(label, []).append(problem.id)
+        found |= {ids[0]: ids for ids in by_label.values() if len(ids) > 1}
+    return found
+
+
+def _similar(words: Sequence[Tokens], threshold: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which rows of some texts are similar enough to which others; equal ones are joined to the first of them."""
+    first: dict[Tokens, int] = {}
+    equal = [(row, first.setdefault(text, row)) for row, text in enumerate(words)]
+    pairs = [(row, other) for row, other in equal if row != other]
+    unique = list(first.values())
+    by_words = _Alike([_masked(words[row]) for row in unique])
+    by_content = _Alike([_content(words[row]) for row in unique])
+    for start in range(0, len(unique), _BLOCK):
+        block = [words[row] for row in unique[start : start + _BLOCK]]
+        alike = by_content.to([_content(text) for text in block]).minimum(by_words.to([_masked(text) for text in block])).tocoo()
+        near = alike.data >= threshold
+        rows, columns = alike.row[near] + start, alike.col[near]
+        pairs += [(unique[one], unique[other]) for one, other in zip(rows.tolist(), columns.tolist(), strict=True) if one < other]
+    found = np.array(pairs, np.intp).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
 def _nearest(
     words: Sequence[Tokens], later: list[int], earlier: list[int], threshold: float
 ) -> list[tuple[int, int, float, Likeness]]:

@@ -1,7 +1,9 @@
 """How a question becomes the tokens that a model reads."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, field_validator
 from transformers import PreTrainedTokenizerBase
 
@@ -53,7 +55,8 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str, prompt: Pro
     """Token ids of a question, up to where the response starts.
 
     Raises:
-        InputError: ``chat`` was asked for and the tokenizer has no chat template, or a system message without one.
+        InputError: ``chat`` was asked for and the tokenizer has no chat template, or one that fails; or a system message where
+            there is no place for one.
     """
     text = prompt.wrap(question)
     if prompt.style != "chat":
@@ -68,5 +71,43 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str, prompt: Pro
     system = [{"role": "system", "content": prompt.system}] if prompt.system else []
     messages = [*system, {"role": "user", "content": text}]
     options: dict[str, object] = {} if prompt.thinking == "default" else {"enable_thinking": prompt.thinking == "on"}
-    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)  # type: ignore[arg-type]
+    try:
+        rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)  # type: ignore[arg-type]
+    except _TEMPLATE_ERRORS as cause:
+        raise _refused(cause, prompt) from cause
     return tuple(tokenizer.encode(str(rendered), add_special_tokens=False))
+
+
+_TEMPLATE_ERRORS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a template raises: its own refusals, and whatever its expressions come to."""
+
+
+def _refused(cause: Exception, prompt: Prompt) -> InputError:
+    said = " ".join(str(cause).split())[:200] or type(cause).__name__
+    if prompt.system and "system" in said.lower():
+        fix = 'put the instruction into prompt.template, as "INSTRUCTION\\n{question}", and leave prompt.system empty'
+    else:
+        fix = 'set prompt.style = "adaras-plain", or mend chat_template in its tokenizer_config.json'
+    return InputError(f"this model's chat template refuses the prompt: {said}; {fix}")
+
+
+def check_prompts(questions: Sequence[str], prompts: Sequence[Sequence[int]]) -> None:
+    """Refuse prompts that are all the same though the questions are not, before anything is sampled.
+
+    Raises:
+        InputError: two questions or more, and one prompt.
+    """
+    if len(set(questions)) > 1 and len(set(map(tuple, prompts))) == 1:
+        raise InputError(
+            f"all {len(prompts)} problems get the same prompt of {len(prompts[0])} tokens: this model's chat template leaves the "
+            'question out; set prompt.style = "adaras-plain", or mend chat_template in its tokenizer_config.json'
+        )

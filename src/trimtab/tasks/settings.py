@@ -8,6 +8,7 @@ from trimtab.traces import AnswerKind, Split
 
 LOCAL = "local:"
 TESTBED = "testbed"
+MOST_PROBLEMS = 10**9
 GYM = "gym:"
 FIELDS = ("question", "answer", "id", "choices", "domain", "difficulty", "split", "tests")
 
@@ -34,9 +35,9 @@ class TaskSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = TESTBED
-    train: int = Field(default=500, ge=0)
-    validation: int = Field(default=300, ge=0)
-    test: int = Field(default=1000, ge=0)
+    train: int = Field(default=500, ge=0, le=MOST_PROBLEMS)
+    validation: int = Field(default=300, ge=0, le=MOST_PROBLEMS)
+    test: int = Field(default=1000, ge=0, le=MOST_PROBLEMS)
     seed: int = 0
     answer: AnswerKind = AnswerKind.EXACT
     fields: dict[str, str] = Field(default_factory=dict)

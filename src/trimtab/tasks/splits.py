@@ -3,10 +3,10 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trimtab.errors import InputError
-from trimtab.tasks.near_duplicates import MEASURE, THRESHOLD, Likeness, Pair, near_duplicates
+from trimtab.tasks.near_duplicates import MEASURE, THRESHOLD, Likeness, Pair, clusters_within, near_duplicates
 from trimtab.traces import Problem, Split
 
 SHARES = {Split.TRAIN: 0.5, Split.VALIDATION: 0.2, Split.TEST: 0.3}
@@ -77,12 +77,14 @@ class SplitFacts:
         domains: the same for each domain; empty where there are none.
         pairs: see :func:`trimtab.tasks.near_duplicates.near_duplicates`.
         threshold: least similarity of a pair.
+        within: clusters in one split, see :func:`trimtab.tasks.near_duplicates.clusters_within`.
     """
 
     problems: dict[Split, int]
     domains: dict[str, dict[Split, int]]
     pairs: tuple[Pair, ...]
     threshold: float
+    within: dict[str, list[str]] = field(default_factory=dict)
 
     def shared(self, split: Split) -> dict[Likeness, int]:
         """How many problems of this split also stand in an earlier one, by how alike they are."""
@@ -99,6 +101,7 @@ class SplitFacts:
                 "validation": self.shared(Split.VALIDATION),
                 "test": self.shared(Split.TEST),
                 "pairs": [pair._asdict() for pair in self.pairs],
+                "within": self.within,
             },
         }
 
@@ -111,6 +114,7 @@ def split_facts(problems: Sequence[Problem], threshold: float = THRESHOLD) -> Sp
         domains={domain: _by_split([p for p in problems if p.domain == domain]) for domain in domains},
         pairs=tuple(near_duplicates(problems, threshold)),
         threshold=threshold,
+        within=clusters_within(problems, threshold),
     )
 
 

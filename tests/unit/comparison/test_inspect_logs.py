@@ -57,6 +57,20 @@ def test_damaged_logs_are_one_line(logs, tmp_path) -> None:
         compare(tmp_path / "x.json", logs[0])
 
 
+def test_a_log_of_a_newer_inspect_says_so(logs, tmp_path) -> None:
+    """Newer ones compress by zstd, number 93, which zipfile does not know before Python 3.14."""
+    zstandard, names = 93, (b"PK\x03\x04", b"PK\x01\x02")
+    content = bytearray(logs[0].read_bytes())
+    for signature, offset in zip(names, (8, 10), strict=True):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + offset] = zstandard
+            place = content.find(signature, place + 4)
+    (tmp_path / "new.eval").write_bytes(content)
+    with pytest.raises(InputError, match=r"new\.eval is compressed in a way .* pip install -U inspect_ai"):
+        compare(tmp_path / "new.eval", logs[0])
+
+
 def test_without_inspect_the_error_says_what_to_install(logs, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
     with pytest.raises(ConfigError, match=r"pip install 'trimtab\[inspect\]'"):

@@ -81,7 +81,7 @@ def test_a_column_of_numbers_with_a_hole_keeps_its_ids(tmp_path) -> None:
         ([{"id": 1, "correct": 1}] * 2, "1 document twice: 1; several responses to one document need a sample number"),
         (
             [{"id": 1, "correct": 1, "sample": 0}, {"id": 1, "correct": 1, "sample": 1}, {"id": 2, "correct": 1, "sample": 0}],
-            "every document needs the same samples; most have 2, but 1 document have others: 2",
+            "every document needs the same samples; most have 2, but 1 document has others: 2",
         ),
     ],
 )
@@ -188,7 +188,9 @@ def test_a_run_is_a_task_each_domain(tmp_path) -> None:
     assert one.document_hash
     settings = results.tasks["even"].settings
     assert settings["sampling.max_new_tokens"] == "100"
-    assert not {"model.source", "task.source", "tune.k", "evaluation.random_sets"} & settings.keys()
+    assert (
+        not {"model.source", "task.source", "tune.k", "evaluation.random_sets", "evaluation.control_problems"} & settings.keys()
+    )
 
 
 def test_folders_and_places_that_hold_nothing(tmp_path) -> None:

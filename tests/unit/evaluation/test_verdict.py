@@ -1,5 +1,8 @@
 """The word follows the test, and the sentence holds every figure."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 
@@ -122,7 +125,7 @@ def test_a_verdict_that_hangs_on_unscored_problems_says_so():
     base = outcomes("unsteered", "1" * 100 + "u00000" + "0" * 94)
     condition = outcomes("always", "1" * 106 + "0" * 94)
     result = judge(base, condition)
-    assert result.word == "helps"
+    assert result.word == "no verdict"  # never stronger than the sentence
     assert result.sentence.endswith('The verdict hangs on them: it lies between "no evidence" and "helps".')
 
 
@@ -137,3 +140,42 @@ def test_one_percent_is_counted_over_chains():
         "0 responses of the base and 4 of the condition"
         in judge(base, outcomes("always", "1" * 50 + "uuuu" + "0" * 46, *responses[1:])).sentence
     )
+
+
+def test_near_duplicates_count_once():
+    # four problems, each six times with another space: 24 fixed look like p = 1e-7 and are four observations
+    base, condition = outcomes("unsteered", "0" * 24), outcomes("always", "1" * 24)
+    clusters = {f"p{i}": f"p{i // 6}" for i in range(24)}
+    assert judge(base, condition).word == "helps"
+    result = judge(base, condition, clusters=clusters)
+    assert (result.word, result.comparison.n, result.comparison.clusters) == ("no evidence", 24, 4)
+    assert result.comparison.p == pytest.approx(2 / 2**4)
+    assert "n = 24 in 4 clusters of near-duplicates, each of which counts once in the test" in result.sentence
+    assert math.isinf(result.smallest_gain)
+
+
+def test_clusters_of_one_are_problems():
+    base, condition = outcomes("unsteered", "0110" * 10), outcomes("always", "1010" * 10)
+    alone = {f"p{i}": f"p{i}" for i in range(40)}
+    assert judge(base, condition, clusters=alone) == judge(base, condition)
+
+
+def test_the_test_over_clusters_is_the_sign_flip_of_their_sums():
+    rng = np.random.default_rng(0)
+    base, condition, names = rng.random(30) < 0.4, rng.random(30) < 0.6, [str(i) for i in rng.integers(0, 8, 30)]
+    found = compare(base, condition, clusters=names)
+    sums = [
+        sum(int(c) - int(b) for b, c, n in zip(base, condition, names, strict=True) if n == name) for name in sorted(set(names))
+    ]
+    signs = [sum(s * d for s, d in zip(flips, sums, strict=True)) for flips in itertools.product((-1, 1), repeat=len(sums))]
+    assert found.p == pytest.approx(np.mean([abs(total) >= abs(sum(sums)) for total in signs]))
+    assert found.gain == pytest.approx(sum(sums) / 30)
+    assert found.gain_low <= found.gain <= found.gain_high
+
+
+@pytest.mark.parametrize(("base", "condition", "said"), [("000", "0t0", True), ("t00", "000", True), ("t00", "t00", False)])
+def test_truncation_of_one_condition_alone_is_in_the_sentence(base, condition, said):
+    result = judge(outcomes("unsteered", base + "1" * 97), outcomes("always", condition + "1" * 97))
+    cut = (base.count("t"), condition.count("t"))
+    sentence = f"The token limit cut {cut[0]} of 100 responses of the base and {cut[1]} of 100 of the condition"
+    assert (sentence in result.sentence) == said

@@ -71,12 +71,12 @@ def test_values_within_a_section_refuse_what_does_not_fit(report: Report, sectio
 def test_json_round_trip_is_exact(tmp_path: Path, gate: bool) -> None:
     report = make_report(gate=gate, unscored=True)
     path = tmp_path / "report.json"
-    write_json(path, report.model_dump(mode="json"))
+    write_json(path, report.model_dump(mode="json"), "")
     again = read_report(path)
     assert read_report(str(path)) == again
     assert again == report
     first = path.read_bytes()
-    write_json(path, again.model_dump(mode="json"))
+    write_json(path, again.model_dump(mode="json"), "")
     assert path.read_bytes() == first
 
 
@@ -113,10 +113,10 @@ def test_report_is_frozen(report: Report) -> None:
 
 def test_truncated_and_foreign_files_are_refused(report: Report, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    write_json(path, report.model_dump(mode="json"))
+    write_json(path, report.model_dump(mode="json"), "")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(StoreError, match="truncated"):
         read_report(path)
-    write_json(path, {**report.model_dump(mode="json"), "surprise": 1})
+    write_json(path, {**report.model_dump(mode="json"), "surprise": 1}, "")
     with pytest.raises(StoreError, match="surprise"):
         read_report(path)

@@ -1,9 +1,12 @@
 """The frames of a report: each holds the figures of its section, and every reading says what they came to."""
 
+from dataclasses import replace
+
 import pytest
 
 from report_sample import make_report, without_text
-from steering_samples import neuron_set
+from steering_samples import logistic, neuron_set
+from trimtab.errors import InputError
 from trimtab.findings import Frame
 from trimtab.report import Report
 from trimtab.report.frames import (
@@ -31,7 +34,7 @@ def frames(report: Report) -> dict[str, Frame]:
 def test_every_frame_can_be_drawn_and_says_what_to_read(gate: bool) -> None:
     report = make_report(gate=gate)
     found = report_frames(report)
-    assert len(found) == len({frame.name for frame in found}) == (11 if gate else 8)
+    assert len(found) == len({frame.name for frame in found}) == (12 if gate else 8)
     for frame in found:
         assert frame.reading.endswith("."), frame.name
         split = frame_split(report, frame.name)
@@ -113,8 +116,11 @@ def test_values_show_themselves(report: Report) -> None:
     drawn = evaluation_figure(report.conditions, report.random_gains, judged="gated")
     assert drawn.layout.yaxis.ticktext == drawn.layout.yaxis2.ticktext, "the same lines in both panels"
     assert report.gate is not None
-    names = [trace.name for trace in gate_figure(report.gate).data if trace.name]
-    assert names[:2] == ["gate: AUROC 0.916 [0.900, 0.931]", "wording only: AUROC 0.880 [0.861, 0.898]"]
+    gate = replace(logistic(), facts={"validation_assessment": report.gate.assessment.to_json()})
+    names = [trace.name for trace in gate_figure(gate).data if trace.name]
+    assert names[0] == "gate: AUROC 0.916 [0.900, 0.931]"
+    with pytest.raises(InputError, match="was not assessed"):
+        gate_figure(logistic())
 
 
 def test_neurons_show_their_layers_and_differences() -> None:
@@ -122,3 +128,15 @@ def test_neurons_show_their_layers_and_differences() -> None:
     bars, best = neurons_figure(neurons).data
     assert sum(bars.y) == 30
     assert list(best.x) == pytest.approx(neurons.mean_difference[:20].tolist())
+
+
+def test_coverage_runs_to_all_problems(report: Report) -> None:
+    assert report.controls is not None
+    gate = report.controls.gate
+    assert gate is not None
+    found = frames(report)["coverage"]
+    assert [(row["x"], row["n"], row["value"]) for row in found.rows] == [(p.coverage, p.n, p.accuracy) for p in gate.curve]
+    assert found.mark == 0.588
+    assert found.reference == pytest.approx(1 - 441 / 1200)
+    assert frame_split(report, "coverage") == "test"
+    assert "coverage" not in frames(report.model_copy(update={"controls": None}))

@@ -1,9 +1,11 @@
 """The page: escaped, self-contained, rounded right, and the same for the same data."""
 
+import html
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def test_figures_are_json_that_cannot_leave_its_script() -> None:
     page = Page(render_html(make_report(Names(domain=HOSTILE, criterion=HOSTILE))))
     data = [script for script in page.scripts if script.strip().startswith("{")]
     plots = [attributes["id"] for tag, attributes in page.elements if tag == "div" and attributes.get("class") == "plot"]
-    assert len(data) == len(plots) == 11
+    assert len(data) == len(plots) == 12
     for script in data:
         assert "<" not in script
         assert set(json.loads(script)) == {"data", "layout"}
@@ -181,6 +183,39 @@ def test_no_gate_no_bounds_no_dose_no_source() -> None:
         "The verdict by group",
     ):
         assert absent not in page
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_controls_stand_with_their_figures(report: Report) -> None:
+    assert report.controls is not None
+    page = render_html(report)
+    for name, sentence in report.controls.sentences.items():
+        assert sentence in html.unescape(page).replace("\u00a0", " "), name
+    section = page[page.index("<h2>Controls</h2>") : page.index("<h2>Figures</h2>")]
+    rows = {
+        cells[0]: cells
+        for row in re.findall(r"<tr.*?</tr>", section, flags=re.S)
+        if (cells := [_plain(cell) for cell in re.findall(r"<td.*?</td>", row, flags=re.S)])
+    }
+    dash = "\u2013"
+    assert rows["Unsteered"] == ["Unsteered", "1,180", "3", "10", "7", "0", *[dash] * 5]
+    gated = rows["Steered when the gate fires"]
+    assert gated[6:] == ["+0.7 [\u22123.3, +4.7]", "0.0078", "+34.4 [+31.6, +37.1]", "1,177", "< 0.001"]
+    assert rows["beginning alone, over unsteered"][1:5] == ["400", "63.0 %", "64.2 %", "+1.2 [\u22122.8, +5.2]"]
+    assert rows["area under risk and coverage (lower is better)"][1] == "0.123 [0.109, 0.137]"
+    assert rows["the same among the 441 failures"][1] == dash
+    assert "9 of 60 were left out" in section
+
+
+@pytest.mark.usefixtures("no_plotly_js")
+def test_controls_that_were_not_run_say_how(report: Report) -> None:
+    assert report.controls is not None
+    bare = replace(report.controls, noise=None, first_token=None, gate=None, recurrence=None)
+    page = render_html(report.model_copy(update={"controls": bare}))
+    for said in ("add again to evaluation.controls", "add first-token to evaluation.controls", "set contrast.recurrence.traces"):
+        assert f"Not run; {said}." in page
+    assert "No gate that reads the question." in page
+    assert "<h2>Controls</h2>" not in render_html(report.model_copy(update={"controls": None}))
 
 
 @pytest.mark.usefixtures("no_plotly_js")

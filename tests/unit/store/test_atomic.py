@@ -189,7 +189,7 @@ def test_truncated_json_names_the_file_and_the_fix(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in range(len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(StoreError, match=r"a\.json is truncated.*delete the folder of the result"):
+        with pytest.raises(StoreError, match=r"a\.json is truncated.*delete it and run the command"):
             read_json(path)
 
 

@@ -112,7 +112,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in [*range(0, len(whole), 7), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(StoreError, match=r"a\.parquet is truncated or not a Parquet file.*delete the folder of the result"):
+        with pytest.raises(StoreError, match=r"a\.parquet is truncated or not a Parquet file.*delete it and run the command"):
             read_table(path, ScoredTrace)
 
 

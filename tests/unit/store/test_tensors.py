@@ -104,7 +104,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(
-            StoreError, match=r"a\.safetensors is truncated or not a safetensors file.*delete the folder of the result"
+            StoreError, match=r"a\.safetensors is truncated or not a safetensors file.*delete it and run the command"
         ):
             load_tensors(path)
     with pytest.raises(StoreError, match="truncated"), open_tensor(path, "x"):

@@ -11,7 +11,7 @@ from stored_samples import assert_equal, content
 from trimtab.errors import InputError, StoreError
 from trimtab.gate import ALWAYS, NEVER, AnyGate, AttentionGate, Gate
 from trimtab.steering import Steering
-from trimtab.store import load_gate, save_gate
+from trimtab.store import load_gate, read_json, save_gate, write_json
 
 
 def attention() -> AttentionGate:
@@ -68,7 +68,7 @@ def test_a_gate_of_before_pooling_was_a_choice_reads_the_last_token(tmp_path: Pa
     save_gate(gate, tmp_path)
     path = tmp_path / "gate.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({key: record[key] for key in record if key not in ("pooling", "units", "query_bias")}))
+    write_json(path, {key: record[key] for key in record if key not in ("pooling", "units", "query_bias", "seal")}, "")
     assert_equal(load_gate(tmp_path), gate)
 
 
@@ -94,7 +94,7 @@ def test_a_pair_left_by_a_killed_run_is_refused(tmp_path: Path, gate: Gate) -> N
 def test_an_edited_record_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
     save_gate(attention(), tmp_path)
     path = tmp_path / "gate.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    write_json(path, {**read_json(path), **change}, "")  # type: ignore[dict-item]
     with pytest.raises(StoreError, match=message):
         load_gate(tmp_path)
 

@@ -8,6 +8,7 @@ import pytest
 from stored_samples import assert_equal, content
 from trimtab.errors import InputError, StoreError
 from trimtab.neurons import Neurons
+from trimtab.store import read_json, write_json
 from trimtab.store.values import load_neurons, save_neurons
 
 
@@ -57,7 +58,7 @@ def test_truncated_and_missing_files(tmp_path: Path, neurons: Neurons, name: str
 def test_an_edited_record_is_named(tmp_path: Path, neurons: Neurons, change: dict[str, object], message: str) -> None:
     save_neurons(neurons, tmp_path)
     path = tmp_path / "neurons.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    write_json(path, {**read_json(path), **change}, "")  # type: ignore[dict-item]
     with pytest.raises(StoreError, match=message):
         load_neurons(tmp_path)
 
@@ -65,9 +66,9 @@ def test_an_edited_record_is_named(tmp_path: Path, neurons: Neurons, change: dic
 def test_neurons_outside_the_model_are_refused(tmp_path: Path, neurons: Neurons) -> None:
     save_neurons(neurons, tmp_path)
     path = tmp_path / "neurons.json"
-    record = json.loads(path.read_text())
+    record: dict = read_json(path)  # type: ignore[assignment]
     record["model"]["n_layers"] = 1
-    path.write_text(json.dumps(record))
+    write_json(path, record, "")
     with pytest.raises(StoreError, match="outside some/model"):
         load_neurons(tmp_path)
 

@@ -13,10 +13,12 @@ from trimtab.study.estimate import estimate
 @pytest.mark.parametrize(
     ("interventions", "evaluation", "tune", "evaluated"),
     [
-        # 20 problems x (2 criteria x interventions x 2 k x 2 strengths + unsteered) x 12 tokens; 40 x 15 x responses x 12
-        (("add",), {}, 20 * 9 * 12, 40 * 15 * 12),
-        (("add", "scale"), {}, 20 * 17 * 12, 40 * 15 * 12),
-        (("add",), {"n": 2, "seeds": (0, 1, 2), "temperature": 1.0}, 20 * 9 * 12, 40 * 15 * 6 * 12),
+        # 20 problems x (2 criteria x interventions x 2 k x 2 strengths + unsteered) x 12 tokens; 40 x 17 x responses x 12,
+        # two of the 17 on fewer problems where the settings say so
+        (("add",), {}, 20 * 9 * 12, 40 * 17 * 12),
+        (("add", "scale"), {"control_problems": 25}, 20 * 17 * 12, (40 * 15 + 25 * 2) * 12),
+        (("add",), {"control_problems": 50, "controls": ["again", "random"]}, 20 * 9 * 12, 40 * 16 * 12),
+        (("add",), {"n": 2, "seeds": (0, 1, 2), "temperature": 1.0}, 20 * 9 * 12, 40 * 17 * 6 * 12),
     ],
 )
 def test_every_choice_of_the_grid_and_every_response_counts(
@@ -24,6 +26,12 @@ def test_every_choice_of_the_grid_and_every_response_counts(
 ) -> None:
     cost = estimate(with_sections(settings, tune={"interventions": interventions}, evaluation=evaluation), "report")
     assert (cost.tokens["tune"], cost.tokens["evaluate"]) == (tune, evaluated)
+
+
+def test_continued_traces_count(settings: Settings) -> None:
+    assert "contrast" not in estimate(settings, "report").tokens
+    continued = with_sections(settings, contrast={"recurrence": {"traces": 9, "times": 5}})
+    assert estimate(continued, "report").tokens["contrast"] == 9 * 5 * 12
 
 
 def test_imported_traces_have_no_speed_rather_than_a_wrong_one(settings: Settings, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trimtab.errors import InputError
 from trimtab.tasks import near_duplicates as module
-from trimtab.tasks.near_duplicates import Likeness, near_duplicates
+from trimtab.tasks.near_duplicates import Likeness, clusters_within, near_duplicates
 from trimtab.traces import Problem, Split
 
 FIND, TUNE, TEST = Split.TRAIN, Split.VALIDATION, Split.TEST
@@ -135,3 +135,25 @@ def test_texts_without_words() -> None:
 def test_threshold(threshold: float) -> None:
     with pytest.raises(InputError, match="must be above 0 and at most 1"):
         near_duplicates([], threshold)
+
+
+def test_clusters_stand_in_one_split_and_are_joined_by_chains() -> None:
+    texts = ("Tom has 3 apples and eats 2.", "Tom  has 3 apples and eats 2", "Ann has 9 pears.", "ann has 9 pears")
+    assert clusters_within(_problems(*((TEST, text) for text in texts))) == {"p0": ["p0", "p1"], "p2": ["p2", "p3"]}
+    assert clusters_within(_problems(*zip((FIND, TEST, TEST, FIND), texts, strict=True))) == {}
+    assert clusters_within([]) == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 2), st.sampled_from(["", " so", " then so"])), max_size=8))
+def test_clusters_are_the_components_of_similar_pairs(parts: list[tuple[str, int, str]]) -> None:
+    problems = _problems(*((TEST, f"{word} has 3 apples in {n} red bags{end}") for word, n, end in parts))
+    texts = [problem.question for problem in problems]
+    component = list(range(len(texts)))
+    for _ in texts:
+        near = [[j for j in range(len(texts)) if _similarity(texts[i], texts[j]) >= module.THRESHOLD] for i in range(len(texts))]
+        component = [min(component[j] for j in [*near[i], i]) for i in range(len(texts))]
+    expected: dict[str, list[str]] = {}
+    for i, label in enumerate(component):
+        expected.setdefault(f"p{label}", []).append(f"p{i}")
+    assert clusters_within(problems) == {name: ids for name, ids in expected.items() if len(ids) > 1}

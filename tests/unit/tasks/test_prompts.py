@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from tiny_models import word_tokenizer
 from trimtab.errors import InputError
 from trimtab.tasks import Prompt, render_prompt
+from trimtab.tasks.prompts import check_prompts
 
 
 def test_chat_uses_the_models_own_template() -> None:
@@ -47,6 +48,45 @@ def test_braces_in_a_question_are_text() -> None:
 def test_a_system_message_needs_a_chat_template() -> None:
     with pytest.raises(InputError, match="no place for a system message"):
         render_prompt(word_tokenizer(), "w7", Prompt(style="adaras-plain", system="be brief"))
+
+
+@pytest.mark.parametrize(
+    ("template", "system", "message"),
+    [
+        (
+            "{{ raise_exception('System role not supported') }}",
+            "be brief",
+            r"System role not supported; put the instruction into pro",
+        ),
+        (
+            "{{ raise_exception('no \x1b[2J\nway') }}",
+            "",
+            r'refuses the prompt: no .*way; set prompt\.style = "adaras-plain", or mend',
+        ),
+        ("{{ 1 / 0 }}", "", "refuses the prompt: division by zero"),
+        ("{{ nope() }}", "", "refuses the prompt: 'nope' is undefined"),
+        ("{% if %}", "", "refuses the prompt: Expected an expression"),
+        ("{% for i in range(10 ** 9) %}x{% endfor %}", "", "refuses the prompt: Range too big"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "", "refuses the prompt: maximum recursion depth"),
+        ("{{ messages.append(1) }}", "", "refuses the prompt: "),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "", "refuses the prompt: "),
+    ],
+)
+def test_a_chat_template_that_fails_is_a_message_with_the_fix(template: str, system: str, message: str) -> None:
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(InputError, match=message) as caught:
+        render_prompt(tokenizer, "w7", Prompt(system=system))
+    assert "\n" not in str(caught.value)
+
+
+def test_prompts_that_leave_the_question_out_are_refused() -> None:
+    check_prompts(["a", "b"], [(1, 2), (1, 3)])
+    check_prompts(["a", "a"], [(1, 2), (1, 2)])
+    check_prompts(["a"], [(1, 2)])
+    check_prompts([], [])
+    with pytest.raises(InputError, match=r"all 2 problems get the same prompt of 2 tokens: .* leaves the question out; set"):
+        check_prompts(["a", "b"], [(1, 2), (1, 2)])
 
 
 def test_plain_is_the_template_alone() -> None:

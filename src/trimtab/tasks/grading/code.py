@@ -168,8 +168,9 @@ class CodeGrader:
     Tests see what a program returns or raises; functions that it returns can be called. What it does to lists, dictionaries and
     sets that it is given is carried over where it returns nothing or one of them, as functions that work in place do.
 
-    A program that ends by SIGKILL is run once more, since it cannot be told from one that was killed from outside, by a person or
-    a kernel short of memory; when it ends so again, it is unscored.
+    A program that ends by SIGKILL was killed from outside, by a person or a kernel short of memory: it is run once more, and
+    unscored when it ends so again. The sandbox of Linux lets no program send SIGKILL to itself, which raises PermissionError
+    there, so an answer that tries is incorrect. On macOS, which has no such filter, it is unscored, as if from outside.
 
     Args:
         sandbox: where programs run. None takes :class:`trimtab.tasks.sandbox.Sandbox` with its default limits.

@@ -1,7 +1,7 @@
 """The verb ``grade``: a grader for problems of every kind, and a verdict with its reason for every trace."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -49,6 +49,19 @@ class KindGrader:
         if kind not in self._graders:
             self._graders[kind] = self._make(kind)
         return self._graders[kind]
+
+    def check(self, kinds: Collection[AnswerKind]) -> None:
+        """Find out now, and not after hours of sampling, whether answers of these kinds can be graded here.
+
+        Raises:
+            NoSandboxError: programs are to be run, and no sandbox works on this machine.
+        """
+        if AnswerKind.CODE in kinds:
+            from trimtab.tasks.grading.code import CodeGrader
+
+            grader = self.grader(AnswerKind.CODE)
+            assert isinstance(grader, CodeGrader)
+            _ = grader.sandbox
 
     def close(self) -> None:
         """End the worker processes of the graders that have some."""

@@ -1,6 +1,7 @@
 """The code grader: verdicts, reasons, and whose fault a failure is."""
 
 import signal
+import sys
 import time
 
 import pytest
@@ -237,6 +238,16 @@ def test_answers_are_judged_in_order_and_one_bad_one_costs_only_itself(grader: C
     verdicts = [judgement.score for judgement in grader.judge([(tests, code) for code in codes])]
     assert [verdict is Score.CORRECT for verdict in verdicts] == [n == 1 for n in range(6)]
     assert Score.UNSCORED not in verdicts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the filter of system calls is Linux's")
+@pytest.mark.parametrize(
+    "code", ["import os\ndef f(x):\n    os.kill(os.getpid(), 9)", "import signal\ndef f(x):\n    signal.raise_signal(9)"]
+)
+def test_an_answer_that_kills_itself_is_incorrect_and_blocks_no_verdict(grader: CodeGrader, code: str) -> None:
+    judgement = judge(grader, asserting("assert f(1) == 1"), code)
+    assert judgement.score is Score.INCORRECT
+    assert "raised PermissionError" in judgement.reason
 
 
 @pytest.mark.parametrize("response", ["f = " + "-" * 300_000 + "1", "f = " + "1+" * 100_000 + "1", "(" * 100_000])

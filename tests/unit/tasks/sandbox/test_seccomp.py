@@ -93,10 +93,15 @@ class TestFilter:
 
     def test_signals_reach_itself_alone(self, column: int, machine: tuple[int, str]) -> None:
         program = build_filter(machine[1], PID)
-        everyone = 2**64 - 1
-        for number in ((62, 129)[column], (234, 131)[column]):
-            assert run(program, machine[0], number, PID, 9) == ALLOW
-            assert [run(program, machine[0], number, pid, 9) for pid in (0, 1, PID + 1, everyone)] == [EPERM] * 4
+        everyone, thread = 2**64 - 1, PID + 7
+        for number, between in (((62, 129)[column], ()), ((234, 131)[column], (thread,))):
+            sent = {
+                (pid, signal): run(program, machine[0], number, pid, *between, signal)
+                for pid in (PID, 1)
+                for signal in (6, 9, 15)
+            }
+            assert [key for key, result in sent.items() if result == ALLOW] == [(PID, 6), (PID, 15)]
+            assert [run(program, machine[0], number, pid, *between, 6) for pid in (0, 1, PID + 1, everyone)] == [EPERM] * 4
 
     def test_no_descriptor_signals_for_it(self, column: int, machine: tuple[int, str]) -> None:
         program = build_filter(machine[1], PID)

@@ -105,10 +105,12 @@ _FILE_ATTRIBUTES = {
 }
 # the place of the flags; see _may_truncate
 _OPENS = {"open": ((2, None), 1), "openat": ((257, 56), 2)}
-# allowed only when an argument has the value; the process itself is filled in where the value is None
+# the place of the signal; the first argument is the process, which may be its own alone. No computation ends by SIGKILL, so a
+# program that could send it to itself would look like one that was killed from outside, which is unscored
+_SIGNALS = {"kill": ((62, 129), 1), "tgkill": ((234, 131), 2)}
+_SIGKILL = 9
+# allowed only when an argument has the value
 _ONLY_WHEN = {
-    "kill": ((62, 129), 0, None),
-    "tgkill": ((234, 131), 0, None),
     "prlimit64": ((302, 261), 0, 0),
     "sched_setaffinity": ((203, 122), 0, 0),
     "sched_setscheduler": ((144, 119), 0, 0),
@@ -172,7 +174,7 @@ def _may_truncate(index: int) -> tuple[bytes, ...]:
 
 
 def build_filter(machine: str, own_pid: int, files_by_path: bool = True) -> bytes:
-    """The filter for a machine type, whose process may signal only itself.
+    """The filter for a machine type, whose process may signal only itself, and not with SIGKILL.
 
     Args:
         machine: as ``uname -m`` says.
@@ -191,9 +193,11 @@ def build_filter(machine: str, own_pid: int, files_by_path: bool = True) -> byte
     parts += [_for_call(numbers[column], _deny) for numbers in denied.values()]
     if not files_by_path:
         parts += [_for_call(numbers[column], *_may_truncate(index)) for numbers, index in _OPENS.values()]
+    for numbers, index in _SIGNALS.values():
+        no_kill = (_argument(index), _step(_EQUAL, _SIGKILL, 0, 1), _deny)
+        parts.append(_for_call(numbers[column], *no_kill, *_one_of(0, (own_pid,), _allow, _deny)))
     for numbers, index, value in _ONLY_WHEN.values():
-        accepted = own_pid if value is None else value
-        parts.append(_for_call(numbers[column], *_one_of(index, (accepted,), _allow, _deny)))
+        parts.append(_for_call(numbers[column], *_one_of(index, (value,), _allow, _deny)))
     for numbers, index, values in _NEVER_WHEN.values():
         parts.append(_for_call(numbers[column], *_one_of(index, values, _deny, _allow)))
     for numbers, index, values in _ALWAYS_WHEN.values():
