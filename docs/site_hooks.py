@@ -50,13 +50,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in NOTEBOOKS:
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=notebook_page(path)))
         files.append(File.generated(config, f"examples/{path.name}", content=path.read_bytes()))
-    for path in [*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples").glob("*.py"), *(ROOT / "examples").glob("*.jsonl")]:
+    for path in [*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples").glob("*.jsonl")]:
         files.append(File.generated(config, f"examples/{path.name}", content=path.read_bytes()))
     named = modules()
     for name in named:
         files.append(File.generated(config, f"api/{name}.md", content=f"# {name}\n\n::: {name}\n"))
     files.append(File.generated(config, "api/index.md", content=_api_index(named)))
+    if more := sorted({file.src_uri for file in files.documentation_pages()} - set(_pages_in(config.nav))):
+        config.nav = [*(config.nav or []), {"More": more}]
     return files
+
+
+def _pages_in(menu: object) -> list[str]:
+    """The pages that a menu, or a part of one, names."""
+    if isinstance(menu, str):
+        return [menu]
+    parts = menu.values() if isinstance(menu, dict) else menu or []
+    return [page for part in parts for page in _pages_in(part)]
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:

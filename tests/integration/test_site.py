@@ -37,6 +37,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for page in ("index.html", "api/trimtab.steering.html", "notebooks/1_find_neurons.html", "contributing.html"):
         assert (tmp_path / "site" / page).is_file()
+    assert "unpkg.com" not in (tmp_path / "site" / "index.html").read_text(), "nothing is fetched from elsewhere"
     assert "with_strength" in (tmp_path / "site" / "api" / "trimtab.steering.html").read_text()
 
 

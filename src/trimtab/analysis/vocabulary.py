@@ -86,7 +86,7 @@ def find_norms(model: LanguageModel) -> Norms:
         for module in model.layout.base.modules():
             if not any(module.children()):
                 hooks.append(module.register_forward_hook(_note(calls, model.identity.d_model)))
-        for layer, module in enumerate(model.layout.modules):
+        for layer, _, module in model.layout.places:
             hooks.append(module.register_forward_hook(_keep(outputs, layer)))
         tokens = probe_tokens(model.hf_model)
         last = model.layout.base(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).last_hidden_state

@@ -182,7 +182,7 @@ def _extraction_sentence(whole: PairedComparison, base: ExtractionRow, judged: E
         return f"{lead}{found}; to no problem did both give one."
     rest = whole.gain - judged.both.points
     both = f"where both gave one (n = {_count(judged.both.problems)}), the gain is {_gain(judged.both)}"
-    share = f"; the others make up {points(rest)} of the whole {points(whole.gain)} points" if rest else ""
+    share = f"; the other problems make up {points(rest)} of the whole {points(whole.gain)} points" if rest else ""
     return f"{lead}{found}; {both}{share}."
 
 
