@@ -1,7 +1,7 @@
 """The verb ``export``: a steering into the files of one target, all or nothing."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +14,7 @@ from trimtab.export.merged import Merged
 from trimtab.export.parts import EngineName, Part, TargetName, expressible, parts_of
 from trimtab.export.peft import Ia3, Lora
 from trimtab.export.record import RECORD, ExportRecord, package_versions, write_record
-from trimtab.export.target import Opener, Target, shares_of
+from trimtab.export.target import Opener, Target, Written, shares_of
 from trimtab.model import check_identity
 from trimtab.model.opening import GGUF
 from trimtab.steering import Steering
@@ -32,6 +32,7 @@ TARGETS: Mapping[TargetName, Target] = MappingProxyType(
     }
 )
 
+_LISTS: Mapping[TargetName, AdarasCsv | PlainJson] = MappingProxyType({"adaras-csv": AdarasCsv(), "json": PlainJson()})
 _OF_GGUF: tuple[TargetName, ...] = ("gguf", "adaras-csv", "json", "lm-eval")
 _IN_VLLM: Mapping[TargetName, Opener] = MappingProxyType({"lora": lora_in_vllm, "merged": merged_in_vllm})
 
@@ -90,26 +91,40 @@ def export_steering(
     reduced = expressible(steering, target, drop)
     _refuse_occupied(folder, force)
     source = model or steering.model.name
+    # a list holds nothing of a model's weights, so any family has one; what is lost with layer 0 is told from the weights
+    if target in _LISTS and model is None and "layer-0" not in drop:
+        return _export(steering, reduced, target, folder, drop, lambda to: _LISTS[target].write_list(reduced, source, to), None)
     if source.endswith(GGUF) and target not in _OF_GGUF:
         raise InputError(
             f"{source} is a GGUF file, of which an export to {target} makes no use: that needs a checkpoint of transformers. "
             f"Export to {', '.join(_OF_GGUF)}, or give the unquantised model with --model"
         )
     with checkpoint_of(source, revision or _revision(steering, model), trust_remote_code) as checkpoint:
-        return _export(steering, reduced, target, folder, checkpoint, drop)
+        writer = TARGETS[target]
+        check_identity(steering.model, checkpoint.identity_of_sizes(steering.model.fingerprint))
+        writer.check(reduced, checkpoint)
+        if writer.needs_fingerprint:
+            check_identity(steering.model, checkpoint.identity)
+        return _export(steering, reduced, target, folder, drop, lambda to: writer.write(reduced, checkpoint, to), checkpoint)
 
 
 def _export(
-    steering: Steering, reduced: Steering, target: TargetName, folder: Path, checkpoint: Checkpoint, drop: Collection[Part]
+    steering: Steering,
+    reduced: Steering,
+    target: TargetName,
+    folder: Path,
+    drop: Collection[Part],
+    write: Callable[[Path], Written],
+    checkpoint: Checkpoint | None,
 ) -> ExportRecord:
-    writer = TARGETS[target]
-    check_identity(steering.model, checkpoint.identity_of_sizes(steering.model.fingerprint))
-    writer.check(reduced, checkpoint)
-    if writer.needs_fingerprint:
-        check_identity(steering.model, checkpoint.identity)
+    """Write files and record.
+
+    Args:
+        checkpoint: of the base model, None for a list without one.
+    """
     with replace_folder(folder, last=RECORD) as temporary:
-        written = writer.write(reduced, checkpoint, temporary)
-        if written.samples is not None:
+        written = write(temporary)
+        if written.samples is not None and checkpoint is not None:
             check_identity(steering.model, checkpoint.identity_with(written.samples))
         found = parts_of(steering)
         record = ExportRecord(

@@ -369,7 +369,8 @@ def _control(name: str) -> Control | None:
     """Which control of the settings a condition is; None for the others."""
     if name.startswith((f"{RANDOM}-", f"{RANDOM_NORM}-")):
         return "random"
-    return {NEGATIVE: "negative", AGAIN: "again", FIRST_TOKEN: "first-token"}.get(name)
+    others: dict[str, Control] = {NEGATIVE: "negative", AGAIN: "again", FIRST_TOKEN: "first-token"}
+    return others.get(name)
 
 
 def _condition_digest(condition: Condition) -> dict[str, object]:

@@ -9,6 +9,7 @@ from causal_families import VOCABULARY, named_model
 from tiny_models import word_tokenizer
 from trimtab.analysis.sets import layer_histogram, set_overlaps, top_overlap
 from trimtab.errors import InputError, MismatchError, ModelError
+from trimtab.export.exporting import export_steering
 from trimtab.gate import ALWAYS
 from trimtab.model import LanguageModel, attach, check_identity, down_weights
 from trimtab.neurons import ModelIdentity, NeuronList
@@ -18,6 +19,7 @@ from trimtab.recording.forward import record_batch
 from trimtab.sampling.recorder import Recorder
 from trimtab.steering import Steering
 from trimtab.store.artifact import load_steering, save_steering
+from trimtab.store.import_lists import read_neurons
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Trace
 from trimtab.vllm_plugin.refusals import check_sizes
@@ -129,3 +131,16 @@ def test_controls_are_matched_in_layers_of_any_width(lm):
 def test_the_loop_does_not_record_layers_that_differ(lm):
     with pytest.raises(ModelError, match=r"use a dense model|works only where all have"):
         Recorder(lm, ["a"], ("response",), ("sum",))
+
+
+def test_a_list_of_neurons_is_exported_for_any_family(tmp_path):
+    steering = _steering([0, 1, 3], [4, 11, 2])
+    export_steering(steering, "json", tmp_path / "list")
+    again = read_neurons(tmp_path / "list" / "neurons.json", MODEL)
+    assert (again.layer.tolist(), again.index.tolist()) == ([0, 1, 3], [4, 11, 2])
+    with pytest.raises(InputError, match="AdaRAS's CSV knows no experts, and m has 3 a layer; export to json"):
+        export_steering(steering, "adaras-csv", tmp_path / "csv", drop=["scope"])
+    dense = replace(MODEL, n_experts=1, widths=(5, 12, 0, 12))
+    export_steering(_steering([0, 3], [4, 11], dense), "adaras-csv", tmp_path / "csv")
+    again = read_neurons(tmp_path / "csv" / "neurons.csv", dense)
+    assert (again.layer.tolist(), again.index.tolist()) == ([0, 3], [4, 11])
