@@ -25,7 +25,8 @@ class Moments:
 
     Args:
         count: number of tokens, int64 ``[trace]``; for a mixture of experts those routed to each expert, int64
-            ``[trace, layer, expert]``, with d_ff the experts' neurons side by side.
+            ``[trace, layer, expert]``, with d_ff the experts' neurons side by side. Where layers have different numbers of
+            neurons, blocks of one size stand for experts, and a block that a layer has not counts no token.
         tokens: for a mixture of experts the number of all tokens, int64 ``[trace]``; None for a dense model, where it is
             ``count``.
 

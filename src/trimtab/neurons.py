@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from trimtab.display import as_html, counted
 from trimtab.errors import InputError
@@ -34,10 +35,13 @@ class ModelIdentity:
 
     ``fingerprint`` is a hash of the weights (see :func:`trimtab.model.identity.identify`); ``d_ff`` is the width of the down
     projection's input. A mixture of experts is one wide FFN whose experts' neurons stand side by side,
-    ``index = expert * d_expert + i``; a dense model has one expert.
+    ``index = expert * d_expert + i``; a dense model has one expert. Where the layers differ, d_ff is that of the widest and
+    ``widths`` tells how many neurons each layer has: index 0 up to its width, none in a layer of width 0. In a mixture of
+    experts a layer narrower than d_ff is a dense one.
 
     Raises:
-        InputError: the experts do not divide d_ff, or a size that no model has.
+        InputError: the experts do not divide d_ff, a size that no model has, or widths that are not one a layer with d_ff the
+            largest.
     """
 
     name: str
@@ -49,6 +53,7 @@ class ModelIdentity:
     d_ff: int
     vocab_size: int
     n_experts: int = 1
+    widths: tuple[int, ...] | None = None
 
     # what pydantic asks of a file that holds one: no unknown key, no conversion
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012
@@ -61,6 +66,48 @@ class ModelIdentity:
             raise InputError(
                 f"{self.d_ff} neurons a layer are not {self.n_experts} experts of one width; one must divide the other"
             )
+        if self.widths is not None and (
+            len(self.widths) != self.n_layers or max(self.widths) != self.d_ff or min(self.widths) < 0
+        ):
+            raise InputError(
+                f"widths {list(self.widths)} for {self.n_layers} layers of up to {self.d_ff} neurons; give one each, the largest "
+                f"{self.d_ff}, or none where all are alike"
+            )
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Files of models whose layers are alike have no ``widths``."""
+        written = write(self)
+        return {name: value for name, value in written.items() if name != "widths" or value is not None}
+
+    def width(self, layer: int) -> int:
+        """How many neurons a layer has."""
+        return self.d_ff if self.widths is None else self.widths[layer]
+
+    def peers(self, layer: int, index: int) -> tuple[int, int]:
+        """First and last + 1 index of the neurons that act wherever this one does: those of its expert, or of its layer."""
+        if self.n_experts == 1 or self.width(layer) < self.d_ff:
+            return 0, self.width(layer)
+        first = index - index % self.d_expert
+        return first, first + self.d_expert
+
+    def experts_of(self, layer: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The expert of each neuron, -1 in a dense layer."""
+        widths = np.array(self.widths or [self.d_ff] * self.n_layers)
+        return np.where((self.n_experts > 1) & (widths[layer] == self.d_ff), index // self.d_expert, -1)
+
+    @property
+    def width_text(self) -> str:
+        """The neurons of a layer in words.
+
+        Example:
+            >>> ModelIdentity("m", None, "mixtral", "f", 3, 4, d_ff=16, vocab_size=9, n_experts=2, widths=(8, 16, 16)).width_text
+            '2 experts x 8 (8 in 1)'
+        """
+        text = f"{self.n_experts} experts x {self.d_expert:,}" if self.n_experts > 1 else f"{self.d_ff:,}"
+        others = sorted(set(self.widths or ()) - {self.d_ff})
+        counts = ", ".join(f"{width:,} in {self.widths.count(width)}" for width in others) if self.widths else ""
+        return f"{text} ({counts})" if counts else text
 
     @property
     def d_expert(self) -> int:
@@ -69,7 +116,7 @@ class ModelIdentity:
 
     @property
     def n_neurons(self) -> int:
-        return self.n_layers * self.d_ff
+        return self.n_layers * self.d_ff if self.widths is None else sum(self.widths)
 
     def address(self, layer: int, index: int) -> str:
         """A neuron in words, for people; with experts the index counts within the expert.
@@ -78,8 +125,9 @@ class ModelIdentity:
             >>> ModelIdentity("m", None, "mixtral", "f", 2, 4, d_ff=16, vocab_size=9, n_experts=2).address(1, 11)
             'layer   1  expert   1  index      3'
         """
-        expert, within = divmod(index, self.d_expert)
-        place = f"layer {layer:>3}" + (f"  expert {expert:>3}" if self.n_experts > 1 else "")
+        sparse = self.n_experts > 1 and self.width(layer) == self.d_ff
+        expert, within = divmod(index, self.d_expert) if sparse else (0, index)
+        place = f"layer {layer:>3}" + (f"  expert {expert:>3}" if sparse else "")
         return f"{place}  index {within:>6}"
 
 
@@ -282,11 +330,13 @@ def _placed(neurons: Neurons | NeuronList) -> str:
 def check_addresses(layer: NDArray[np.int64], index: NDArray[np.int64], model: ModelIdentity) -> None:
     """Raise InputError unless every (layer, index) exists in the model and appears once."""
     outside = (layer < 0) | (layer >= model.n_layers) | (index < 0) | (index >= model.d_ff)
+    if model.widths is not None:
+        outside |= index >= np.array(model.widths)[np.clip(layer, 0, model.n_layers - 1)]
     if outside.any():
         first = int(np.flatnonzero(outside)[0])
-        raise InputError(
-            f"neuron (layer {layer[first]}, index {index[first]}) is outside {model.name}, "
-            f"which has {model.n_layers} layers of {model.d_ff} neurons"
-        )
+        where = f"{model.n_layers} layers of {model.d_ff} neurons"
+        if model.widths is not None and 0 <= layer[first] < model.n_layers:
+            where = f"{model.width(int(layer[first]))} neurons there"
+        raise InputError(f"neuron (layer {layer[first]}, index {index[first]}) is outside {model.name}, which has {where}")
     if len(np.unique(layer * model.d_ff + index)) != len(layer):
         raise InputError("a neuron appears twice in one set; every (layer, index) may appear once")

@@ -125,7 +125,7 @@ def _steered(
     before, after, problems = [], [], []
     for batch in batches(model, traces, batch_tokens):
         activation, coefficient = _under_steering(model, batch, steering, gate)
-        edited = _edited(activation, coefficient, steering, model.layout.mixture)
+        edited = _edited(activation, coefficient, steering, [model.layout.layers[layer].sparse for layer in steering.layer])
         for values, means in ((activation, before), (edited, after)):
             means += _means([values[row, slice(*span(trace, "response"))].float().numpy() for row, trace in enumerate(batch)])
         problems += [trace.problem_id for trace in batch]
@@ -152,14 +152,16 @@ def _under_steering(
         return seen, attachment.coefficient.cpu()
 
 
-def _edited(activation: Tensor, coefficient: Tensor, steering: Steering, mixture: bool) -> Tensor:
+def _edited(activation: Tensor, coefficient: Tensor, steering: Steering, sparse: Sequence[bool]) -> Tensor:
     """``a + coefficient * (gain * a + shift)`` as the attachment makes it at response tokens, which every scope steers.
 
-    With experts an activation of exactly 0 is of a token that is not routed to the neuron's expert, and nothing is added there.
+    Args:
+        sparse: of each neuron, whether it is of an expert: an activation of exactly 0 there is of a token that is not routed to
+            it, and nothing is added.
     """
     gain, shift = torch.from_numpy(steering.gain), torch.from_numpy(steering.shift)
     change = (coefficient[:, None, None] * (gain * activation.float() + shift)).to(activation.dtype)
-    return activation + (change.masked_fill(activation == 0, 0.0) if mixture else change)
+    return activation + change.masked_fill((activation == 0) & torch.tensor(sparse), 0.0)
 
 
 def _copy(seen: Tensor, columns: Tensor, activation: Tensor) -> None:

@@ -106,8 +106,8 @@ def residual(output: object) -> Tensor:
     return first
 
 
-def _holds(block: nn.Module, ffn: nn.Module) -> bool:
-    return any(module is ffn for module in block.modules())
+def _holds(block: nn.Module, ffn: nn.Module | None) -> bool:
+    return ffn is None or any(module is ffn for module in block.modules())
 
 
 # bounds the logits of one chunk, in array elements

@@ -64,8 +64,8 @@ class LayerHistogram:
     """Where a set sits, beside a set of the same size drawn from all neurons at random.
 
     Args:
-        expected: neurons a layer that a random set has on average, ``k / n_layers``.
-        low, high: 95 % of random sets have a count between them in a given layer, both included (hypergeometric).
+        expected: neurons a layer that a random set has on average, ``k / n_layers``; of the widest layers, where they differ.
+        low, high: 95 % of random sets have a count between them in such a layer, both included (hypergeometric).
         experts: empty for a dense model.
     """
 
@@ -95,8 +95,8 @@ def layer_histogram(neurons: AnyNeurons) -> LayerHistogram:
     low, high = stats.hypergeom.ppf([tail, 1 - tail], model.n_neurons, model.d_ff, k).tolist()
     return LayerHistogram(
         k=k,
-        layers=tuple(LayerCount(i, count, count / k, count / model.d_ff) for i, count in enumerate(counts)),
-        expected=k / model.n_layers,
+        layers=tuple(LayerCount(i, count, count / k, count / (model.width(i) or 1)) for i, count in enumerate(counts)),
+        expected=k / model.n_layers if model.widths is None else k * model.d_ff / model.n_neurons,
         low=int(low),
         high=int(high),
         experts=_experts(neurons),
@@ -105,9 +105,8 @@ def layer_histogram(neurons: AnyNeurons) -> LayerHistogram:
 
 def _experts(neurons: AnyNeurons) -> tuple[ExpertCount, ...]:
     model = neurons.model
-    if model.n_experts == 1:
-        return ()
-    places, counts = np.unique(neurons.layer * model.n_experts + neurons.index // model.d_expert, return_counts=True)
+    expert = model.experts_of(neurons.layer, neurons.index)
+    places, counts = np.unique((neurons.layer * model.n_experts + expert)[expert >= 0], return_counts=True)
     return tuple(
         ExpertCount(*divmod(place, model.n_experts), neurons=count)
         for place, count in zip(places.tolist(), counts.tolist(), strict=True)
@@ -205,13 +204,16 @@ def top_overlap(neurons: AnyNeurons, magnitude: NDArray[np.float64], shares: Seq
     np.put_along_axis(position, order, np.broadcast_to(np.arange(model.d_ff), order.shape), axis=1)
     ranks = position[neurons.layer, neurons.index]
     top = [round(share * model.d_ff) for share in shares]
+    tops = [[round(share * model.width(layer)) for share in shares] for layer in range(model.n_layers)]
     layers = []
     for layer in range(model.n_layers):
         here = ranks[neurons.layer == layer]
-        layers.append(LayerOverlap(layer, len(here), tuple(int((here < size).sum()) for size in top)))
+        layers.append(LayerOverlap(layer, len(here), tuple(int((here < size).sum()) for size in tops[layer])))
     shared = [sum(layer.shared[i] for layer in layers) for i in range(len(top))]
-    sizes = [layer.neurons for layer in layers]
-    p = [_tail(count, [(marked, size) for size in sizes], model.d_ff) for count, marked in zip(shared, top, strict=True)]
+    p = [
+        _tail(count, [(tops[layer.layer][i], layer.neurons, model.width(layer.layer)) for layer in layers])
+        for i, count in enumerate(shared)
+    ]
     return TopOverlap(len(neurons), tuple(shares), tuple(top), tuple(layers), tuple(shared), tuple(p))
 
 
@@ -244,20 +246,22 @@ def _pair(name: str, other_name: str, one: AnyNeurons, other: AnyNeurons, model:
         shared=shared,
         jaccard=shared / (len(one) + len(other) - shared),
         expected=len(one) * len(other) / model.n_neurons,
-        p=_tail(shared, [(len(one), len(other))], model.n_neurons),
-        expected_in_layers=sum(a * b for a, b in in_layers) / model.d_ff,
-        p_in_layers=_tail(shared, in_layers, model.d_ff),
+        p=_tail(shared, [(len(one), len(other), model.n_neurons)]),
+        expected_in_layers=sum(a * b / (model.width(i) or 1) for i, (a, b) in enumerate(in_layers)),
+        p_in_layers=_tail(shared, [(*counts, model.width(i)) for i, counts in enumerate(in_layers)]),
     )
 
 
-def _tail(observed: int, draws: Sequence[tuple[int, int]], population: int) -> float:
+def _tail(observed: int, draws: Sequence[tuple[int, int, int]]) -> float:
     """Probability that independent draws hit ``observed`` marked neurons or more in all.
 
     Args:
-        draws: (marked, drawn) of each, from a population of this size.
+        draws: (marked, drawn, population) of each.
     """
     chances = np.ones(1)
-    for marked, drawn in draws:
+    for marked, drawn, population in draws:
+        if not marked or not drawn:  # no chance of a hit, and in a layer without neurons no distribution
+            continue
         chances = np.convolve(chances, stats.hypergeom.pmf(np.arange(min(marked, drawn) + 1), population, marked, drawn))
     # summed from the smaller end, so that a tiny tail keeps its digits
     return min(1.0, float(np.sort(chances[observed:]).sum()))

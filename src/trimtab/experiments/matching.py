@@ -217,9 +217,11 @@ def match_neurons(
         pairs: shared texts; see :func:`trimtab.experiments.correlation.correlate` for these and ``pooled``.
 
     Raises:
-        InputError: the target has fewer neurons than are to be matched.
+        InputError: the target has fewer neurons than are to be matched, or layers of different widths.
         NotEnoughDataError: too few texts for either half.
     """
+    if target.layout.widths is not None:
+        raise InputError(f"{target.identity.name} has layers of different widths, between which neurons cannot be matched")
     chosen_on, held_out = (correlate(source, target, half, neurons, scope, pooled=pooled, seed=seed) for half in halves(pairs))
     same_size = (source.n_layers, source.d_ff) == (target.n_layers, target.d_ff)
     own = neurons.layer * source.d_ff + neurons.index if same_size else None

@@ -12,6 +12,7 @@ from trimtab.experiments.comparisons import GAIN, Part, Row, compare_rows, gain_
 from trimtab.experiments.redrawn import Redrawn, jaccard, middle, shared
 from trimtab.experiments.search import Search
 from trimtab.findings import Cell, Findings, Frame
+from trimtab.neurons import ModelIdentity
 from trimtab.ranking import Choice, Ranking, reaching
 from trimtab.stats.estimates import bootstrap_mean, wilson
 from trimtab.stats.significance import holm
@@ -63,7 +64,7 @@ def stability(search: Search) -> Findings:
 
 def halves(redrawn: Redrawn) -> Part:
     """Split the problems in two at random, search in each half, and see what both find."""
-    search, n_neurons = redrawn.search, redrawn.search.class_moments.correct_mean.size
+    search, n_neurons = redrawn.search, redrawn.search.model.identity.n_neurons
     rng = np.random.default_rng([search.settings.seed, 1])
     size = redrawn.n_problems // 2
     splits = [redrawn.some_problems(rng, size, redrawn.n_problems - size) for _ in range(search.settings.stability.halves)]
@@ -74,7 +75,7 @@ def halves(redrawn: Redrawn) -> Part:
         k = redrawn.size(name)
         if not k:
             continue
-        chance, in_layers = by_chance([(a[name], b[name]) for a, b in pairs], k, search.class_moments.correct_mean.shape)
+        chance, in_layers = by_chance([(a[name], b[name]) for a, b in pairs], k, search.model.identity)
         share = _spread([shared(a[name], b[name], k) / k for a, b in pairs])
         index = middle([jaccard(a[name], b[name], k) for a, b in pairs])
         row: dict[str, Cell] = {
@@ -107,17 +108,17 @@ def halves(redrawn: Redrawn) -> Part:
     return Part((frame,), (sentence,))
 
 
-def by_chance(pairs: list[tuple[Ranking, Ranking]], k: int, shape: tuple[int, ...]) -> tuple[float, float]:
+def by_chance(pairs: list[tuple[Ranking, Ranking]], k: int, model: ModelIdentity) -> tuple[float, float]:
     """The share of K that two random sets share on average: drawn from all neurons, or from the layers of the found sets.
 
-    ``k / N``, and the mean over pairs of ``sum over layers a * b / d_ff / k`` with ``a`` and ``b`` the two sets' counts there.
+    ``k / N``, and the mean over pairs of ``sum over layers a * b / width / k`` with ``a`` and ``b`` the two sets' counts there.
     """
-    n_layers, d_ff = shape
+    widths = np.array([max(1, model.width(layer)) for layer in range(model.n_layers)])
     within = []
     for pair in pairs:
-        a, b = (np.bincount(ranking.order[:k] // d_ff, minlength=n_layers) for ranking in pair)
-        within.append(float(a @ b) / d_ff / k)
-    return k / (n_layers * d_ff), float(np.mean(within))
+        a, b = (np.bincount(ranking.order[:k] // model.d_ff, minlength=model.n_layers) for ranking in pair)
+        within.append(float((a * b / widths).sum()) / k)
+    return k / model.n_neurons, float(np.mean(within))
 
 
 def bootstrap(redrawn: Redrawn) -> Part:

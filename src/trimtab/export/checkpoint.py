@@ -8,9 +8,11 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FAMILIES, find_ffn
 from trimtab.model.identity import sample_bytes, sample_stride, weight_fingerprint
+from trimtab.model.opening import GGUF, open_model
 from trimtab.neurons import ModelIdentity
 from trimtab.store.hub import download
 from trimtab.testbed.models import resolve
@@ -161,6 +164,22 @@ def open_checkpoint(source: str, revision: str | None = None, trust_remote_code:
     return Checkpoint(
         source, revision, folder, config, tensors, parameters, down, _suffix(model, down), layout.d_model, layout.d_ff
     )
+
+
+@contextmanager
+def checkpoint_of(source: str, revision: str | None = None, trust_remote_code: bool = False) -> Iterator[Checkpoint]:
+    """:func:`open_checkpoint` for as long as it is read; a GGUF file is dequantised into a temporary folder first.
+
+    Raises:
+        ModelError, StoreError: as :func:`open_checkpoint`; a GGUF file as :func:`trimtab.model.open_model`.
+    """
+    if not source.endswith(GGUF):
+        yield open_checkpoint(source, revision, trust_remote_code)
+        return
+    model = open_model(source, dtype="float32", device="cpu")
+    with TemporaryDirectory() as folder:
+        model.hf_model.save_pretrained(folder)
+        yield replace(open_checkpoint(folder), name=source, revision=model.identity.revision)
 
 
 def _folder(source: str, revision: str | None) -> Path:

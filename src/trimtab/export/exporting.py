@@ -1,12 +1,12 @@
 """The verb ``export``: a steering into the files of one target, all or nothing."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from trimtab.errors import InputError, StoreError
-from trimtab.export.checkpoint import open_checkpoint
+from trimtab.export.checkpoint import Checkpoint, checkpoint_of
 from trimtab.export.engines import lora_in_vllm, merged_in_vllm
 from trimtab.export.gguf import GgufVector
 from trimtab.export.lists import AdarasCsv, LmEvalDict, PlainJson
@@ -14,8 +14,9 @@ from trimtab.export.merged import Merged
 from trimtab.export.parts import EngineName, Part, TargetName, expressible, parts_of
 from trimtab.export.peft import Ia3, Lora
 from trimtab.export.record import RECORD, ExportRecord, package_versions, write_record
-from trimtab.export.target import Opener, Target, shares_of
+from trimtab.export.target import Opener, Target, Written, shares_of
 from trimtab.model import check_identity
+from trimtab.model.opening import GGUF
 from trimtab.steering import Steering
 from trimtab.store import replace_folder
 
@@ -31,6 +32,8 @@ TARGETS: Mapping[TargetName, Target] = MappingProxyType(
     }
 )
 
+_LISTS: Mapping[TargetName, AdarasCsv | PlainJson] = MappingProxyType({"adaras-csv": AdarasCsv(), "json": PlainJson()})
+_OF_GGUF: tuple[TargetName, ...] = ("gguf", "adaras-csv", "json", "lm-eval")
 _IN_VLLM: Mapping[TargetName, Opener] = MappingProxyType({"lora": lora_in_vllm, "merged": merged_in_vllm})
 
 
@@ -63,13 +66,13 @@ def export_steering(
 
     Args:
         folder: made if missing; gets the target's files, export.json and a card.
-        model: the base model, a hub id, a folder or ``testbed:NAME``; None for the one that the steering names.
+        model: the base model, a hub id, a folder, a GGUF file or ``testbed:NAME``; None for the one that the steering names.
         drop: parts to leave out, see :func:`trimtab.export.parts.expressible`.
         allow_pickle: write the one target that is a pickle.
         force: replace an export that is in the folder.
 
     Raises:
-        InputError: a part that the target cannot carry, or a pickle that was not asked for.
+        InputError: a part that the target cannot carry, a pickle that was not asked for, or a target with a GGUF file as base.
         MismatchError: the weights are not those that the steering was made for.
         ModelError: a checkpoint that cannot be exported from.
         StoreError: the folder holds something, the disk is full, or the model cannot be fetched.
@@ -87,15 +90,41 @@ def export_steering(
         )
     reduced = expressible(steering, target, drop)
     _refuse_occupied(folder, force)
-    checkpoint = open_checkpoint(model or steering.model.name, revision or _revision(steering, model), trust_remote_code)
-    writer = TARGETS[target]
-    check_identity(steering.model, checkpoint.identity_of_sizes(steering.model.fingerprint))
-    writer.check(reduced, checkpoint)
-    if writer.needs_fingerprint:
-        check_identity(steering.model, checkpoint.identity)
+    source = model or steering.model.name
+    # a list holds nothing of a model's weights, so any family has one; what is lost with layer 0 is told from the weights
+    if target in _LISTS and model is None and "layer-0" not in drop:
+        return _export(steering, reduced, target, folder, drop, lambda to: _LISTS[target].write_list(reduced, source, to), None)
+    if source.endswith(GGUF) and target not in _OF_GGUF:
+        raise InputError(
+            f"{source} is a GGUF file, of which an export to {target} makes no use: that needs a checkpoint of transformers. "
+            f"Export to {', '.join(_OF_GGUF)}, or give the unquantised model with --model"
+        )
+    with checkpoint_of(source, revision or _revision(steering, model), trust_remote_code) as checkpoint:
+        writer = TARGETS[target]
+        check_identity(steering.model, checkpoint.identity_of_sizes(steering.model.fingerprint))
+        writer.check(reduced, checkpoint)
+        if writer.needs_fingerprint:
+            check_identity(steering.model, checkpoint.identity)
+        return _export(steering, reduced, target, folder, drop, lambda to: writer.write(reduced, checkpoint, to), checkpoint)
+
+
+def _export(
+    steering: Steering,
+    reduced: Steering,
+    target: TargetName,
+    folder: Path,
+    drop: Collection[Part],
+    write: Callable[[Path], Written],
+    checkpoint: Checkpoint | None,
+) -> ExportRecord:
+    """Write files and record.
+
+    Args:
+        checkpoint: of the base model, None for a list without one.
+    """
     with replace_folder(folder, last=RECORD) as temporary:
-        written = writer.write(reduced, checkpoint, temporary)
-        if written.samples is not None:
+        written = write(temporary)
+        if written.samples is not None and checkpoint is not None:
             check_identity(steering.model, checkpoint.identity_with(written.samples))
         found = parts_of(steering)
         record = ExportRecord(

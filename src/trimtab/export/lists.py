@@ -20,16 +20,16 @@ from trimtab.export.engines import TransformersEngine, hooks_engine
 from trimtab.export.target import Engine, EngineOptions, Written, layer_edits, output_shift
 from trimtab.interventions import INTERVENTIONS
 from trimtab.model import LanguageModel
-from trimtab.neurons import NEURON_DEFINITION, NeuronList
+from trimtab.neurons import NEURON_DEFINITION, ModelIdentity, NeuronList
 from trimtab.steering import Steering
 from trimtab.store import replace_file, write_json, write_text
 from trimtab.store.import_lists import read_neurons
 
 
-def import_command(steering: Steering, checkpoint: Checkpoint, file: str, intervention: str) -> Written:
+def import_command(steering: Steering, name: str, file: str, intervention: str) -> Written:
     """The command that makes the same steering of the list again."""
     usage = (
-        f"trimtab import PATH/{file} --model {checkpoint.name} --intervention {intervention} --strength {steering.strength!r} "
+        f"trimtab import PATH/{file} --model {name} --intervention {intervention} --strength {steering.strength!r} "
         f"--scope {steering.scope} --out STEERING"
     )
     return Written({"intervention": intervention}, usage)
@@ -63,10 +63,16 @@ class AdarasCsv:
 
     def write(self, steering: Steering, checkpoint: Checkpoint, folder: Path) -> Written:
         """Write neurons.csv."""
-        flat = (steering.layer * checkpoint.d_ff + steering.index).tolist()
+        return self.write_list(steering, checkpoint.name, folder)
+
+    def write_list(self, steering: Steering, name: str, folder: Path) -> Written:
+        """The same for the model of a name, of which nothing is read."""
+        if steering.model.n_experts > 1:
+            raise InputError(f"AdaRAS's CSV knows no experts, and {name} has {steering.model.n_experts} a layer; export to json")
+        flat = (steering.layer * steering.model.d_ff + steering.index).tolist()
         rows = [f"{number},{weight!r}\n" for number, weight in zip(flat, steering.shift.tolist(), strict=True)]
         write_text(folder / CSV_FILE, "".join(["overall_neuron_index,weight\n", *rows]))
-        return import_command(steering, checkpoint, CSV_FILE, "add")
+        return import_command(steering, name, CSV_FILE, "add")
 
     def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> AbstractContextManager[Engine]:
         """Import it again."""
@@ -88,18 +94,30 @@ class PlainJson:
 
     def write(self, steering: Steering, checkpoint: Checkpoint, folder: Path) -> Written:
         """Write neurons.json."""
+        return self.write_list(steering, checkpoint.name, folder)
+
+    def write_list(self, steering: Steering, name: str, folder: Path) -> Written:
+        """The same for the model of a name, of which nothing is read."""
         intervention = intervention_of(steering)
         columns = zip(steering.layer.tolist(), steering.index.tolist(), steering.shift.tolist(), strict=True)
         rows = [
-            {"layer": layer, "index": index, **({"weight": weight} if intervention == "add" else {})}
+            {"layer": layer, **_place(steering.model, index), **({"weight": weight} if intervention == "add" else {})}
             for layer, index, weight in columns
         ]
         write_json(folder / JSON_FILE, {"neuron_definition": NEURON_DEFINITION, "neurons": rows})
-        return import_command(steering, checkpoint, JSON_FILE, intervention)
+        return import_command(steering, name, JSON_FILE, intervention)
 
     def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> AbstractContextManager[Engine]:
         """Import it again."""
         return imported_engine(folder / JSON_FILE, model, options)
+
+
+def _place(model: ModelIdentity, index: int) -> dict[str, int]:
+    """A neuron of a layer as :func:`trimtab.store.import_lists.read_neurons` reads it: with experts by expert and index there."""
+    if model.n_experts == 1:
+        return {"index": index}
+    expert, within = divmod(index, model.d_expert)
+    return {"expert": expert, "index": within}
 
 
 def intervention_of(steering: Steering) -> str:

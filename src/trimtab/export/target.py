@@ -139,14 +139,14 @@ def output_shift(edit: LayerEdit, checkpoint: Checkpoint) -> NDArray[np.float32]
     return (columns @ edit.shift.astype(np.float64)).astype(np.float32)
 
 
-def shares_of(steering: Steering, drop: Collection[Part], checkpoint: Checkpoint) -> dict[str, object]:
+def shares_of(steering: Steering, drop: Collection[Part], checkpoint: Checkpoint | None) -> dict[str, object]:
     """The shares that dropping these parts leaves out, by names for the card.
 
     ``layer-0`` is the norm of ``W[:, S] @ shift`` in layer 0 over the sum of that norm over all layers; ``shift`` and ``gain``
-    are counted in neurons, since what a gain does depends on the activations.
+    are counted in neurons, since what a gain does depends on the activations. Without a checkpoint no layer is left out.
     """
     shares: dict[str, object] = {}
-    if "layer-0" in drop and steering.shift.any():
+    if "layer-0" in drop and checkpoint is not None and steering.shift.any():
         norms = {edit.layer: float(np.linalg.norm(output_shift(edit, checkpoint))) for edit in layer_edits(steering)}
         shares["share of the shifts dropped with layer 0"] = norms.get(0, 0.0) / sum(norms.values())
     if "gain" in drop:

@@ -3,21 +3,43 @@
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trimtab.errors import ModelError
-from trimtab.model.experts import experts_shape
+from trimtab.model.experts import experts_shape, holds_experts
 from trimtab.model.probes import prove
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFfn:
+    """The neurons of one layer.
+
+    Args:
+        module: the down projection, or the module that holds all experts; None in a layer without neurons, as the mixers of
+            Nemotron-H are.
+        width: of the down projection's input; of all experts side by side; 0 without neurons.
+        n_experts: of a layer of experts, see :mod:`trimtab.model.experts`; 0 for a dense one.
+    """
+
+    module: nn.Module | None
+    width: int
+    n_experts: int = 0
+
+    @property
+    def sparse(self) -> bool:
+        """Whether experts make the neurons."""
+        return self.n_experts > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +49,33 @@ class FfnLayout:
     Args:
         family: ``config.model_type``.
         base: the decoder stack without the language-model head; its output has ``last_hidden_state``.
-        modules: one per layer, in layer order: the down projection, or with ``mixture`` the module that holds all experts.
-        d_ff: width of a down projection's input; of all experts of a layer side by side.
-        d_model: width of its output.
+        layers: the neurons of each layer, in order.
+        d_model: width of a down projection's output.
         found_by: ``adapter`` (the table below) or ``search`` (found by shape, then proved).
-        n_experts: experts of a layer, 1 for a dense model.
-        mixture: whether the model is a mixture of experts, see :mod:`trimtab.model.experts`.
+        unseen: further FFNs, such as shared experts, whose neurons are neither recorded nor steered; in words.
+
+    Raises:
+        ModelError: no layer has neurons, or layers of experts differ in their sizes or are narrower than a dense one.
     """
 
     family: str
     base: nn.Module
-    modules: tuple[nn.Module, ...]
-    d_ff: int
+    layers: tuple[LayerFfn, ...]
     d_model: int
     found_by: Literal["adapter", "search"]
-    n_experts: int = 1
-    mixture: bool = False
+    unseen: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not any(layer.width for layer in self.layers):
+            raise ModelError(f"no layer of this {self.family!r} has neurons")
+        sparse = {(layer.n_experts, layer.width) for layer in self.layers if layer.sparse}
+        widest = max(layer.width for layer in self.layers if not layer.sparse) if len(sparse) and not self.sparse_only else 0
+        if len(sparse) > 1 or any(width < widest for _, width in sparse):
+            sizes = ", ".join(f"{n} experts of {width // n}" for n, width in sorted(sparse))
+            raise ModelError(
+                f"the layers of this {self.family!r} differ in their experts: {sizes}, dense layers up to {widest} wide; trimtab "
+                "needs one size of experts, which side by side are at least as wide as a dense layer"
+            )
 
     def __repr__(self) -> str:
         experts = f", {self.n_experts} experts" if self.mixture else ""
@@ -50,23 +83,66 @@ class FfnLayout:
 
     @property
     def n_layers(self) -> int:
-        return len(self.modules)
+        return len(self.layers)
+
+    @property
+    def d_ff(self) -> int:
+        """Neurons of the widest layer; of all experts of a layer side by side."""
+        return max(layer.width for layer in self.layers)
+
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """Neurons of each layer, of which index 0 up to its width exist; None where all are d_ff wide."""
+        widths = tuple(layer.width for layer in self.layers)
+        return None if len(set(widths)) == 1 else widths
+
+    @property
+    def n_experts(self) -> int:
+        """Experts of a layer that has some, 1 for a dense model."""
+        return max(1, *(layer.n_experts for layer in self.layers))
+
+    @property
+    def mixture(self) -> bool:
+        """Whether some layer is of experts."""
+        return any(layer.sparse for layer in self.layers)
+
+    @property
+    def sparse_only(self) -> bool:
+        """Whether every layer is of experts."""
+        return all(layer.sparse for layer in self.layers)
+
+    @property
+    def modules(self) -> tuple[nn.Module | None, ...]:
+        """The module that each layer's neurons are hooked at, None in a layer without."""
+        return tuple(layer.module for layer in self.layers)
+
+    @property
+    def places(self) -> Iterator[tuple[int, LayerFfn, nn.Module]]:
+        """The layers that have neurons: number, neurons and module."""
+        for number, layer in enumerate(self.layers):
+            if layer.module is not None:
+                yield number, layer, layer.module
 
     @property
     def down(self) -> tuple[nn.Module, ...]:
-        """The down projection of each layer of a dense model; raises ModelError for a mixture of experts, which has none."""
+        """The down projection of each layer of a dense model whose layers are alike; raises ModelError for any other."""
         if self.mixture:
             raise ModelError(
                 f"model type {self.family!r} is a mixture of experts, on which this does not work; use a dense model"
             )
-        return self.modules
+        if self.widths is not None:
+            raise ModelError(
+                f"the layers of this {self.family!r} have {sorted(set(self.widths))} neurons, and this works only where all have "
+                "the same number; use another model"
+            )
+        return tuple(module for _, _, module in self.places)
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyPaths:
     """Attribute paths: the decoder stack from the model, the blocks from the stack, the neurons' module from a block.
 
-    ``ffn`` leads to the down projection, or with ``mixture`` to the module that holds all experts.
+    ``ffn`` leads to the down projection. In a mixture each block is searched for its experts, or for the FFN of a dense one.
     """
 
     base: str
@@ -76,7 +152,7 @@ class FamilyPaths:
 
 
 _LLAMA_LIKE = FamilyPaths(base="model", blocks="layers", ffn="mlp.down_proj")
-_MIXTURE = FamilyPaths(base="model", blocks="layers", ffn="mlp.experts", mixture=True)
+_MIXTURE = FamilyPaths(base="model", blocks="layers", ffn="mlp", mixture=True)
 FAMILIES: Mapping[str, FamilyPaths] = MappingProxyType(
     {
         "qwen2": _LLAMA_LIKE,
@@ -107,8 +183,7 @@ def find_ffn(model: "PreTrainedModel | PeftModel") -> FfnLayout:
     if :func:`trimtab.model.check.prove` shows that every hook fires and changes the logits (one short forward a layer).
 
     Raises:
-        ModelError: not a causal language model, a mixture of experts that the table lacks or that has dense layers too, or no
-            unambiguous down projection in some block.
+        ModelError: not a causal language model, experts of an unknown form, or no unambiguous down projection in some block.
 
     Example:
         >>> layout = find_ffn(model)
@@ -123,7 +198,6 @@ def find_ffn(model: "PreTrainedModel | PeftModel") -> FfnLayout:
     if paths is not None:
         return _from_table(model, config, paths)
     _refuse_without_cache(model)
-    _refuse_experts(config)
     layout = _search(model, config)
     prove(model, layout)
     return layout
@@ -173,36 +247,21 @@ def linear_shape(module: nn.Module) -> tuple[int, int] | None:
     return (width, out) if isinstance(width, int) and isinstance(out, int) else None
 
 
-def _refuse_experts(config: PretrainedConfig) -> None:
-    for name in _EXPERT_NAMES:
-        if getattr(config, name, None):
-            raise ModelError(
-                f"model type {config.model_type!r} is a mixture of experts ({name} = {getattr(config, name)}) that trimtab does "
-                f"not know; known: {', '.join(name for name, paths in FAMILIES.items() if paths.mixture)}, and dense models"
-            )
-
-
 def _from_table(model: PreTrainedModel, config: PretrainedConfig, paths: FamilyPaths) -> FfnLayout:
     family = model.config.model_type
     try:
         base = model.get_submodule(paths.base)
-        ffn = tuple(block.get_submodule(paths.ffn) for block in base.get_submodule(paths.blocks).children())
+        blocks = tuple(base.get_submodule(paths.blocks).children())
+        if paths.mixture:
+            return _layout(family, base, blocks, config, "adapter")
+        ffn = tuple(block.get_submodule(paths.ffn) for block in blocks)
     except AttributeError as error:
         raise ModelError(
             f"{type(model).__name__} says it is of family {family!r}, but {error}; "
-            f"expected {paths.base}.{paths.blocks}.<layer>.{paths.ffn}. "
-            + ("Models with dense layers among sparse ones cannot be steered" if paths.mixture else _OPEN_IT)
+            f"expected {paths.base}.{paths.blocks}.<layer>.{paths.ffn}. {_OPEN_IT}"
         ) from error
-    if not paths.mixture:
-        return FfnLayout(family, base, ffn, _ffn_width(config), config.hidden_size, "adapter")
-    shapes = {experts_shape(experts) for experts in ffn}
-    if len(shapes) != 1:
-        raise ModelError(
-            f"the layers of this {family!r} differ in their experts: {sorted(shapes)}; trimtab needs one shape for all"
-        )
-    shape = shapes.pop()
-    d_ff = shape.n_experts * shape.d_expert
-    return FfnLayout(family, base, ffn, d_ff, shape.d_model, "adapter", shape.n_experts, mixture=True)
+    layers = tuple(LayerFfn(module, _ffn_width(config)) for module in ffn)
+    return FfnLayout(family, base, layers, config.hidden_size, "adapter")
 
 
 def _ffn_width(config: PretrainedConfig) -> int:
@@ -212,56 +271,149 @@ def _ffn_width(config: PretrainedConfig) -> int:
     name, width = next(iter(given.items()))
     if not isinstance(width, int):
         raise ModelError(
-            f"config.{name} of model type {config.model_type!r} is {width!r}; "
-            "trimtab needs one FFN width for all layers, so this architecture cannot be steered"
+            f"config.{name} of model type {config.model_type!r} is {width!r}, and a block has no one FFN of any of these widths, "
+            "so this architecture cannot be steered"
         )
     return width
 
 
+class _Found(NamedTuple):
+    """What a block holds: its neurons, and by their paths in it the FFNs that are left out."""
+
+    ffn: LayerFfn
+    others: tuple[str, ...] = ()
+
+
 def _search(model: PreTrainedModel, config: PretrainedConfig) -> FfnLayout:
-    d_model = config.hidden_size
     stack, blocks = _repeated_blocks(model, config)
-    d_ff = _width_of_modules(blocks, d_model) or _ffn_width(config)
-    down: list[nn.Module] = []
+    return _layout(config.model_type, stack, tuple(blocks), config, "search")
+
+
+def _layout(
+    family: str, base: nn.Module, blocks: Sequence[nn.Module], config: PretrainedConfig, found_by: Literal["adapter", "search"]
+) -> FfnLayout:
+    found: list[_Found] = []
     problems: list[str] = []
     for layer, block in enumerate(blocks):
-        linears = {name: (module, shape) for name, module in block.named_modules() if (shape := linear_shape(module))}
-        hits = [name for name, (_, shape) in linears.items() if shape == (d_ff, d_model)]
-        if len(hits) == 1:
-            down.append(linears[hits[0]][0])
-            continue
-        listed = ", ".join(f"{name} {shape[0]}->{shape[1]}" for name, (_, shape) in linears.items())
-        problems.append(f"block {layer}: {len(hits)} matches ({', '.join(hits) or 'none'}) among [{listed or 'no linear layer'}]")
+        try:
+            found.append(_ffn_of(block, config, config.hidden_size))
+        except _NoFfnError as problem:
+            problems.append(f"block {layer}: {problem}")
     if problems:
+        width = f"{_ffn_width(config)}->{config.hidden_size}"
         raise ModelError(
-            f"no unambiguous FFN in model type {config.model_type!r}: looked for the one linear layer {d_ff}->{d_model} "
-            f"(intermediate size to hidden size) in each block, but\n  " + "\n  ".join(problems) + "\n"
+            f"no unambiguous FFN in model type {config.model_type!r}: looked for experts, for the one pair of linear layers up "
+            f"and down beside the attention, or for the one linear layer {width} (intermediate size to hidden size) in each "
+            "block, but\n  " + "\n  ".join(problems) + "\n"
             f"Families known by name: {', '.join(FAMILIES)}. Add this one to trimtab.model.adapters.FAMILIES"
         )
-    return FfnLayout(config.model_type, stack, tuple(down), d_ff, d_model, "search")
+    paths = Counter(path for block in found for path in block.others)
+    others = tuple(f"{path} of {count} layers" for path, count in paths.items())
+    return FfnLayout(family, base, tuple(block.ffn for block in found), config.hidden_size, found_by, others)
 
 
-_MIXERS = re.compile("atten|attn|mixer|mamba|ssm|conv|delta|rwkv", re.IGNORECASE)
+class _NoFfnError(Exception):
+    """Why a block has no unambiguous FFN."""
 
 
-def _width_of_modules(blocks: nn.ModuleList, d_model: int) -> int | None:
-    """The width of what maps d_model up and back beside the token mixers, if every block has one such width and it is the same.
+_MIXERS = re.compile("(?i:atten|attn|mixer|mamba|conv|delta|rwkv|lightning|kda)|SSM|Ssm(?!a)")
 
-    A configuration may name another width than the modules have (LFM2 rounds it), or a list of them.
+
+def _ffn_of(block: nn.Module, config: PretrainedConfig, d_model: int) -> _Found:
+    """The neurons of one block: of its experts, else of the one FFN beside its token mixers, else none.
+
+    Widths are those of the modules, since a configuration may name another (LFM2 rounds it) or several.
+
+    Raises:
+        _NoFfnError: several candidates or none.
+        ModelError: experts of an unknown form.
     """
-    widths = []
-    for block in blocks:
-        found = set()
-        for owner in block.modules():
-            if _MIXERS.search(type(owner).__name__):
-                continue
-            shapes = [shape for child in owner.children() if (shape := linear_shape(child))]
-            if len(shapes) < 2:  # one square layer maps up and back by itself, as BERT's attention output does
-                continue
-            ups = {out for width, out in shapes if width == d_model}
-            found |= {width for width, out in shapes if out == d_model and ups & {width, 2 * width}}
-        widths.append(found)
-    return widths[0].pop() if len(widths[0]) == 1 and all(found == widths[0] for found in widths) else None
+    modules = _outside_mixers(block)
+    pairs = _pairs(modules, d_model)
+    held = {path: module for path, module in modules.items() if holds_experts(module)}
+    experts = {path: module for path, module in held.items() if "shared" not in path}
+    if len(experts) > 1:
+        raise _NoFfnError(f"{len(experts)} modules of experts ({', '.join(experts)})")
+    if experts:
+        path, module = experts.popitem()
+        shape = experts_shape(module)
+        others = sorted({*pairs, *held} - {path, ""})
+        return _Found(LayerFfn(module, shape.n_experts * shape.d_expert, shape.n_experts), tuple(others))
+    named = {path: pair for path, pair in pairs.items() if pair.width in _named_widths(config)}
+    chosen = pairs if len(pairs) == 1 else named
+    if len(chosen) == 1:
+        path, pair = next(iter(chosen.items()))
+        _refuse_unknown_experts(modules, config, path)
+        return _Found(LayerFfn(pair.down, pair.width))
+    if not pairs and not _matrices(modules):
+        return _Found(LayerFfn(None, 0))
+    linears = {name: shape for name, module in block.named_modules() if (shape := linear_shape(module))}
+    width = _ffn_width(config)
+    hits = [name for name, shape in linears.items() if shape == (width, d_model)]
+    if len(hits) != 1:
+        listed = ", ".join(f"{name} {shape[0]}->{shape[1]}" for name, shape in linears.items())
+        raise _NoFfnError(f"{len(hits)} matches ({', '.join(hits) or 'none'}) among [{listed or 'no linear layer'}]")
+    _refuse_unknown_experts(modules, config, hits[0].rpartition(".")[0])
+    return _Found(LayerFfn(block.get_submodule(hits[0]), width))
+
+
+class _Pair(NamedTuple):
+    """A down projection beside what projects up."""
+
+    down: nn.Module
+    width: int
+
+
+def _pairs(modules: Mapping[str, nn.Module], d_model: int) -> dict[str, _Pair]:
+    """By its path, every module whose own children map d_model up and back by one down projection."""
+    found = {}
+    for path, owner in modules.items():
+        linears = [(child, shape) for child in owner.children() if (shape := linear_shape(child))]
+        if len(linears) < 2:  # one square layer maps up and back by itself, as BERT's attention output does
+            continue
+        ups = {out for _, (width, out) in linears if width == d_model}
+        down = [(child, width) for child, (width, out) in linears if out == d_model and ups & {width, 2 * width}]
+        if len(down) == 1:
+            found[path] = _Pair(*down[0])
+    return found
+
+
+def _outside_mixers(block: nn.Module) -> dict[str, nn.Module]:
+    """The modules of a block by their paths, without those that mix tokens and what is in them."""
+    found: dict[str, nn.Module] = {}
+    for path, module in block.named_modules():
+        inside = path and path.rpartition(".")[0] not in found
+        if not inside and (not path or isinstance(module, Conv1D) or not _MIXERS.search(type(module).__name__)):
+            found[path] = module
+    return found
+
+
+def _matrices(modules: Mapping[str, nn.Module]) -> list[str]:
+    """Names of the parameters of these modules that are no vectors."""
+    return [
+        f"{path}.{name}".lstrip(".")
+        for path, module in modules.items()
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.dim() > 1
+    ]
+
+
+def _named_widths(config: PretrainedConfig) -> set[int]:
+    """What the configuration calls a width of its FFNs, and twice that (Gemma 4 doubles some layers)."""
+    given = [getattr(config, name, None) for name in (*_WIDTH_NAMES, "intermediate_size_mlp", "shared_intermediate_size")]
+    flat = [width for value in given for width in (value if isinstance(value, list | tuple) else [value])]
+    return {times * width for width in flat if isinstance(width, int) for times in (1, 2)}
+
+
+def _refuse_unknown_experts(modules: Mapping[str, nn.Module], config: PretrainedConfig, ffn: str) -> None:
+    """In a mixture a dense block holds nothing but its FFN and its mixers; anything else may be experts of an unknown form."""
+    experts = next((f"{name} = {n}" for name in _EXPERT_NAMES if (n := getattr(config, name, None))), None)
+    other = [name for name in _matrices(modules) if not name.startswith(f"{ffn}." if ffn else "")]
+    if experts and other:
+        raise ModelError(
+            f"model type {config.model_type!r} is a mixture of experts ({experts}) of a form that trimtab does not know: beside "
+            f"{ffn or 'its FFN'} a block holds {', '.join(other[:3])}{', ...' if len(other) > 3 else ''}"
+        )
 
 
 def _repeated_blocks(model: PreTrainedModel, config: PretrainedConfig) -> tuple[nn.Module, nn.ModuleList]:
@@ -270,6 +422,7 @@ def _repeated_blocks(model: PreTrainedModel, config: PretrainedConfig) -> tuple[
     lists = {name: module for name, module in decoder.named_modules() if isinstance(module, nn.ModuleList)}
     longest = max((len(module) for module in lists.values()), default=0)
     names = [name for name, module in lists.items() if len(module) == longest]
+    names = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]  # lists inside the blocks
     if len(names) != 1 or longest != config.num_hidden_layers:
         found = ", ".join(f"{name} of {len(module)}" for name, module in lists.items())
         raise ModelError(

@@ -5,6 +5,7 @@ cached, left-padded ``generate``, against a plain hook in one forward of each ro
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +18,7 @@ from trimtab.errors import ModelError
 from trimtab.gate import ALWAYS
 from trimtab.model.adapters import FfnLayout, linear_shape
 from trimtab.model.attach import attach
-from trimtab.model.experts import each_expert, read_routing, recompute
+from trimtab.model.experts import each_expert, is_gated, read_routing, recompute
 from trimtab.model.opening import LanguageModel
 from trimtab.model.probes import Probe, causality_fault, probe_layer, probe_logits, probe_tokens, relative_difference
 from trimtab.neurons import ModelIdentity
@@ -55,7 +56,10 @@ class Diagnosis:
 
     Args:
         gated: whether two projections make the activation (SwiGLU) or one does; None when the block does not show it.
+        layers: those that have neurons.
         faults: what is wrong with the model as a whole or with an attachment to it, in words.
+        pads_alike: whether the bare model gives a row of a left-padded batch what it gives the row alone.
+        unseen: FFNs beside the experts, whose neurons are neither recorded nor steered; in words.
         seconds: wall time of the check.
     """
 
@@ -69,6 +73,8 @@ class Diagnosis:
     layers: tuple[LayerFinding, ...]
     faults: tuple[str, ...]
     seconds: float
+    unseen: tuple[str, ...] = ()
+    pads_alike: bool = True
 
     @property
     def ok(self) -> bool:
@@ -83,16 +89,19 @@ class Diagnosis:
     def summary(self) -> str:
         """A few lines for a person."""
         sizes = self.identity
-        width = f"{sizes.n_experts} experts x {sizes.d_expert}" if sizes.n_experts > 1 else str(sizes.d_ff)
         gated = {True: "gated", False: "ungated", None: "gating unknown"}[self.gated]
         lines = [
             f"{sizes.name}: {self.family}, found by {self.found_by}, {gated}, {self.dtype} on {self.device}",
-            f"{sizes.n_layers} layers x {width} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model}, "
+            f"{sizes.n_layers} layers x {sizes.width_text} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model}, "
             f"vocabulary {sizes.vocab_size:,}, embeddings {'tied' if self.tied_embeddings else 'untied'}",
         ]
         if self.shift_survives is not None:
             share = f"{self.shift_survives:.1%} of activations (worst layer)"
             lines.append(f"a shift of {_TYPICAL_SHIFT} standard deviations survives {self.dtype} in {share}")
+        if self.unseen:
+            lines.append(f"neither recorded nor steered: {', '.join(self.unseen)}")
+        if not self.pads_alike:
+            lines.append("steered or not, this model gives a row of a padded batch other logits than the row alone: do not pad")
         lines += [f"layer {finding.layer}: {fault}" for finding in self.layers for fault in finding.faults]
         lines += self.faults
         steerable = sum(finding.ok for finding in self.layers)
@@ -105,18 +114,20 @@ class Diagnosis:
 def check_model(model: LanguageModel) -> Diagnosis:
     """Probe every layer, the direction of the attention, and an attachment end to end.
 
-    Of a layer: its hook fires once, is d_ff wide, moves the logits, and leaves them bit-identical when removed. Of the model: a
-    token leaves the logits before it as they are. Of an attachment: it steers the right rows and positions of a cached,
-    left-padded ``generate``, as a plain hook would, and changes nothing at strength 0. Costs two forwards of eight tokens a
-    layer, and some twenty more.
+    Of a layer that has neurons: its hook fires once, is as wide as found, moves the logits, and leaves them bit-identical when
+    removed. Of the model: a token leaves the logits before it as they are. Of an attachment: it steers the right rows and
+    positions of a cached, left-padded ``generate``, as a plain hook would, and changes nothing at strength 0; of a model that
+    cannot pad, of each row alone. Costs two forwards of eight tokens a layer, and some thirty more.
     """
     start = time.perf_counter()
     hf_model, layout = model.hf_model, model.layout
     tokens = probe_tokens(hf_model)
     reference = probe_logits(hf_model, tokens)
     findings = tuple(
-        _finding(layer, probe_layer(hf_model, layout, layer, tokens, reference), layout.d_ff) for layer in range(layout.n_layers)
+        _finding(layer, probe_layer(hf_model, layout, layer, tokens, reference), ffn.width) for layer, ffn, _ in layout.places
     )
+    pads_alike = _pads_alike(model)
+    fault = _attachment_fault(model, [_ROWS] if pads_alike else [[row] for row in _ROWS])
     return Diagnosis(
         identity=model.identity,
         family=layout.family,
@@ -126,8 +137,10 @@ def check_model(model: LanguageModel) -> Diagnosis:
         gated=_is_gated(layout),
         tied_embeddings=_has_tied_embeddings(hf_model),
         layers=findings,
-        faults=tuple(fault for fault in (causality_fault(hf_model), _attachment_fault(model)) if fault),
+        faults=tuple(fault for fault in (causality_fault(hf_model), fault) if fault),
         seconds=time.perf_counter() - start,
+        unseen=layout.unseen,
+        pads_alike=pads_alike,
     )
 
 
@@ -142,10 +155,10 @@ def shift_survival(activation: Tensor, shift: float) -> float:
     return ((moved != activation) & (error < _ROUNDING_LIMIT * abs(shift))).double().mean().item()
 
 
-def _finding(layer: int, probe: Probe, d_ff: int) -> LayerFinding:
+def _finding(layer: int, probe: Probe, width: int) -> LayerFinding:
     std = None if probe.activation is None else probe.activation.float().std().item()
     survives = None if probe.activation is None or std is None else shift_survival(probe.activation, _TYPICAL_SHIFT * std)
-    return LayerFinding(layer, tuple(probe.faults(d_ff)), probe.width, std, survives)
+    return LayerFinding(layer, tuple(probe.faults(width)), probe.width, std, survives)
 
 
 def _has_tied_embeddings(model: PreTrainedModel) -> bool:
@@ -154,13 +167,14 @@ def _has_tied_embeddings(model: PreTrainedModel) -> bool:
 
 
 def _is_gated(layout: FfnLayout) -> bool | None:
-    """Two maps d_model -> d_ff beside the down projection (or one fused to twice the width) make a gated FFN, one an ungated."""
-    if layout.mixture:
-        return True  # experts_shape admits gated experts only
-    owners = (module for module in layout.base.modules() if any(child is layout.down[0] for child in module.children()))
+    """Two maps d_model -> width beside the down projection (or one fused to twice the width) make a gated FFN, one an ungated."""
+    ffn, module = next((ffn, module) for _, ffn, module in layout.places if ffn.sparse == layout.mixture)
+    if ffn.sparse:
+        return is_gated(module)
+    owners = (owner for owner in layout.base.modules() if any(child is module for child in owner.children()))
     owner: nn.Module | None = next(owners, None)
     shapes = [] if owner is None else [linear_shape(child) for child in owner.children()]
-    wide, fused = shapes.count((layout.d_model, layout.d_ff)), shapes.count((layout.d_model, 2 * layout.d_ff))
+    wide, fused = shapes.count((layout.d_model, ffn.width)), shapes.count((layout.d_model, 2 * ffn.width))
     if wide == 2 or fused == 1:
         return True
     return False if wide == 1 else None
@@ -171,25 +185,41 @@ _EFFECT_LIMIT = 0.05
 """Relative difference of two effects. Rounding in bfloat16 stays below it; a row or position steered by mistake exceeds it."""
 
 
-def _attachment_fault(model: LanguageModel) -> str | None:
-    """What an attachment does otherwise than it should, in words; None when it is as it should be."""
-    rows = [list(range(2, 10)), list(range(3, 7))]
+_ROWS = (list(range(2, 10)), list(range(3, 7)))
+
+
+def _pads_alike(model: LanguageModel) -> bool:
+    """Whether the unsteered model gives the rows of a left-padded batch what it gives each of them alone."""
+    bare = _generated(model, _ROWS)
+    for row, ids in enumerate(_ROWS):
+        alone = _by_plain_hook(model, None, [*ids, *bare.tokens[row]], len(ids))
+        if relative_difference(bare.logits[row], alone) > _EFFECT_LIMIT:
+            return False
+    return True
+
+
+def _attachment_fault(model: LanguageModel, batches: Sequence[Sequence[list[int]]]) -> str | None:
+    """What an attachment does otherwise than it should in any of these batches, in words; None when it is as it should be."""
     try:
         steering = _probe_steering(model)
-        bare = _generated(model, rows)
-        with attach(model, steering, strength=0.0):
-            still = _generated(model, rows)
-        with attach(model, steering, strength=torch.tensor([1.0, 0.0])):
-            first_only = _generated(model, rows)
-        with attach(model, steering) as attachment:
-            both = _generated(model, rows)
+        return next((fault for rows in batches if (fault := _fault_in(model, steering, rows))), None)
     except ModelError as error:
         return f"attaching a steering: {error}"
+
+
+def _fault_in(model: LanguageModel, steering: Steering, rows: Sequence[list[int]]) -> str | None:
+    bare = _generated(model, rows)
+    with attach(model, steering, strength=0.0):
+        still = _generated(model, rows)
+    with attach(model, steering, strength=torch.tensor([1.0] + [0.0] * (len(rows) - 1))):
+        first_only = _generated(model, rows)
+    with attach(model, steering) as attachment:
+        both = _generated(model, rows)
     if not all(attachment.calls.values()):
         return "attaching a steering: its hooks never steered in generate"
     if relative_difference(still.logits, bare.logits) > 0:
         return "attaching a steering at strength 0 changes the logits of generate"
-    if relative_difference(first_only.logits[1], bare.logits[1]) > _EFFECT_LIMIT:
+    if len(rows) > 1 and relative_difference(first_only.logits[1:], bare.logits[1:]) > _EFFECT_LIMIT:
         return "steering one row of a batch changes another row"
     for row, ids in enumerate(rows):
         expected = _by_plain_hook(model, steering, [*ids, *both.tokens[row]], len(ids))
@@ -199,7 +229,7 @@ def _attachment_fault(model: LanguageModel) -> str | None:
         difference = relative_difference(both.logits[row] - plain, expected - plain)
         if difference > _EFFECT_LIMIT:
             return (
-                "an attachment in a padded, cached generate does not do what a plain hook does in one forward of the row alone "
+                "an attachment in a cached generate does not do what a plain hook does in one forward of the row alone "
                 f"(their effects differ by {difference:.1%})"
             )
     return None
@@ -214,7 +244,7 @@ class _Generated:
 
 
 @torch.no_grad()
-def _generated(model: LanguageModel, rows: list[list[int]]) -> _Generated:
+def _generated(model: LanguageModel, rows: Sequence[list[int]]) -> _Generated:
     width, vocabulary = max(map(len, rows)), model.identity.vocab_size
     ids = torch.tensor([[0] * (width - len(row)) + [token % vocabulary for token in row] for row in rows], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
@@ -234,9 +264,9 @@ def _generated(model: LanguageModel, rows: list[list[int]]) -> _Generated:
 
 def _probe_steering(model: LanguageModel) -> Steering:
     """One neuron a layer, or one of each expert, pushed by what a large activation is."""
-    layout = model.layout
-    layer = np.repeat(np.arange(layout.n_layers), layout.n_experts)
-    index = np.tile(np.arange(layout.n_experts) * (layout.d_ff // layout.n_experts), layout.n_layers)
+    first = {n: np.arange(max(1, ffn.n_experts)) * (ffn.width // max(1, ffn.n_experts)) for n, ffn, _ in model.layout.places}
+    layer = np.concatenate([np.full(len(index), n) for n, index in first.items()])
+    index = np.concatenate([*first.values()])
     shift = np.full(len(layer), 3.0, np.float32)
     return Steering(layer, index, 0 * shift, shift, 1.0, "generated", ALWAYS, model.identity)
 
@@ -268,11 +298,11 @@ def _by_plain_hook(model: LanguageModel, steering: Steering | None, ids: list[in
         return recompute(module, routed, edit)
 
     handles = []
-    for layer, module in enumerate(model.layout.modules if steering is not None else ()):
+    for layer, ffn, module in model.layout.places if steering is not None else ():
         assert steering is not None
         own = steering.layer == layer
         index, shift = torch.from_numpy(steering.index[own]), torch.from_numpy(steering.shift[own])
-        if model.layout.mixture:
+        if ffn.sparse:
             handles.append(module.register_forward_hook(lambda m, a, _, i=index, s=shift: mixture(m, a, i, s)))
         else:
             handles.append(module.register_forward_pre_hook(lambda _, a, i=index, s=shift: dense(a, i, s)))  # type: ignore[arg-type]

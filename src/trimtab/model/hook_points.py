@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout
-from trimtab.model.experts import ExpertNeurons, experts_shape, read_routing
+from trimtab.model.experts import ExpertNeurons, down_matrix, holds_experts, read_routing, with_added
 from trimtab.model.opening import LanguageModel
 
 Edit = Callable[[Tensor], Tensor | None]
@@ -31,15 +31,18 @@ def hook_neurons(layout: FfnLayout, layer: int, edit: Edit, chosen: Tensor) -> R
     Args:
         chosen: int64 ``[neuron]``, ascending coordinates in the layer's d_ff.
     """
-    module = layout.modules[layer]
-    if layout.mixture:
-        return module.register_forward_hook(_after_experts(ExpertNeurons(module, chosen), edit))
-    return module.register_forward_pre_hook(_before_down(layout, layer, edit))
+    ffn = layout.layers[layer]
+    if ffn.module is None:
+        raise ModelError(f"layer {layer} of this {layout.family!r} has no neurons")
+    if ffn.sparse:
+        refuse_offloaded(layer, ffn.module)
+        return ffn.module.register_forward_hook(_after_experts(ExpertNeurons(ffn.module, chosen), edit))
+    return ffn.module.register_forward_pre_hook(_before_down(layer, ffn.width, edit))
 
 
-def columns(layout: FfnLayout, chosen: Tensor, index: Tensor) -> Tensor:
+def columns(layout: FfnLayout, layer: int, chosen: Tensor, index: Tensor) -> Tensor:
     """Where the neurons ``index``, all of them chosen, stand in what :func:`hook_neurons` hands over; int64 ``[neuron]``."""
-    return torch.searchsorted(chosen, index) if layout.mixture else index
+    return torch.searchsorted(chosen, index) if layout.layers[layer].sparse else index
 
 
 def watch_neurons(layout: FfnLayout, layer: int, index: Tensor, see: Callable[[Tensor], None]) -> RemovableHandle:
@@ -49,7 +52,7 @@ def watch_neurons(layout: FfnLayout, layer: int, index: Tensor, see: Callable[[T
         index: int64 ``[neuron]``, coordinates in the layer's d_ff, each at most once.
     """
     chosen = index.sort().values
-    place = columns(layout, chosen, index)
+    place = columns(layout, layer, chosen, index)
 
     def look(activation: Tensor) -> None:
         see(activation.index_select(-1, place.to(activation.device)))
@@ -57,13 +60,20 @@ def watch_neurons(layout: FfnLayout, layer: int, index: Tensor, see: Callable[[T
     return hook_neurons(layout, layer, look, chosen)
 
 
-def _before_down(layout: FfnLayout, layer: int, edit: Edit):
+def refuse_offloaded(layer: int, module: nn.Module) -> None:
+    """Raise ModelError where a module's weights are on disk but for its own forward, so that no hook beside it reads them."""
+    if any(weight.is_meta for weight in module.parameters()):
+        what = "experts" if holds_experts(module) else "down projection"
+        raise ModelError(f"the weights of the {what} of layer {layer} are offloaded, so they cannot be read; use one device")
+
+
+def _before_down(layer: int, width: int, edit: Edit):
     def before(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         activation = args[0]
-        if not activation.is_floating_point() or activation.shape[-1] != layout.d_ff:
+        if not activation.is_floating_point() or activation.shape[-1] != width:
             raise ModelError(
                 f"layer {layer}: the down projection's input is {activation.dtype}, {activation.shape[-1]} wide; steering needs "
-                f"a float tensor {layout.d_ff} wide. Quantised activations and tensor parallelism are not supported"
+                f"a float tensor {width} wide. Quantised activations and tensor parallelism are not supported"
             )
         changed = edit(activation)
         return None if changed is None else (changed, *args[1:])
@@ -79,7 +89,7 @@ def _after_experts(neurons: ExpertNeurons, edit: Edit):
         if changed is None:
             return None
         # the change as the activation's dtype holds it, which is what an edit before the down projection would have done
-        return output + neurons.push(routed, changed.float() - activation.float()).to(output.dtype)
+        return with_added(output, routed, neurons.push(routed, changed.float() - activation.float()))
 
     return after
 
@@ -88,17 +98,21 @@ def down_weights(model: LanguageModel, layers: Sequence[int]) -> dict[int, NDArr
     """``W`` of each layer, float32 ``[d_model, d_ff]``, so that ``W[:, S] @ shift`` is what a shift adds to the FFN's output.
 
     Experts stand side by side; the shift of a neuron reaches the output of a token times the routing weight of its expert.
+    Columns of neurons that a narrower layer has not are 0.
 
     Raises:
         ModelError: a quantised down projection, whose weight is not a plain matrix.
     """
     weights = {}
     for layer in layers:
-        module = model.layout.modules[layer]
-        if model.layout.mixture:
-            shape = experts_shape(module)
-            stacked = module.get_parameter("down_proj")  # [expert, d_model, d_expert]
-            weight = stacked.permute(1, 0, 2).reshape(shape.d_model, shape.n_experts * shape.d_expert)
+        ffn = model.layout.layers[layer]
+        module, wide = ffn.module, torch.zeros(model.layout.d_model, model.layout.d_ff)
+        if module is not None:
+            refuse_offloaded(layer, module)
+        if module is None:
+            weight = wide[:, :0]
+        elif ffn.sparse:
+            weight = down_matrix(module)
         elif type(module) is nn.Linear:
             weight = module.weight
         elif isinstance(module, Conv1D):
@@ -108,7 +122,8 @@ def down_weights(model: LanguageModel, layers: Sequence[int]) -> dict[int, NDArr
                 f"the down projection of layer {layer} is a {type(module).__name__}, whose weight cannot be read as a matrix; "
                 "open the model without quantisation to match the norms of random controls"
             )
-        if weight.is_meta:
-            raise ModelError(f"the down projection of layer {layer} is offloaded, so its weight cannot be read; use one device")
-        weights[layer] = weight.detach().float().cpu().numpy()
+        if len(weight) != len(wide):
+            raise ModelError(f"the experts of layer {layer} work in {len(weight)} dimensions, the model in {len(wide)}")
+        wide[:, : weight.shape[1]] = weight.detach()
+        weights[layer] = wide.numpy()
     return weights

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _SAMPLE = 4096
 _NO_CONTENT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 """Keys of a configuration that change no logit; the dtype is that of the weights."""
-_SIZES = ("architecture", "n_layers", "d_model", "d_ff", "n_experts", "vocab_size")
+_SIZES = ("architecture", "n_layers", "d_model", "d_ff", "n_experts", "vocab_size", "widths")
 
 
 def identify(model: PreTrainedModel, name: str, revision: str | None, *, layout: FfnLayout | None = None) -> ModelIdentity:
@@ -51,6 +51,7 @@ def identify(model: PreTrainedModel, name: str, revision: str | None, *, layout:
         d_ff=layout.d_ff,
         vocab_size=model.config.get_text_config().vocab_size,
         n_experts=layout.n_experts,
+        widths=layout.widths,
     )
 
 

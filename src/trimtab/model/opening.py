@@ -29,6 +29,7 @@ from transformers.utils.hub import cached_file
 from trimtab.errors import ModelError
 from trimtab.model.adapters import FfnLayout, find_ffn
 from trimtab.model.identity import identify, tokenizer_fingerprint
+from trimtab.model.probes import input_device
 from trimtab.neurons import ModelIdentity
 from trimtab.testbed.models import resolve
 
@@ -83,10 +84,9 @@ class LanguageModel:
     def __repr__(self) -> str:
         sizes = self.identity
         dtype = str(self.hf_model.dtype).removeprefix("torch.")
-        width = f"{sizes.n_experts} experts x {sizes.d_expert:,}" if sizes.n_experts > 1 else f"{sizes.d_ff:,}"
         return (
             f"LanguageModel {sizes.name}: {sizes.architecture}, {dtype} on {self.device}\n"
-            f"{sizes.n_layers} layers x {width} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model:,}, "
+            f"{sizes.n_layers} layers x {sizes.width_text} = {sizes.n_neurons:,} neurons, d_model {sizes.d_model:,}, "
             f"vocabulary {sizes.vocab_size:,}\n"
             f"fingerprint {sizes.fingerprint}" + (f", revision {sizes.revision}" if sizes.revision else "")
         )
@@ -97,7 +97,7 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go; the first device of a model spread over several."""
-        return self.hf_model.device
+        return input_device(self.hf_model)
 
     @property
     def d_ff(self) -> int:

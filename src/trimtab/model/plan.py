@@ -108,14 +108,14 @@ def plan_layers(steering: Steering, gate: AnyGate | None, layout: FfnLayout) -> 
         gate: the gate to read, None when nothing is read.
     """
     plans = {}
-    for layer, module in enumerate(layout.modules):
+    for layer, _, module in layout.places:
         steered = np.flatnonzero(steering.layer == layer)
         read = steered[:0] if gate is None else np.flatnonzero(gate.layer == layer)
         indices = steering.index[steered] if gate is None else np.union1d(steering.index[steered], gate.index[read])
         if not len(indices):
             continue
         chosen = torch.from_numpy(np.unique(indices))
-        place = partial(columns, layout, chosen)
+        place = partial(columns, layout, layer, chosen)
         neurons = _neuron_plan(steering, steered, place)
         features = None if gate is None else _feature_plan(gate, read, place)
         plans[layer] = LayerPlan(neurons, features, chosen, torch.device("cpu")).to(_home(module))

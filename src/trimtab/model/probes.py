@@ -7,7 +7,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.errors import ModelError
-from trimtab.model.experts import each_expert, experts_shape, read_routing, recompute
+from trimtab.model.experts import (
+    ExpertNeurons,
+    Routed,
+    each_expert,
+    experts_shape,
+    read_routing,
+    recompute,
+    summed_output,
+)
 
 if TYPE_CHECKING:
     from trimtab.model.adapters import FfnLayout
@@ -38,11 +46,11 @@ class Probe(NamedTuple):
     restores: bool
     mismatch: float = 0.0
 
-    def faults(self, d_ff: int) -> list[str]:
+    def faults(self, expected: int) -> list[str]:
         """What is wrong, in words; empty when the layer can be steered."""
         if self.fired != 1:
             return [f"the hook fired {self.fired} times in one forward"]
-        faults = [] if self.width == d_ff else [f"the activation is {self.width} wide instead of {d_ff}"]
+        faults = [] if self.width == expected else [f"the activation is {self.width} wide instead of {expected}"]
         if self.mismatch > _MISMATCH_LIMIT:
             faults.append(f"the experts' output is not what their activations give: it differs by {self.mismatch:.1%}")
         if not self.changes_logits:
@@ -52,9 +60,14 @@ class Probe(NamedTuple):
         return faults
 
 
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model's inputs go: its first device, or the CPU for one that is on disk, which moves them as it runs."""
+    return torch.device("cpu") if model.device.type == "meta" else model.device
+
+
 def probe_tokens(model: PreTrainedModel) -> Tensor:
     """A fixed short input, int64 ``[1, 8]``."""
-    return torch.arange(1, _PROBE_LENGTH + 1, device=model.device)[None] % model.config.get_text_config().vocab_size
+    return torch.arange(1, _PROBE_LENGTH + 1, device=input_device(model))[None] % model.config.get_text_config().vocab_size
 
 
 @torch.no_grad()
@@ -65,7 +78,8 @@ def probe_logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
 
 def probe_layer(model: PreTrainedModel, layout: "FfnLayout", layer: int, tokens: Tensor, reference: Tensor) -> Probe:
     """Disturb the input of one layer's down projection by +1, look at the logits, and take the disturbance away again."""
-    module = layout.modules[layer]
+    ffn = layout.layers[layer]
+    assert ffn.module is not None
     seen: list[_Seen] = []
 
     def disturb(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -75,13 +89,14 @@ def probe_layer(model: PreTrainedModel, layout: "FfnLayout", layer: int, tokens:
     def disturb_experts(experts: nn.Module, args: tuple[object, ...], output: Tensor) -> Tensor:
         routed = read_routing(experts, args)
         activation = torch.cat([part.activation for part in each_expert(experts, routed)])
-        defined = recompute(experts, routed, lambda a: a)
-        mismatch = torch.linalg.norm((defined - output).float()) / torch.linalg.norm(output.float())
+        defined, given = (summed_output(each, routed).float() for each in (recompute(experts, routed, lambda a: a), output))
+        mismatch = torch.linalg.norm(defined - given) / torch.linalg.norm(given)
         shape = experts_shape(experts)
-        seen.append(_Seen(shape.n_experts * shape.d_expert, activation, mismatch.item()))
+        seen.append(_Seen(shape.n_experts * shape.d_expert, activation, max(mismatch.item(), _misread(experts, routed))))
         return recompute(experts, routed, lambda a: a + 1)
 
-    handle = module.register_forward_hook(disturb_experts) if layout.mixture else module.register_forward_pre_hook(disturb)
+    module = ffn.module
+    handle = module.register_forward_hook(disturb_experts) if ffn.sparse else module.register_forward_pre_hook(disturb)
     try:
         disturbed = probe_logits(model, tokens)
     finally:
@@ -96,6 +111,17 @@ def probe_layer(model: PreTrainedModel, layout: "FfnLayout", layer: int, tokens:
         restores=torch.equal(restored, reference),
         mismatch=first.mismatch,
     )
+
+
+def _misread(experts: nn.Module, routed: Routed) -> float:
+    """How far some neurons of an expert, read one by one, are from the same neurons among all of it."""
+    part, d_expert = next(each_expert(experts, routed)), experts_shape(experts).d_expert
+    within = torch.tensor(sorted({0, d_expert // 2, d_expert - 1}), device=part.activation.device)
+    try:
+        read = ExpertNeurons(experts, part.expert * d_expert + within).read(routed)
+    except ModelError:
+        return float("inf")
+    return relative_difference(read[part.token], part.activation[:, within])
 
 
 def relative_difference(one: Tensor, other: Tensor) -> float:
@@ -124,7 +150,7 @@ class _Seen(NamedTuple):
 
 
 def prove(model: PreTrainedModel, layout: "FfnLayout") -> None:
-    """Raise ModelError unless the neurons of every layer are found once, are d_ff wide, move the logits and restore.
+    """Raise ModelError unless the neurons of every layer are found once, are as wide as it says, move the logits and restore.
 
     Costs two forwards of eight tokens a layer. A model that is not causal is refused as well.
     """
@@ -139,8 +165,8 @@ def prove(model: PreTrainedModel, layout: "FfnLayout") -> None:
         raise ModelError(f"model type {layout.family!r} cannot be steered: {fault}")
     problems = [
         f"layer {layer}: {'; '.join(faults)}"
-        for layer in range(layout.n_layers)
-        if (faults := probe_layer(model, layout, layer, tokens, reference).faults(layout.d_ff))
+        for layer, ffn, _ in layout.places
+        if (faults := probe_layer(model, layout, layer, tokens, reference).faults(ffn.width))
     ]
     if problems:
         raise ModelError(

@@ -22,13 +22,12 @@ def random_like(steering: Steering, seed: int) -> Steering:
     rng = np.random.default_rng(seed)
     index = np.empty_like(steering.index)
     source = np.empty_like(steering.index)
-    width = steering.model.d_expert
-    expert = steering.layer * steering.model.n_experts + steering.index // width
-    for one in np.unique(expert):
-        ranks = np.flatnonzero(expert == one)
+    peers = [steering.model.peers(*address) for address in zip(steering.layer.tolist(), steering.index.tolist(), strict=True)]
+    place = steering.layer * steering.model.d_ff + np.array([first for first, _ in peers], np.int64)
+    for one in np.unique(place):
+        ranks = np.flatnonzero(place == one)
         found = steering.index[ranks]
-        first = found[0] - found[0] % width
-        others = rng.permutation(np.setdiff1d(np.arange(first, first + width), found))
+        others = rng.permutation(np.setdiff1d(np.arange(*peers[ranks[0]]), found))
         drawn = np.concatenate([others, rng.permutation(found)])[: len(ranks)]
         index[ranks] = rng.permutation(drawn)
         source[ranks] = rng.permutation(ranks)

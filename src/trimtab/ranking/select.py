@@ -121,10 +121,10 @@ def _check(ranking: Ranking, model: ModelIdentity, name: str) -> None:
             f"criterion {name!r} returned an order of {order.dtype} {list(order.shape)} and scores of {ranking.score.dtype} "
             f"{list(ranking.score.shape)}; return int64 and float64 of one length, as sort_neurons does"
         )
-    if len(order) and (order.min() < 0 or order.max() >= model.n_neurons or len(np.unique(order)) < len(order)):
+    if len(order) and (order.min() < 0 or order.max() >= model.n_layers * model.d_ff or len(np.unique(order)) < len(order)):
         raise InputError(
             f"criterion {name!r} ranked a neuron twice, or one that the model has not; flat addresses are layer * d_ff + index, "
-            f"from 0 to {model.n_neurons - 1}"
+            f"from 0 to {model.n_layers * model.d_ff - 1}"
         )
     if np.isnan(ranking.score).any():
         raise InputError(f"criterion {name!r} scored neurons with NaN; leave them out of the ranking")

@@ -123,9 +123,9 @@ def recorded_class_moments(
     wanted = checked_statistics(statistics)
     moments = {"sum", *wanted & {"magnitude", "square"}}
     counts = Counter(row.problem_id for row in rows)
-    n_layers, d_ff, n_experts = recording.shape(scope)
+    n_layers, d_ff, n_blocks = recording.shape(scope)
     # a float64 sum per problem and class, and for experts as wide a count; a float32 mean per trace
-    sums, means = 16 * (2 if n_experts > 1 else 1) * len(counts), 4 * len(rows)
+    sums, means = 16 * (2 if n_blocks else 1) * len(counts), 4 * len(rows)
     layer_bytes = d_ff * (sums * ("difference" in wanted) + means * ("auroc" in wanted))
     block = partial(_block, recording, scope, moments, rows, counts, wanted)
     return _joined(list(run_blocks(block, layer_blocks(n_layers, layer_bytes, max_bytes, at_once))))

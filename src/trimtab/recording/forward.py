@@ -7,6 +7,7 @@ can see the padding, and the sums leave it out.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from math import gcd
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trimtab.errors import InputError
-from trimtab.model import LanguageModel
+from trimtab.model import FfnLayout, LanguageModel
 from trimtab.model.experts import each_expert, experts_shape, read_routing
+from trimtab.model.hook_points import refuse_offloaded
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.recording.tokens import right_padded, span
 from trimtab.traces import Trace
@@ -98,37 +100,71 @@ class DenseSums:
                 yield slice(row, row + len(reach)), slice(column, min(column + step, last))
 
 
-class ExpertSums(DenseSums):
-    """The same of experts side by side, with the tokens of each; a token adds nothing to an expert that it is not routed to."""
+class BlockSums(DenseSums):
+    """The same by blocks of neurons, with the tokens of each block: of experts side by side, and of layers of several widths.
 
-    def __init__(self, spans: Spans, moments: Sequence[str], n_layers: int, device: torch.device) -> None:
+    A block is an expert, or where layers differ in width the largest part that all widths are multiples of. A token adds nothing
+    to an expert that it is not routed to, and no token counts for a block that a layer has not.
+    """
+
+    def __init__(self, spans: Spans, moments: Sequence[str], layout: FfnLayout, device: torch.device) -> None:
         """As for :class:`DenseSums`."""
-        super().__init__(spans, moments, n_layers, device)
-        self._counts: list[Tensor | None] = [None] * n_layers
+        super().__init__(spans, moments, layout.n_layers, device)
+        self._layout = layout
+        parts = {layer.width // max(1, layer.n_experts) for layer in layout.layers}
+        self._block = gcd(*parts)
+        self._counts: list[Tensor | None] = [None] * layout.n_layers
 
     def hook(self, layer: int) -> Hook:
-        """To be called before the experts of a layer."""
+        """To be called before the down projection or the experts of a layer."""
+        return self._experts_hook(layer) if self._layout.layers[layer].sparse else self._dense_hook(layer)
 
+    def collect(self, scope: int) -> dict[str, NDArray[np.float32]]:
+        """Float32 ``[batch, layer, d_ff]`` by moment, 0 where a layer has no neuron; waits for the device."""
+        shape = (len(self._weights), self._layout.n_layers, self._layout.d_ff)
+        arrays = {name: np.zeros(shape, np.float32) for name in self.names}
+        for layer, total in enumerate(self._layers):
+            if total is not None:
+                for array, moment in zip(arrays.values(), total[:, :, scope].cpu().numpy(), strict=True):
+                    array[:, layer, : moment.shape[-1]] = moment
+        return arrays
+
+    def _dense_hook(self, layer: int) -> Hook:
+        summed = super().hook(layer)
+
+        def accumulate(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            summed(module, inputs)
+            tokens = self._weights.sum(2, keepdim=True)
+            self._counts[layer] = tokens.expand(-1, -1, self._layout.layers[layer].width // self._block)
+
+        return accumulate
+
+    def _experts_hook(self, layer: int) -> Hook:
         def accumulate(experts: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             routed, (n_experts, d_expert, _) = read_routing(experts, inputs), experts_shape(experts)
             weights = self._weights.to(routed.hidden.device)
+            n_tokens = routed.hidden.shape[-2]
             batch, scopes, stop = weights.shape
             total = weights.new_zeros(len(self.names), batch, scopes, n_experts, d_expert)
             counts = weights.new_zeros(batch, scopes, n_experts)
             for expert, token, _, activation in each_expert(experts, routed):
                 # laid out by position with zeros between, so that each row is summed by itself and in the same order every time
-                here, values = weights.new_zeros(len(routed.hidden)), activation.new_zeros(len(routed.hidden), d_expert)
+                here, values = weights.new_zeros(n_tokens), activation.new_zeros(n_tokens, d_expert)
                 here, values = here.index_fill_(0, token, 1.0), values.index_copy_(0, token, activation)
                 counts[:, :, expert] = (weights @ here.view(batch, -1, 1)[:, :stop]).squeeze(-1)
                 total[:, :, :, expert] = self._summed(values)
-            self._counts[layer], self._layers[layer] = counts, total.flatten(3)
+            self._counts[layer] = counts.repeat_interleave(d_expert // self._block, 2)
+            self._layers[layer] = total.flatten(3)
 
         return accumulate
 
     def collect_counts(self, scope: int) -> NDArray[np.int64]:
-        """Tokens routed to each expert, int64 ``[batch, layer, expert]``; waits for the device."""
-        counts = [count[:, scope].cpu() for count in self._counts if count is not None]
-        return torch.stack(counts, 1).to(torch.int64).numpy()
+        """Tokens that have an activation in each block, int64 ``[batch, layer, block]``; waits for the device."""
+        found = np.zeros((len(self._weights), self._layout.n_layers, self._layout.d_ff // self._block), np.int64)
+        for layer, count in enumerate(self._counts):
+            if count is not None:
+                found[:, layer, : count.shape[2]] = count[:, scope].cpu().numpy()
+        return found
 
 
 _POWERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -180,9 +216,15 @@ def start_batch(
         raise InputError("no token scope to record; give one or more of all, response, prompt, last-prompt")
     ids = right_padded(model, traces).to(model.device)
     spans = [[span(trace, scope) for scope in scopes] for trace in traces]
-    sums = (ExpertSums if model.layout.mixture else DenseSums)(spans, moments, model.n_layers, model.device)
+    layout = model.layout
+    if layout.mixture or layout.widths is not None:
+        sums = BlockSums(spans, moments, layout, model.device)
+    else:
+        sums = DenseSums(spans, moments, model.n_layers, model.device)
     with ExitStack() as hooks:
-        for layer, module in enumerate(model.layout.modules):
+        for layer, ffn, module in layout.places:
+            if ffn.sparse:
+                refuse_offloaded(layer, module)
             hooks.callback(module.register_forward_pre_hook(sums.hook(layer)).remove)
         model.layout.base(input_ids=ids, use_cache=False)
 
@@ -192,7 +234,7 @@ def start_batch(
             arrays = sums.collect(i)
             _refuse_not_finite(arrays, traces)
             tokens = np.array([stop - start for start, stop in (row[i] for row in spans)], np.int64)
-            if isinstance(sums, ExpertSums):
+            if isinstance(sums, BlockSums):
                 recorded[scope] = Moments(sums.collect_counts(i), **arrays, tokens=tokens)
             else:
                 recorded[scope] = Moments(tokens, arrays.get("sum"), arrays.get("magnitude"), arrays.get("square"))

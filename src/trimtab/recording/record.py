@@ -35,11 +35,14 @@ INDEX = "index.parquet"
 
 
 class RecordedShape(NamedTuple):
-    """Sizes of a recording: ``n_experts`` of a layer stand side by side in ``d_ff``, 1 for a dense model."""
+    """Sizes of a recording: ``n_blocks`` of a layer stand side by side in ``d_ff``, each with counts of its own.
+
+    They are experts, or parts of layers of different widths; 0 where every neuron of a trace has the same count.
+    """
 
     n_layers: int
     d_ff: int
-    n_experts: int
+    n_blocks: int
 
 
 class Recording:
@@ -58,8 +61,8 @@ class Recording:
         return sum(map(len, self._parts.plan.parts))
 
     def __repr__(self) -> str:
-        layers, d_ff, experts = self.shape(self.scopes[0])  # type: ignore[arg-type]
-        width = f"{d_ff} neurons" if experts == 1 else f"{experts} experts of {d_ff // experts} neurons"
+        layers, d_ff, blocks = self.shape(self.scopes[0])  # type: ignore[arg-type]
+        width = f"{blocks} blocks of {d_ff // blocks} neurons" if blocks else f"{d_ff} neurons"
         return f"recording of {len(self):,} traces, {layers} layers of {width}, scopes {', '.join(self.scopes)}"
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -98,7 +101,7 @@ class Recording:
             return RecordedShape(0, 0, 0)
         with self._opened(0, scope) as tensors:
             _, n_layers, d_ff = next(tensors[name].get_shape() for name in MOMENTS if name in tensors)
-            return RecordedShape(n_layers, d_ff, tensors["count"].get_shape()[2] if "tokens" in tensors else 1)
+            return RecordedShape(n_layers, d_ff, tensors["count"].get_shape()[2] if "tokens" in tensors else 0)
 
     def means(self, scope: TokenScope, order: Sequence[str]) -> NDArray[np.float32]:
         """Mean activations over the tokens of a scope, float32 ``[trace, layer, d_ff]``, in the given order of ids.

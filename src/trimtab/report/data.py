@@ -165,6 +165,7 @@ class RunReport(Section):
         seconds: per stage.
         ledger_openings: how often the test split was opened, this time included.
         command: reproduces the run.
+        sampling: how responses were generated, where this model does not prove the usual way; empty where it does.
     """
 
     model: ModelIdentity
@@ -175,6 +176,7 @@ class RunReport(Section):
     versions: dict[str, str]
     ledger_openings: int
     command: str
+    sampling: str = ""
 
 
 class Example(Section):

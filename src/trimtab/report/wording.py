@@ -295,8 +295,19 @@ def disagreement_note(report: Report) -> str:
 
 def notes(report: Report) -> list[str]:
     """All sentences that apply to the table of conditions, in reading order."""
-    sentences = (p_note(report), responses_note(report), unscored_note(report), disagreement_note(report))
+    sentences = (
+        p_note(report),
+        responses_note(report),
+        unscored_note(report),
+        disagreement_note(report),
+        sampling_note(report),
+    )
     return [sentence for sentence in sentences if sentence]
+
+
+def sampling_note(report: Report) -> str:
+    """How responses were generated, where that is not the usual way; empty where it is."""
+    return f"How responses were generated: {report.run.sampling}." if report.run.sampling else ""
 
 
 def _too_many(row: ConditionSummary) -> bool:

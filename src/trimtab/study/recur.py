@@ -16,7 +16,7 @@ from trimtab.sampling import read_traces
 from trimtab.sampling.continuation import continuations_job, whole_traces
 from trimtab.stats.estimates import mean_estimates
 from trimtab.stats.values import Estimate
-from trimtab.stats.verdict import percent, points
+from trimtab.stats.verdict import percent
 from trimtab.store import AnyPath, Entry, digest_of, read_table, write_table
 from trimtab.study.values import Traces
 from trimtab.tasks import grade_traces
@@ -156,12 +156,13 @@ def _sentence(
     _, problems, n_correct, n_incorrect = counts
     if correct is None or incorrect is None or difference is None:
         return f"Traces of {problems} problem{'s' if problems != 1 else ''} were continued, too few to say what comes back."
+    more, low, high = (f"{100 * end:.1f}" for end in (difference.value, difference.low, difference.high))
     shown = "so" if difference.low > 0 else "which does not show that"
     return (
         f"Continued {settings.times} times from {percent(settings.share)} of its tokens, a trace's class came back in "
         f"{_percent(correct)} of the continuations of {n_correct:,} correct traces and in {_percent(incorrect)} of those of "
-        f"{n_incorrect:,} incorrect ones. A continuation is correct {points(difference.value)} points [{points(difference.low)}, "
-        f"{points(difference.high)}] more often after a correct trace's beginning than after an incorrect one's of the same "
+        f"{n_incorrect:,} incorrect ones. A continuation is correct {more} points [{low}, {high}] more often after a "
+        "correct trace's beginning than after an incorrect one's of the same "
         f"problem ({problems:,} problems), {shown} the beginnings already differ."
     )
 

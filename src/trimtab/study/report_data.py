@@ -34,6 +34,7 @@ from trimtab.report import (
     UnscoredBounds,
     VerdictReport,
 )
+from trimtab.sampling import way_of
 from trimtab.stats.verdict import finite
 from trimtab.study import find, gather
 from trimtab.study.values import Evaluation, Tuning
@@ -173,7 +174,13 @@ def _run(study: "Study", evaluation: Evaluation, tuning: Tuning | None) -> RunRe
         },
         ledger_openings=evaluation.openings,
         command=f"trimtab run {where / 'run.toml'} --out NEW_FOLDER",
+        sampling=_sampling(study),
     )
+
+
+def _sampling(study: "Study") -> str:
+    way = way_of(study.model) if study.settings.engine == "transformers" else None
+    return str(way) if way is not None and way.reason else ""
 
 
 def _examples(evaluation: Evaluation, base: Sequence[Outcome], condition: Sequence[Outcome]) -> tuple[Example, ...]:
@@ -252,7 +259,8 @@ def _found_neurons(study: "Study", tuning: Tuning) -> NeuronsReport:
     """The neurons that this run found and tuned."""
     best = tuning.best
     neurons = find.rankings(study, [best.criterion], study.settings.ranking.k)[best.criterion].top(best.k)
-    expert, index = divmod(neurons.index, neurons.model.d_expert)
+    expert = neurons.model.experts_of(neurons.layer, neurons.index)
+    index = np.where(expert < 0, neurons.index, neurons.index % neurons.model.d_expert)
     columns = {
         "layer": neurons.layer,
         "index": index,

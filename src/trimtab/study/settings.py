@@ -346,9 +346,9 @@ DEMO = Settings(
     task=TaskSettings(source="testbed", train=500, validation=400, test=1000),
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=104, batch_tokens=72_000),
     tune=TuneSettings(interventions=("add", "ablate-and-add"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=120),
-    contrast=ContrastSettings(recurrence=RecurrenceSettings(traces=100)),
-    evaluation=EvaluationSettings(control_problems=500),
+    contrast=ContrastSettings(recurrence=RecurrenceSettings(traces=60)),
+    evaluation=EvaluationSettings(control_problems=400),
     experiment=ExperimentSettings(other_models=("testbed:tuned", "testbed:second")),
 )
 """The demo: the whole pipeline on the bundled reasoner. Fixed before its test split was opened, but for the controls that came
-later, two of which ask half of the problems so that the demo stays short."""
+later, two of which ask 400 problems so that the demo stays short."""

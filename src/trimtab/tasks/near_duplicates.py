@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +168,8 @@ def _most_similar(later: list[Tokens], earlier: list[Tokens]) -> tuple[NDArray[n
     by_content = _Alike([_content(text) for text in earlier])
     for start in range(0, len(later), _BLOCK):
         block = later[start : start + _BLOCK]
-        alike = by_content.to([_content(text) for text in block]).minimum(by_words.to([_masked(text) for text in block]))
+        by_block = by_words.to([_masked(text) for text in block])
+        alike = cast("csr_array", by_content.to([_content(text) for text in block]).minimum(by_block))
         best[start : start + _BLOCK] = alike.argmax(axis=1)
         similarity[start : start + _BLOCK] = alike.max(axis=1).toarray().ravel()
     return best, similarity

@@ -147,6 +147,11 @@ def check_sizes(identity: ModelIdentity, hf_text_config: object, name: str) -> N
             f"steering {name!r} is of a mixture of experts, whose fused kernel hands over no neuron. "
             "Fix: a dense model, or export the steering as a LoRA or merged weights"
         )
+    if identity.widths is not None:
+        raise ModelError(
+            f"steering {name!r} is of a model whose layers have different numbers of neurons, {identity.width_text}, which an "
+            "engine cannot be told. Fix: attach it to the transformers model"
+        )
     sizes = {field: cast("int", getattr(hf_text_config, theirs, None)) for field, theirs in _SIZES.items()}
     different = [
         f"{field}: made for {getattr(identity, field)}, here {size}"

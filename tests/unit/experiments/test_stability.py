@@ -26,6 +26,7 @@ from trimtab.experiments.stability import (
     stability,
 )
 from trimtab.findings import Findings
+from trimtab.neurons import ModelIdentity
 from trimtab.progress import silent
 from trimtab.ranking import CRITERIA, Ranking, TraceMeans
 from trimtab.tasks.contrast import ContrastRow
@@ -129,7 +130,9 @@ def test_overlap_of_sets() -> None:
 
 def test_chance_in_layers_is_what_random_sets_share() -> None:
     pair = (_ranking([0, 1, 2, 5, 9]), _ranking([1, 3, 4, 8, 9]))
-    everywhere, in_layers = by_chance([pair], 4, (2, 5))
+    everywhere, in_layers = by_chance(
+        [pair], 4, ModelIdentity("m", None, "qwen3", "f", n_layers=2, d_model=4, d_ff=5, vocab_size=9)
+    )
     assert everywhere == pytest.approx(4 / 10)
     rng = np.random.default_rng(0)
     counts = [[sum(address // 5 == layer for address in side.order[:4]) for layer in (0, 1)] for side in pair]

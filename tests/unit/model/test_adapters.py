@@ -18,7 +18,7 @@ from transformers import (
 from steering_oracle import prompts, steering_for, stepwise_logits
 from tiny_models import D_FF, D_MODEL, FAMILIES, MIXTURES, N_LAYERS, tiny
 from trimtab.errors import ModelError
-from trimtab.model import adapters, attach, find_ffn
+from trimtab.model import adapters, attach, find_ffn, identify
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 97}
 
@@ -92,7 +92,7 @@ def test_nothing_found_lists_each_block():
     with pytest.raises(ModelError) as caught:
         find_ffn(model)
     message = str(caught.value)
-    assert "looked for the one linear layer 48->32" in message
+    assert "or for the one linear layer 48->32 (intermediate size to hidden size) in each block" in message
     assert "block 1: 0 matches (none) among [self_attn.q_proj 32->32" in message
     assert "block 0" not in message
     assert "Families known by name: qwen2, qwen3, llama, mistral" in message
@@ -100,8 +100,8 @@ def test_nothing_found_lists_each_block():
 
 def test_two_candidates_are_ambiguous():
     model = _phi()
-    model.model.layers[2].spare = nn.Linear(48, 32)
-    with pytest.raises(ModelError, match=r"block 2: 2 matches \(mlp\.fc2, spare\)"):
+    model.model.layers[2].spare = nn.Sequential(nn.Linear(32, 48), nn.Linear(48, 32))
+    with pytest.raises(ModelError, match=r"block 2: 2 matches \(mlp\.fc2, spare\.1\)"):
         find_ffn(model)
 
 
@@ -129,16 +129,50 @@ def test_a_search_needs_eval_mode():
         find_ffn(_phi().train())
 
 
-def test_other_mixtures_of_experts_are_refused():
+def test_a_dense_layer_beside_experts_of_an_unknown_form_is_refused():
     model = _random(OlmoeConfig(**SIZES, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2))
-    with pytest.raises(ModelError, match=r"mixture of experts \(num_experts = 4\) .*known: qwen3_moe, mixtral, and dense"):
+    block = model.model.layers[1].mlp
+    block.shared, block.experts = nn.Sequential(nn.Linear(32, 48), nn.Linear(48, 32)), nn.ModuleList([nn.Linear(32, 32)])
+    with pytest.raises(ModelError, match=r"mixture of experts \(num_experts = 4\) of a form .*beside mlp\.shared a block holds"):
         find_ffn(model)
 
 
-@pytest.mark.parametrize("dense", [{"mlp_only_layers": [1]}, {"decoder_sparse_step": 2}], ids=["one layer", "every other layer"])
-def test_dense_layers_among_sparse_ones_are_refused(dense):
-    with pytest.raises(ModelError, match=r"<layer>\.mlp\.experts. Models with dense layers among sparse ones cannot be steered"):
-        find_ffn(tiny("qwen3_moe", **dense))
+@pytest.mark.parametrize(
+    ("dense", "layers"), [({"mlp_only_layers": [1]}, {1}), ({"decoder_sparse_step": 2}, {0, 2})], ids=["one", "every other"]
+)
+def test_dense_layers_among_sparse_ones_have_their_own_width(dense, layers):
+    model = tiny("qwen3_moe", intermediate_size=40, **dense)
+    layout = find_ffn(model)
+    assert layout.widths == tuple(40 if layer in layers else 48 for layer in range(3))
+    assert (layout.d_ff, layout.n_experts, layout.mixture) == (48, 4, True)
+    assert [layer.sparse for layer in layout.layers] == [layer not in layers for layer in range(3)]
+    identity = identify(model, "tiny", None, layout=layout)
+    assert identity.widths == layout.widths
+    assert identity.n_neurons == sum(layout.widths)
+
+
+def test_experts_side_by_side_are_at_least_as_wide_as_a_dense_layer():
+    with pytest.raises(ModelError, match="differ in their experts: 4 experts of 12, dense layers up to 64 wide"):
+        find_ffn(tiny("qwen3_moe", intermediate_size=64, mlp_only_layers=[1]))
+
+
+def test_a_block_of_mixers_alone_has_no_neurons():
+    class SomeMixer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(32, 32)
+
+        def forward(self, hidden):
+            return self.inner(hidden)
+
+    model = _phi()
+    model.model.layers[1].mlp = SomeMixer()
+    layout = find_ffn(model)
+    assert layout.widths == (48, 0, 48)
+    assert layout.modules[1] is None
+    model.model.layers[1].mlp = nn.Linear(32, 32)  # may be anything
+    with pytest.raises(ModelError, match="block 1: 0 matches"):
+        find_ffn(model)
 
 
 def test_a_mixture_has_no_down_projection_of_its_own():
@@ -192,14 +226,16 @@ def test_a_text_decoder_inside_a_multimodal_wrapper():
     assert torch.equal(stepwise_logits(model, ids, mask, 6), plain)
 
 
-def test_widths_that_differ_by_layer_are_refused():
+def test_widths_are_those_of_the_modules():
     model = _phi()
     vars(model.config)["intermediate_size"] = [48, 48, 64]  # Gemma 3n has such a list; this config class checks its types
-    assert find_ffn(model).d_ff == 48  # the modules have one width
+    assert find_ffn(model).widths is None
     mlp = model.model.layers[2].mlp
     mlp.fc1, mlp.fc2 = nn.Linear(32, 64), nn.Linear(64, 32)
-    with pytest.raises(ModelError, match=r"\[48, 48, 64\].*one FFN width"):
-        find_ffn(model)
+    layout = find_ffn(model)
+    assert (layout.widths, layout.d_ff) == ((48, 48, 64), 64)
+    with pytest.raises(ModelError, match=r"have \[48, 64\] neurons, and this works only where all have the same number"):
+        _ = layout.down
 
 
 def test_models_without_a_language_head_are_refused():

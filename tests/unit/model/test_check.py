@@ -5,10 +5,13 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PhiConfig
 
-from tiny_models import MIXTURES, tiny
+import causal_families
+from causal_families import VOCABULARY
+from tiny_models import MIXTURES, tiny, word_tokenizer
 from trimtab.errors import ModelError
 from trimtab.model import LanguageModel, check_model, find_ffn, identify, open_model, prove
 from trimtab.model.check import shift_survival
+from trimtab.sampling import way_of
 
 
 def _opened(model):
@@ -104,3 +107,23 @@ def test_shift_survival_matches_the_loop(dtype, shift):
 def test_a_shift_below_the_resolution_vanishes():
     assert shift_survival(torch.full((5,), 256.0, dtype=torch.bfloat16), 0.3) == 0.0
     assert shift_survival(torch.full((5,), 256.0), 0.3) == 1.0
+
+
+def test_a_model_that_cannot_pad_is_proved_row_by_row_and_says_so():
+    model = LanguageModel.of(
+        causal_families.tiny_model("bart"), word_tokenizer(VOCABULARY, pad_token="w0", eos_token="w2"), "bart"
+    )
+    diagnosis = check_model(model)
+    assert diagnosis.ok
+    assert not diagnosis.pads_alike
+    assert "gives a row of a padded batch other logits than the row alone: do not pad" in diagnosis.summary()
+    assert way_of(model).by_generate
+
+
+def test_ffns_that_are_not_seen_are_named():
+    model = LanguageModel.of(
+        causal_families.tiny_model("qwen2_moe"), word_tokenizer(VOCABULARY, pad_token="w0", eos_token="w2"), "moe"
+    )
+    diagnosis = check_model(model)
+    assert diagnosis.pads_alike
+    assert "neither recorded nor steered: mlp.shared_expert of 4 layers" in diagnosis.summary()

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from tiny_models import tiny
-from trimtab.errors import ModelError
-from trimtab.model import check_model, open_model
+from trimtab.errors import InputError, ModelError
+from trimtab.export.exporting import export_steering
+from trimtab.gate import ALWAYS
+from trimtab.model import check_model, down_weights, open_model
+from trimtab.steering import Steering
 
 WORDS = [f"w{number}" for number in range(94)]
 TOKENS = ["<unk>", "<s>", "</s>", *WORDS]
@@ -101,3 +104,18 @@ def test_a_missing_file(tmp_path: Path) -> None:
         open_model(tmp_path / "absent.gguf")
     with pytest.raises(ModelError, match=r"GGUF file absent\.gguf does not exist"):
         open_model("absent.gguf")
+
+
+def test_a_steering_ships_back_to_the_same_file_as_a_control_vector(tmp_path: Path) -> None:
+    file = _write(tmp_path / "tiny.gguf")
+    model = open_model(file, device="cpu")
+    shift = np.array([2.0, -3.0, 1.5], np.float32)
+    steering = Steering(np.array([1, 1, 2]), np.array([3, 40, 7]), 0 * shift, shift, 2.0, "all", ALWAYS, model.identity)
+    export_steering(steering, "gguf", tmp_path / "vector")
+    tensors = gguf.GGUFReader(tmp_path / "vector" / "control-vector.gguf").tensors
+    found = {str(tensor.name): np.array(tensor.data) for tensor in tensors}
+    weights = down_weights(model, [1, 2])
+    np.testing.assert_allclose(found["direction.1"], 2 * weights[1][:, [3, 40]] @ shift[:2], rtol=1e-5)
+    np.testing.assert_allclose(found["direction.2"], 2 * weights[2][:, [7]] @ shift[2:], rtol=1e-5)
+    with pytest.raises(InputError, match="is a GGUF file, of which an export to merged makes no use"):
+        export_steering(steering, "merged", tmp_path / "merged")

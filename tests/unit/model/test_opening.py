@@ -2,14 +2,27 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from steering_oracle import steering_for
 from tiny_models import D_FF, N_LAYERS, tiny, word_tokenizer
 from trimtab.errors import ModelError
-from trimtab.model import LanguageModel, identify, open_model, tokenizer_fingerprint
+from trimtab.model import (
+    LanguageModel,
+    attach,
+    check_model,
+    down_weights,
+    find_ffn,
+    identify,
+    open_model,
+    tokenizer_fingerprint,
+)
+from trimtab.recording.forward import record_batch
+from trimtab.traces import Trace
 
 
 @pytest.fixture(autouse=True)
@@ -163,3 +176,31 @@ def test_a_model_shows_itself_in_three_lines(qwen3):
     assert model.identity.fingerprint in lines[2]
     assert "org/&lt;tiny&gt;" in model._repr_html_()
     assert len(repr(model.layout).splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("ignore:You are calling .generate:UserWarning")  # the inputs move where the weights run
+@pytest.mark.parametrize("family", ["qwen3", "mixtral"])
+def test_weights_on_disk_are_hooked_where_they_run_or_refused(family, tmp_path):
+    at_hand = tiny(family)
+    at_hand.save_pretrained(tmp_path)
+    steering, ids = steering_for(at_hand, scope="all"), torch.tensor([[3, 4, 5, 6]])
+    on_disk = AutoModelForCausalLM.from_pretrained(tmp_path, device_map={"": "disk"}, offload_folder=tmp_path / "off").eval()
+    opened = LanguageModel(on_disk, word_tokenizer(pad_token="w0", eos_token="w1"), find_ffn(on_disk), steering.model)
+    trace = Trace("t", "p", 0, (3, 4, 5), (6, 7), "", "stop")
+    with pytest.raises(ModelError, match="offloaded"):
+        down_weights(opened, [1])
+    with pytest.raises(ModelError, match="is offloaded, so the weights cannot be fingerprinted"):
+        identify(on_disk, "x", None)
+    if family == "mixtral":
+        for act in (lambda: record_batch(opened, [trace], ("all",), ("sum",)), lambda: attach(opened, steering).__enter__()):
+            with pytest.raises(ModelError, match="the weights of the experts of layer 0 are offloaded"):
+                act()
+        return
+    assert check_model(opened).ok
+    with attach(at_hand, steering):
+        expected = at_hand(ids).logits
+    with attach(opened, steering), torch.no_grad():
+        torch.testing.assert_close(on_disk(ids).logits, expected)
+    here = LanguageModel(at_hand, opened.tokenizer, find_ffn(at_hand), steering.model)
+    sums = [record_batch(one, [trace], ("all",), ("sum",))["all"].sum for one in (opened, here)]
+    np.testing.assert_allclose(*sums, rtol=1e-6)

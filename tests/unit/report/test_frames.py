@@ -1,9 +1,12 @@
 """The frames of a report: each holds the figures of its section, and every reading says what they came to."""
 
+from dataclasses import replace
+
 import pytest
 
 from report_sample import make_report, without_text
-from steering_samples import neuron_set
+from steering_samples import logistic, neuron_set
+from trimtab.errors import InputError
 from trimtab.findings import Frame
 from trimtab.report import Report
 from trimtab.report.frames import (
@@ -113,8 +116,11 @@ def test_values_show_themselves(report: Report) -> None:
     drawn = evaluation_figure(report.conditions, report.random_gains, judged="gated")
     assert drawn.layout.yaxis.ticktext == drawn.layout.yaxis2.ticktext, "the same lines in both panels"
     assert report.gate is not None
-    names = [trace.name for trace in gate_figure(report.gate).data if trace.name]
-    assert names[:2] == ["gate: AUROC 0.916 [0.900, 0.931]", "wording only: AUROC 0.880 [0.861, 0.898]"]
+    gate = replace(logistic(), facts={"validation_assessment": report.gate.assessment.to_json()})
+    names = [trace.name for trace in gate_figure(gate).data if trace.name]
+    assert names[0] == "gate: AUROC 0.916 [0.900, 0.931]"
+    with pytest.raises(InputError, match="was not assessed"):
+        gate_figure(logistic())
 
 
 def test_neurons_show_their_layers_and_differences() -> None:

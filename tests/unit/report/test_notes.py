@@ -34,6 +34,13 @@ def test_the_test_is_named_per_condition() -> None:
     assert responses_note(responses).startswith("With k responses a problem accuracy is avg@k")
 
 
+def test_another_way_of_sampling_is_named(report: Report) -> None:
+    run = report.run.model_copy(update={"sampling": "padded batches, finished rows kept, since a state cannot be selected"})
+    assert notes(report.model_copy(update={"run": run}))[-1] == (
+        "How responses were generated: padded batches, finished rows kept, since a state cannot be selected."
+    )
+
+
 def test_one_claim_needs_no_correction(report: Report) -> None:
     assert p_note(report.model_copy(update={"conditions": report.conditions[:2]})) == "p: exact McNemar test, two-sided."
 

@@ -11,6 +11,7 @@ from trimtab.evaluation.rows import GATED, UNSTEERED
 from trimtab.evaluation.summary import break_down, summarise
 from trimtab.evaluation.verdict import judge
 from trimtab.report import Report, read_report
+from trimtab.sampling.generate import Way
 from trimtab.study import Study
 from trimtab.study.demo_json import demo_json
 from trimtab.study.report_data import build_report
@@ -99,3 +100,12 @@ def test_a_finished_artifact_has_no_tuning_and_no_text_baseline(study: Study) ->
 def test_the_report_of_a_notebook_goes_where_it_is_told(study: Study, tmp_path: Path) -> None:
     assert study.report(tmp_path / "mine.html") == tmp_path / "mine.html"
     assert read_report(tmp_path / "mine.json").verdict.n == 40
+
+
+def test_the_report_says_how_rows_were_sampled_where_the_usual_way_is_not_proved(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _report(study).run.sampling == ""
+    way = Way(grouped=False, drops=False, reason="a state cannot be selected")
+    monkeypatch.setattr("trimtab.study.report_data.way_of", lambda _: way)
+    assert _report(study).run.sampling == "padded batches, finished rows kept, since a state cannot be selected"
