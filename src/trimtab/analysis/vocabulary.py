@@ -43,10 +43,12 @@ class NormMap:
     Args:
         scale: float64 ``[d_model]``.
         centred: whether the mean is taken away.
+        bias: float64 ``[d_model]``, what the norm gives for 0.
     """
 
     scale: NDArray[np.float64]
     centred: bool
+    bias: NDArray[np.float64]
 
     def apply(self, directions: NDArray[np.float64]) -> NDArray[np.float64]:
         """``[..., d_model]``."""
@@ -125,7 +127,7 @@ def measure_norm(module: nn.Module, d_model: int) -> NormMap:
         zero, at_signs, shifted, at_other = norm(torch.stack([torch.zeros(d_model), signs, signs + 1, other]))
     centred = torch.allclose(at_signs, shifted, rtol=1e-3, atol=1e-5)
     scale = (at_signs - zero) / signs
-    mapped = NormMap(scale.double().numpy(), centred)
+    mapped = NormMap(scale.double().numpy(), centred, zero.double().numpy())
     expected, actual = mapped.apply(other.double().numpy()), (at_other - zero).double().numpy()
     size = float(expected @ expected)
     factor = float(expected @ actual) / size if size else 1.0
@@ -240,7 +242,7 @@ def project_vocabulary(
         order = np.argsort(-logits[row], kind="stable")
         sides = (order[:top], order[::-1][:top])
         promoted, demoted = (
-            tuple(TokenPush(i, _text(model.tokenizer, i), float(logits[row, i]), float(z[row, i])) for i in side.tolist())
+            tuple(TokenPush(i, token_text(model.tokenizer, i), float(logits[row, i]), float(z[row, i])) for i in side.tolist())
             for side in sides
         )
         at = int(layer[row]), int(index[row])
@@ -282,7 +284,7 @@ def _unembed(model: LanguageModel, directions: NDArray[np.float64]) -> NDArray[n
     return torch.cat(logits).T.double().numpy()
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
+def token_text(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
     """The token as text, or its own spelling where it is a part of a character only."""
     text = str(tokenizer.decode([token_id]))
     return str(tokenizer.convert_ids_to_tokens(token_id)) if "\ufffd" in text or not text else text

@@ -31,6 +31,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "serve": ("trimtab.cli.serve", "serve_command", "Serve a model over vLLM's OpenAI server, steered by request."),
     },
     "Look and check": {
+        "view": ("trimtab.cli.view", "view_command", "Look at every pair of responses of a run, token by token."),
         "show": ("trimtab.cli.show", "show", "Print a steering artifact."),
         "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
         "grade": ("trimtab.cli.grade", "grade", "Grade the answers of a file."),

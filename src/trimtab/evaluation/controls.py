@@ -100,7 +100,7 @@ def extraction(outcomes: Mapping[str, Sequence[Outcome]], condition: str) -> Ext
     rows = [_extraction_row(name, asked_too(base, rows), rows) for name, rows in outcomes.items() if not name.startswith(RANDOM)]
     for kind in (RANDOM, RANDOM_NORM):
         sets = [rows for name, rows in outcomes.items() if name.rpartition("-")[0] == kind]
-        rows += [_mean_row(kind, sets)] if sets else []
+        rows += [_counted(kind, sets)] if sets else []
     rows.sort(key=lambda row: place(row.condition))
     whole = paired(base, outcomes[condition])
     judged = next(row for row in rows if row.condition == condition)
@@ -126,16 +126,30 @@ def mostly_format(whole: PairedComparison, both: AnsweredGain | None) -> bool:
 
 
 def _extraction_row(name: str, base: Sequence[Outcome], condition: Sequence[Outcome]) -> ExtractionRow:
-    kinds = Counter(map(reading, condition))
-    answered = None if name == UNSTEERED else paired(*(_answered(side) for side in (base, condition)))
-    counts = (len(condition), *(kinds[kind] for kind in ("stated", "guessed", "missing", "truncated", "unscored")))
-    return ExtractionRow(name, *counts, answered, None if name == UNSTEERED else answered_gain(base, condition))
+    counted = _counted(name, [condition])
+    if name == UNSTEERED:
+        return counted
+    return replace(counted, answered=paired(_answered(base), _answered(condition)), both=answered_gain(base, condition))
 
 
-def _mean_row(kind: str, sets: Sequence[Sequence[Outcome]]) -> ExtractionRow:
+def _counted(name: str, sets: Sequence[Sequence[Outcome]]) -> ExtractionRow:
+    """The counts alone, the mean over several sets."""
     kinds = Counter(reading(outcome) for rows in sets for outcome in rows)
-    every = (sum(map(len, sets)), *(kinds[kind] for kind in ("stated", "guessed", "missing", "truncated", "unscored")))
-    return ExtractionRow(kind, *(round(number / len(sets)) for number in every), None, None)
+
+    def mean(number: int) -> int:
+        return round(number / len(sets))
+
+    return ExtractionRow(
+        condition=name,
+        responses=mean(sum(map(len, sets))),
+        stated=mean(kinds["stated"]),
+        guessed=mean(kinds["guessed"]),
+        missing=mean(kinds["missing"]),
+        truncated=mean(kinds["truncated"]),
+        unscored=mean(kinds["unscored"]),
+        answered=None,
+        both=None,
+    )
 
 
 def _answered(outcomes: Sequence[Outcome]) -> list[Outcome]:

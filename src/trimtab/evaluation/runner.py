@@ -19,10 +19,18 @@ from trimtab.sampling import TRANSFORMERS, Generation, Generator, Request, Sampl
 from trimtab.sampling.continuation import after_beginning
 from trimtab.sampling.sample import as_trace
 from trimtab.steering import Steering
-from trimtab.store import AnyPath, Parts, Plan, read_table
+from trimtab.store import AnyPath, Parts, Plan, read_table, write_table
 from trimtab.tasks import CHAT, Grader, Prompt, grade_traces
 from trimtab.tasks.grading.grade import StepChecker
 from trimtab.traces import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseIds:
+    """The tokens of one response as they were generated, end token included; a text does not always give its own tokens back."""
+
+    trace_id: str
+    response_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,8 @@ class ConditionJob:
         for part in parts:
             batch = [self.requests[i] for i in self.plan.parts[part]]
             generations = self._generations(model, batch)
+            # before the part, which says that both are there
+            write_table(_ids_path(self.parts, part), [ResponseIds(g.id, g.response_ids) for g in generations], ResponseIds)
             self.parts.write_table(part, self._outcomes(model, batch, generations))
             advance(len(batch), sum(len(g.response_ids) for g in generations))
 
@@ -181,6 +191,19 @@ class ConditionJob:
                 )
             )
         return rows
+
+
+def read_response_ids(folder: AnyPath) -> dict[str, tuple[int, ...]] | None:
+    """The tokens of every response of a finished condition by trace id; None where it was evaluated before these were kept."""
+    parts = Parts(folder)
+    paths = [_ids_path(parts, part) for part in range(len(parts.plan.parts))]
+    if not all(path.exists() for path in paths):
+        return None
+    return {row.trace_id: row.response_ids for path in paths for row in read_table(path, ResponseIds)}
+
+
+def _ids_path(parts: Parts, part: int) -> AnyPath:
+    return parts.folder / f"ids-{part:05d}.parquet"
 
 
 def condition_job(

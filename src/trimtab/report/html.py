@@ -45,8 +45,12 @@ def write_report(report: Report, folder: AnyPath) -> tuple[AnyPath, AnyPath]:
     return data_path, page_path
 
 
-def render_html(report: Report) -> str:
+def render_html(report: Report, view: str = "") -> str:
     """The page: verdict, caveats, conditions, figures, tables, examples.
+
+    Args:
+        report: what it shows.
+        view: name of the view's file beside it; empty for none.
 
     All text of the report is escaped, and the page's content security policy forbids every request, so hostile text can neither
     run nor call home.
@@ -66,6 +70,7 @@ def render_html(report: Report) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
+            view=view,
             lead=lead,
             figures=figures,
             rest=rest,

@@ -47,6 +47,7 @@ from trimtab.steering import Steering
 from trimtab.store import AnyPath, Entry, digest_of, openings, read_table, record_opening, write_table
 from trimtab.study import find, gather
 from trimtab.study.settings import check_grid
+from trimtab.study.tokens import record_tokens
 from trimtab.study.values import Evaluation, Tuning
 from trimtab.tasks import Prompt
 from trimtab.traces import Problem, Split, Trace
@@ -54,7 +55,7 @@ from trimtab.traces import Problem, Split, Trace
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"answers": 1, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1}
+VERSIONS: Mapping[str, int] = {"answers": 1, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1, "tokens": 1, "places": 1}
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
 ADARAS_CRITERION = "adaras"
 STEERED = "steered"
@@ -271,6 +272,14 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
     rows = study.compute("evaluate", entry, work, lambda folder: read_table(folder / OUTCOMES, Outcome))
     outcomes, clusters = _by_condition([rows]), study.problems().clusters
     condition = ALWAYS if steering.gate.kind == "always" or GATED not in outcomes else GATED
+    judged = next(each for each in conditions if each.name == condition)
+    bare = Condition(UNSTEERED)
+    entries = {
+        each.name: [
+            _answers_entry(study, _asked(study, _plain(each), problems, sampling)) for sampling in response_settings(study)
+        ]
+        for each in (bare, judged)
+    }
     verdict, controls = judged_with_controls(
         outcomes, condition, settings.alpha, first_token(steering, settings.first_tokens).first_tokens, clusters
     )
@@ -287,6 +296,7 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
             steering, facts={**steering.facts, "metrics": condition_metrics(summarise(outcomes, clusters=clusters))}
         ),
         key=entry.name,
+        tokens=record_tokens(study, judged, {name: outcomes[name] for name in entries}, entries, problems),
     )
 
 
@@ -359,7 +369,8 @@ def _control(name: str) -> Control | None:
     """Which control of the settings a condition is; None for the others."""
     if name.startswith((f"{RANDOM}-", f"{RANDOM_NORM}-")):
         return "random"
-    return {NEGATIVE: "negative", AGAIN: "again", FIRST_TOKEN: "first-token"}.get(name)
+    others: dict[str, Control] = {NEGATIVE: "negative", AGAIN: "again", FIRST_TOKEN: "first-token"}
+    return others.get(name)
 
 
 def _condition_digest(condition: Condition) -> dict[str, object]:

@@ -4,6 +4,8 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -197,6 +199,7 @@ class Study(StudyBase):
         chosen = tuning.steering if tuning is not None else steering
         with self._verb("evaluate"):
             evaluation = judge.evaluate(self, chosen, tuning)  # type: ignore[arg-type]  # one of the two is there
+        evaluation = replace(evaluation, page=partial(_view_page, self, evaluation, tuning))
         self._judged = (evaluation, tuning)
         return evaluation
 
@@ -248,9 +251,29 @@ class Study(StudyBase):
         if self._judged is None:
             self.evaluate()
         report = build_report(self, *self._judged)  # type: ignore[misc]  # evaluate has set it
-        page = render_html(report)
+        view = self.view(target.with_name("view.html" if target.name == "report.html" else f"{target.stem}.view.html"))
+        page = render_html(report, view=view.name)
         write_json(target.with_suffix(".json"), report.model_dump(mode="json"), report.run.config_digest)
         write_text(target, page)
+        return target
+
+    def view(self, path: "str | os.PathLike[str] | AnyPath | None" = None) -> "AnyPath":
+        """Write the view of the last evaluation, or of the one that the study's settings ask for: one HTML file to look at every
+        pair of responses with.
+
+        Args:
+            path: of the file; None is ``view.html`` in the study's path.
+
+        Raises:
+            InputError: no path.
+        """
+        if path is None and self.path is None:
+            raise InputError("this study has no path to leave its view in; name a file: study.view('view.html')")
+        target = any_path(path) if path is not None else self.cache.root / "view.html"
+        if self._judged is None:
+            self.evaluate()
+        evaluation, tuning = self._judged  # type: ignore[misc]  # evaluate has set it
+        write_text(target, _view_page(self, evaluation, tuning))
         return target
 
     def generate(self, question: str, max_new_tokens: int | None = None) -> str:
@@ -365,3 +388,10 @@ class Study(StudyBase):
         sections = self.settings.experiment.model_dump(mode="json")
         others = {"sweep", "stability", "monitor"} - {name}
         return {key: value for key, value in sections.items() if key not in others}
+
+
+def _view_page(study: Study, evaluation: Evaluation, tuning: Tuning | None) -> str:
+    from trimtab.report.view_page import render_view
+    from trimtab.study.view_data import build_view
+
+    return render_view(build_view(study, evaluation, tuning))

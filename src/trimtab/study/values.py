@@ -1,7 +1,8 @@
 """The values that the verbs of a study return: problems, traces, the chosen point of a grid, an evaluation."""
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from trimtab.evaluation.settings import TunePoint
 from trimtab.evaluation.summary import random_gains
 from trimtab.evaluation.verdict import ConditionVerdict, asked_too, matched
 from trimtab.steering import Steering
+from trimtab.store import AnyPath, any_path, write_text
+from trimtab.study.tokens import PairTokens
 from trimtab.traces import Problem, Score, ScoredTrace, Split, Trace
 
 if TYPE_CHECKING:
@@ -209,6 +212,9 @@ class Evaluation:
         openings: how often these test problems have been opened with this model, this evaluation included.
         steering: what was evaluated.
         key: ``VERB/KEY`` in the cache.
+        tokens: probabilities and contributions of the tokens of the unsteered and the judged responses; None where the responses'
+            tokens were not kept.
+        page: makes the HTML of :meth:`view`; None for an evaluation that no study made.
     """
 
     outcomes: Mapping[str, Sequence[Outcome]]
@@ -221,6 +227,18 @@ class Evaluation:
     openings: int
     steering: Steering
     key: str
+    tokens: PairTokens | None = None
+    page: Callable[[], str] | None = None
+
+    def view(self) -> "ViewPage":
+        """Every pair of responses to look through, in the notebook or by ``.save(path)`` as one HTML file.
+
+        Raises:
+            InputError: no study made this evaluation.
+        """
+        if self.page is None:
+            raise InputError("only an evaluation that a study made can be viewed: study.evaluate(...).view()")
+        return ViewPage(self.page())
 
     def to_pandas(self) -> "pandas.DataFrame":
         """One row a condition: accuracy and gain with intervals (fractions), p, flips, tokens, truncated and unscored."""
@@ -287,6 +305,30 @@ class Evaluation:
     def _repr_html_(self) -> str:
         columns = ("condition", "n", "accuracy", "gain", "gain_low", "gain_high", "p", "fixed", "broken")
         return _with_table(repr(self), self.to_pandas(), columns)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ViewPage:
+    """The view of an evaluation: an HTML page that loads nothing from anywhere."""
+
+    html: str
+
+    def save(self, path: "str | os.PathLike[str] | AnyPath") -> "AnyPath":
+        """Write the page. Raises StoreError where it cannot be written."""
+        target = any_path(path)
+        write_text(target, self.html)
+        return target
+
+    def __repr__(self) -> str:
+        return f"view of an evaluation, {len(self.html) / 1e6:.1f} MB of HTML; save it: .save('view.html')"
+
+    def _repr_html_(self) -> str:
+        # a frame of its own, so that the notebook's scripts and the page's know nothing of each other
+        source = html.escape(self.html, quote=True)
+        return (
+            f'<iframe title="trimtab view" sandbox="allow-scripts allow-modals" srcdoc="{source}" '
+            'style="width:100%;height:52rem;border:1px solid #dfe3e6;border-radius:8px"></iframe>'
+        )
 
 
 def _chain(title: str, problem: Problem, text: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import APIRouter, Request  # pyright: ignore[reportMissingImports]
 from fastapi.responses import JSONResponse  # pyright: ignore[reportMissingImports]
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.errors import InputError, ModelError, TrimtabError
 from trimtab.vllm_plugin.adapters import cache_salt, current_adapters
@@ -40,6 +40,16 @@ _MARKS = (b"args", b"beam", b"salt", b"\\u", b"\0")
 """A body without any of these bytes says nothing to check; JSON may escape the letters of a key, or come in wider characters."""
 
 
+LARGEST_CHECKED = 2**21
+"""Bytes of a body that is parsed here, on the event loop: some 0.1 s. vLLM parses every body once more."""
+_MARKS_OF_LARGE = (b'"vllm_xargs"', b'"extra_args"', b'"use_beam_search"', b'"cache_salt"', b"\\u", b"\0")
+"""What says something to check in a larger body, where text in base64 may hold any letters, but no quotation mark."""
+_TOO_LARGE = (
+    "a request of {:,} bytes names options that the trimtab plugin has to check, or escapes its letters; accepted: up to "
+    f"{LARGEST_CHECKED:,} bytes, or larger ones in plain UTF-8 without vllm_xargs, extra_args, use_beam_search and cache_salt"
+)
+
+
 class RequestCheck:
     """ASGI middleware that answers HTTP 400 to requests that :func:`check` refuses, and passes on all others unchanged."""
 
@@ -51,7 +61,10 @@ class RequestCheck:
         if scope["type"] != "http" or scope["method"] != "POST" or _is_upload(scope):
             return await self._app(scope, receive, send)
         messages = await _read(receive)
-        refusal = _refusal(b"".join(message.get("body", b"") for message in messages))
+        body = b"".join(message.get("body", b"") for message in messages)
+        if len(body) > LARGEST_CHECKED and any(mark in body for mark in _MARKS_OF_LARGE):
+            return await answer_error(_TOO_LARGE.format(len(body)), HTTPStatus.REQUEST_ENTITY_TOO_LARGE)(scope, receive, send)
+        refusal = _refusal(body) if len(body) <= LARGEST_CHECKED else None
         if refusal is None:
             return await self._app(scope, _again(messages, receive), send)
         return await answer_error(refusal, HTTPStatus.BAD_REQUEST)(scope, receive, send)
@@ -229,7 +242,11 @@ class ServedAdapters:
                 "this server was started without --load-from FOLDER, so clients cannot make it read files; restart it with one"
             )
         root = self._folder.resolve()
-        folder = (root / path).resolve()  # links are followed first: one could lead out
+        try:
+            folder = (root / path).resolve()  # links are followed first: one could lead out
+            _ = folder.exists()  # raises for a name that is too long
+        except (OSError, ValueError, RuntimeError) as cause:  # too long, a NUL byte, or links in a circle
+            raise InputError(f"{path[:80]!r} is no path ({cause}); accepted: the path of an artifact in --load-from") from cause
         if not folder.is_relative_to(root):
             raise PermissionError(f"{path!r} is not in the folder of --load-from; accepted: the path of an artifact in it")
         return root, folder
@@ -260,13 +277,16 @@ def shown(adapter: Adapter) -> dict[str, object]:
 router = APIRouter(prefix="/v1/trimtab", tags=["trimtab"])
 
 
+LONGEST_NAME, LONGEST_PATH = 200, 4096
+
+
 class Load(BaseModel):
     """Body of the route: ``name`` for requests to use, ``path`` in the folder of ``--load-from``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    path: str
+    name: str = Field(max_length=LONGEST_NAME)
+    path: str = Field(max_length=LONGEST_PATH)
 
 
 class Unload(BaseModel):
@@ -274,7 +294,7 @@ class Unload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: str = Field(max_length=LONGEST_NAME)
 
 
 @router.get("/status")

@@ -133,3 +133,20 @@ def test_a_server_that_did_not_ask_for_the_plugin_is_left_alone(
     Endpoints().attach_router(app)
     asyncio.run(Endpoints().init_state(None, app.state, app.state.args))
     assert (list(app.routes), app.user_middleware) == (before, [])
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a" * 5000, "a" * 3000])
+def test_a_path_that_is_none_is_refused(path: str, tmp_path: Path) -> None:
+    http = client(Engine({}), tmp_path)
+    answer = http.post("/v1/trimtab/load", json={"name": "a", "path": path})
+    assert answer.status_code in (400, 422)
+    assert str(tmp_path) not in answer.text
+
+
+def test_a_large_body_is_parsed_once_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.vllm_plugin.routes._refusal", lambda body: pytest.fail("it was parsed"))
+    image = b'{"prompt": "' + b"args" * 10**6 + b'"}'
+    assert run(RequestCheck(_echo), [part(image), {"type": "http.disconnect"}])[0]["status"] == 200
+    sent = run(RequestCheck(_echo), [part(image[:-1] + b', "vllm_xargs": {"steering": "x"}}')])
+    assert sent[0]["status"] == 413
+    assert b"up to 2,097,152 bytes" in sent[1]["body"]

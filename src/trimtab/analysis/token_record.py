@@ -1,0 +1,288 @@
+"""The verb ``tokens``: of each response its tokens' log probabilities, alternatives, and what steering did to each of them.
+
+One teacher-forced pass a response, batched, in place of hooks in the loop that generates: it serves every engine that generates,
+leaves the outcomes' bytes alone, and costs a prefill. Its numbers are those of a forward over the whole response, which differ
+from the loop's by rounding.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from trimtab.analysis.contributions import DirectPath, EditWatch, direct_path
+from trimtab.analysis.passes import Readout, find_readout, steered_pass
+from trimtab.errors import InputError
+from trimtab.model import LanguageModel
+from trimtab.progress import Advance
+from trimtab.recording.tokens import n_forwarded, right_padded
+from trimtab.steering import Steering
+from trimtab.store import AnyPath, Parts, Plan, load_tensors, make_plan
+from trimtab.traces import Trace
+
+ALTERNATIVES, LARGEST, CONTEXTS = 5, 3, 12
+"""Most likely tokens, neurons of largest contribution, and tokens on which a neuron is most active."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedResponse:
+    """A response whose tokens are recorded: ``strength`` is the steering's times g, 0 for the bare model."""
+
+    trace: Trace
+    strength: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenRows:
+    """The tokens of one response, ``T`` of them.
+
+    Args:
+        logprob: float32 ``[T]``, nats, of the token that was chosen.
+        alternative, alternative_logprob: int32 and float32 ``[T, 5]``, the most likely tokens, most likely first.
+        acted: bool ``[T]``, whether the forward that chose the token was steered.
+        total: float32 ``[T]``, logit of the chosen token that the K edits add directly; 0 where steering does not act.
+        neuron, contribution: int32 and float32 ``[T, 3]``, the neurons of largest absolute contribution, in the steering's order.
+        dose: float32 ``[T]``, norm of the edit over the norm of what the FFN of the steered layers writes.
+    """
+
+    logprob: NDArray[np.float32]
+    alternative: NDArray[np.int32]
+    alternative_logprob: NDArray[np.float32]
+    acted: NDArray[np.bool_]
+    total: NDArray[np.float32]
+    neuron: NDArray[np.int32]
+    contribution: NDArray[np.float32]
+    dose: NDArray[np.float32]
+
+
+class Hit(NamedTuple):
+    """A token of a response on which a neuron is active: the response's id, the token's place in it, the activation."""
+
+    response: str
+    token: int
+    activation: float
+
+
+class TokenRecord:
+    """Tokens of responses on disk.
+
+    Args:
+        folder: of the parts.
+    """
+
+    def __init__(self, folder: AnyPath) -> None:
+        self._parts = Parts(folder, ".safetensors")
+
+    @property
+    def why_not(self) -> str:
+        """Why there are no contributions; empty where there are."""
+        return str(self._parts.plan.settings["why_not"])
+
+    def read(self) -> tuple[dict[str, TokenRows], list[list[Hit]]]:
+        """The rows of every response by its id, and of every neuron the unsteered tokens on which it is most active, most first.
+
+        Raises:
+            StoreError: a part is missing or truncated.
+        """
+        rows: dict[str, TokenRows] = {}
+        hits: list[list[Hit]] = []
+        for part, ids in enumerate(self._parts.plan.parts):
+            tensors, _ = load_tensors(self._parts.path(part))
+            bounds = np.cumsum(tensors["count"])[:-1]
+            columns = {name: np.split(tensors[name], bounds) for name in _COLUMNS}
+            for i, name in enumerate(ids):
+                rows[name] = TokenRows(**{column: values[i] for column, values in columns.items()})
+            value, row, token = tensors["hit_value"], tensors["hit_row"], tensors["hit_token"]
+            hits = hits or [[] for _ in value]
+            for neuron, found in enumerate(zip(row.tolist(), token.tolist(), value.tolist(), strict=True)):
+                hits[neuron] += [Hit(ids[r], t, v) for r, t, v in zip(*found, strict=True) if r >= 0]
+        return rows, [sorted(found, key=lambda hit: (-abs(hit.activation), hit.response))[:CONTEXTS] for found in hits]
+
+
+_COLUMNS = tuple(TokenRows.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class TokensJob:
+    """The responses of one folder of parts."""
+
+    responses: Mapping[str, JudgedResponse]
+    steering: Steering
+    parts: Parts
+    label: str = "tokens"
+
+    @property
+    def plan(self) -> Plan:
+        return self.parts.plan
+
+    def missing(self) -> list[int]:
+        return self.parts.missing()
+
+    def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:
+        parts = list(parts)
+        if not parts:
+            return
+        readout = find_readout(model)
+        path = None if self.plan.settings["why_not"] else direct_path(model, self.steering, readout)
+        for part in parts:
+            batch = [self.responses[name] for name in self.plan.parts[part]]
+            self.parts.write_tensors(part, _tensors(model, batch, self.steering, readout, path), {})
+            advance(len(batch), sum(len(response.trace.response_ids) for response in batch))
+
+
+def tokens_job(
+    model: LanguageModel,
+    responses: Mapping[str, JudgedResponse],
+    steering: Steering,
+    folder: AnyPath,
+    *,
+    batch_tokens: int,
+    why_not: str = "",
+) -> TokensJob:
+    """Plan the record of some responses, store the plan, and compute nothing yet.
+
+    Args:
+        responses: by a name of their own; none of them without a token.
+        steering: what acted on those of a strength other than 0.
+        batch_tokens: bounds rows x longest row of one forward.
+        why_not: why no contribution is computed; empty to compute them.
+
+    Raises:
+        InputError: a response without a token.
+        ConfigError: the folder holds another plan.
+    """
+    for name, response in responses.items():
+        if not response.trace.response_ids or not response.trace.prompt_ids:
+            raise InputError(f"response {name} has no token to record; leave it out")
+    facts = {
+        "steering": steering.digest,
+        "model": model.identity.fingerprint,
+        "dtype": str(model.hf_model.dtype),
+        "why_not": why_not,
+    }
+    sizes = [n_forwarded(response.trace) for response in responses.values()]
+    plan = make_plan(list(responses), sizes, batch_tokens, facts)
+    parts = Parts(folder, ".safetensors")
+    parts.ensure_plan(plan)
+    return TokensJob(responses, steering, parts)
+
+
+def acting(responses: Sequence[JudgedResponse], scope: str, width: int) -> Tensor:
+    """Strength times g where a generation would have been steered, 0 elsewhere; float32 ``[batch, width]``."""
+    weight = torch.zeros(len(responses), width)
+    for row, response in zip(weight, responses, strict=True):
+        prompt = len(response.trace.prompt_ids)
+        start = {"generated": prompt, "last-and-generated": prompt - 1, "all": 0}[scope]
+        row[start : n_forwarded(response.trace)] = response.strength
+    return weight
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenPass:
+    """One forward of a batch, at the positions that chose a response token, all responses one after the other.
+
+    Args:
+        counts: tokens of each response.
+        hidden: ``[token, d_model]``, after the final norm.
+        chosen: int64 ``[token]``, ids.
+        weight: float32 ``[token]``, strength times g where the forward was steered.
+        contributions: float32 ``[token, neuron]``; None without a path.
+        dose: float32 ``[token]``.
+        watch: what was seen, of all positions.
+    """
+
+    counts: list[int]
+    hidden: Tensor
+    chosen: Tensor
+    weight: Tensor
+    contributions: Tensor | None
+    dose: Tensor
+    watch: EditWatch
+
+
+@torch.inference_mode()
+def pass_tokens(model: LanguageModel, batch: Sequence[JudgedResponse], steering: Steering, path: DirectPath | None) -> TokenPass:
+    """Run a batch, each row at its own strength, and gather the positions that chose its tokens."""
+    traces = [response.trace for response in batch]
+    ids = right_padded(model, traces)
+    watch = EditWatch(model, steering, acting(batch, steering.scope, ids.shape[1]), path)
+    strength = torch.tensor([response.strength for response in batch])
+    with ExitStack() as hooks:
+        watch.install(hooks)
+        if strength.any():
+            # after the watch's hooks, which see what the model computed
+            hooks.enter_context(steered_pass(model, traces, steering, "on", strength))
+        hidden = model.layout.base(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
+    rows = torch.cat([torch.full((len(t.response_ids),), row) for row, t in enumerate(traces)])
+    columns = torch.cat([torch.arange(len(t.prompt_ids) - 1, n_forwarded(t)) for t in traces])
+    chosen = torch.tensor([token for trace in traces for token in trace.response_ids])
+    picked = hidden[rows.to(hidden.device), columns.to(hidden.device)]
+    weight = acting(batch, steering.scope, ids.shape[1])[rows, columns]
+    contributions = None
+    if path is not None:
+        assert watch.stream is not None
+        factor = path.norm_factor(watch.stream[rows.to(hidden.device), columns.to(hidden.device)], picked).cpu()
+        contributions = path.contributions(watch.delta[rows, columns], chosen, factor)
+    return TokenPass(
+        [len(t.response_ids) for t in traces], picked, chosen, weight, contributions, watch.dose[rows, columns], watch
+    )
+
+
+def _tensors(
+    model: LanguageModel, batch: Sequence[JudgedResponse], steering: Steering, readout: Readout, path: DirectPath | None
+) -> dict[str, NDArray[Any]]:
+    found = pass_tokens(model, batch, steering, path)
+    logprob, ids, alternatives = _probabilities(readout, found.hidden, found.chosen)
+    contributions = found.contributions
+    if contributions is None:
+        contributions = torch.zeros(len(found.chosen), len(steering))
+    largest = contributions.abs().topk(min(LARGEST, len(steering)), -1).indices
+    return {
+        "count": np.array(found.counts),
+        "logprob": logprob.numpy(),
+        "alternative": ids.to(torch.int32).numpy(),
+        "alternative_logprob": alternatives.numpy(),
+        "acted": (found.weight != 0).numpy(),
+        "total": contributions.sum(-1).numpy(),
+        "neuron": largest.to(torch.int32).numpy(),
+        "contribution": contributions.gather(-1, largest).numpy(),
+        "dose": found.dose.numpy(),
+        **_hits(batch, found.watch.activations),
+    }
+
+
+@torch.inference_mode()
+def _probabilities(readout: Readout, hidden: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log probability of the chosen tokens, and the most likely ones with theirs."""
+    columns: list[tuple[Tensor, ...]] = []
+    for part in readout.chunks(len(hidden)):
+        logprob = log_softmax(readout.logits(hidden[part]), -1)
+        own = logprob.gather(-1, chosen[part].to(logprob.device)[:, None])[:, 0]
+        best = logprob.topk(min(ALTERNATIVES, logprob.shape[-1]), -1)
+        columns.append((own.cpu(), best.indices.cpu(), best.values.cpu()))
+    own, ids, alternatives = (torch.cat(column) for column in zip(*columns, strict=True))
+    return own, ids, alternatives
+
+
+def _hits(batch: Sequence[JudgedResponse], activations: Tensor) -> dict[str, NDArray[Any]]:
+    """Where each neuron is most active among the generated tokens of unsteered responses, ``[neuron, hit]``; row -1 for none."""
+    n_neurons = activations.shape[-1]
+    value = np.zeros((n_neurons, CONTEXTS), np.float32)
+    row, token = (np.full((n_neurons, CONTEXTS), -1, np.int32) for _ in range(2))
+    bare = [i for i, response in enumerate(batch) if response.strength == 0 and len(response.trace.response_ids) > 1]
+    if bare:
+        spans = [(len(batch[i].trace.prompt_ids), n_forwarded(batch[i].trace)) for i in bare]
+        seen = torch.cat([activations[i, start:stop] for i, (start, stop) in zip(bare, spans, strict=True)])
+        rows = np.concatenate([np.full(stop - start, i) for i, (start, stop) in zip(bare, spans, strict=True)])
+        places = np.concatenate([np.arange(stop - start) for start, stop in spans])
+        best = seen.abs().topk(min(CONTEXTS, len(seen)), 0).indices.T.numpy()
+        kept = best.shape[1]
+        row[:, :kept], token[:, :kept] = rows[best], places[best]
+        value[:, :kept] = np.take_along_axis(seen.T.numpy(), best, 1)
+    return {"hit_value": value, "hit_row": row, "hit_token": token}
