@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from analysis_samples import model, trace
 
+from analysis_samples import model, trace
 from tiny_models import FAMILIES
 from trimtab.analysis.contributions import direct_path, why_not
 from trimtab.analysis.passes import decoder_blocks, find_readout, residual
