@@ -23,7 +23,7 @@ from trimtab.sampling import way_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
-from causal_families import NAMED, VOCABULARY, named_model, tiny_model
+from causal_families import NAMED, VOCABULARY, named_model, tiny_model  # pyright: ignore[reportMissingImports]  # of tests/helpers
 
 PAGE = Path(__file__).with_name("models.md")
 SECONDS = 60
