@@ -144,7 +144,7 @@ def _sums(array: NDArray[Any], depth: int) -> NDArray[np.uint32]:
     blocks = (
         np.ascontiguousarray(array).reshape(math.prod(shape), -1) if array.size else np.zeros((math.prod(shape), 0), np.uint8)
     )
-    return np.fromiter((zlib.crc32(block.view(np.uint8)) for block in blocks), np.uint32, len(blocks)).reshape(shape)
+    return np.fromiter((zlib.crc32(block.view(np.uint8).data) for block in blocks), np.uint32, len(blocks)).reshape(shape)
 
 
 def _sealed_header(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], path: AnyPath) -> dict[str, object]:
