@@ -8,6 +8,8 @@ from the loop's by rounding.
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from trimtab.analysis.contributions import DirectPath, EditWatch, direct_path
+from trimtab.analysis.contributions import DirectPath, EditWatch, direct_path, why_not
 from trimtab.analysis.passes import Readout, find_readout, steered_pass
-from trimtab.errors import InputError
+from trimtab.errors import InputError, ModelError
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance
 from trimtab.recording.tokens import n_forwarded, right_padded
@@ -171,6 +173,27 @@ def tokens_job(
     parts = Parts(folder, ".safetensors")
     parts.ensure_plan(plan)
     return TokensJob(responses, steering, parts)
+
+
+def mean_doses(model: LanguageModel, responses: Mapping[str, JudgedResponse], steering: Steering) -> dict[str, float | None]:
+    """The mean dose of each response over the tokens that its steering acted on; None where it acted on none.
+
+    The dose is the norm of the edit over the norm of what the FFN of the steered layers writes without it: at 1 the edit is as large
+    as the layers' own output.
+
+    Args:
+        responses: by a name of their own; their strengths may differ.
+
+    Raises:
+        ModelError: a model whose dose cannot be read, such as a mixture of experts.
+    """
+    if reason := why_not(model, steering, find_readout(model)):
+        raise ModelError(f"the dose of this steering cannot be read: {reason}")
+    with TemporaryDirectory() as folder:
+        job = tokens_job(model, responses, steering, Path(folder), batch_tokens=16_384)
+        job.run(model, job.missing(), lambda *_: None)
+        rows, _ = TokenRecord(Path(folder)).read()
+    return {name: float(row.dose[row.acted].mean()) if row.acted.any() else None for name, row in rows.items()}
 
 
 def acting(responses: Sequence[JudgedResponse], scope: str, width: int) -> Tensor:

@@ -1,5 +1,6 @@
 """``trimtab generate``: a prompt of words that the model cannot read is said to be one."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,3 +24,28 @@ def test_words_that_the_tokenizer_does_not_know_are_counted(
         out, err = capsys.readouterr()
         assert "steered:" in out
         assert ("does not know 3 of" in err) == unknown
+
+
+def test_a_sweep_prints_responses_and_doses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = open_tiny_testbed(tmp_path / "model")
+    Steering.of(neuron_set(model.identity), 1.0).save_pretrained(tmp_path / "steering")
+    arguments = [str(tmp_path / "model"), "now dial 5 : a +6 as ever ?", "--steering", str(tmp_path / "steering"), "--json"]
+    arguments += ["--max-new-tokens", "4", "--sweep-strength", "0,1,2"]
+    monkeypatch.setattr(sys, "argv", ["trimtab", "generate", *arguments])
+    main()
+    rows = json.loads(capsys.readouterr().out)["sweep"]
+    assert [row["strength"] for row in rows] == [0.0, 1.0, 2.0]
+    assert rows[0]["dose"] is None
+    assert rows[1]["dose"] > 0
+    assert len({row["response"] for row in rows}) >= 1
+
+
+def test_a_sweep_of_words_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["testbed:reasoner", "now dial 5 : a +6 as ever ?", "--steering", "nowhere", "--sweep-strength", "much"]
+    monkeypatch.setattr(sys, "argv", ["trimtab", "generate", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    assert "takes numbers" in capsys.readouterr().err
