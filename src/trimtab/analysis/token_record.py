@@ -178,8 +178,8 @@ def tokens_job(
 def mean_doses(model: LanguageModel, responses: Mapping[str, JudgedResponse], steering: Steering) -> dict[str, float | None]:
     """The mean dose of each response over the tokens that its steering acted on; None where it acted on none.
 
-    The dose is the norm of the edit over the norm of what the FFN of the steered layers writes without it: at 1 the edit is as large
-    as the layers' own output.
+    The dose is the norm of the edit over the norm of what the FFN of the steered layers writes without it: at 1 the edit
+    is as large as the layers' own output.
 
     Args:
         responses: by a name of their own; their strengths may differ.
