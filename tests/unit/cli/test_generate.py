@@ -39,7 +39,6 @@ def test_a_sweep_prints_responses_and_doses(
     assert [row["strength"] for row in rows] == [0.0, 1.0, 2.0]
     assert rows[0]["dose"] is None
     assert 0 < rows[1]["dose"] < rows[2]["dose"]
-    assert len({row["response"] for row in rows}) >= 1
 
 
 def test_a_sweep_of_words_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
