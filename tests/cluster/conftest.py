@@ -11,7 +11,7 @@ from tiny_testbed import save_tiny_testbed
 from trimtab.model import LanguageModel, open_model
 
 ray = pytest.importorskip("ray")
-TESTS, SOURCE = Path(__file__).parents[1], Path(__file__).parents[2] / "src"
+HELPERS, SOURCE = Path(__file__).parents[1] / "helpers", Path(__file__).parents[2] / "src"
 LIMIT_S = 600
 
 
@@ -19,7 +19,7 @@ LIMIT_S = 600
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What the processes of every cluster inherit: the tests' own modules, one thread, and no usage statistics."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(SOURCE)]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HELPERS), str(SOURCE)]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
         threads = torch.get_num_threads()

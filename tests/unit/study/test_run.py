@@ -15,7 +15,7 @@ import pytest
 from study_samples import results, with_sections
 from trimtab.errors import ConfigError, StoreError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.rows import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
+from trimtab.evaluation.rows import ADARAS, AGAIN, ALWAYS, FIRST_TOKEN, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.recording import record as recording
 from trimtab.report import read_report
 from trimtab.steering import Steering
@@ -55,7 +55,7 @@ def test_conditions_share_the_test_problems(study: Study, finished: Path) -> Non
     evaluation = study.evaluate()
     outcomes = evaluation.outcomes
     randoms = {f"{kind}-{i}" for kind in (RANDOM, RANDOM_NORM) for i in range(5)}
-    assert set(outcomes) - {ADARAS} == {UNSTEERED, ALWAYS, GATED, NEGATIVE} | randoms
+    assert set(outcomes) - {ADARAS} == {UNSTEERED, ALWAYS, GATED, NEGATIVE, AGAIN, FIRST_TOKEN} | randoms
     ids = [problem.id for problem in study.problems().split(Split.TEST)]
     assert all([o.problem_id for o in rows] == ids for rows in outcomes.values())
     for b, a, g in zip(outcomes[UNSTEERED], outcomes[ALWAYS], outcomes[GATED], strict=True):
