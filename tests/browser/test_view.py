@@ -55,7 +55,7 @@ def test_the_chips_count_and_filter_what_the_verdict_counts(browser: WebDriver, 
         assert listed(browser) == [i for i in range(20) if KINDS[i % 4] == flip]
         assert one(browser, f".chip.{kind}").get_attribute("aria-pressed") == "true"
         one(browser, f".chip.{kind}").click()
-    assert texts(browser, ".mark") == ["Gate fired 5", "Truncated 2", "Guessed 3", "Checks disagree 15"]
+    assert texts(browser, ".mark") == ["Gate fired 5", "Truncated 2", "Guessed 2", "Right by wrong steps 3", "Checks disagree 15"]
     one(browser, '[data-mark="fired"]').click()
     assert listed(browser) == [0, 4, 8, 12, 16]
 
@@ -169,7 +169,7 @@ def test_the_grade_shows_answer_rule_steps_and_the_second_check(browser: WebDriv
     assert "the second check disagrees" in base
     assert "correct" in steered
     assert "equals the gold answer" in steered
-    assert "guessed" in steered
+    assert "a wrong step on the way" in steered
     assert texts(browser, ".gold b") == ["8"]
 
 

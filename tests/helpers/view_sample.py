@@ -3,6 +3,7 @@
 import numpy as np
 
 from trimtab.analysis.token_record import TokenRows
+from trimtab.evaluation.controls import GUESSED
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.report.view_page import Histogram, ResponseTokens, View, ViewHit, ViewNeuron
 from trimtab.traces import Problem, Score, Split
@@ -86,13 +87,14 @@ def _text(ids: tuple[int, ...]) -> str:
 def _outcome(name: str, problem: str, i: int, text: str) -> Outcome:
     base, gated = KINDS[i % 4]
     correct = {"unsteered": base, "gated": gated}.get(name, base)
+    reason = "equals the gold answer" if correct else "differs from the gold answer 8; string check disagrees"
     return Outcome(
         condition=name,
         problem_id=problem,
         domain="sums",
         difficulty=1,
         score=Score.CORRECT if correct else Score.INCORRECT,
-        reason="equals the gold answer" if correct else "differs from the gold answer 8; string check disagrees",
+        reason=f"{reason}; {GUESSED}" if i % 10 == 4 else reason,
         answer="8",
         response=text,
         tokens=8,

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from trimtab.analysis.token_record import TokenRows
+from trimtab.evaluation.controls import reading
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import UNSTEERED
 from trimtab.evaluation.summary import DISAGREEMENT
@@ -331,7 +332,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-_CORRECT, _UNSCORED, _TRUNCATED, _FIRED, _GUESSED, _DISAGREE, _MISSING = 1, 2, 4, 8, 16, 32, 64
+_CORRECT, _UNSCORED, _TRUNCATED, _FIRED, _GUESSED, _DISAGREE, _MISSING, _MISSTEPS = 1, 2, 4, 8, 16, 32, 64, 128
 
 
 def _flags(outcome: Outcome | None) -> int:
@@ -342,7 +343,8 @@ def _flags(outcome: Outcome | None) -> int:
         _UNSCORED: outcome.unscored,
         _TRUNCATED: outcome.truncated,
         _FIRED: bool(outcome.fired),
-        _GUESSED: outcome.correct and outcome.steps_right is False,
+        _GUESSED: reading(outcome) == "guessed",
+        _MISSTEPS: outcome.correct and outcome.steps_right is False,
         _DISAGREE: DISAGREEMENT in outcome.reason,
     }
     return sum(mark for mark, on in marks.items() if on)

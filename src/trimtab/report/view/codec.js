@@ -1,7 +1,7 @@
 // What the page holds: rows of the list at once, texts and tokens chunk by chunk.
 
 const meta = JSON.parse(document.getElementById("meta").textContent);
-const CORRECT = 1, UNSCORED = 2, TRUNCATED = 4, FIRED = 8, GUESSED = 16, DISAGREE = 32, MISSING = 64;
+const CORRECT = 1, UNSCORED = 2, TRUNCATED = 4, FIRED = 8, GUESSED = 16, DISAGREE = 32, MISSING = 64, MISSTEPS = 128;
 const BASE = "unsteered";
 const chunks = new Map();
 

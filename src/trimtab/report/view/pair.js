@@ -139,6 +139,6 @@ function grade(response) {
     el("span", { class: `score ${word}` }, word === "correct" ? "✓ correct" : word === "incorrect" ? "✗ incorrect" : "? unscored"),
     el("span", {}, "answer ", response.answer ? el("b", { class: "answer", dir: "auto" }, visible(response.answer)) : el("i", {}, "none found")),
     el("span", { class: "reason", dir: "auto" }, visible(response.reason)),
-    response.steps === null || response.steps === undefined ? null : el("span", {}, response.steps ? "every step right" : word === "correct" ? "a wrong step on the way: guessed" : "a wrong step"),
+    response.steps === null || response.steps === undefined ? null : el("span", {}, response.steps ? "every step right" : word === "correct" ? "a wrong step on the way" : "a wrong step"),
     disagrees ? el("span", { class: "warn" }, "the second check disagrees") : null);
 }

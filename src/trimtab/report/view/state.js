@@ -7,11 +7,13 @@ const MARKS = {
   truncated: ["Truncated", (base, steered) => (base | steered) & TRUNCATED],
   unscored: ["Unscored", (base, steered) => (base | steered) & UNSCORED],
   guessed: ["Guessed", (base, steered) => (base | steered) & GUESSED],
+  missteps: ["Right by wrong steps", (base, steered) => (base | steered) & MISSTEPS],
   disagree: ["Checks disagree", (base, steered) => (base | steered) & DISAGREE],
 };
 const MARK_HINTS = {
   fired: "the gate let the steering act", truncated: "cut at the token limit", unscored: "the grader itself failed",
-  guessed: "the right answer after wrong steps", disagree: "two checks of the answer came to other scores",
+  guessed: "no answer was stated, so the last number was taken", missteps: "the right answer after a wrong step",
+  disagree: "two checks of the answer came to other scores",
 };
 const SORTS = {
   order: "problem order", divergence: "first divergence", shorter: "most tokens saved", longer: "most tokens added", fail: "p(fail), highest first",

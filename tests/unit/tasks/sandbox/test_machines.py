@@ -4,6 +4,7 @@ Each case is a process of its own, of a copied interpreter that everybody can re
 """
 
 import os
+import pwd
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,8 @@ from sandboxes import ORDINARY, copy_interpreter, copy_sandbox, run_script
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 
 AS_ROOT = os.geteuid() == 0
-PLACES = [place for place in ("/tmp", "/home", "/root") if os.access(place, os.W_OK)]
+OF_ROOT = pwd.getpwuid(0).pw_dir
+PLACES = [place for place in ("/tmp", "/home", OF_ROOT) if os.access(place, os.W_OK)]
 USERS = [None, ORDINARY] if AS_ROOT else [None]
 
 
@@ -61,8 +63,8 @@ print(answer(sandbox, source), sandbox.describe())
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("backend", ["bwrap", "namespaces"])
 def test_a_program_runs_wherever_python_and_trimtab_lie(copied: Copy, backend: str, user: int | None) -> None:
-    if user and str(copied.python).startswith("/root/"):
-        pytest.skip("/root is root's alone")
+    if user and str(copied.python).startswith(f"{OF_ROOT}/"):
+        pytest.skip(f"{OF_ROOT} is root's alone")
     said = copied.run(ORDINARY_RUN, backend, user=user)
     assert said.startswith(f"(True, [], 1) {backend} ")
     assert "seccomp" in said
@@ -217,9 +219,11 @@ def test_root_that_may_not_make_namespaces_lets_an_ordinary_user_do_it(copy: Cop
     assert said.startswith(f"0 True {backend} ")
 
 
-@pytest.mark.skipif(not AS_ROOT or "/root" not in PLACES, reason="root's own folder is closed to others")
+@pytest.mark.skipif(not AS_ROOT or OF_ROOT not in PLACES, reason="root's own folder is closed to others")
 def test_limits_never_run_as_root_and_say_what_lets_them_run() -> None:
-    for copied in make_copy("/root"):
+    for copied in make_copy(OF_ROOT):
         said = copied.run(SELF_TEST, "limits", "pass")
-    assert said.startswith("NoSandboxError as root it runs programs as another user, who cannot read Python's library /root/")
-    assert "chmod o+x /root, use another interpreter" in said
+    assert said.startswith(
+        f"NoSandboxError as root it runs programs as another user, who cannot read Python's library {OF_ROOT}/"
+    )
+    assert f"chmod o+x {OF_ROOT}, use another interpreter" in said
