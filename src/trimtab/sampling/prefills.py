@@ -67,11 +67,9 @@ class Prefills:
             logits: ``[row, vocabulary]``.
             cache: after that forward.
         """
-        if not all(type(layer) is PreallocatedLayer for layer in cache.layers):
+        layers = [(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, PreallocatedLayer)]
+        if len(layers) < len(cache.layers):
             return
-        layers = tuple(
-            (layer.keys, layer.values) for layer in cache.layers if layer.keys is not None and layer.values is not None
-        )
         of_layers = sum(keys.nbytes + values.nbytes for keys, values in layers)
         a_position = of_layers // (len(prompts) * cache.get_seq_length())
         size = of_layers + logits.nbytes

@@ -56,7 +56,7 @@ from trimtab.traces import Problem, Split, Trace
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"answers": 1, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1, "tokens": 1, "places": 1}
+VERSIONS: Mapping[str, int] = {"answers": 2, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1, "tokens": 1, "places": 1}
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
 ADARAS_CRITERION = "adaras"
 STEERED = "steered"

@@ -171,5 +171,7 @@ def test_activations_that_are_not_finite_name_trace_and_layer(tmp_path: Path, re
     model.layout.down[1].register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
     recorder = Recorder(model, [request.id for request in requests], ("prompt",), ("sum",))
     generate_batch(model, requests, settings(max_new_tokens=1), recorder=recorder)
-    with pytest.raises(InputError, match=rf"trace {requests[2 * 3].id} has activations that are NaN or infinite, first in layer 1"):
+    with pytest.raises(
+        InputError, match=rf"trace {requests[2 * 3].id} has activations that are NaN or infinite, first in layer 1"
+    ):
         recorder.moments()
