@@ -153,6 +153,7 @@ def verify_export(
     engine: EngineName = "own",
     base_gguf: str | os.PathLike[str] | None = None,
     allow_pickle: bool = False,
+    lora_modules: Sequence[str] = (),
     progress: Progress = silent,
 ) -> ExportRecord:
     """Load an export with its target's own loader, compare it with the hooks, and write the result into its card.
@@ -170,6 +171,7 @@ def verify_export(
         prompt: how the problems are asked.
         engine: the target's own loader, or ``vllm`` for a LoRA or a merged checkpoint in vLLM.
         base_gguf: the base model as a GGUF file, for the target gguf.
+        lora_modules: the modules that a vLLM server applies adapters to, if it was told; only with ``vllm`` and a LoRA.
 
     Returns:
         The record with its verification, which may have failed: see :attr:`Verification.ok`.
@@ -194,7 +196,10 @@ def verify_export(
     sequences = answered(model, reduced, questions, max_new_tokens)
     hooks = hooks_engine(model, reduced)
     references = [_reference(hooks, sequence) for sequence in sequences]
-    options = EngineOptions(reduced, record.facts, None if base_gguf is None else Path(base_gguf), allow_pickle)
+    if lora_modules and (engine, record.target) != ("vllm", "lora"):
+        raise InputError("lora_modules (--lora-target-modules) says how vLLM serves a LoRA; give engine vllm, and a LoRA")
+    base_file = None if base_gguf is None else Path(base_gguf)
+    options = EngineOptions(reduced, record.facts, base_file, allow_pickle, tuple(lora_modules))
     with opener_of(record.target, engine)(folder, model, options) as running:
         verification = _compare(running, references, _dtype(model), coarser, progress)
     if record.dropped:
