@@ -40,7 +40,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "show": ("trimtab.cli.show", "show", "Print a steering artifact."),
         "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
         "grade": ("trimtab.cli.grade", "grade", "Grade the answers of a file."),
-        "tasks": ("trimtab.cli.tasks", "tasks", "List the benchmarks, show their prompts, look for leaks between splits."),
+        "tasks": ("trimtab.cli.tasks", "tasks", "List benchmarks, show their prompts, look for leaks between splits."),
         "cache": ("trimtab.cli.cache", "cache_command", "List the results of a run with their sizes, and prune them."),
     },
 }
