@@ -49,7 +49,10 @@ def start(config: PluginConfig | None, **engine: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         model = str(resolve(MODEL))
-        _ALIVE.append(LLM(model=model, **given | engine) if config is None else open_llm(model, config, **given | engine))
+        if config is None:
+            _ALIVE.append(LLM(model=model, additional_config={"trimtab": False}, **given | engine))
+        else:
+            _ALIVE.append(open_llm(model, config, **given | engine))
     return _ALIVE[-1]
 
 

@@ -61,6 +61,35 @@ def test_a_damaged_export_is_seen(
     assert not record.elsewhere["vllm"].ok
 
 
+@pytest.mark.parametrize("kind", ["keys of another model", "modules without down_proj"])
+def test_a_lora_that_vllm_ignores_is_seen(silenced: Steering, tmp_path: Path, kind: str) -> None:
+    """vLLM takes both without a word, and answers HTTP 200 as the base model."""
+    export_steering(silenced, "lora", tmp_path / "lora")
+    options = ["--engine", "vllm", "--task", "testbed", "--limit", "2", "--max-new-tokens", "16", "--quiet"]
+    if kind.startswith("keys"):
+        weights = tmp_path / "lora" / "adapter_model.safetensors"
+        renamed = {name.replace("model.layers.", "transformer.layers."): each for name, each in load_file(weights).items()}
+        save_file(renamed, weights, {"format": "pt"})
+    else:
+        options += ["--lora-target-modules", "gate_up_proj"]
+    artifact = silenced.save_pretrained(tmp_path / "steering")
+    told = CliRunner().invoke(
+        verify_command, [str(tmp_path / "lora"), "--model", MODEL, "--steering", str(artifact), *options], catch_exceptions=False
+    )
+    assert told.exit_code == 1, told.output
+    assert "answers as the base model" in told.output
+
+
+def test_a_plugin_in_the_environment_does_not_steer_beside_an_export(
+    reasoner: LanguageModel, silenced: Steering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubled = {"steerings": {"s": str(silenced.save_pretrained(tmp_path / "s"))}, "default": "s"}
+    monkeypatch.setenv("TRIMTAB_VLLM", json.dumps(doubled))
+    export_steering(silenced, "merged", tmp_path / "merged")
+    record = verify_export(tmp_path / "merged", reasoner, silenced, QUESTIONS[:2], max_new_tokens=16, engine="vllm")
+    assert record.elsewhere["vllm"].ok
+
+
 def damage(path: Path, chosen: Callable[[str], bool]) -> None:
     """Set tensors to zero."""
     tensors = load_file(path)

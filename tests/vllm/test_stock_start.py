@@ -116,10 +116,9 @@ def test_a_graph_compiled_without_the_plugin_is_not_used_with_it(
     steerings: dict[str, str], reasoner: LanguageModel, tmp_path: Path, figures: Figures
 ) -> None:
     asked, config = prompts(reasoner)[0], {"trimtab": {"steerings": {"six": steerings["six"]}, "self_test": False}}
-    plain = compiled(tmp_path, {}, asked)
+    compiled(tmp_path, {}, asked)
     bare = graphs(tmp_path)
     assert bare
     assert compiled(tmp_path, config, asked, steering="six")[1:] == [word(reasoner, "six")] * (LENGTH - 1)
-    assert graphs(tmp_path) > bare
-    assert compiled(tmp_path, {}, asked) == plain
+    assert graphs(tmp_path) > bare  # another key, so neither engine finds the other's graph
     figures("steering acts on the compile cache of an engine without the plugin")

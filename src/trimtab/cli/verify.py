@@ -29,6 +29,9 @@ ENGINE_HELP = "own is the target's own loader; vllm loads a lora or merged expor
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
 @click.option("--engine", type=click.Choice(ENGINE_NAMES), default="own", show_default=True, help=ENGINE_HELP)
 @click.option("--base-gguf", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The base model for llama.cpp.")
+@click.option(
+    "--lora-target-modules", metavar="NAME,...", default="", help="What the vLLM server to be checked is started with, if it is."
+)
 @click.option("--allow-pickle", is_flag=True, help="Open an export to lm-eval, a pickle.")
 @model_options
 @output_options
@@ -43,6 +46,7 @@ def verify_command(
     max_new_tokens: int,
     engine: EngineName,
     base_gguf: Path | None,
+    lora_target_modules: str,
     allow_pickle: bool,
     dtype: str,
     device: str,
@@ -79,6 +83,7 @@ def verify_command(
         engine=engine,
         base_gguf=base_gguf,
         allow_pickle=allow_pickle,
+        lora_modules=tuple(filter(None, lora_target_modules.split(","))),
         progress=output.progress,
     )
     seen = record.verification if engine == "own" else record.elsewhere[engine]
@@ -95,6 +100,8 @@ def _text(seen: "Verification") -> str:
         f"size of the effect {seen.size:.3g} of the logits",
         f"greedy tokens that differ: {seen.tokens_differing} of {seen.tokens}, and {seen.near_ties} at near ties",
     ]
+    if not seen.size:
+        lines.append(f"{seen.engine} answers as the base model: it ignores the export, whose keys or modules this model has not")
     if seen.cost is not None:
         distance = "not defined" if seen.cost.distance is None else f"{seen.cost.distance:.3g}"
         lines.append(f"what was dropped changes the effect by {distance} of the full steering's")

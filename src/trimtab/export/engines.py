@@ -15,7 +15,7 @@ from trimtab.model import LanguageModel, attach
 from trimtab.sampling.vllm_engine import starting_vllm, vllm_environment
 from trimtab.steering import Steering
 from trimtab.store import read_json
-from trimtab.vllm_plugin.config import check_version
+from trimtab.vllm_plugin.config import KEY, check_version
 
 Switch = Callable[[Answered], AbstractContextManager[object]]
 
@@ -162,7 +162,7 @@ def lora_in_vllm(folder: Path, model: LanguageModel, options: EngineOptions) -> 
         enable_lora=True,
         max_lora_rank=options.facts["max_lora_rank"],
         # else its kernels for CPUs expect a LoRA on the head, and fail at the logits of a prompt
-        lora_target_modules=read_json(folder / ADAPTER_CONFIG)["target_modules"],  # type: ignore[index]
+        lora_target_modules=list(options.lora_modules) or read_json(folder / ADAPTER_CONFIG)["target_modules"],  # type: ignore[index]
         # with one slot, vLLM's kernels for CPUs give the one adapter to requests without any (vllm issue 48421)
         max_loras=2,
     ) as hf_model:
@@ -224,6 +224,8 @@ def _start(path: str, model: LanguageModel, context: int, arguments: Mapping[str
                 enable_prefix_caching=False,
                 use_tqdm_on_load=False,
                 skip_tokenizer_init=True,
+                # TRIMTAB_VLLM may ask for a steering that would act beside the export
+                additional_config={KEY: False},
                 **arguments,
             )
     except (OSError, ValueError, RuntimeError) as cause:

@@ -45,12 +45,14 @@ class EngineOptions:
         facts: those that :class:`Written` held.
         base_gguf: the base model as a GGUF file, None to write one.
         allow_pickle: whether a file that is unpickled may be opened.
+        lora_modules: to which vLLM applies adapters, as a server's ``--lora-target-modules``; empty for those of the adapter.
     """
 
     steering: Steering
     facts: Mapping[str, object]
     base_gguf: Path | None = None
     allow_pickle: bool = False
+    lora_modules: tuple[str, ...] = ()
 
 
 class Answered(NamedTuple):

@@ -57,7 +57,7 @@ def answered(model: LanguageModel, steering: Steering, questions: Sequence[str],
     Raises:
         InputError: a question that is no token, or one that fills the context.
     """
-    requests = [Request(f"q/{i}", _rendered(model, question)) for i, question in enumerate(questions)]
+    requests = [Request(f"q/{i}", rendered(model, question)) for i, question in enumerate(questions)]
     longest = max(len(request.prompt_ids) for request in requests)
     room = model.hf_model.config.get_text_config().max_position_embeddings - longest
     if room < 1:
@@ -73,7 +73,8 @@ def answered(model: LanguageModel, steering: Steering, questions: Sequence[str],
     return found
 
 
-def _rendered(model: LanguageModel, question: str) -> tuple[int, ...]:
+def rendered(model: LanguageModel, question: str) -> tuple[int, ...]:
+    """A question as the model is asked it, by its chat template if it has one."""
     if model.tokenizer.chat_template:
         return render_prompt(model.tokenizer, question)
     tokens = tuple(model.tokenizer.encode(question))
@@ -153,6 +154,7 @@ def verify_export(
     engine: EngineName = "own",
     base_gguf: str | os.PathLike[str] | None = None,
     allow_pickle: bool = False,
+    lora_modules: Sequence[str] = (),
     progress: Progress = silent,
 ) -> ExportRecord:
     """Load an export with its target's own loader, compare it with the hooks, and write the result into its card.
@@ -170,6 +172,7 @@ def verify_export(
         prompt: how the problems are asked.
         engine: the target's own loader, or ``vllm`` for a LoRA or a merged checkpoint in vLLM.
         base_gguf: the base model as a GGUF file, for the target gguf.
+        lora_modules: the modules that a vLLM server applies adapters to, if it was told; only with ``vllm`` and a LoRA.
 
     Returns:
         The record with its verification, which may have failed: see :attr:`Verification.ok`.
@@ -194,7 +197,10 @@ def verify_export(
     sequences = answered(model, reduced, questions, max_new_tokens)
     hooks = hooks_engine(model, reduced)
     references = [_reference(hooks, sequence) for sequence in sequences]
-    options = EngineOptions(reduced, record.facts, None if base_gguf is None else Path(base_gguf), allow_pickle)
+    if lora_modules and (engine, record.target) != ("vllm", "lora"):
+        raise InputError("lora_modules (--lora-target-modules) says how vLLM serves a LoRA; give engine vllm, and a LoRA")
+    base_file = None if base_gguf is None else Path(base_gguf)
+    options = EngineOptions(reduced, record.facts, base_file, allow_pickle, tuple(lora_modules))
     with opener_of(record.target, engine)(folder, model, options) as running:
         verification = _compare(running, references, _dtype(model), coarser, progress)
     if record.dropped:

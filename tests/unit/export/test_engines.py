@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from export_samples import QUESTIONS, steering_of
 from trimtab.errors import InputError, ModelError
@@ -31,6 +32,25 @@ def test_without_vllm_there_is_one_message(model: LanguageModel, tmp_path: Path,
     with pytest.raises(ModelError, match="vLLM is not installed"):
         verify_export(tmp_path / target, model, steering, QUESTIONS, max_new_tokens=4, engine="vllm")
     assert read_export(tmp_path / target).elsewhere == {}
+
+
+def test_modules_of_a_lora_are_vllms_alone(model: LanguageModel, tmp_path: Path) -> None:
+    steering = steering_of(model)
+    export_steering(steering, "lora", tmp_path / "lora")
+    with pytest.raises(InputError, match="give engine vllm, and a LoRA"):
+        verify_export(tmp_path / "lora", model, steering, QUESTIONS, max_new_tokens=4, lora_modules=["down_proj"])
+
+
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
+def test_a_lora_whose_keys_are_of_another_model_is_seen(model: LanguageModel, tmp_path: Path) -> None:
+    """peft warns, and goes on with the base model."""
+    steering = steering_of(model)
+    export_steering(steering, "lora", tmp_path / "lora")
+    weights = tmp_path / "lora" / "adapter_model.safetensors"
+    save_file({name.replace("layers.", "blocks."): each for name, each in load_file(weights).items()}, weights, {"format": "pt"})
+    seen = verify_export(tmp_path / "lora", model, steering, QUESTIONS, max_new_tokens=4).verification
+    assert seen is not None
+    assert (seen.ok, seen.size) == (False, 0.0)
 
 
 def test_both_sides_of_a_comparison_are_computed_once_for_a_sequence() -> None:
