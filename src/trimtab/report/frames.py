@@ -50,7 +50,7 @@ def report_frames(report: Report) -> list[Frame]:
         frames += [threshold_frame(report.gate)] if report.gate.thresholds else []
     if report.controls is not None and report.controls.gate is not None:
         frames.append(coverage_frame(report.controls.gate))
-    frames.append(layer_frame(report.neurons.layer_counts, report.neurons.criterion))
+    frames += [layer_frame(report.neurons.layer_counts, report.neurons.criterion)] if report.neurons.k else []
     if report.tune is not None:
         frames.append(tune_frame(report.tune))
         base = {"validation": report.tune.chosen.unsteered, split: base_condition(report).accuracy}
@@ -283,6 +283,21 @@ def coverage_frame(gate: GateAlone) -> Frame:
         note=f"Pointwise {WILSON}" + ("" if at is None else " The marked share is what the gate lets through."),
         reading="Abstaining instead of steering: the problems with the lowest p(fail) are answered by the unsteered model, the "
         "others by nobody. The dotted line is its accuracy on all of them, which a gate that knows nothing would keep.",
+    )
+
+
+def directions_frame(layers: Sequence[int], norms: Sequence[float], criterion: str) -> Frame:
+    """The norm of the direction after each of some layers."""
+    return Frame(
+        "directions",
+        f"Norm of each layer's direction ({criterion})",
+        [
+            {"label": f"layer {layer}", "value": norm, "unit": "number", "series": criterion, "x": str(layer)}
+            for layer, norm in zip(layers, norms, strict=True)
+        ],
+        plot="bars",
+        x_label="after layer (0 is nearest to the input)",
+        y_label="norm",
     )
 
 

@@ -79,7 +79,7 @@ def plain_facts(facts: dict[str, object]) -> dict[str, object]:
     return {str(key): plain(value, f"facts.{key}") for key, value in facts.items()}
 
 
-_DTYPES = {"layer": "int64", "index": "int64", "score": "float64"}
+_DTYPES = {"layer": "int64", "index": "int64", "direction_layer": "int64", "score": "float64"}
 
 
 def save_columns(path: AnyPath, values: object, names: tuple[str, ...]) -> None:
