@@ -18,7 +18,7 @@ from trimtab.store.atomic import digest_of, read_json, replace_folder, unreadabl
 from trimtab.store.hub import download, upload
 from trimtab.store.records import Record, read_record
 from trimtab.store.remote import AnyPath, any_path, as_os_errors, is_partial
-from trimtab.store.values import GateRecord, gate_of, load_columns, plain_facts, save_columns, sha256_of
+from trimtab.store.values import GateRecord, gate_of, load_columns, plain_facts, save_arrays, save_columns, sha256_of
 
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
 EXPORT = "export.json"
@@ -35,11 +35,12 @@ class ArtifactConfig(Record):
     """config.json of an artifact.
 
     Args:
+        format_version: 3 with a running gate, which versions of trimtab before it cannot run; else 2.
         versions: of the packages that were installed when it was written.
         sha256: of every other file that is read, by its name, and under ``config.json`` the digest of all other keys of this one.
     """
 
-    format_version: Literal[2]
+    format_version: Literal[2, 3]
     neuron_definition: Literal["down_proj_input"]
     n_neurons: int
     scope: PositionScope
@@ -153,7 +154,7 @@ def push_steering(
 
 def _write_files(steering: Steering, folder: Path, source: str) -> None:
     config = ArtifactConfig(
-        format_version=2,
+        format_version=3 if steering.gate.kind == "running" else 2,
         neuron_definition=NEURON_DEFINITION,
         n_neurons=len(steering),
         scope=steering.scope,
@@ -166,7 +167,7 @@ def _write_files(steering: Steering, folder: Path, source: str) -> None:
     )
     save_columns(folder / NEURONS, steering, STEERING_COLUMNS)
     if config.gate.n_features:
-        save_columns(folder / GATE, steering.gate, tuple(steering.gate.arrays))
+        save_arrays(folder / GATE, steering.gate.arrays)
     sha256 = {name: sha256_of(folder / name) for name in (NEURONS, GATE) if (folder / name).exists()}
     write_json(folder / CONFIG, {**config.model_dump(), "sha256": {CONFIG: config.digest, **sha256}})
     write_text(folder / CARD, render_card(steering, source))
