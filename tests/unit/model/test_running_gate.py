@@ -226,7 +226,7 @@ def test_a_gate_that_stays_closed_leaves_every_bit(qwen3):
 
 
 def test_one_that_opens_at_once_steers_from_the_second_token(qwen3):
-    ids, mask = prompts((4, 4), extra=3)
+    ids, _ = prompts((4, 4), extra=3)
     steering = steering_for(qwen3, gate=running(bias=50.0))
     later = torch.zeros_like(ids, dtype=torch.bool)
     later[:, 5:] = True
