@@ -26,8 +26,13 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Steer and deploy": {
         "generate": ("trimtab.cli.generate", "generate", "Generate with a steering, side by side with the bare model."),
         "import": ("trimtab.cli.import_neurons", "import_command", "Make an artifact of neurons that others found."),
-        "export": ("trimtab.cli.export", "export_command", "Write a steering as LoRA, IA3, merged weights, GGUF or a list."),
+        "export": ("trimtab.cli.export", "export_command", "Write it as LoRA, IA3, merged weights, GGUF or a list."),
         "verify": ("trimtab.cli.verify", "verify_command", "Prove an export in its own engine, against the hooks."),
+        "verify-serving": (
+            "trimtab.cli.verify_serving",
+            "verify_serving_command",
+            "Prove that vLLM here steers as the hooks do.",
+        ),
         "serve": ("trimtab.cli.serve", "serve_command", "Serve a model over vLLM's OpenAI server, steered by request."),
     },
     "Look and check": {
@@ -35,7 +40,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "show": ("trimtab.cli.show", "show", "Print a steering artifact."),
         "doctor": ("trimtab.cli.doctor", "doctor", "Prove that a model can be recorded and steered."),
         "grade": ("trimtab.cli.grade", "grade", "Grade the answers of a file."),
-        "tasks": ("trimtab.cli.tasks", "tasks", "List the benchmarks, show their prompts, look for leaks between splits."),
+        "tasks": ("trimtab.cli.tasks", "tasks", "List benchmarks, show their prompts, look for leaks between splits."),
         "cache": ("trimtab.cli.cache", "cache_command", "List the results of a run with their sizes, and prune them."),
     },
 }

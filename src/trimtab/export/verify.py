@@ -57,7 +57,7 @@ def answered(model: LanguageModel, steering: Steering, questions: Sequence[str],
     Raises:
         InputError: a question that is no token, or one that fills the context.
     """
-    requests = [Request(f"q/{i}", _rendered(model, question)) for i, question in enumerate(questions)]
+    requests = [Request(f"q/{i}", rendered(model, question)) for i, question in enumerate(questions)]
     longest = max(len(request.prompt_ids) for request in requests)
     room = model.hf_model.config.get_text_config().max_position_embeddings - longest
     if room < 1:
@@ -73,7 +73,8 @@ def answered(model: LanguageModel, steering: Steering, questions: Sequence[str],
     return found
 
 
-def _rendered(model: LanguageModel, question: str) -> tuple[int, ...]:
+def rendered(model: LanguageModel, question: str) -> tuple[int, ...]:
+    """A question as the model is asked it, by its chat template if it has one."""
     if model.tokenizer.chat_template:
         return render_prompt(model.tokenizer, question)
     tokens = tuple(model.tokenizer.encode(question))

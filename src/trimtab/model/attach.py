@@ -29,10 +29,10 @@ from trimtab.model.forwards import (
     place,
 )
 from trimtab.model.guard import OUTLIVED, GenerateGuard
-from trimtab.model.hook_points import hook_neurons
+from trimtab.model.hook_points import hook_neurons, hook_residual
 from trimtab.model.identity import check_identity, identify
 from trimtab.model.opening import LanguageModel
-from trimtab.model.plan import LayerPlan, plan_layers, question_of
+from trimtab.model.plan import LayerPlan, ResidualPlan, plan_layers, plan_residual, question_of
 from trimtab.model.running import Course, RunningBatch, RunningReading
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import PositionScope, Steering
@@ -59,6 +59,8 @@ def attach(
     identity: ModelIdentity | None = None,
 ) -> "Attachment":
     """Prepare ``a' = a + strength * g * (gain * a + shift)``; it acts within ``with attach(...)``.
+
+    A steering with directions also adds ``strength * g * direction`` to the output of their decoder blocks.
 
     ``generate`` works greedy, sampling, with beams, several return sequences, static caches and ``torch.compile`` (compiled
     graphs are dropped on entering and leaving, because they do not see hooks come and go), and without a cache. So do several
@@ -91,7 +93,9 @@ def attach(
         tensor([0.81, 0.12])
     """
     if not len(steering):
-        raise ModelError("this steering has no neurons, so attaching it would change nothing; select at least one neuron")
+        raise ModelError(
+            "this steering has no neurons and no direction, so attaching it would change nothing; select one at least"
+        )
     if gate not in ("auto", "on", "off"):
         raise ModelError(f"unknown gate override {gate!r}; accepted: auto, on, off")
     if isinstance(model, LanguageModel):
@@ -108,6 +112,7 @@ def attach(
         model,
         layout,
         plans,
+        plan_residual(steering),
         chosen,
         steering.scope,
         _checked_strength(steering.strength if strength is None else strength),
@@ -148,12 +153,14 @@ class Attachment:
         model: PreTrainedModel,
         layout: FfnLayout,
         plans: Mapping[int, LayerPlan],
+        residual_plans: Mapping[int, ResidualPlan],
         gate: AnyGate,
         scope: PositionScope,
         strength: Tensor,
         prompt_lengths: Tensor | None,
     ) -> None:
         self._model, self._layout, self._plans = model, layout, dict(plans)
+        self._residual_plans = dict(residual_plans)
         self._gate, self._strength, self._prompt_lengths = gate, strength, prompt_lengths
         self._question = question_of(gate)
         self._running: RunningBatch | None = None
@@ -176,9 +183,11 @@ class Attachment:
         self._weight: Tensor | None = None
         self._reading: GateReading | None = None
         self._fired: set[int] = set()
+        self._passed: set[int] = set()
         self.probability: Tensor | None = None
         self.coefficient: Tensor | None = None
-        self.calls: dict[int, int] = {layer: 0 for layer, plan in plans.items() if plan.neurons is not None}
+        steered = {layer for layer, plan in plans.items() if plan.neurons is not None} | residual_plans.keys()
+        self.calls: dict[int, int] = dict.fromkeys(sorted(steered), 0)
 
     def __enter__(self) -> "Attachment":
         from torch._dynamo import config as dynamo_config  # slow to import, and nothing here needs it before
@@ -209,6 +218,8 @@ class Attachment:
             stack.callback(base.register_forward_hook(leave, always_call=True).remove)
             for layer, plan in self._plans.items():
                 stack.callback(hook_neurons(self._layout, layer, partial(self._edit, layer), plan.chosen).remove)
+            for layer in self._residual_plans:
+                stack.callback(hook_residual(self._layout, layer, partial(self._add_direction, layer)).remove)
             self._undo = stack.pop_all()
         return self
 
@@ -237,8 +248,14 @@ class Attachment:
             self._undo.close()
             self._undo = None
 
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether the prompt's forward has to run under this attachment: a gate reads it there, or it is steered itself."""
+        return self._gate.reads or self._scope != "generated"
+
     def select_rows(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch, int64 ``[kept]``, after a sampler dropped the others from its cache."""
+        """Go on with these rows of the batch, int64 ``[kept]``, after a sampler dropped the others from its cache, or repeated
+        some."""
         if self.coefficient is None:
             raise ModelError("select_rows before any prefill: there is no batch yet to select rows from")
         if rows.dtype != torch.int64:
@@ -266,6 +283,12 @@ class Attachment:
                 f"gate {self._gate.kind!r} of this steering keeps no course: only a running gate does, after a prefill"
             )
         return self._running.courses()
+
+    def repeat_rows(self, rows: Tensor) -> None:
+        """Before a response begins, go on with these rows, int64 ``[row]``, where several begin with one prompt."""
+        self.select_rows(rows)
+        if self._running is not None:
+            self._running.number_rows()
 
     def note_sampled(self, tokens: Tensor) -> None:
         """Before a further turn on the same cache, outside of ``generate``: the token of each row that was drawn last.
@@ -296,6 +319,7 @@ class Attachment:
     def _before_forward(self, base: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         self._reached = True
         self._fired.clear()
+        self._passed.clear()
         if self._reading_prompt:
             return
         self._weight = self._reading = self._watching = self._new = None
@@ -412,6 +436,7 @@ class Attachment:
         finally:
             self._reading_prompt = False
         self._fired.clear()
+        self._passed.clear()
         self._reading = self._watching = None
 
     def _begin_reading(self, forward: Forward, positions: Positions) -> None:
@@ -502,6 +527,15 @@ class Attachment:
             return None
         return plan.neurons.steer(batched, self._weight.to(activation.device)).reshape(activation.shape)
 
+    def _add_direction(self, layer: int, stream: Tensor) -> Tensor | None:
+        """What the output of a decoder block becomes; see :func:`trimtab.model.hook_points.hook_residual`."""
+        self._passed.add(layer)
+        if self._weight is None:
+            return None
+        plan = self._residual_plans[layer] = self._residual_plans[layer].to(stream.device)
+        batched = stream.reshape(*self._shape, stream.shape[-1])
+        return plan.steer(batched, self._weight.to(stream.device)).reshape(stream.shape)
+
     def _plan_on(self, layer: int, device: torch.device) -> LayerPlan:
         plan = self._plans[layer]
         if plan.device != device:
@@ -514,6 +548,11 @@ class Attachment:
             raise ModelError(
                 f"the hooks of layers {missing} did not run in this forward, so the down projection is bypassed there; "
                 "switch off fused MLP kernels (use_kernels=False)"
+            )
+        if missing := sorted(self._residual_plans.keys() - self._passed):
+            raise ModelError(
+                f"the decoder blocks of layers {missing} did not run in this forward, so no direction was added there; "
+                "switch off whatever runs their parts without them"
             )
         if steering and not self._reading_prompt:
             for layer in self.calls:

@@ -110,6 +110,32 @@ def _moved(features: FeaturePlan | None, device: torch.device) -> FeaturePlan | 
     return FeaturePlan(*(part.to(device) for part in (features.index, features.weight, features.column)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ResidualPlan:
+    """What is added to one layer's output: float32 ``[d_model]`` at unit strength, on its device."""
+
+    direction: Tensor
+
+    def steer(self, stream: Tensor, weight: Tensor) -> Tensor:
+        """``h + weight * direction``, out of place; computed in float32 and added in the stream's dtype.
+
+        Args:
+            stream: ``[batch, seq, d_model]``.
+            weight: as of :meth:`NeuronPlan.steer`.
+        """
+        return stream + (weight.unsqueeze(-1) * self.direction).to(stream.dtype)
+
+    def to(self, device: torch.device) -> "ResidualPlan":
+        """The same plan on another device."""
+        return ResidualPlan(self.direction.to(device))
+
+
+def plan_residual(steering: Steering) -> dict[int, ResidualPlan]:
+    """One plan for each layer after which the steering adds a direction; it moves to the layer's device at its first use."""
+    vectors = torch.tensor(steering.direction, dtype=torch.float32)
+    return {layer: ResidualPlan(vector) for layer, vector in zip(steering.direction_layer.tolist(), vectors, strict=True)}
+
+
 def question_of(gate: AnyGate) -> PromptGate | None:
     """The gate that reads the prompt: itself, or the one that is joined with a running gate; None where none reads it."""
     if isinstance(gate, RunningGate):

@@ -169,6 +169,10 @@ class RunningBatch:
         self._origin, self.state = self._origin[rows], self.state.select(rows)
         self._asked = None if self._asked is None else self._asked[rows]
 
+    def number_rows(self) -> None:
+        """Take the rows that are there for the whole batch, before any response has begun."""
+        self._size, self._origin = len(self), torch.arange(len(self), device=self._origin.device)
+
     def courses(self) -> list[Course]:
         """What was decided for each row of the whole batch, on the CPU."""
         shape = (self._size, len(self._columns))

@@ -21,6 +21,7 @@ from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.sampling.decoding import SamplingSettings
 from trimtab.sampling.generate import Generation, Request, end_tokens
 from trimtab.sampling.generator import RecordedGenerations
+from trimtab.sampling.prefills import Prefills
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import PLUGIN, Moment, PluginConfig, RecordConfig, check_version
 from trimtab.vllm_plugin.offline import gate_outputs, load, open_llm, unload
@@ -114,6 +115,10 @@ def attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> S
         return None
     if not len(steering):
         raise ModelError("this steering has no neurons, so attaching it would change nothing; select at least one neuron")
+    if steering.has_directions:
+        raise ModelError(
+            "vLLM steers neurons, and this steering adds a direction to the residual stream; use engine transformers"
+        )
     chosen = steering.with_gate(ALWAYS) if gate == "on" else steering
     return None if chosen.gate.kind == "never" else chosen
 
@@ -194,6 +199,7 @@ class VllmEngine:
         settings: SamplingSettings,
         steering: Steering | None = None,
         gate: Literal["auto", "on", "off"] = "auto",
+        prefills: Prefills | None = None,  # noqa: ARG002 vLLM has a prefix cache of its own
     ) -> list[Generation]:
         """Answer all requests; see :meth:`Generator.generate`.
 

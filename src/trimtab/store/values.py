@@ -80,7 +80,10 @@ def plain_facts(facts: dict[str, object]) -> dict[str, object]:
     return {str(key): plain(value, f"facts.{key}") for key, value in facts.items()}
 
 
-_DTYPES = {"layer": "int64", "index": "int64", "score": "float64", "question_layer": "int64", "question_index": "int64"}
+_DTYPES = {
+    **dict.fromkeys(("layer", "index", "direction_layer", "question_layer", "question_index"), "int64"),
+    "score": "float64",
+}
 
 
 def save_columns(path: AnyPath, values: object, names: tuple[str, ...]) -> None:

@@ -205,11 +205,13 @@ def _contexts(
 def _neurons(
     study: "Study", steering: Steering, tuning: Tuning | None, contexts: Sequence[tuple[ViewHit, ...]]
 ) -> tuple[ViewNeuron, ...]:
-    ranks = _ranks(study, steering) if tuning else [{} for _ in range(len(steering))]
+    if not steering.has_neurons:
+        return ()
+    ranks = _ranks(study, steering) if tuning else [{} for _ in range(len(steering.layer))]
     means = _trace_means(study, steering) if tuning else None
     pushes = _pushes(study, steering)
     found = []
-    for n in range(len(steering)):
+    for n in range(len(steering.layer)):
         layer, index = int(steering.layer[n]), int(steering.index[n])
         correct, incorrect = (None, None) if means is None else (means[0][:, n], means[1][:, n])
         promoted, demoted = pushes[n] if pushes else ((), ())
@@ -258,7 +260,7 @@ def _ranks(study: "Study", steering: Steering) -> list[dict[str, int | None]]:
         write_json(folder / "places.json", {name: _places(CRITERIA[name], moments, flat) for name in criteria})
 
     places: dict[str, list[int | None]] = study.compute("places", entry, work, lambda folder: read_json(folder / "places.json"))  # type: ignore[assignment]
-    return [{name: places[name][n] for name in criteria} for n in range(len(steering))]
+    return [{name: places[name][n] for name in criteria} for n in range(len(steering.layer))]
 
 
 def _places(criterion: Criterion, moments: ClassMoments, flat: NDArray[np.int64]) -> list[int | None]:
