@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from trimtab.study.values import Tuning
 
 GateSetting = Literal["auto", "on"]
-STATISTICS: frozenset[Statistic] = frozenset(("magnitude", "square", "difference", "auroc"))
+STATISTICS: frozenset[Statistic] = frozenset(("magnitude", "square", "difference", "auroc", "contribution"))
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,7 @@ class Search:
         recorded = {"difference", "auroc"}
         recorded |= {"magnitude"} if self.class_moments.correct_magnitude is not None else set()
         recorded |= {"square"} if self.class_moments.correct_norm is not None else set()
+        recorded |= {"contribution"} if self.class_moments.contributions is not None else set()
         return CRITERIA[criterion](self.class_moments) if NEEDS[criterion] <= recorded else None
 
     def neurons(

@@ -15,7 +15,7 @@ from trimtab.evaluation.settings import EvaluationSettings, TuneSettings
 from trimtab.execution import ExecutorSettings, with_choice
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.gating.settings import GateSettings
-from trimtab.moments import MOMENTS, TokenScope
+from trimtab.moments import ALL_MOMENTS, CONTRIBUTION, TokenScope
 from trimtab.ranking import CRITERIA, NEEDS
 from trimtab.recording import RecordingSettings
 from trimtab.sampling import SamplingSettings, VllmOptions
@@ -145,10 +145,15 @@ class Settings(Section):
             )
         if self.traces.path and self.recording.while_sampling:
             raise ValueError("recording.while_sampling needs traces that are sampled; leave it out, or traces.path")
+        if self.recording.while_sampling and CONTRIBUTION in self.recording.moments:
+            raise ValueError(
+                f"recording.moments names {CONTRIBUTION!r}, which reads what the FFN writes, and while sampling only "
+                "activations are recorded; leave recording.while_sampling out"
+            )
         if "sum" not in self.recording.moments:
             raise ValueError(f"recording.moments {self.recording.moments} lacks 'sum', which every criterion reads; add it")
         for criterion in self.ranking.criteria:
-            missing = NEEDS[criterion] & set(MOMENTS) - set(self.recording.moments)
+            missing = NEEDS[criterion] & set(ALL_MOMENTS) - set(self.recording.moments)
             if missing:
                 raise ValueError(
                     f"ranking.criteria names {criterion!r}, which reads the moments {sorted(missing)}; "

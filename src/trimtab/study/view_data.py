@@ -13,7 +13,7 @@ from trimtab.errors import ModelError, NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.verdict import judge, matched
-from trimtab.moments import MOMENTS, Moments
+from trimtab.moments import ALL_MOMENTS, Moments
 from trimtab.ranking import CRITERIA, NEEDS, ClassMoments
 from trimtab.ranking.criteria import SEEDED, Criterion
 from trimtab.report.view_page import Histogram, ResponseTokens, View, ViewHit, ViewNeuron
@@ -238,11 +238,13 @@ def _neurons(
 def _ranks(study: "Study", steering: Steering) -> list[dict[str, int | None]]:
     """Every steered neuron's place, from 1, in the ranking of each criterion that the recording serves; None for not eligible.
 
-    Criteria that draw have no place of their own, and ``wanda`` reads the weights of every layer: both are left out.
+    Criteria that draw have no place of their own, and ``wanda`` and ``cett`` read the weights of every layer: both are left out.
     """
     recorded = set(study.settings.recording.moments)
     criteria = [
-        name for name in CRITERIA if name not in SEEDED and name != find.WANDA and not NEEDS[name] & set(MOMENTS) - recorded
+        name
+        for name in CRITERIA
+        if name not in SEEDED and name not in find.READ_WEIGHTS and not NEEDS[name] & set(ALL_MOMENTS) - recorded
     ]
     facts = {
         "contrast": gather.contrast(study)[2].name,
