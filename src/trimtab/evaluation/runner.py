@@ -17,6 +17,7 @@ from trimtab.progress import Advance, Progress, silent
 from trimtab.ranking import norm_matched, random_like
 from trimtab.sampling import TRANSFORMERS, Generation, Generator, Request, SamplingSettings, plan_requests
 from trimtab.sampling.continuation import after_beginning
+from trimtab.sampling.prefills import Prefills
 from trimtab.sampling.sample import as_trace
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Parts, Plan, read_table, write_table
@@ -136,6 +137,7 @@ class ConditionJob:
     checker: StepChecker | None
     parts: Parts
     generator: Generator = TRANSFORMERS
+    prefills: Prefills | None = None
 
     @property
     def plan(self) -> Plan:
@@ -156,7 +158,7 @@ class ConditionJob:
     def _generations(self, model: LanguageModel, batch: Sequence[Request]) -> list[Generation]:
         asked = self.condition
         if not asked.first_tokens:
-            return self.generator.generate(model, batch, self.settings, asked.steering, asked.gate)
+            return self.generator.generate(model, batch, self.settings, asked.steering, asked.gate, self.prefills)
         return after_beginning(self.generator, model, batch, self.settings, asked.steering, asked.gate, asked.first_tokens)
 
     def outcomes(self) -> list[Outcome]:
@@ -218,8 +220,12 @@ def condition_job(
     checker: StepChecker | None = None,
     generator: Generator = TRANSFORMERS,
     label: str = "",
+    prefills: Prefills | None = None,
 ) -> ConditionJob:
-    """Store the plan of :func:`evaluate_condition` and generate nothing yet."""
+    """Store the plan of :func:`evaluate_condition` and generate nothing yet.
+
+    ``prefills`` are shared with jobs of other conditions, of one model and in this process.
+    """
     facts = {
         "condition": condition.name,
         "gate": condition.gate,
@@ -231,7 +237,7 @@ def condition_job(
     parts.ensure_plan(plan)
     by_id = {problem.id: problem for problem in problems}
     return ConditionJob(
-        condition, label or f"evaluate {condition.name}", requests, by_id, settings, grader, checker, parts, generator
+        condition, label or f"evaluate {condition.name}", requests, by_id, settings, grader, checker, parts, generator, prefills
     )
 
 

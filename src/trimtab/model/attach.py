@@ -226,8 +226,14 @@ class Attachment:
             self._undo.close()
             self._undo = None
 
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether the prompt's forward has to run under this attachment: a gate reads it there, or it is steered itself."""
+        return self._gate.reads or self._scope != "generated"
+
     def select_rows(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch, int64 ``[kept]``, after a sampler dropped the others from its cache."""
+        """Go on with these rows of the batch, int64 ``[kept]``, after a sampler dropped the others from its cache, or repeated
+        some."""
         if self.coefficient is None:
             raise ModelError("select_rows before any prefill: there is no batch yet to select rows from")
         if rows.dtype != torch.int64:

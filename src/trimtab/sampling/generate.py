@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,12 +15,13 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Logits
 from trimtab.errors import InputError, ModelError
 from trimtab.model import Attachment, LanguageModel, attach
 from trimtab.sampling.decoding import SamplingSettings, draw_tokens, grouped_attention, keep_rows, new_cache, uniforms
+from trimtab.sampling.prefills import Prefills
 from trimtab.sampling.recorder import Recorder
 from trimtab.steering import Steering
 
 logger = logging.getLogger(__name__)
 
-DROP_SHARE = 0.25
+DROP_SHARE = 0.1
 """Finished rows are dropped once they are this share of the batch: each drop copies the cache."""
 NOTHING = -1
 
@@ -47,8 +48,9 @@ class Generation:
 class _Rows:
     """The rows still being generated: which requests they are, their tokens, mask and next position."""
 
-    def __init__(self, requests: Sequence[Request], pad: int, device: torch.device, max_new_tokens: int) -> None:
+    def __init__(self, requests: Sequence[Request], model: LanguageModel, max_new_tokens: int) -> None:
         width = max(len(request.prompt_ids) for request in requests)
+        pad, device = cast("int", model.tokenizer.pad_token_id), model.device
         self.origin = torch.arange(len(requests), device=device)
         self.input_ids = torch.full((len(requests), width), pad, device=device)
         self.mask = torch.zeros((len(requests), width + max_new_tokens), dtype=torch.long, device=device)
@@ -105,11 +107,16 @@ def generate_batch(
     steering: Steering | None = None,
     gate: Literal["auto", "on", "off"] = "auto",
     recorder: Recorder | None = None,
+    prefills: Prefills | None = None,
 ) -> list[Generation]:
     """Generate all requests as one batch, in their order.
 
-    The gate reads the prefill that starts the generation, so a gated run costs one model and one pass. Each row draws from its
-    own seed. A recorder reads the same forwards and changes no token.
+    The gate reads the prefill that starts the generation, so a gated run costs one model and one pass. A prompt that several
+    requests have in common is read once. Each row draws from its own seed. A recorder reads the same forwards and changes no
+    token.
+
+    ``prefills`` keep what earlier calls read of the same prompts: this call does not read them again, unless a gate or the
+    steering needs their activations.
 
     Raises:
         ModelError: a logit is NaN, or the model cannot be steered.
@@ -129,29 +136,89 @@ def generate_batch(
         if way.by_generate:
             return _one_by_one(model, requests, settings, attachment)
         with grouped_attention(model.hf_model) if way.grouped else nullcontext(), recorder or nullcontext():
-            return _loop(model, requests, settings, attachment, recorder, way.drops)
+            return _loop(model, requests, settings, _Followers(attachment, recorder), prefills, way.drops)
+
+
+class _Followers(NamedTuple):
+    """What looks at every forward and has to know its rows."""
+
+    attachment: Attachment | None
+    recorder: Recorder | None
+
+    @property
+    def need_prompts(self) -> bool:
+        return self.recorder is not None or (self.attachment is not None and self.attachment.reads_prompts)
+
+    def select_rows(self, rows: Tensor) -> None:
+        if self.attachment is not None and self.attachment.coefficient is not None:
+            self.attachment.select_rows(rows)
+        if self.recorder is not None:
+            self.recorder.select_rows(rows)
+
+    def repeat_rows(self, rows: Tensor) -> None:
+        if self.attachment is not None:
+            self.attachment.select_rows(rows)
+        if self.recorder is not None:
+            self.recorder.repeat_rows(rows)
+
+
+def _read_prompts(
+    model: LanguageModel,
+    requests: Sequence[Request],
+    settings: SamplingSettings,
+    followers: _Followers,
+    prefills: Prefills | None,
+    drops: bool,
+) -> tuple[Tensor, DynamicCache]:
+    """The logits of each response's first token, ``[row, vocabulary]``, and the cache, from one forward over distinct prompts.
+
+    Where rows of this model's cache cannot be selected, each request has a row of its own.
+    """
+    numbers = {prompt: row for row, prompt in enumerate(dict.fromkeys(request.prompt_ids for request in requests))}
+    repeated = drops and len(numbers) < len(requests)
+    prompts = list(numbers) if repeated else [request.prompt_ids for request in requests]
+    found = None
+    if prefills is not None and not followers.need_prompts:
+        found = prefills.get(prompts, model.hf_model.config, settings.max_new_tokens)
+    if found is None:
+        if followers.recorder is not None:
+            followers.recorder.begin([len(prompt) for prompt in prompts])
+        rows = _Rows([Request("", prompt) for prompt in prompts], model, settings.max_new_tokens)
+        cache = new_cache(model.hf_model.config, rows.filled + settings.max_new_tokens)
+        logits = _forward(model, rows, cache)
+        if prefills is not None and not followers.need_prompts:
+            prefills.keep(prompts, logits, cache)
+    else:
+        logits, cache = found
+    if repeated:
+        rows_of = torch.tensor([numbers[request.prompt_ids] for request in requests], device=model.device)
+        logits = logits[rows_of]
+        keep_rows(cache, rows_of)
+        if found is None:
+            followers.repeat_rows(rows_of)
+    return logits, cache
 
 
 def _loop(
     model: LanguageModel,
     requests: Sequence[Request],
     settings: SamplingSettings,
-    attachment: Attachment | None,
-    recorder: Recorder | None,
+    followers: _Followers,
+    prefills: Prefills | None,
     drops: bool,
 ) -> list[Generation]:
+    attachment, recorder = followers
     ends = torch.tensor(end_tokens(model, settings.stop), device=model.device)
-    rows = _Rows(requests, cast("int", model.tokenizer.pad_token_id), model.device, settings.max_new_tokens)
-    cache = new_cache(model.hf_model.config, rows.filled + settings.max_new_tokens)
+    rows = _Rows(requests, model, settings.max_new_tokens)
+    logits, cache = _read_prompts(model, requests, settings, followers, prefills, drops)
     output = torch.full((len(requests), settings.max_new_tokens), NOTHING, device=model.device)
     probability: list[float] | None = None
-    if recorder is not None:
-        recorder.begin([len(request.prompt_ids) for request in requests])
+    if attachment is not None and attachment.probability is not None:
+        probability = attachment.probability.tolist()
     step = 0
     for step in range(settings.max_new_tokens):
-        logits = _forward(model, rows, cache)
-        if step == 0 and attachment is not None and attachment.probability is not None:
-            probability = attachment.probability.tolist()
+        if step:
+            logits = _forward(model, rows, cache)
         tokens = draw_tokens(logits, uniforms(rows.seeds, step), settings.temperature, settings.top_p)
         output[rows.origin, step] = tokens.masked_fill(rows.finished, NOTHING)
         ending = torch.isin(tokens, ends) & ~rows.finished
@@ -170,9 +237,7 @@ def _loop(
             kept = _numbers(~rows.finished)
             rows.keep(kept)
             keep_rows(cache, kept)
-            for follower in (attachment, recorder):
-                if follower is not None:
-                    follower.select_rows(kept)
+            followers.select_rows(kept)
     if recorder is not None:
         recorder.finish(_numbers(~rows.finished), step)
     return _collect(requests, output, probability, set(ends.tolist()))
@@ -281,7 +346,7 @@ def _alone(model: LanguageModel, request: Request) -> tuple[Tensor, Tensor]:
 
 def _difference(model: LanguageModel, requests: Sequence[Request], alone: Sequence[Tensor], tokens: Tensor, drops: bool) -> float:
     """The largest relative difference of a row's logits in a batch from the row's alone, along the same tokens."""
-    rows = _Rows(requests, cast("int", model.tokenizer.pad_token_id), model.device, _PROOF_TOKENS)
+    rows = _Rows(requests, model, _PROOF_TOKENS)
     cache = new_cache(model.hf_model.config, rows.filled + _PROOF_TOKENS)
     worst = 0.0
     for step in range(_PROOF_TOKENS):

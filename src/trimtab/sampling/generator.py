@@ -7,6 +7,7 @@ from trimtab.model import LanguageModel
 from trimtab.moments import Moments, TokenScope
 from trimtab.sampling.decoding import SamplingSettings
 from trimtab.sampling.generate import Generation, Request, generate_batch
+from trimtab.sampling.prefills import Prefills
 from trimtab.sampling.recorder import Recorder
 from trimtab.steering import Steering
 
@@ -37,6 +38,7 @@ class Generator(Protocol):
         settings: SamplingSettings,
         steering: Steering | None = None,
         gate: Literal["auto", "on", "off"] = "auto",
+        prefills: Prefills | None = None,
     ) -> list[Generation]:
         """Answer all requests.
 
@@ -46,6 +48,7 @@ class Generator(Protocol):
             settings: temperature, top_p and the longest response.
             steering: None for the bare model.
             gate: ``auto`` asks the steering's gate, ``on`` steers every request, ``off`` none.
+            prefills: of the same prompts under other conditions; an engine with a prefix cache of its own does without.
 
         Raises:
             ModelError: a logit is NaN, or the model cannot be steered.
@@ -88,9 +91,10 @@ class TransformersGenerator:
         settings: SamplingSettings,
         steering: Steering | None = None,
         gate: Literal["auto", "on", "off"] = "auto",
+        prefills: Prefills | None = None,
     ) -> list[Generation]:
         """As :func:`trimtab.sampling.generate.generate_batch`."""
-        return generate_batch(model, requests, settings, steering, gate)
+        return generate_batch(model, requests, settings, steering, gate, prefills=prefills)
 
     def generate_recorded(
         self,

@@ -51,8 +51,8 @@ class Recorder:
         self._scopes = tuple(scopes)
         self._names = tuple(name for name in MOMENTS if name in moments)
         self._prompt: DenseSums | None = None
-        self._lengths: tuple[int, ...] = ()
-        self._origin = torch.arange(len(ids))
+        self._lengths = torch.zeros(len(ids), dtype=torch.int64)
+        self._prompt_row = self._origin = torch.arange(len(ids))
         self._sums: list[list[Tensor]] = [[] for _ in self._down]
         self._scratch: dict[torch.device, Tensor] = {}
         self._ended = torch.zeros(len(self._names), len(ids), model.n_layers, model.d_ff)
@@ -68,12 +68,23 @@ class Recorder:
         self._hooks.close()
 
     def begin(self, lengths: Sequence[int]) -> None:
-        """The next forward is the prefill of left-padded prompts of these lengths; every one after it adds one token a row."""
-        self._lengths = tuple(lengths)
+        """The next forward is the prefill of left-padded prompts of these lengths; every one after it adds one token a row.
+
+        Where sequences have a prompt in common, it may stand there once: :meth:`repeat_rows` says whose it is.
+        """
+        self._lengths = torch.tensor(lengths)
+        self._prompt_row = self._origin = torch.arange(len(lengths))
         width = max(lengths)
         spans = [[(width - 1 if s == "last-prompt" else width - n, width) for s in self._prompt_scopes] for n in lengths]
         if self._prompt_scopes:
             self._prompt = DenseSums(spans, self._names, len(self._down), self._opened.device)
+
+    def repeat_rows(self, rows: Tensor) -> None:
+        """After the prefill: go on with one row a sequence, int64 ``[sequence]``, the number of its prompt's row."""
+        self._prompt_row, self._origin = rows.cpu(), torch.arange(len(rows))
+        self._lengths = self._lengths[self._prompt_row]
+        self._sums = [[total[rows.to(total.device)] for total in sums] for sums in self._sums]
+        self._scratch = {device: scratch.new_empty(len(rows), scratch.shape[1]) for device, scratch in self._scratch.items()}
 
     def finish(self, rows: Tensor, forwarded: int) -> None:
         """These rows have ended: their sums are put aside, whatever the loop goes on to compute in them until it drops them.
@@ -104,8 +115,8 @@ class Recorder:
             count = {
                 "response": self._forwarded,
                 "last-prompt": torch.ones_like(self._forwarded),
-                "prompt": torch.tensor(self._lengths),
-                "all": self._forwarded + torch.tensor(self._lengths),
+                "prompt": self._lengths,
+                "all": self._forwarded + self._lengths,
             }[scope]
             total = self._total(scope)
             self._refuse_not_finite(total)
@@ -121,7 +132,7 @@ class Recorder:
         if scope == "response" or self._prompt is None:
             return self._ended
         sums = self._prompt.collect(self._prompt_scopes.index(scope))
-        prompt = torch.stack([torch.from_numpy(sums[name]) for name in self._names])
+        prompt = torch.stack([torch.from_numpy(sums[name]) for name in self._names])[:, self._prompt_row]
         return prompt + self._ended if scope == "all" else prompt
 
     def _hook(self, layer: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

@@ -21,6 +21,7 @@ from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.sampling.decoding import SamplingSettings
 from trimtab.sampling.generate import Generation, Request, end_tokens
 from trimtab.sampling.generator import RecordedGenerations
+from trimtab.sampling.prefills import Prefills
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import PLUGIN, Moment, PluginConfig, RecordConfig, check_version
 from trimtab.vllm_plugin.offline import gate_outputs, load, open_llm, unload
@@ -194,6 +195,7 @@ class VllmEngine:
         settings: SamplingSettings,
         steering: Steering | None = None,
         gate: Literal["auto", "on", "off"] = "auto",
+        prefills: Prefills | None = None,  # noqa: ARG002 vLLM has a prefix cache of its own
     ) -> list[Generation]:
         """Answer all requests; see :meth:`Generator.generate`.
 

@@ -46,6 +46,7 @@ from trimtab.gate import AnyGate
 from trimtab.interventions import INTERVENTIONS
 from trimtab.model import LanguageModel, check_identity, down_weights
 from trimtab.sampling import SamplingSettings
+from trimtab.sampling.prefills import Prefills
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Entry, digest_of, openings, read_json, read_table, record_opening, write_json, write_table
 from trimtab.study import find, gather
@@ -60,7 +61,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERSIONS: Mapping[str, int] = {"answers": 1, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1, "tokens": 1, "places": 1}
+VERSIONS: Mapping[str, int] = {
+    "answers": 2,
+    "tune": 1,
+    "dose": 1,
+    "evaluate": 1,
+    "experiment": 1,
+    "sft": 1,
+    "tokens": 1,
+    "places": 1,
+}
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
 ADARAS_CRITERION = "adaras"
 STEERED = "steered"
@@ -105,9 +115,12 @@ def answers(
             gather.check_grading(study, [p for entry in missing for p in by_name[entry.name].problems])
         if opened:
             study.open_test(what, list({problem.id: problem for problem in opened}.values()))
+        here = executor is LOCAL or (executor is None and study.settings.executor.kind == "local")
+        prefills: dict[int, Prefills] = {}
         for entry in missing:
             each = by_name[entry.name]
             model = each.model or study.model
+            kept = prefills.setdefault(id(model), Prefills(each.sampling.batch_tokens)) if here else None
             job = condition_job(
                 model,
                 replace(each.condition, name=UNSTEERED if each.condition.steering is None else STEERED),
@@ -119,6 +132,7 @@ def answers(
                 checker=study.checker,
                 generator=study.generator,
                 label=f"{what}: {each.condition.name}",
+                prefills=kept,
             )
             jobs.append((model, job))
         for model in {id(model): model for model, _ in jobs}.values():

@@ -89,11 +89,11 @@ def test_resume_keeps_parts_and_ends_with_the_same_bytes(
     expected = evaluate_condition(model, condition, PROBLEMS, GREEDY, CoinGrader(), tmp_path / "undisturbed")
     calls = []
 
-    def interrupted(*args: object) -> object:
+    def interrupted(*args: object, **options: object) -> object:
         calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return generate_batch(*args)  # type: ignore[arg-type]
+        return generate_batch(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "generate_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -39,7 +39,13 @@ class Fake:
         self.asked: list[tuple[int, Steering | None, str]] = []
 
     def generate(
-        self, model: LanguageModel, requests: Sequence[Request], settings: SamplingSettings, steering=None, gate="auto"
+        self,
+        model: LanguageModel,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        steering=None,
+        gate="auto",
+        prefills=None,
     ) -> list[Generation]:
         self.asked.append((len(requests), steering, gate))
         reads = steering is not None and gate == "auto"

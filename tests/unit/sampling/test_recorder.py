@@ -166,9 +166,12 @@ def test_activations_that_are_not_finite_name_trace_and_layer(tmp_path: Path, re
     model = open_tiny_testbed(tmp_path / "model")
     way_of(model)  # proved before it breaks
     # infinite going in and zero coming out, so that the logits stay finite and the loop sees nothing
+    # the row of the third prompt, which three requests have in common
     model.layout.down[1].register_forward_pre_hook(lambda _, inputs: inputs[0].index_fill(0, torch.tensor(2), torch.inf))
     model.layout.down[1].register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
     recorder = Recorder(model, [request.id for request in requests], ("prompt",), ("sum",))
     generate_batch(model, requests, settings(max_new_tokens=1), recorder=recorder)
-    with pytest.raises(InputError, match=rf"trace {requests[2].id} has activations that are NaN or infinite, first in layer 1"):
+    with pytest.raises(
+        InputError, match=rf"trace {requests[2 * 3].id} has activations that are NaN or infinite, first in layer 1"
+    ):
         recorder.moments()

@@ -41,11 +41,11 @@ def test_resume_after_an_exception_ends_with_the_same_bytes(
     sample_traces(model, problems, SAMPLED, tmp_path / "undisturbed")
     calls = []
 
-    def interrupted(*args: object) -> object:
+    def interrupted(*args: object, **options: object) -> object:
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return generate(*args)
+        return generate(*args, **options)
 
     generate = module.generate_batch
     monkeypatch.setattr(module, "generate_batch", interrupted)

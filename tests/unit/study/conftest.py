@@ -78,9 +78,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of all batches that are generated from now on."""
     seen: list[int] = []
 
-    def counted(*args: object) -> object:
+    def counted(*args: object, **options: object) -> object:
         seen.append(len(args[1]))  # type: ignore[arg-type]
-        return generate_batch(*args)  # type: ignore[arg-type]
+        return generate_batch(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(generating, "generate_batch", counted)
     return seen

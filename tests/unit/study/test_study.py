@@ -79,11 +79,11 @@ def test_a_call_that_was_interrupted_is_gone_on_with(small: Small, monkeypatch: 
     whole.sample(**settings)
     original, left = generating.generate_batch, [3]
 
-    def interrupted(*args: object) -> object:
+    def interrupted(*args: object, **options: object) -> object:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return original(*args)  # type: ignore[arg-type]
+        return original(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(generating, "generate_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):

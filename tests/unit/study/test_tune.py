@@ -86,3 +86,17 @@ def test_a_grid_of_more_neurons_than_were_kept_keeps_more(small: Small) -> None:
     study = small(ranking={"k": 2})
     assert {point.k for point in study.tune(k=(3, 6)).points} == {3, 6}
     assert study.settings.ranking.k == 6
+
+
+def test_the_whole_grid_reads_each_prompt_once(small: Small) -> None:
+    study = small(task=MANY, sampling={"n": 4, "temperature": 1.0, "max_new_tokens": 12, "batch_tokens": 5000})
+    for criterion in study.settings.ranking.criteria:
+        study.rank(criterion)
+    read: list[int] = []
+    hook = study.model.hf_model.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(len(kwargs["input_ids"]) if kwargs["input_ids"].shape[1] > 1 else 0), with_kwargs=True
+    )
+    with study, hook:
+        tuning = study.tune(k=(2, 5), strengths=(10.0, 100.0), problems=12)
+    assert len(tuning.points) > 4
+    assert sum(read) == 12

@@ -1,0 +1,83 @@
+"""Prompts that are read once for many conditions: a steering that begins after the prompt starts from the bare model's cache."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PretrainedConfig
+
+from trimtab.sampling.decoding import PreallocatedLayer
+
+Prompts = tuple[tuple[int, ...], ...]
+
+
+class _Prefill(NamedTuple):
+    """Logits ``[row, vocabulary]`` of the first token of each response, and keys and values of every layer."""
+
+    logits: Tensor
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+class Prefills:
+    """Prefills of batches of prompts on one model, for as long as its weights stay as they are.
+
+    The same prompts in the same batch give the same bits, so what is generated from a kept prefill is what would be generated
+    anyway. The first batches are kept and not the last, since each condition begins with the first again.
+
+    Only caches that this package allocates are kept; a model with windows or recurrent states reads its prompts every time.
+    """
+
+    def __init__(self, batch_tokens: int) -> None:
+        """Nothing is kept yet.
+
+        Args:
+            batch_tokens: of the sampling; as many bytes are kept as the cache of half a batch of that size takes.
+        """
+        self._batch_tokens = batch_tokens
+        self._kept: dict[Prompts, _Prefill] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, prompts: Sequence[tuple[int, ...]], config: PretrainedConfig, room: int) -> tuple[Tensor, DynamicCache] | None:
+        """Logits and a cache of its own with room for more tokens, or None where these prompts are not kept as one batch.
+
+        Args:
+            prompts: in order.
+            config: of the model.
+            room: positions for what is generated.
+        """
+        found = self._kept.get(tuple(prompts))
+        if found is None:
+            return None
+        cache = DynamicCache(config=config)
+        capacity = max(map(len, prompts)) + room
+        cache.layers[:] = [PreallocatedLayer(capacity) for _ in found.layers]
+        for layer, (keys, values) in zip(cache.layers, found.layers, strict=True):
+            layer.update(keys, values)
+        return found.logits, cache
+
+    def keep(self, prompts: Sequence[tuple[int, ...]], logits: Tensor, cache: DynamicCache) -> None:
+        """Keep what a forward over these prompts has given, if there is room for it.
+
+        Args:
+            prompts: in order.
+            logits: ``[row, vocabulary]``.
+            cache: after that forward.
+        """
+        layers = [(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, PreallocatedLayer)]
+        if len(layers) < len(cache.layers):
+            return
+        of_layers = sum(keys.nbytes + values.nbytes for keys, values in layers)
+        a_position = of_layers // (len(prompts) * cache.get_seq_length())
+        size = of_layers + logits.nbytes
+        if self._bytes + size > self._batch_tokens // 2 * a_position:
+            return
+        self._kept[tuple(prompts)] = _Prefill(logits, tuple((_whole(keys), _whole(values)) for keys, values in layers))
+        self._bytes += size
+
+
+def _whole(part: Tensor) -> Tensor:
+    return part.clone(memory_format=torch.contiguous_format)
