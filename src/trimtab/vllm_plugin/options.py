@@ -85,7 +85,7 @@ class DoseGuard:
             return
         if adapter.dose is None:
             raise InputError(
-                f"the dose of {adapter.name!r} was not measured, so it cannot be held to max_dose {self.limit:g}; "
+                f"the dose of {adapter.name!r} was not measured and cannot be held to max_dose {self.limit:g}; "
                 "measure it once: trimtab show ARTIFACT --model MODEL --save, or use over_dose 'warn'"
             )
         if self.action == "reject" and self.exceeds(adapter.dose, adapter.strength):

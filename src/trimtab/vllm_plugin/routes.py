@@ -273,7 +273,9 @@ class ServedAdapters:
 
 def shown(adapter: Adapter) -> dict[str, object]:
     """Describe a steering to clients, without its path on the server."""
-    facts = {name: getattr(adapter, name) for name in ("name", "slot", "digest", "strength", "scope", "gate", "neurons")}
+    facts: dict[str, object] = {
+        name: getattr(adapter, name) for name in ("name", "slot", "digest", "strength", "scope", "gate", "neurons")
+    }
     return facts | {"dose": None if adapter.dose is None else adapter.dose.at(adapter.strength)}
 
 
