@@ -39,7 +39,7 @@ def measure_doses(
         batch_tokens: bounds rows x longest row of one forward.
 
     Raises:
-        ModelError: a mixture of experts, or a down projection that is no plain matrix.
+        ModelError: a steering with directions, a mixture of experts, or a down projection that is no plain matrix.
         NotEnoughDataError: no trace with two response tokens.
 
     Example:
@@ -47,6 +47,10 @@ def measure_doses(
         >>> dose.largest * steering.strength  # doctest: +SKIP
         0.41
     """
+    if any(len(steering.direction_layer) or not len(steering.layer) for steering in steerings):
+        raise ModelError(
+            "the dose is of the neurons that a steering edits; a direction in the residual stream has another measure"
+        )
     if model.layout.mixture:
         raise ModelError("in a mixture of experts an edit reaches the output through the routing weight, so it has no one dose")
     kept = with_response(traces).traces

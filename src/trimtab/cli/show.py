@@ -46,8 +46,14 @@ def show(
         f"  {loaded.model.address(layer, index)}  gain {gain:+.4f}  shift {shift:+.4f}"
         for layer, index, gain, shift in zip(*(c[:20].tolist() for c in _columns(loaded)), strict=True)
     ]
+    norms = np.linalg.norm(loaded.direction, axis=1).tolist()
+    along = [
+        f"  after layer {layer:>3}  norm {norm:.4f}" for layer, norm in zip(loaded.direction_layer.tolist(), norms, strict=True)
+    ]
     lines = [f"{name:<16}{value}" for name, value in facts.items() if name != "facts"]
-    Output(as_json, quiet).data(facts, "\n".join([*lines, f"first {len(top)} neurons (at unit strength):", *top]))
+    lines += [f"first {len(top)} neurons (at unit strength):", *top] if top else []
+    lines += ["directions of the residual stream (at unit strength):", *along] if along else []
+    Output(as_json, quiet).data(facts, "\n".join(lines))
 
 
 def _measured(
@@ -85,9 +91,10 @@ def describe(steering: Steering) -> dict[str, object]:
         "model": steering.model.name,
         "architecture": steering.model.architecture,
         "fingerprint": steering.model.fingerprint,
-        "neurons": len(steering),
-        "share": len(steering) / steering.model.n_neurons,
+        "neurons": len(steering.layer),
+        "share": len(steering.layer) / steering.model.n_neurons,
         "layers": dict(zip(layers.tolist(), counts.tolist(), strict=True)),
+        **({"directions": steering.direction_layer.tolist()} if steering.has_directions else {}),
         "criterion": steering.facts.get("criterion", "not recorded"),
         "intervention": steering.facts.get("intervention", "not recorded"),
         "strength": steering.strength,

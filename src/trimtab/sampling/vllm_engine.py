@@ -116,6 +116,10 @@ def attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> S
         return None
     if not len(steering):
         raise ModelError("this steering has no neurons, so attaching it would change nothing; select at least one neuron")
+    if steering.has_directions:
+        raise ModelError(
+            "vLLM steers neurons, and this steering adds a direction to the residual stream; use engine transformers"
+        )
     chosen = steering.with_gate(ALWAYS) if gate == "on" else steering
     return None if chosen.gate.kind == "never" else chosen
 

@@ -19,6 +19,7 @@ from trimtab.evaluation.rows import (
     ADARAS,
     AGAIN,
     ALWAYS,
+    DIRECTION,
     FIRST_TOKEN,
     GATED,
     NEGATIVE,
@@ -66,7 +67,7 @@ VERSIONS: Mapping[str, int] = {
     "tune": 1,
     "dose": 1,
     "evaluate": 1,
-    "experiment": 1,
+    "experiment": 2,
     "sft": 1,
     "tokens": 1,
     "places": 1,
@@ -266,22 +267,54 @@ def _grid_points(
     chosen: Sequence[Problem],
 ) -> list[TunePoint]:
     found = find.rankings(study, study.settings.ranking.criteria, study.settings.ranking.k)
+    steerings = {
+        f"{criterion}-{intervention}-{k}-{strength:g}": Steering.of(
+            found[criterion].top(k), strength, study.settings.tune.scope, gate, intervention=INTERVENTIONS[intervention]
+        )
+        for criterion, intervention, k, strength in points
+    }
+    return [
+        TunePoint(*point, len(chosen), *accuracies)
+        for point, accuracies in zip(points, grid_accuracies(study, steerings, gate, p_fail, chosen), strict=True)
+    ]
+
+
+class GridAccuracies(NamedTuple):
+    """Of one point of a grid: the bare model, steered on every problem, and behind the gate."""
+
+    unsteered: float
+    always: float
+    gated: float
+
+
+def grid_accuracies(
+    study: "Study",
+    steerings: Mapping[str, Steering],
+    gate: AnyGate,
+    p_fail: Mapping[str, float],
+    chosen: Sequence[Problem],
+    what: str = "tune",
+) -> list[GridAccuracies]:
+    """The accuracies of every point of a grid on the same problems, see :func:`tune`.
+
+    Args:
+        steerings: by the name of the point, each behind ``gate``.
+        p_fail: by problem; read where the gate reads.
+        what: for progress and the ledger.
+    """
     greedy, proportional = study.settings.sampling.greedy(), gate.reads and gate.mode == "proportional"
     conditions = [Condition(UNSTEERED)]
-    for criterion, intervention, k, strength in points:
-        name = f"{criterion}-{intervention}-{k}-{strength:g}"
-        edit = INTERVENTIONS[intervention]
-        steering = Steering.of(found[criterion].top(k), strength, study.settings.tune.scope, gate, intervention=edit)
+    for name, steering in steerings.items():
         conditions.append(Condition(name, steering))
         if proportional:
             conditions.append(Condition(f"{name}-gated", steering, "auto"))
-    base, *rest = answers(study, [Asked(condition, chosen, greedy) for condition in conditions], what="tune")
+    base, *rest = answers(study, [Asked(condition, chosen, greedy) for condition in conditions], what=what)
     fires = [p_fail[problem.id] >= gate.cutoff for problem in chosen] if gate.reads else [True] * len(chosen)
     table = []
-    for i, point in enumerate(points):
+    for i in range(len(steerings)):
         steered = rest[2 * i] if proportional else rest[i]
         gated = rest[2 * i + 1] if proportional else [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]
-        table.append(TunePoint(*point, len(base), *map(_accuracy, (base, steered, gated))))
+        table.append(GridAccuracies(*map(_accuracy, (base, steered, gated))))
     return table
 
 
@@ -413,6 +446,9 @@ def _conditions(study: "Study", steering: Steering, tuning: Tuning | None) -> li
         points = [point for point in tuning.points if (point.criterion, point.intervention) == (ADARAS_CRITERION, "add")]
         if points and best_point(points) != tuning.best:
             conditions.append(Condition(ADARAS, steering_at(study, best_point(points), steering.gate)))
+    if "direction" in settings.baselines:
+        best = study.tune_direction().steering.with_gate(steering.gate)
+        conditions.append(Condition(DIRECTION, best, "auto" if steering.gate.reads else "on"))
     if "prompt-only" in settings.baselines:
         conditions.append(prompt_only(study.settings.prompt, settings.instruction, study.model.tokenizer))
     return conditions

@@ -1,4 +1,4 @@
-"""``trimtab show``: an artifact for a mixture of experts, and the dose of one."""
+"""``trimtab show`` of an artifact for a mixture of experts, of one with directions, and the dose of one."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from tiny_testbed import save_tiny_testbed
 from trimtab.cli.show import show
 from trimtab.dose import Dose
+from trimtab.directions import Directions
 from trimtab.gate import ALWAYS
 from trimtab.model import open_model
 from trimtab.neurons import ModelIdentity
@@ -47,3 +48,13 @@ def test_a_dose_is_kept_only_where_it_was_measured(tmp_path: Path) -> None:
     refused = CliRunner().invoke(show, [str(tmp_path), "--save"])
     assert refused.exit_code == 2
     assert "give both" in refused.output
+
+
+def test_directions_are_shown_by_layer(tmp_path: Path) -> None:
+    model = ModelIdentity("tiny", None, "qwen3", "f00", n_layers=3, d_model=4, d_ff=48, vocab_size=9)
+    along = Directions(np.array([0, 2]), np.array([[3, 4, 0, 0], [0, 0, 1, 0]], np.float32), "mean-difference", model)
+    along.steering(0.5).save_pretrained(tmp_path / "s")
+    printed = CliRunner().invoke(show, [str(tmp_path / "s")]).output
+    assert "directions      [0, 2]" in printed
+    assert "  after layer   0  norm 5.0000\n  after layer   2  norm 1.0000" in printed
+    assert "first 0 neurons" not in printed
