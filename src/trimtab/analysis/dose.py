@@ -47,7 +47,7 @@ def measure_doses(
         >>> dose.largest * steering.strength  # doctest: +SKIP
         0.41
     """
-    if any(len(steering.direction_layer) or not len(steering.layer) for steering in steerings):
+    if any(steering.has_directions or not steering.has_neurons for steering in steerings):
         raise ModelError(
             "the dose is of the neurons that a steering edits; a direction in the residual stream has another measure"
         )

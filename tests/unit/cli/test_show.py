@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from tiny_testbed import save_tiny_testbed
 from trimtab.cli.show import show
-from trimtab.dose import Dose
 from trimtab.directions import Directions
+from trimtab.dose import Dose
 from trimtab.gate import ALWAYS
 from trimtab.model import open_model
 from trimtab.neurons import ModelIdentity
