@@ -89,8 +89,8 @@ def test_what_has_no_dose_is_refused() -> None:
     with pytest.raises(ModelError, match="mixture of experts"):
         measure_doses(model("mixtral"), [], TRACES)
     opened = model("qwen3")
+    along = Directions(np.array([0]), np.ones((1, opened.layout.d_model), np.float32), "mean-difference", opened.identity)
     with pytest.raises(ModelError, match="a direction in the residual stream has another measure"):
-        along = Directions(np.array([0]), np.ones((1, opened.layout.d_model), np.float32), "mean-difference", opened.identity)
         measure_doses(opened, [along.steering(0.5)], TRACES)
     with pytest.raises(NotEnoughDataError, match="two response tokens"):
         measure_doses(opened, [steering_of(opened, [0], 0.0)], TRACES[3:])
