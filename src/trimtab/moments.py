@@ -12,6 +12,9 @@ from trimtab.errors import InputError
 
 TokenScope = Literal["all", "response", "prompt", "last-prompt"]
 MOMENTS = ("sum", "magnitude", "square")
+CONTRIBUTION = "contribution"
+"""The one moment that reads the FFN's output beside the activations, and so is recorded from finished traces alone."""
+ALL_MOMENTS = (*MOMENTS, CONTRIBUTION)
 MAX_STATE_BYTES = 2 * 2**30
 """Bound on what is kept while a recording is read."""
 
@@ -22,6 +25,10 @@ class Moments:
 
     ``sum = sum_t a_tj``, ``magnitude = sum_t |a_tj|``, ``square = sum_t a_tj^2``, each float32 ``[trace, layer, d_ff]`` or None
     when it was not recorded. A token has no activation in an expert that it is not routed to, and so adds nothing there.
+
+    ``contribution = sum_t |w_t a_tj| / ||o_t||``, where ``o_t`` is the output of the layer's down projection at token t, or of
+    its experts together, and w_t the routing weight of the neuron's expert, 1 in a dense layer. Times the norm of the neuron's
+    column it is CETT (H-Neurons, arXiv 2512.01797). A token whose output is exactly 0 adds nothing.
 
     Args:
         count: number of tokens, int64 ``[trace]``; for a mixture of experts those routed to each expert, int64
@@ -39,9 +46,10 @@ class Moments:
     magnitude: NDArray[np.float32] | None = None
     square: NDArray[np.float32] | None = None
     tokens: NDArray[np.int64] | None = None
+    contribution: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        for name in MOMENTS:
+        for name in ALL_MOMENTS:
             array = getattr(self, name)
             if array is not None and len(array) != len(self.count):
                 raise InputError(f"moments of {len(array)} traces with counts of {len(self.count)}")
@@ -80,12 +88,13 @@ class Moments:
             add(self.magnitude, other.magnitude),
             add(self.square, other.square),
             None if self.tokens is None or other.tokens is None else self.tokens + other.tokens,
+            add(self.contribution, other.contribution),
         )
 
     def take(self, rows: Sequence[int]) -> "Moments":
         """Moments of some of the traces, in the given order."""
         chosen = np.asarray(rows, np.int64)
-        arrays = {name: None if (array := getattr(self, name)) is None else array[chosen] for name in MOMENTS}
+        arrays = {name: None if (array := getattr(self, name)) is None else array[chosen] for name in ALL_MOMENTS}
         return Moments(self.count[chosen], **arrays, tokens=None if self.tokens is None else self.tokens[chosen])
 
     def mean(self) -> NDArray[np.float32]:
@@ -103,6 +112,10 @@ class Moments:
     def mean_of_all_tokens(self) -> NDArray[np.float32]:
         """``sum / number of tokens`` per trace, never NaN: what a gate reads. A token is 0 in experts it is not routed to."""
         return self._recorded(self.sum, "sum") / self._some(self.count if self.tokens is None else self.tokens)
+
+    def mean_contribution(self) -> NDArray[np.float32]:
+        """``contribution / number of tokens`` per trace, never NaN: a neuron writes nothing where its expert is not asked."""
+        return self._recorded(self.contribution, CONTRIBUTION) / self._some(self.count if self.tokens is None else self.tokens)
 
     def _per_token(self, array: NDArray[np.float32] | None, name: str) -> NDArray[np.float32]:
         recorded = self._recorded(array, name)

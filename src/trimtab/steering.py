@@ -1,4 +1,4 @@
-"""Steering: every intervention as one affine map on K neurons."""
+"""Steering: every intervention as one affine map, on K neurons or on the residual stream."""
 
 import hashlib
 import os
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.directions import check_directions, layers_in_words
 from trimtab.display import as_html, counted
 from trimtab.errors import InputError
-from trimtab.gate import ALWAYS, AnyGate
+from trimtab.gate import ALWAYS, AnyGate, RunningGate
 from trimtab.interventions import Intervention, add
 from trimtab.neurons import ModelIdentity, NeuronList, Neurons, check_addresses
 
@@ -32,6 +33,9 @@ PositionScope = Literal["generated", "last-and-generated", "all"]
 class Steering:
     """``a' = a + strength * g * (gain * a + shift)`` on the neurons ``(layer, index)``, with g from the gate.
 
+    The same map has a second site, the residual stream, where all it does is add: ``h' = h + strength * g * direction`` at the
+    output of decoder block ``direction_layer``. A steering has neurons, directions or both.
+
     Args:
         layer, index: int64 ``[neuron]``.
         gain, shift: float32 ``[neuron]`` at unit strength.
@@ -40,6 +44,8 @@ class Steering:
         gate: when to steer. A gate other than always or never allows the scope ``generated`` only.
         model: the model it was made for.
         facts: provenance (criterion, counts, metrics, seed, versions).
+        direction_layer: int64 ``[direction]``, ascending; see :class:`trimtab.directions.Directions`.
+        direction: float32 ``[direction, d_model]`` at unit strength.
 
     Raises:
         InputError: lengths differ, a value is not finite, an address lies outside the model, or scope and gate conflict.
@@ -54,13 +60,18 @@ class Steering:
     gate: AnyGate
     model: ModelIdentity
     facts: dict[str, object] = field(default_factory=dict)
+    direction_layer: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    direction: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def __post_init__(self) -> None:
         if not len(self.layer) == len(self.index) == len(self.gain) == len(self.shift):
             raise InputError("a steering needs one layer, index, gain and shift per neuron")
         check_addresses(self.layer, self.index, self.model)
+        check_directions(self.direction_layer, self.direction, self.model)
         if self.gate.reads:
             check_addresses(self.gate.layer, self.gate.index, self.model)
+            if isinstance(self.gate, RunningGate) and self.gate.question is not None:
+                check_addresses(self.gate.question.layer, self.gate.question.index, self.model)
             # a placeholder would steer in silence, so a gate without a threshold makes no steering
             _ = self.gate.cutoff
         if not (np.isfinite(self.gain).all() and np.isfinite(self.shift).all() and np.isfinite(self.strength)):
@@ -74,7 +85,8 @@ class Steering:
             )
 
     def __len__(self) -> int:
-        return len(self.layer)
+        """Its places: neurons and directions."""
+        return len(self.layer) + len(self.direction_layer)
 
     def __repr__(self) -> str:
         made = ", ".join(str(self.facts[name]) for name in ("criterion", "intervention") if name in self.facts)
@@ -82,25 +94,59 @@ class Steering:
         does = [f"gain on {counted(gains, 'neuron')}"] if gains else []
         if np.count_nonzero(self.shift):
             does.append(f"shift of mean size {np.abs(self.shift).mean():.3g}")
+        if len(self.direction):
+            norms = np.linalg.norm(self.direction, axis=1)
+            does.append(f"{counted(len(norms), 'direction')} of mean norm {norms.mean():.3g}")
         layers = f"{len(np.unique(self.layer))} of {counted(self.model.n_layers, 'layer')}"
+        sites = [f"of {counted(len(self.layer), 'neuron')} of {self.model.name}, in {layers}"] if self.has_neurons else []
+        if self.has_directions:
+            of = "" if sites else f" of {self.model.name}"
+            sites.append(f"along {counted(len(self.direction), 'direction')}{of}, after {layers_in_words(self.direction_layer)}")
         return (
-            f"steering of {counted(len(self), 'neuron')} of {self.model.name}, in {layers}"
+            f"steering {', and '.join(sites) or f'of no neuron of {self.model.name}'}"
             f"{f' ({made})' if made else ''}\n"
             f"strength {self.strength:g}, scope {self.scope}; at unit strength {' and '.join(does) or 'nothing'}\n"
             f"{repr(self.gate).splitlines()[0]}"
         )
 
+    @property
+    def has_neurons(self) -> bool:
+        return len(self.layer) > 0
+
+    @property
+    def has_directions(self) -> bool:
+        return len(self.direction_layer) > 0
+
+    def refuse_directions(self, what: str) -> None:
+        """Raise InputError where ``what`` is of neurons alone and this steering adds a direction."""
+        if self.has_directions:
+            raise InputError(
+                f"{what}, and this steering adds to the residual stream after {layers_in_words(self.direction_layer)}; "
+                "give a steering of neurons alone, or attach this one to the transformers model"
+            )
+
     def to_pandas(self) -> "pandas.DataFrame":
-        """One row a neuron, in the steering's order: ``layer, index, gain, shift`` at unit strength."""
+        """One row a neuron, in the steering's order: ``layer, index, gain, shift`` at unit strength.
+
+        With directions also a row for each, of site ``residual``, with its ``norm``.
+        """
         import pandas
 
-        return pandas.DataFrame({name: getattr(self, name) for name in ("layer", "index", "gain", "shift")})
+        neurons = pandas.DataFrame({name: getattr(self, name) for name in ("layer", "index", "gain", "shift")})
+        if not self.has_directions:
+            return neurons
+        norms = np.linalg.norm(self.direction, axis=1)
+        along = pandas.DataFrame({"site": "residual", "layer": self.direction_layer, "norm": norms})
+        return pandas.concat([neurons.assign(site="neuron"), along], ignore_index=True) if self.has_neurons else along
 
     def plot(self) -> "plotly.graph_objects.Figure":
-        """Steered neurons per layer."""
-        from trimtab.report.frames import layer_frame
+        """Steered neurons per layer; of a steering without neurons, the norm of each direction."""
+        from trimtab.report.frames import directions_frame, layer_frame
         from trimtab.report.plots import draw
 
+        if not self.has_neurons:
+            norms = np.linalg.norm(self.direction, axis=1).tolist()
+            return draw(directions_frame(self.direction_layer.tolist(), norms, str(self.facts.get("criterion", "steering"))))
         counts = np.bincount(self.layer, minlength=self.model.n_layers).tolist()
         return draw(layer_frame(counts, str(self.facts.get("criterion", "steering"))))
 
@@ -113,6 +159,8 @@ class Steering:
         summary = hashlib.blake2b(digest_size=16)
         for array in (self.layer, self.index, self.gain, self.shift, *self.gate.arrays.values()):
             summary.update(array.tobytes())
+        if self.has_directions:  # a steering without keeps the digest that it always had
+            summary.update(b"directions" + self.direction_layer.tobytes() + self.direction.tobytes())
         summary.update(repr((float(self.strength), self.scope, *self.gate.settings, self.model.fingerprint)).encode())
         return summary.hexdigest()
 
@@ -135,7 +183,7 @@ class Steering:
         return cls(neurons.layer, neurons.index, gain, shift, strength, scope, gate, neurons.model, facts or {})
 
     def __add__(self, other: "Steering") -> "Steering":
-        """Both at once: the two maps side by side, each at its own strength.
+        """Both at once: the two maps side by side, each at its own strength; directions of one layer add up.
 
         Raises:
             InputError: made for different models, of different scope or gate, or a shared neuron that either one scales, where
@@ -163,7 +211,12 @@ class Steering:
             gain[rows] += np.float32(one.strength) * one.gain
             shift[rows] += np.float32(one.strength) * one.shift
         facts: dict[str, object] = {"sum_of": [self.digest, other.digest]}
-        return Steering(union // size, union % size, gain, shift, 1.0, self.scope, self.gate, self.model, facts)
+        layers = np.union1d(self.direction_layer, other.direction_layer)
+        along = np.zeros((len(layers), self.model.d_model), np.float32)
+        for one in (self, other):
+            if one.has_directions:
+                along[np.searchsorted(layers, one.direction_layer)] += np.float32(one.strength) * one.direction
+        return Steering(union // size, union % size, gain, shift, 1.0, self.scope, self.gate, self.model, facts, layers, along)
 
     def with_strength(self, strength: float) -> "Steering":
         """The same map at another strength."""

@@ -67,7 +67,8 @@ def recording(seed: int, n: int = 24, problems: int = 4, mixture: bool = False) 
     values = rng.integers(-2, 3, (n, LAYERS, D_FF)) * np.where(per_neuron > 0, per_neuron, 0) * 0.3
     scale = rng.random((n, LAYERS, D_FF)) + 1
     arrays = [array.astype(np.float32) for array in (values, np.abs(values) * scale, values**2 * scale**2)]
-    moments = Moments(count, *arrays, tokens=count.sum(axis=(1, 2)) + 1 if mixture else None)
+    tokens = count.sum(axis=(1, 2)) + 1 if mixture else None
+    moments = Moments(count, *arrays, tokens=tokens, contribution=arrays[1] / 10)
     return Labelled(moments, [f"p{i}" for i in rng.integers(0, problems, n)], [bool(flag) for flag in rng.random(n) < 0.5])
 
 

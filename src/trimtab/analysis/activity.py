@@ -86,6 +86,7 @@ def magnitudes(
         NotEnoughDataError: fewer than two problems on a side.
         MismatchError: the steering was made for another model.
     """
+    steering.refuse_directions("magnitudes are of neurons")
     bare, edited = with_response(unsteered), with_response(steered)
     plain, plain_problems = _unsteered(model, bare.traces, steering, batch_tokens)
     before, after, problems = _steered(model, edited.traces, steering, gate, batch_tokens)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from trimtab.analysis.passes import Readout, decoder_blocks, residual
+from trimtab.analysis.passes import Readout
 from trimtab.analysis.vocabulary import NormMap, find_norms
 from trimtab.errors import ModelError
 from trimtab.model import LanguageModel, down_weights
-from trimtab.model.hook_points import watch_neurons
+from trimtab.model.hook_points import decoder_blocks, residual, watch_neurons
 from trimtab.steering import Steering
 
 
@@ -90,6 +90,8 @@ def direct_path(model: LanguageModel, steering: Steering, readout: Readout) -> D
 
 def why_not(model: LanguageModel, steering: Steering, readout: Readout) -> str:
     """Why contributions cannot be told for this model, in a sentence; empty where they can."""
+    if steering.has_directions:
+        return "this steering adds to the residual stream itself, and only the edits of neurons are told apart"
     try:
         direct_path(model, steering, readout)
     except ModelError as error:
@@ -110,7 +112,7 @@ class EditWatch:
     def __init__(self, model: LanguageModel, steering: Steering, weight: Tensor, path: DirectPath | None) -> None:
         self._model, self._steering, self._path = model, steering, path
         self._weight = weight
-        self.activations = torch.zeros(*weight.shape, len(steering))
+        self.activations = torch.zeros(*weight.shape, len(steering.layer))
         self._edit, self._written = torch.zeros_like(weight), torch.zeros_like(weight)
         self.stream: Tensor | None = None
         self._gain, self._shift = torch.from_numpy(steering.gain), torch.from_numpy(steering.shift)
@@ -125,13 +127,13 @@ class EditWatch:
             if self._path is not None and isinstance(layout.modules[layer], nn.Linear | Conv1D):
                 hooks.callback(layout.modules[layer].register_forward_hook(self._sizer(rows)).remove)
         if self._path is not None:
-            last = decoder_blocks(self._model)[-1]
+            last = decoder_blocks(self._model.layout)[-1]
             hooks.callback(last.register_forward_hook(self._keep).remove)
 
     @property
     def delta(self) -> Tensor:
         """The edits, float32 ``[batch, seq, neuron]``."""
-        return self._delta(torch.arange(len(self._steering)))
+        return self._delta(torch.arange(len(self._steering.layer)))
 
     @property
     def dose(self) -> Tensor:

@@ -13,9 +13,7 @@ from trimtab.analysis.passes import (
     BATCH_TOKENS,
     Readout,
     batches,
-    decoder_blocks,
     find_readout,
-    residual,
     response_mask,
     steered_pass,
     with_response,
@@ -23,6 +21,7 @@ from trimtab.analysis.passes import (
 from trimtab.errors import InputError
 from trimtab.model import LanguageModel
 from trimtab.model.attach import GateOverride
+from trimtab.model.hook_points import decoder_blocks, residual
 from trimtab.recording.tokens import right_padded
 from trimtab.stats.estimates import mean_estimates
 from trimtab.stats.values import Estimate
@@ -101,7 +100,7 @@ def drift(
         ModelError: the model cannot be steered, or its blocks or logits are not understood.
     """
     kept, left_out = with_response(traces)
-    readout, blocks = find_readout(model), decoder_blocks(model)
+    readout, blocks = find_readout(model), decoder_blocks(model.layout)
     values, problems = [], []
     for batch in batches(model, kept, max(1, batch_tokens // 2)):
         values.append(_compare(model, batch, steering, gate, blocks, readout))

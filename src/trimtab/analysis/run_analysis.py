@@ -121,6 +121,7 @@ def analyse(
         InputError: magnitudes were not recorded.
         NotEnoughDataError: a piece has too little data; the message says which it is.
     """
+    steering.refuse_directions("an analysis is of neurons")
     settings = settings or AnalysisSettings()
     seed, tokens = settings.seed, settings.batch_tokens
     layer, index = steering.layer[: settings.neurons], steering.index[: settings.neurons]

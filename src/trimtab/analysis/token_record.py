@@ -264,8 +264,8 @@ def _tensors(
     logprob, ids, alternatives = _probabilities(readout, found.hidden, found.chosen)
     contributions = found.contributions
     if contributions is None:
-        contributions = torch.zeros(len(found.chosen), len(steering))
-    largest = contributions.abs().topk(min(LARGEST, len(steering)), -1).indices
+        contributions = torch.zeros(len(found.chosen), len(steering.layer))
+    largest = contributions.abs().topk(min(LARGEST, len(steering.layer)), -1).indices
     return {
         "count": np.array(found.counts),
         "logprob": logprob.numpy(),

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from trimtab.analysis.passes import decoder_blocks, residual
 from trimtab.analysis.sets import in_words
 from trimtab.errors import InputError, ModelError
 from trimtab.model import LanguageModel, down_weights
+from trimtab.model.hook_points import decoder_blocks, residual
 from trimtab.model.probes import probe_tokens
 from trimtab.neurons import check_addresses
 
@@ -83,7 +83,8 @@ def find_norms(model: LanguageModel) -> Norms:
     calls: list[_Call] = []
     outputs: dict[int, Tensor] = {}
     streams: list[Tensor] = []
-    hooks = [decoder_blocks(model)[-1].register_forward_hook(lambda block, given, output: streams.append(residual(output)))]  # noqa: ARG005
+    last = decoder_blocks(model.layout)[-1]
+    hooks = [last.register_forward_hook(lambda block, given, output: streams.append(residual(output)))]  # noqa: ARG005
     try:
         for module in model.layout.base.modules():
             if not any(module.children()):

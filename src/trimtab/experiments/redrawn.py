@@ -12,7 +12,7 @@ from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, NEEDS, Choice, ClassMoments, Ranking, Statistic, TraceMeans
 from trimtab.tasks.contrast import ContrastRow
 
-_ARRAYS: Mapping[Statistic, int] = {"magnitude": 1, "square": 2}
+_ARRAYS: Mapping[Statistic, int] = {"magnitude": 1, "square": 2, "contribution": 1}
 """How many arrays of per-trace values a statistic needs beside the means."""
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from trimtab.errors import InputError, ModelError
 from trimtab.export.checkpoint import Checkpoint
-from trimtab.export.target import Answered, Engine, EngineOptions, Written, layer_edits, not_installed, output_shift
+from trimtab.export.target import Answered, Engine, EngineOptions, Written, not_installed, residual_pushes
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
 from trimtab.store import replace_file
@@ -210,17 +210,17 @@ _DAMAGED = (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError,
 
 
 class GgufVector:
-    """``direction.l = s W[:, S] @ shift``, float32, from the unquantised weights.
+    """``direction.l = s (W[:, S] @ shift + direction)``, float32, from the unquantised weights.
 
-    llama.cpp has no direction for layer 0.
+    llama.cpp adds ``direction.l`` to the output of block l, counted from 0, and has none for layer 0.
     """
 
     needs_fingerprint = True
 
-    def check(self, steering: Steering, checkpoint: Checkpoint) -> None:  # noqa: ARG002
-        """Refuse a family whose FFN output is changed before it enters the residual."""
+    def check(self, steering: Steering, checkpoint: Checkpoint) -> None:
+        """Refuse a family whose FFN output is changed before it enters the residual, where there are shifts of neurons."""
         family = checkpoint.config.model_type
-        if family not in ADDS_FFN_PLAINLY:
+        if steering.has_neurons and family not in ADDS_FFN_PLAINLY:
             raise InputError(
                 f"a control vector cannot express a steering of {family}: its FFN output passes a norm or a scale before it "
                 f"enters the residual. Known: {', '.join(ADDS_FFN_PLAINLY)}. Export to lm-eval, which adds before the norm"
@@ -232,7 +232,7 @@ class GgufVector:
             from gguf import GGUFWriter
         except ModuleNotFoundError as cause:
             raise not_installed("gguf", "a control vector", cause) from cause
-        vectors = {edit.layer: output_shift(edit, checkpoint) for edit in layer_edits(steering)}
+        vectors = residual_pushes(steering, checkpoint)
         with replace_file(folder / FILE) as temporary:
             writer = GGUFWriter(temporary, "controlvector")
             writer.add_string("controlvector.model_hint", checkpoint.config.model_type)

@@ -7,11 +7,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from trimtab.directions import layers_in_words
 from trimtab.errors import InputError
 from trimtab.gate import ALWAYS
 from trimtab.steering import Steering
 
-Part = Literal["gain", "shift", "layer-0", "scope", "gate"]
+Part = Literal["gain", "shift", "direction", "layer-0", "scope", "gate"]
 TargetName = Literal["lora", "ia3", "merged", "gguf", "adaras-csv", "json", "lm-eval"]
 PARTS: tuple[Part, ...] = get_args(Part)
 TARGET_NAMES: tuple[TargetName, ...] = get_args(TargetName)
@@ -24,7 +25,7 @@ CARRIES: Mapping[TargetName, frozenset[Part]] = MappingProxyType(
         "lora": frozenset({"gain", "layer-0"}),
         "ia3": frozenset({"gain", "layer-0"}),
         "merged": frozenset({"gain", "shift", "layer-0"}),
-        "gguf": frozenset({"shift"}),
+        "gguf": frozenset({"shift", "direction"}),
         "adaras-csv": frozenset({"shift", "layer-0", "scope"}),
         "json": frozenset({"gain", "shift", "layer-0", "scope"}),
         "lm-eval": frozenset({"shift", "layer-0"}),
@@ -42,13 +43,19 @@ def parts_of(steering: Steering) -> dict[Part, str]:
     """
     gain, shift = steering.gain != 0, steering.shift != 0
     first = (steering.layer == 0) & (gain | shift)
+    along = steering.direction_layer
     found: dict[Part, str] = {}
     if gain.any():
         found["gain"] = f"the gains of {int(gain.sum())} neurons"
     if shift.any():
         found["shift"] = f"the shifts of {int(shift.sum())} neurons"
-    if first.any():
-        found["layer-0"] = f"the {int(first.sum())} neurons of layer 0"
+    if steering.has_directions:
+        found["direction"] = f"the direction after {layers_in_words(along)}"
+    if first.any() or (along == 0).any():
+        found["layer-0"] = " and ".join(
+            [f"the {int(first.sum())} neurons of layer 0"] * bool(first.any())
+            + ["the direction after layer 0"] * bool((along == 0).any())
+        )
     if steering.scope != "all":
         found["scope"] = f"the scope {steering.scope}"
     if steering.gate.kind != "always":
@@ -104,10 +111,12 @@ def expressible(steering: Steering, target: TargetName, drop: Collection[Part] =
 def _without(steering: Steering, drop: Collection[Part]) -> Steering:
     gain = np.zeros_like(steering.gain) if "gain" in drop else steering.gain
     shift = np.zeros_like(steering.shift) if "shift" in drop else steering.shift
-    kept = np.ones(len(steering), bool)
+    kept = np.ones(len(steering.layer), bool)
     if {"gain", "shift", "layer-0"} & {*drop}:
         kept = ((gain != 0) | (shift != 0)) & ~((steering.layer == 0) & ("layer-0" in drop))
-    if not kept.any():
+    along = np.full(len(steering.direction_layer), "direction" not in drop)
+    along &= ~((steering.direction_layer == 0) & ("layer-0" in drop))
+    if not (kept.any() or along.any()):
         raise InputError(f"without {', '.join(drop)} nothing of this steering is left to export; choose another target")
     return replace(
         steering,
@@ -115,6 +124,8 @@ def _without(steering: Steering, drop: Collection[Part]) -> Steering:
         index=steering.index[kept],
         gain=gain[kept],
         shift=shift[kept],
+        direction_layer=steering.direction_layer[along],
+        direction=steering.direction[along],
         scope="all" if "scope" in drop else steering.scope,
         gate=ALWAYS if "gate" in drop else steering.gate,
     )

@@ -141,15 +141,27 @@ def output_shift(edit: LayerEdit, checkpoint: Checkpoint) -> NDArray[np.float32]
     return (columns @ edit.shift.astype(np.float64)).astype(np.float32)
 
 
+def residual_pushes(steering: Steering, checkpoint: Checkpoint) -> dict[int, NDArray[np.float32]]:
+    """What a steering adds to the residual stream after each layer that it pushes, float32 ``[d_model]`` at full strength.
+
+    ``s (W[:, S] @ shift + direction)``, where the FFN's output enters the stream unscaled and without a norm.
+    """
+    pushes = {edit.layer: output_shift(edit, checkpoint) for edit in layer_edits(steering)}
+    along = np.float32(steering.strength) * steering.direction
+    for layer, vector in zip(steering.direction_layer.tolist(), along, strict=True):
+        pushes[layer] = pushes[layer] + vector if layer in pushes else vector
+    return pushes
+
+
 def shares_of(steering: Steering, drop: Collection[Part], checkpoint: Checkpoint | None) -> dict[str, object]:
     """The shares that dropping these parts leaves out, by names for the card.
 
-    ``layer-0`` is the norm of ``W[:, S] @ shift`` in layer 0 over the sum of that norm over all layers; ``shift`` and ``gain``
-    are counted in neurons, since what a gain does depends on the activations. Without a checkpoint no layer is left out.
+    ``layer-0`` is the norm of :func:`residual_pushes` in layer 0 over the sum of that norm over all layers; ``shift`` and
+    ``gain`` are counted in neurons, since what a gain does depends on the activations. Without a checkpoint no layer is left out.
     """
     shares: dict[str, object] = {}
-    if "layer-0" in drop and checkpoint is not None and steering.shift.any():
-        norms = {edit.layer: float(np.linalg.norm(output_shift(edit, checkpoint))) for edit in layer_edits(steering)}
+    if "layer-0" in drop and checkpoint is not None and (steering.shift.any() or steering.has_directions):
+        norms = {layer: float(np.linalg.norm(push)) for layer, push in residual_pushes(steering, checkpoint).items()}
         shares["share of the shifts dropped with layer 0"] = norms.get(0, 0.0) / sum(norms.values())
     if "gain" in drop:
         shares["share of neurons that lose a gain"] = float((steering.gain != 0).mean())

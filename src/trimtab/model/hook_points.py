@@ -1,6 +1,8 @@
-"""Where a layer's activations are read and changed in any architecture, and the weights of its down projection.
+"""Where a layer's activations and the residual stream are read and changed in any architecture, and the weights of its down
+projection.
 
-The hook is on the down projection, or on the experts of a mixture; the weights have one orientation whatever the module.
+The hook is on the down projection, on the experts of a mixture, or for the residual stream on the decoder block; the weights have
+one orientation whatever the module.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,6 +60,61 @@ def watch_neurons(layout: FfnLayout, layer: int, index: Tensor, see: Callable[[T
         see(activation.index_select(-1, place.to(activation.device)))
 
     return hook_neurons(layout, layer, look, chosen)
+
+
+def decoder_blocks(layout: FfnLayout) -> tuple[nn.Module, ...]:
+    """One block per layer, in order: the list of modules of which each holds the neurons of its layer.
+
+    Raises:
+        ModelError: there is no such list.
+    """
+    ffn = layout.modules
+    for stack in layout.base.modules():
+        if isinstance(stack, nn.ModuleList) and len(stack) == len(ffn) and all(map(_holds, stack, ffn)):
+            return tuple(stack)
+    raise ModelError(
+        f"cannot tell the decoder blocks of this {layout.family!r}: no list of {len(ffn)} modules holds one FFN each; the "
+        "residual stream of this architecture cannot be read"
+    )
+
+
+def residual(output: object) -> Tensor:
+    """The residual stream ``[batch, seq, d_model]`` from what a block returns, alone or first of several."""
+    first = output[0] if isinstance(output, tuple) else output
+    if not isinstance(first, Tensor):
+        raise ModelError(f"a decoder block returned a {type(first).__name__} where the residual stream was expected")
+    return first
+
+
+def _holds(block: nn.Module, ffn: nn.Module | None) -> bool:
+    return ffn is None or any(module is ffn for module in block.modules())
+
+
+def hook_residual(layout: FfnLayout, layer: int, edit: Edit) -> RemovableHandle:
+    """Call ``edit`` with the output ``[..., d_model]`` of a decoder block at every forward, until the handle is removed.
+
+    Raises:
+        ModelError: no such list of blocks; in a forward, an output that is no residual stream of one vector a token.
+    """
+
+    def after(_: nn.Module, inputs: tuple[object, ...], output: object) -> object:  # noqa: ARG001
+        stream = residual(output)
+        if not stream.is_floating_point() or stream.dim() > 3 or stream.shape[-1] != layout.d_model:
+            raise ModelError(
+                f"layer {layer}: the decoder block returned {stream.dtype} {list(stream.shape)}; a direction needs a residual "
+                f"stream of one float vector a token, {layout.d_model} wide"
+            )
+        changed = edit(stream)
+        if changed is None:
+            return None
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    blocks = decoder_blocks(layout)
+    if len(set(blocks)) < len(blocks):
+        raise ModelError(
+            f"layers of this {layout.family!r} share a decoder block, so no direction can be added after one of them"
+        )
+    return blocks[layer].register_forward_hook(after)
 
 
 def refuse_offloaded(layer: int, module: nn.Module) -> None:

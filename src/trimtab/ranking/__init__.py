@@ -1,5 +1,6 @@
 """Which neurons tell correct from incorrect reasoning: contrast, criteria, and random controls."""
 
+from trimtab.ranking import cett  # noqa: F401  # registers the criterion
 from trimtab.ranking.contrast import DEFAULT_STATISTICS, ClassMoments, NeuronCounts, Statistic
 from trimtab.ranking.criteria import CRITERIA, NEEDS, Criterion, Ranking, column_norms, criterion, reaching, sort_neurons
 from trimtab.ranking.random_sets import norm_matched, random_like

@@ -1,6 +1,6 @@
 """Moments of the correct and of the incorrect traces: all that a criterion reads."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 
-Statistic: TypeAlias = Literal["magnitude", "square", "difference", "auroc"]
-"""What class moments can hold beside the class means. ``magnitude`` and ``square`` need the recorded moment of that name."""
+Statistic: TypeAlias = Literal["magnitude", "square", "difference", "auroc", "contribution"]
+"""What class moments can hold beside the class means. All but ``difference`` and ``auroc`` need the recorded moment of that
+name."""
 
 DEFAULT_STATISTICS: frozenset[Statistic] = frozenset(("magnitude", "square", "difference"))
 
@@ -31,6 +32,27 @@ class NeuronCounts(NamedTuple):
     correct: NDArray[np.int64]
     incorrect: NDArray[np.int64]
     problems: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TraceContributions:
+    """What a criterion reads that fits a classifier to single traces.
+
+    Args:
+        value: float32 ``[layer, trace, d_ff]``, mean over the tokens of a trace of ``|w a| / ||o||``, where a is the neuron's
+            activation, o what its layer's FFN wrote and w its expert's routing weight, 1 in a dense layer.
+        correct: bool ``[trace]``.
+        times: int64 ``[trace]``, how often each trace counts.
+    """
+
+    value: NDArray[np.float32]
+    correct: NDArray[np.bool_]
+    times: NDArray[np.int64]
+
+    @classmethod
+    def of_layers(cls, blocks: Sequence["TraceContributions"]) -> "TraceContributions":
+        """Blocks of layers of the same traces, one below the other."""
+        return cls(np.concatenate([block.value for block in blocks]), blocks[0].correct, blocks[0].times)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +82,7 @@ class ClassMoments:
             the statistic ``auroc``.
         column_norm: float64 ``[layer, d_ff]``, L2 norm of each neuron's column of the down projection. No activation, so the
             caller fills it: ``replace(moments, column_norm=column_norms(down_weights(...)))``.
+        contributions: of each trace; None without the statistic ``contribution``.
         counts: for a mixture of experts; None where every neuron has every trace.
     """
 
@@ -78,6 +101,7 @@ class ClassMoments:
     auroc: NDArray[np.float64] | None = None
     column_norm: NDArray[np.float64] | None = None
     counts: NeuronCounts | None = None
+    contributions: TraceContributions | None = None
 
     @property
     def mean_difference(self) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.ranking.contrast import ClassMoments, Statistic
+from trimtab.ranking.contrast import ClassMoments, Statistic, TraceContributions
 
 _NO_FACTS: Mapping[str, object] = MappingProxyType({})
 
@@ -78,7 +78,8 @@ SEEDED: Mapping[str, SeededCriterion] = MappingProxyType(_SEEDED)
 """Those of :data:`CRITERIA` that draw."""
 
 NEEDS: Mapping[str, frozenset[Statistic]] = MappingProxyType(_NEEDS)
-"""The statistics that a criterion reads beside the class means; ``wanda`` reads ``ClassMoments.column_norm`` as well."""
+"""The statistics that a criterion reads beside the class means; ``wanda`` and ``cett`` read ``ClassMoments.column_norm`` as
+well."""
 
 
 def criterion(name: str, *, needs: Collection[Statistic] = ()) -> Callable[[F], F]:
@@ -98,11 +99,14 @@ def criterion(name: str, *, needs: Collection[Statistic] = ()) -> Callable[[F], 
     return register
 
 
-def needed(value: NDArray[np.float64] | None, what: str, criterion: str) -> NDArray[np.float64]:
+Held = TypeVar("Held", NDArray[np.float64], TraceContributions)
+
+
+def needed(value: Held | None, what: str, criterion: str) -> Held:
     """An optional array that a criterion cannot do without.
 
     Args:
-        value: the array, or None.
+        value: the array or arrays, or None.
         what: the statistic that it belongs to, or ``column_norm``.
         criterion: who asks.
 
@@ -119,6 +123,7 @@ _FIXES = {
     "square": "record with 'square' in recording.moments, and ask class_moments for that statistic",
     "difference": "ask class_moments for that statistic",
     "auroc": "ask class_moments for that statistic; nothing has to be recorded again",
+    "contribution": "record with 'contribution' in recording.moments, and ask class_moments for that statistic",
     "column_norm": "give them with dataclasses.replace(moments, column_norm=column_norms(down_weights(model, range(n_layers))))",
 }
 

@@ -1,4 +1,4 @@
-"""Random controls of a found set: as many neurons, in the same layers, pushed as hard, in no direction that was found."""
+"""Random controls of a found set: as many neurons or directions, in the same layers, as hard, in no direction that was found."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +15,8 @@ def random_like(steering: Steering, seed: int) -> Steering:
 
     Neuron i of the control lies in the layer of neuron i of the found set, and in its expert: how often tokens are routed there
     decides how often it acts. A layer (or expert) with fewer than ``count`` other neurons gives all of those and fills up with
-    found ones. Strength, scope and gate stay.
+    found ones. Strength, scope and gate stay. The numbers of a direction are permuted too, with random signs: as long, through
+    other coordinates.
 
     One random set is no control: draw several seeds, and match norms with :func:`norm_matched`.
     """
@@ -32,11 +33,13 @@ def random_like(steering: Steering, seed: int) -> Steering:
         index[ranks] = rng.permutation(drawn)
         source[ranks] = rng.permutation(ranks)
     sign = rng.choice(np.array([-1, 1], np.float32), len(index))
+    signs = rng.choice(np.array([-1, 1], np.float32), steering.direction.shape)
     return replace(
         steering,
         index=index,
         gain=sign * steering.gain[source],
         shift=sign * steering.shift[source],
+        direction=signs * rng.permuted(steering.direction, axis=1),
         facts={"criterion": "random", "control_of": steering.facts.get("criterion"), "seed": seed},
     )
 
@@ -45,7 +48,8 @@ def norm_matched(steering: Steering, reference: Steering, down: Mapping[int, NDA
     """Scale the shifts of each layer until they move the residual stream as far as the reference's do.
 
     Per layer with neurons S: ``norm(W[:, S] @ shift)`` becomes the reference's at unit strength; give both the same strength.
-    Gains stay as they were drawn: how far they move the stream depends on the activations.
+    Gains stay as they were drawn: how far they move the stream depends on the activations. A direction becomes one of the
+    reference's norm that is as likely to point anywhere as anywhere else, drawn by the seed of the control.
 
     Args:
         steering: the control.
@@ -69,7 +73,15 @@ def norm_matched(steering: Steering, reference: Steering, down: Mapping[int, NDA
                 f"the shifts of layer {layer} move nothing, so no scale gives them the norm {wanted:.3g}; draw another seed"
             )
         shift[steering.layer == layer] *= np.float32(wanted / own if own else 0)
-    return replace(steering, shift=shift, facts={**steering.facts, "norm_matched": True})
+    direction = _isotropic(reference.direction, int(str(steering.facts.get("seed", 0))))
+    return replace(steering, shift=shift, direction=direction, facts={**steering.facts, "norm_matched": True})
+
+
+def _isotropic(direction: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Vectors of the same norms that are uniform on the sphere, float32 ``[direction, d_model]``."""
+    drawn = np.random.default_rng([seed, 1]).normal(size=direction.shape)
+    norms = np.linalg.norm(direction.astype(np.float64), axis=1, keepdims=True)
+    return (norms * drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _push(steering: Steering, layer: int, down: Mapping[int, NDArray[np.float32]]) -> float:

@@ -4,7 +4,7 @@ Every sum over traces is a matrix product in float64, over many choices of trace
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -12,8 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError
-from trimtab.moments import Moments
-from trimtab.ranking.contrast import DEFAULT_STATISTICS, ClassMoments, NeuronCounts, Statistic, checked_statistics
+from trimtab.moments import CONTRIBUTION, Moments
+from trimtab.ranking.contrast import (
+    DEFAULT_STATISTICS,
+    ClassMoments,
+    NeuronCounts,
+    Statistic,
+    TraceContributions,
+    checked_statistics,
+)
 from trimtab.ranking.streamed import check_fit, empty_class, matched, values_of
 from trimtab.ranking.tallies import FiniteCheck, Spread, Tally, presence
 from trimtab.tasks.contrast import ContrastRow
@@ -50,7 +57,8 @@ class TraceMeans:
         problem: int64 ``[trace]``, index into `problems`.
         correct: bool ``[trace]``.
         shape: ``(layer, d_ff)``.
-        values: float32 ``[trace, layer * d_ff]`` each: ``mean``, and with their statistics ``magnitude``, ``rms``, ``square``.
+        values: float32 ``[trace, layer * d_ff]`` each: ``mean``, and with their statistics ``magnitude``, ``rms``, ``square``,
+            ``contribution``.
         routed: for a mixture of experts bool ``[trace, layer * expert]``, whether any token was routed there; else None.
 
     Example:
@@ -88,7 +96,8 @@ class TraceMeans:
             parts: as :meth:`trimtab.recording.Recording.stream` yields them.
             rows: the traces to load, with the labels they have.
             statistics: what is to be computed later, beside class means; ``difference`` and ``auroc`` need no memory here.
-            max_bytes: bound on what is held: 4 bytes a trace and neuron, as much again for ``magnitude``, twice for ``square``.
+            max_bytes: bound on what is held: 4 bytes a trace and neuron, as much again for ``magnitude`` or
+                ``contribution``, twice for ``square``.
 
         Raises:
             InputError: NaN or infinite activations, a row whose trace is not in the recording, parts that do not fit together,
@@ -136,13 +145,25 @@ class TraceMeans:
             NotEnoughDataError: a choice without correct or without incorrect traces.
         """
         wanted = checked_statistics(statistics)
-        values = {name: array for name, array in self.values.items() if name == "mean" or _STATISTIC[name] in wanted}
+        values = {name: array for name, array in self.values.items() if name == "mean" or _STATISTIC.get(name) in wanted}
+        contributions = self.values.get(CONTRIBUTION) if CONTRIBUTION in wanted else None
         one = 8 * values["mean"].shape[1] * (2 * len(values) + len(wanted))
         at_once = max(1, min(_MOST_AT_ONCE, _RESULT_BYTES // one))
         remaining = iter(choices)
         while batch := list(islice(remaining, at_once)):
             drawn = Drawn.of(batch, self.correct, self.problem)
-            yield from class_moments_of(drawn, values, self.routed, self.shape, wanted)
+            found = class_moments_of(drawn, values, self.routed, self.shape, wanted)
+            if contributions is None:
+                yield from found
+                continue
+            for choice, moments in zip(batch, found, strict=True):
+                yield replace(moments, contributions=self._contributions(contributions, choice))
+
+    def _contributions(self, value: NDArray[np.float32], choice: Choice) -> TraceContributions:
+        times = np.ones_like(self.problem) if choice.times is None else choice.times
+        copies = 1 if choice.copies is None else choice.copies[self.problem]
+        correct = self.correct if choice.correct is None else choice.correct
+        return TraceContributions(value.reshape(-1, *self.shape).transpose(1, 0, 2), correct, times * copies)
 
     def shuffled(self, rng: np.random.Generator) -> NDArray[np.bool_]:
         """The verdicts permuted at random within each problem, bool ``[trace]``."""
@@ -165,6 +186,8 @@ class _Arrays:
     def fill(self, rows: Sequence[int], moments: Moments) -> None:
         """Put the traces of a part into their rows."""
         values = values_of(moments, self._statistics)
+        if CONTRIBUTION in self._statistics and moments.contribution is not None:
+            values[CONTRIBUTION] = moments.mean_contribution()
         if not self.values:
             self._allocate(values, moments)
         check_fit(self.shape, self.values, values)

@@ -10,8 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.moments import MAX_STATE_BYTES, Moments, TokenScope, layer_blocks
-from trimtab.ranking.contrast import DEFAULT_STATISTICS, ClassMoments, NeuronCounts, Statistic, checked_statistics
+from trimtab.moments import CONTRIBUTION, MAX_STATE_BYTES, Moments, TokenScope, layer_blocks
+from trimtab.ranking.contrast import (
+    DEFAULT_STATISTICS,
+    ClassMoments,
+    NeuronCounts,
+    Statistic,
+    TraceContributions,
+    checked_statistics,
+)
 from trimtab.ranking.tallies import FiniteCheck, Tally, WithinProblems, presence
 from trimtab.tasks.contrast import ContrastRow
 
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
     from trimtab.recording import Recording  # torch, which ranking needs nowhere
 
 RunBlocks: TypeAlias = Callable[[Callable[[tuple[int, int]], ClassMoments], Iterable[tuple[int, int]]], Iterable[ClassMoments]]
+MAX_CONTRIBUTION_BYTES = 8 * 2**30
+"""Bound on the contributions of all traces, which are in memory together."""
 LabelledMoments: TypeAlias = tuple[Moments, Sequence[str], Sequence[bool]]
 
 
@@ -121,12 +130,14 @@ def recorded_class_moments(
         NotEnoughDataError: no correct or no incorrect trace.
     """
     wanted = checked_statistics(statistics)
-    moments = {"sum", *wanted & {"magnitude", "square"}}
+    moments = {"sum", *wanted & {"magnitude", "square", CONTRIBUTION}}
     counts = Counter(row.problem_id for row in rows)
     n_layers, d_ff, n_blocks = recording.shape(scope)
     # a float64 sum per problem and class, and for experts as wide a count; a float32 mean per trace
     sums, means = 16 * (2 if n_blocks else 1) * len(counts), 4 * len(rows)
-    layer_bytes = d_ff * (sums * ("difference" in wanted) + means * ("auroc" in wanted))
+    layer_bytes = d_ff * (sums * ("difference" in wanted) + means * len(wanted & {"auroc", CONTRIBUTION}))
+    if CONTRIBUTION in wanted:
+        refuse_large(n_layers * d_ff, len(rows))
     block = partial(_block, recording, scope, moments, rows, counts, wanted)
     return _joined(list(run_blocks(block, layer_blocks(n_layers, layer_bytes, max_bytes, at_once))))
 
@@ -149,9 +160,25 @@ def _joined(blocks: Sequence[ClassMoments]) -> ClassMoments:
     def join(values: Sequence[Any]) -> Any:
         return np.concatenate(values) if isinstance(values[0], np.ndarray) else values[0]
 
-    joined = {f.name: join([getattr(block, f.name) for block in blocks]) for f in fields(ClassMoments) if f.name != "counts"}
+    apart = ("counts", "contributions")
+    joined = {f.name: join([getattr(block, f.name) for block in blocks]) for f in fields(ClassMoments) if f.name not in apart}
     counts = [block.counts for block in blocks if block.counts is not None]
-    return ClassMoments(**joined, counts=NeuronCounts(*map(join, zip(*counts, strict=True))) if counts else None)
+    traces = [block.contributions for block in blocks if block.contributions is not None]
+    return ClassMoments(
+        **joined,
+        counts=NeuronCounts(*map(join, zip(*counts, strict=True))) if counts else None,
+        contributions=TraceContributions.of_layers(traces) if traces else None,
+    )
+
+
+def refuse_large(n_neurons: int, n_traces: int) -> None:
+    """Raise InputError where the contributions of all traces, which a classifier reads together, exceed the bound."""
+    size = 4 * n_neurons * n_traces
+    if size > MAX_CONTRIBUTION_BYTES:
+        raise InputError(
+            f"the contributions of {n_neurons:,} neurons to {n_traces:,} traces take {size / 1e9:.1f} GB, more than the bound of "
+            f"{MAX_CONTRIBUTION_BYTES / 1e9:.1f} GB; contrast fewer traces (contrast.per_class, task.train), or leave out 'cett'"
+        )
 
 
 def _class_moments(
@@ -209,11 +236,16 @@ class _Stream:
     n: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
     classes: dict[str, dict[bool, Tally]] = field(default_factory=dict)
     within: WithinProblems | None = None
+    contributions: list[NDArray[np.float32]] = field(default_factory=list)
+    verdicts: list[bool] = field(default_factory=list)
     check: FiniteCheck = field(default_factory=FiniteCheck)
 
     def add(self, moments: Moments, problems: Sequence[str], correct: Sequence[bool]) -> None:
         values, present = values_of(moments, self.statistics), presence(moments)
         within = self._fit(values)
+        if CONTRIBUTION in self.statistics and moments.contribution is not None:
+            self.contributions.append(moments.mean_contribution())
+            self.verdicts += correct
         for row in np.flatnonzero(self.check.usable(list(values.values()), present)).tolist():
             verdict, here = bool(correct[row]), None if present is None else present[row]
             self.n[verdict] += 1
@@ -243,6 +275,15 @@ class _Stream:
             correct_norm=np.sqrt(self.classes["square"][True].total) if "square" in self.classes else None,
             auroc=within.auroc.mean() if "auroc" in self.statistics else None,
             counts=self._counts(within),
+            contributions=self._contributions(),
+        )
+
+    def _contributions(self) -> TraceContributions | None:
+        if not self.contributions:
+            return None
+        value = np.concatenate(self.contributions).transpose(1, 0, 2)
+        return TraceContributions(
+            np.ascontiguousarray(value), np.array(self.verdicts, np.bool_), np.ones(value.shape[1], np.int64)
         )
 
     def _mean(self, name: str, verdict: bool) -> NDArray[np.float64] | None:

@@ -7,7 +7,9 @@ can see the padding, and the sums leave it out.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from math import gcd
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,13 +18,15 @@ from torch import Tensor, nn
 
 from trimtab.errors import InputError
 from trimtab.model import FfnLayout, LanguageModel
-from trimtab.model.experts import each_expert, experts_shape, read_routing
-from trimtab.model.hook_points import refuse_offloaded
-from trimtab.moments import MOMENTS, Moments, TokenScope
+from trimtab.model.experts import Routed, each_expert, experts_shape, read_routing, summed_output
+from trimtab.model.hook_points import hook_residual, refuse_offloaded
+from trimtab.moments import ALL_MOMENTS, CONTRIBUTION, MOMENTS, Moments, TokenScope
 from trimtab.recording.tokens import right_padded, span
 from trimtab.traces import Trace
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...]], None]
+Site = Literal["neurons", "residual"]
+"""What is summed up: the FFN's neurons, or the residual stream after each decoder block in their place, ``d_model`` wide."""
 Spans = Sequence[Sequence[tuple[int, int]]]
 """Start and end of every scope in each row, ``[batch][scope]``."""
 
@@ -61,6 +65,10 @@ class DenseSums:
 
         return accumulate
 
+    def see(self, layer: int, activation: Tensor) -> None:
+        """Take in a layer's ``[batch, seq, width]``, wherever they were seen."""
+        self._layers[layer] = self._summed(activation)
+
     def collect(self, scope: int) -> dict[str, NDArray[np.float32]]:
         """Float32 ``[batch, layer, d_ff]`` by moment; waits for the device."""
         layers = [total for total in self._layers if total is not None]
@@ -71,9 +79,14 @@ class DenseSums:
                 array[:, layer] = moment
         return arrays
 
-    def _summed(self, activation: Tensor) -> Tensor:
-        """The sums of ``[batch, seq, width]``, or of the same with both axes in one, as ``[moment, batch, scope, width]``."""
-        weights = self._weights.to(activation.device)
+    def _summed(self, activation: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The sums of ``[batch, seq, width]``, or of the same with both axes in one, as ``[moment, batch, scope, width]``.
+
+        Args:
+            activation: of one layer.
+            weights: of the tokens, ``[batch, scope, seq]``; None is 1 within each scope.
+        """
+        weights = self._weights.to(activation.device) if weights is None else weights
         batch, scopes, _ = weights.shape
         width = activation.shape[-1]
         activation = activation.reshape(batch, -1, width)
@@ -167,6 +180,56 @@ class BlockSums(DenseSums):
         return found
 
 
+class ContributionSums(DenseSums):
+    """``sum_t |w_t a_tj| / ||o_t||`` (:class:`trimtab.moments.Moments`), from hooks that see what a layer's FFN wrote as well.
+
+    ``||o_t||`` is taken in float32 of the output as the model computed it: of the down projection, with its bias if it has one,
+    or of the experts together, without what other experts that every token passes (shared ones) add.
+    """
+
+    def __init__(self, spans: Spans, layout: FfnLayout, device: torch.device) -> None:
+        """As for :class:`DenseSums`."""
+        super().__init__(spans, ("magnitude",), layout.n_layers, device)
+        self._layout = layout
+
+    def output_hook(self, layer: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        """To be called after the down projection or the experts of a layer."""
+        sparse = self._layout.layers[layer].sparse
+
+        def accumulate(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if sparse:
+                self._layers[layer] = self._experts(module, read_routing(module, inputs), output)
+            else:
+                self._layers[layer] = self._summed(inputs[0], self._per_norm(output))
+
+        return accumulate
+
+    def collect(self, scope: int) -> dict[str, NDArray[np.float32]]:
+        """Float32 ``[batch, layer, d_ff]``, 0 where a layer has no neuron; waits for the device."""
+        found = np.zeros((len(self._weights), self._layout.n_layers, self._layout.d_ff), np.float32)
+        for layer, total in enumerate(self._layers):
+            if total is not None:
+                found[:, layer, : total.shape[-1]] = total[0, :, scope].cpu().numpy()
+        return {CONTRIBUTION: found}
+
+    def _per_norm(self, output: Tensor) -> Tensor:
+        """The weight of each token in each scope over the norm of ``output [..., d_model]``, ``[batch, scope, seq]``."""
+        weights = self._weights.to(output.device)
+        batch, _, stop = weights.shape
+        norm = output.float().reshape(batch, -1, output.shape[-1])[:, None, :stop].norm(dim=-1)
+        return torch.where((weights > 0) & (norm > 0), weights / norm, 0.0)
+
+    def _experts(self, experts: nn.Module, routed: Routed, output: Tensor) -> Tensor:
+        weights, (n_experts, d_expert, _) = self._per_norm(summed_output(output, routed)), experts_shape(experts)
+        n_tokens = routed.hidden.shape[-2]
+        batch, scopes, _ = weights.shape
+        total = weights.new_zeros(1, batch, scopes, n_experts, d_expert)
+        for expert, token, slot, activation in each_expert(experts, routed):
+            share = activation.float() * routed.weight[token, slot, None].float()
+            total[:, :, :, expert] = self._summed(share.new_zeros(n_tokens, d_expert).index_copy_(0, token, share), weights)
+        return total.flatten(3)
+
+
 _POWERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sum": lambda a, _: a,
     "magnitude": lambda a, own: torch.abs(a, out=own),
@@ -188,7 +251,7 @@ def record_batch(model: LanguageModel, traces: Sequence[Trace], scopes: Sequence
         model: the model.
         traces: one batch.
         scopes: token scopes to sum over, each from the same forward.
-        moments: of ``sum``, ``magnitude``, ``square``.
+        moments: of :data:`trimtab.moments.ALL_MOMENTS`.
 
     Raises:
         InputError: unknown moments, no scope, a trace without a token in a scope, ids outside the vocabulary, or activations
@@ -199,9 +262,16 @@ def record_batch(model: LanguageModel, traces: Sequence[Trace], scopes: Sequence
 
 @torch.inference_mode()
 def start_batch(
-    model: LanguageModel, traces: Sequence[Trace], scopes: Sequence[TokenScope], moments: Sequence[str]
+    model: LanguageModel,
+    traces: Sequence[Trace],
+    scopes: Sequence[TokenScope],
+    moments: Sequence[str],
+    site: Site = "neurons",
 ) -> Callable[[], Recorded]:
     """:func:`record_batch` in two steps: this one runs the forward, or on a GPU only launches it, on the default stream.
+
+    Args:
+        site: ``residual`` sums up the output of every decoder block, ``[trace, layer, d_model]``.
 
     Returns:
         what waits for the forward and gives the moments; it may be called in another thread, while the next batch runs here.
@@ -209,35 +279,40 @@ def start_batch(
     Raises:
         InputError: all of :func:`record_batch`; activations that are not finite are found by the second step.
     """
-    unknown = set(moments) - set(MOMENTS)
+    unknown = set(moments) - set(ALL_MOMENTS)
     if unknown or not moments:
-        raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
+        raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(ALL_MOMENTS)}")
     if not scopes:
         raise InputError("no token scope to record; give one or more of all, response, prompt, last-prompt")
     ids = right_padded(model, traces).to(model.device)
     spans = [[span(trace, scope) for scope in scopes] for trace in traces]
     layout = model.layout
-    if layout.mixture or layout.widths is not None:
+    if site == "neurons" and (layout.mixture or layout.widths is not None):
         sums = BlockSums(spans, moments, layout, model.device)
     else:
         sums = DenseSums(spans, moments, model.n_layers, model.device)
+    written = ContributionSums(spans, layout, model.device) if CONTRIBUTION in moments else None
     with ExitStack() as hooks:
-        for layer, ffn, module in layout.places:
+        for layer in range(layout.n_layers if site == "residual" else 0):
+            hooks.callback(hook_residual(layout, layer, partial(sums.see, layer)).remove)
+        for layer, ffn, module in layout.places if site == "neurons" else ():
             if ffn.sparse:
                 refuse_offloaded(layer, module)
             hooks.callback(module.register_forward_pre_hook(sums.hook(layer)).remove)
+            if written is not None:
+                hooks.callback(module.register_forward_hook(written.output_hook(layer)).remove)
         model.layout.base(input_ids=ids, use_cache=False)
 
     def collect() -> Recorded:
         recorded: Recorded = {}
         for i, scope in enumerate(scopes):
-            arrays = sums.collect(i)
+            arrays = sums.collect(i) | (written.collect(i) if written is not None else {})
             _refuse_not_finite(arrays, traces)
             tokens = np.array([stop - start for start, stop in (row[i] for row in spans)], np.int64)
             if isinstance(sums, BlockSums):
                 recorded[scope] = Moments(sums.collect_counts(i), **arrays, tokens=tokens)
             else:
-                recorded[scope] = Moments(tokens, arrays.get("sum"), arrays.get("magnitude"), arrays.get("square"))
+                recorded[scope] = Moments(tokens, **arrays)
         return recorded
 
     return collect

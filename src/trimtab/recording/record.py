@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from trimtab.errors import InputError
 from trimtab.execution import LOCAL, Executor
 from trimtab.model import LanguageModel
-from trimtab.moments import MOMENTS, Moments, TokenScope
+from trimtab.moments import ALL_MOMENTS, Moments, TokenScope
 from trimtab.progress import Advance, Progress, silent
-from trimtab.recording.forward import Recorded, start_batch
+from trimtab.recording.forward import Recorded, Site, start_batch
 from trimtab.recording.tokens import n_forwarded, prompt_traces
 from trimtab.store import AnyPath, Parts, Plan, TensorSlice, make_plan, open_tensor, open_tensors, write_arrow
 from trimtab.traces import Trace
@@ -73,13 +73,13 @@ class Recording:
         return pandas.DataFrame(rows, columns=["trace_id", "part", "row"])
 
     def stream(
-        self, scope: TokenScope, moments: Collection[str] = MOMENTS, layers: slice = slice(None)
+        self, scope: TokenScope, moments: Collection[str] = ALL_MOMENTS, layers: slice = slice(None)
     ) -> Iterator[tuple[tuple[str, ...], Moments]]:
         """Yield (trace ids, moments) of every part. Only what is asked for is read from disk.
 
         Args:
             scope: one of those that were recorded.
-            moments: of ``sum``, ``magnitude``, ``square``; one that was not recorded stays None.
+            moments: of :data:`trimtab.moments.ALL_MOMENTS`; one that was not recorded stays None.
             layers: which layers.
 
         Raises:
@@ -88,7 +88,7 @@ class Recording:
         """
         for part, ids in enumerate(self._parts.plan.parts):
             with self._opened(part, scope) as tensors:
-                arrays = {name: tensors[name][:, layers] for name in MOMENTS if name in moments and name in tensors}
+                arrays = {name: tensors[name][:, layers] for name in ALL_MOMENTS if name in moments and name in tensors}
                 if "tokens" in tensors:
                     found = Moments(tensors["count"][:, layers], **arrays, tokens=tensors["tokens"][:])
                 else:
@@ -100,7 +100,7 @@ class Recording:
         if not self._parts.plan.parts:
             return RecordedShape(0, 0, 0)
         with self._opened(0, scope) as tensors:
-            _, n_layers, d_ff = next(tensors[name].get_shape() for name in MOMENTS if name in tensors)
+            _, n_layers, d_ff = next(tensors[name].get_shape() for name in ALL_MOMENTS if name in tensors)
             return RecordedShape(n_layers, d_ff, tensors["count"].get_shape()[2] if "tokens" in tensors else 0)
 
     def means(self, scope: TokenScope, order: Sequence[str]) -> NDArray[np.float32]:
@@ -142,6 +142,7 @@ class RecordJob:
     settings: RecordingSettings
     parts: Parts
     label: str = "record"
+    site: Site = "neurons"
 
     @property
     def plan(self) -> Plan:
@@ -158,7 +159,9 @@ class RecordJob:
         with in_background() as start:
             for part in parts:
                 batch = [self.traces[trace_id] for trace_id in self.plan.parts[part]]
-                start(partial(write, part, batch, start_batch(model, batch, self.settings.scopes, self.settings.moments)))
+                start(
+                    partial(write, part, batch, start_batch(model, batch, self.settings.scopes, self.settings.moments, self.site))
+                )
 
     def finish(self) -> Recording:
         """Once every part is written: write the index, and open the recording."""
@@ -192,14 +195,25 @@ def record_traces(
 
 
 def record_job(
-    model: LanguageModel, traces: Sequence[Trace], settings: RecordingSettings, folder: AnyPath, *, label: str = "record"
+    model: LanguageModel,
+    traces: Sequence[Trace],
+    settings: RecordingSettings,
+    folder: AnyPath,
+    *,
+    label: str = "record",
+    site: Site = "neurons",
 ) -> RecordJob:
-    """Plan what :func:`record_traces` does, store the plan, and record nothing yet."""
+    """Plan what :func:`record_traces` does, store the plan, and record nothing yet.
+
+    Args:
+        site: ``residual`` records the stream after every decoder block, ``d_model`` wide, in place of the neurons.
+    """
     lengths = [n_forwarded(trace) for trace in traces]
-    plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts_of(model, settings))
+    facts = {**facts_of(model, settings), **({"site": site} if site != "neurons" else {})}
+    plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts)
     parts = Parts(folder, ".safetensors")
     parts.ensure_plan(plan)
-    return RecordJob({trace.id: trace for trace in traces}, settings, parts, label)
+    return RecordJob({trace.id: trace for trace in traces}, settings, parts, label, site)
 
 
 def record_prompts(
@@ -250,7 +264,7 @@ def tensors_of(recorded: Recorded) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for scope, moments in recorded.items():
         tensors[f"{scope}.count"] = moments.count
-        for name in (*MOMENTS, "tokens"):
+        for name in (*ALL_MOMENTS, "tokens"):
             array = getattr(moments, name)
             if array is not None:
                 tensors[f"{scope}.{name}"] = array

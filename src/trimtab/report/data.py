@@ -111,6 +111,7 @@ class NeuronsReport(Section):
         layer_counts: selected neurons per layer, every layer of the model.
         top: the best of them, best first.
         contrast: how many traces and problems they were found from, by name.
+        directions: layers after which the steering adds a direction to the residual stream.
     """
 
     criterion: str
@@ -122,6 +123,7 @@ class NeuronsReport(Section):
     layer_counts: tuple[int, ...] = Field(min_length=1)
     top: tuple[NeuronRow, ...] = Field(max_length=20)
     contrast: dict[str, int]
+    directions: tuple[int, ...] = ()
 
 
 class DoseRow(Section):

@@ -5,12 +5,15 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
 
+from trimtab.directions import layers_in_words
 from trimtab.errors import InputError, StoreError
 from trimtab.neurons import NEURON_DEFINITION, ModelIdentity
 from trimtab.steering import PositionScope, Steering
@@ -18,14 +21,26 @@ from trimtab.store.atomic import digest_of, read_json, replace_folder, unreadabl
 from trimtab.store.hub import download, upload
 from trimtab.store.records import Record, read_record
 from trimtab.store.remote import AnyPath, any_path, as_os_errors, is_partial
-from trimtab.store.values import GateRecord, gate_of, load_columns, plain_facts, save_columns, sha256_of
+from trimtab.store.values import (
+    GateRecord,
+    gate_of,
+    load_arrays,
+    load_columns,
+    plain_facts,
+    save_arrays,
+    save_columns,
+    sha256_of,
+)
 
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
+DIRECTIONS = "directions.safetensors"
 EXPORT = "export.json"
 """What an export says about itself, see :mod:`trimtab.export.record`."""
 STEERING_COLUMNS = ("layer", "index", "gain", "shift")
+NEURONS_ONLY, WITH_MORE = 2, 3
+"""Versions of the format: a steering without directions and running gate is written as it was before there were any."""
 
-_FILES = (CONFIG, NEURONS, GATE, CARD)
+_FILES = (CONFIG, NEURONS, GATE, DIRECTIONS, CARD)
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _FRESH = "fetch an unchanged copy or save it again"
 _PACKAGES = ("trimtab", "torch", "transformers", "numpy", "safetensors")
@@ -36,10 +51,11 @@ class ArtifactConfig(Record):
 
     Args:
         versions: of the packages that were installed when it was written.
+        n_directions: of the residual stream; a file of version 2 has no such key.
         sha256: of every other file that is read, by its name, and under ``config.json`` the digest of all other keys of this one.
     """
 
-    format_version: Literal[2]
+    format_version: Literal[2, 3]
     neuron_definition: Literal["down_proj_input"]
     n_neurons: int
     scope: PositionScope
@@ -49,15 +65,21 @@ class ArtifactConfig(Record):
     facts: dict[str, object]
     versions: dict[str, str]
     sha256: dict[str, str]
+    n_directions: int = 0
+
+    def stored(self) -> dict[str, object]:
+        """All keys of the file but ``sha256``."""
+        return self.model_dump(exclude={"sha256"} | ({"n_directions"} if not self.n_directions else set()))
 
     @property
     def digest(self) -> str:
         """Of all keys but ``sha256``."""
-        return digest_of(self.model_dump(exclude={"sha256"}))
+        return digest_of(self.stored())
 
 
 def save_steering(steering: Steering, folder: str | os.PathLike[str] | AnyPath, force: bool = False) -> AnyPath:
-    """Write config.json, neurons.safetensors, gate.safetensors (for a gate with features) and the model card, all or nothing.
+    """Write config.json, neurons.safetensors, gate.safetensors (for a gate with features), directions.safetensors (for a
+    steering with directions) and the model card, all or nothing.
 
     Args:
         steering: what to write; facts may hold ``metrics`` and ``license``, see :func:`trimtab.store.artifact.render_card`.
@@ -101,12 +123,14 @@ def load_steering(source: str | os.PathLike[str] | AnyPath, revision: str | None
         raise StoreError(f"{source} does not exist; give the folder of an artifact or the id of a hub repository, owner/name")
     _refuse_run(folder)
     config = read_record(folder / CONFIG, ArtifactConfig)
-    for name in (NEURONS, *([GATE] if config.gate.n_features else [])):
+    for name in (NEURONS, *([GATE] if config.gate.n_features else []), *([DIRECTIONS] if config.n_directions else [])):
         _check_sha256(folder / name, config.sha256)
     layer, index, gain, shift = load_columns(folder / NEURONS, STEERING_COLUMNS, config.n_neurons)
     gate = gate_of(config.gate, folder / GATE if config.gate.n_features else None)
     try:
         steering = Steering(layer, index, gain, shift, config.strength, config.scope, gate, config.model, config.facts)
+        if config.n_directions:
+            steering = replace(steering, **_load_directions(folder / DIRECTIONS, config))
     except InputError as cause:
         raise StoreError(f"the files in {folder} make no steering: {cause}; {_FRESH}") from cause
     if config.digest != config.sha256.get(CONFIG):
@@ -153,9 +177,10 @@ def push_steering(
 
 def _write_files(steering: Steering, folder: Path, source: str) -> None:
     config = ArtifactConfig(
-        format_version=2,
+        format_version=WITH_MORE if steering.has_directions or steering.gate.kind == "running" else NEURONS_ONLY,
         neuron_definition=NEURON_DEFINITION,
-        n_neurons=len(steering),
+        n_neurons=len(steering.layer),
+        n_directions=len(steering.direction_layer),
         scope=steering.scope,
         strength=float(steering.strength),
         gate=GateRecord.of(steering.gate),
@@ -166,10 +191,20 @@ def _write_files(steering: Steering, folder: Path, source: str) -> None:
     )
     save_columns(folder / NEURONS, steering, STEERING_COLUMNS)
     if config.gate.n_features:
-        save_columns(folder / GATE, steering.gate, tuple(steering.gate.arrays))
-    sha256 = {name: sha256_of(folder / name) for name in (NEURONS, GATE) if (folder / name).exists()}
-    write_json(folder / CONFIG, {**config.model_dump(), "sha256": {CONFIG: config.digest, **sha256}})
+        save_arrays(folder / GATE, steering.gate.arrays)
+    if steering.has_directions:
+        save_columns(folder / DIRECTIONS, steering, _DIRECTION_COLUMNS)
+    sha256 = {name: sha256_of(folder / name) for name in (NEURONS, GATE, DIRECTIONS) if (folder / name).exists()}
+    write_json(folder / CONFIG, {**config.stored(), "sha256": {CONFIG: config.digest, **sha256}})
     write_text(folder / CARD, render_card(steering, source))
+
+
+_DIRECTION_COLUMNS = ("direction_layer", "direction")
+
+
+def _load_directions(path: AnyPath, config: ArtifactConfig) -> dict[str, NDArray[Any]]:
+    n = config.n_directions
+    return load_arrays(path, {"direction_layer": (n,), "direction": (n, config.model.d_model)})
 
 
 def _refuse_occupied(folder: AnyPath, force: bool) -> None:
@@ -258,7 +293,8 @@ def render_card(steering: Steering, source: str) -> str:
         licence=str(steering.facts.get("license", "unknown")),
         base_model=steering.model.name if _HUB_ID.fullmatch(steering.model.name) else None,
         n_layers_steered=len(set(steering.layer.tolist())),
-        share=f"{100 * len(steering) / steering.model.n_neurons:.3g} %",
+        share=f"{100 * len(steering.layer) / steering.model.n_neurons:.3g} %",
+        after=layers_in_words(steering.direction_layer),
         metrics=_metrics(steering.facts.get("metrics", {})),
         facts={**_flat(facts), **_flat({"gate": steering.gate.facts})},
     )

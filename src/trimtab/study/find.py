@@ -12,7 +12,7 @@ from trimtab.gating import RecordedRows, assess, columns, fit_logistic, fit_text
 from trimtab.gating.attention import fit_attention
 from trimtab.gating.reading import predict, read_prompts
 from trimtab.model import down_weights
-from trimtab.moments import MOMENTS
+from trimtab.moments import ALL_MOMENTS
 from trimtab.neurons import Neurons
 from trimtab.ranking import (
     DEFAULT_STATISTICS,
@@ -41,14 +41,15 @@ if TYPE_CHECKING:
 
 VERSIONS: Mapping[str, int] = {"record": 1, "rank": 1, "gate": 1}
 """Of each verb, as :data:`trimtab.study.gather.VERSIONS`."""
-WANDA = "wanda"  # the criterion that reads the weights, too
+READ_WEIGHTS = frozenset({"wanda", "cett"})
+"""The criteria that read the down projection's columns, too."""
 
 
 def recording_settings(study: "Study", criteria: Collection[str] = ()) -> RecordingSettings:
     """The moments to record of each trace: those of the settings, and those that these criteria read."""
     settings = study.settings.recording.settings
-    needed = {moment for criterion in criteria for moment in NEEDS[criterion] if moment in MOMENTS}
-    moments = tuple(moment for moment in MOMENTS if moment in {*settings.moments, *needed})
+    needed = {moment for criterion in criteria for moment in NEEDS[criterion] if moment in ALL_MOMENTS}
+    moments = tuple(moment for moment in ALL_MOMENTS if moment in {*settings.moments, *needed})
     return settings.model_copy(update={"moments": moments if needed - set(settings.moments) else settings.moments})
 
 
@@ -148,7 +149,7 @@ def rankings(study: "Study", criteria: Sequence[str], k: int) -> dict[str, Neuro
         if wanted:
             statistics = frozenset().union(*(NEEDS[criterion] for criterion in wanted))
             found = moments(study, rows, statistics, criteria=criteria)
-            if WANDA in wanted:
+            if READ_WEIGHTS & set(wanted):
                 found = replace(found, column_norm=column_norms(down_weights(study.model, range(study.model.n_layers))))
             said: dict[str, object] = {"contrast": counts, "scope": study.settings.ranking.scope}
             for criterion in wanted:

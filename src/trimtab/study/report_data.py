@@ -291,13 +291,14 @@ def _artifact_neurons(evaluation: Evaluation) -> NeuronsReport:
     return NeuronsReport(
         criterion=str(steering.facts.get("criterion", "not recorded")),
         intervention=str(steering.facts.get("intervention", "not recorded")),
-        k=len(steering),
-        share=len(steering) / steering.model.n_neurons,
+        k=len(steering.layer),
+        share=len(steering.layer) / steering.model.n_neurons,
         strength=steering.strength,
         scope=steering.scope,
         layer_counts=tuple(np.bincount(steering.layer, minlength=steering.model.n_layers).tolist()),
         top=(),
         contrast={},
+        directions=tuple(steering.direction_layer.tolist()),
     )
 
 

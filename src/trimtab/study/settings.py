@@ -11,11 +11,11 @@ from typing import Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trimtab.errors import ConfigError, StoreError
-from trimtab.evaluation.settings import EvaluationSettings, TuneSettings
+from trimtab.evaluation.settings import DirectionSettings, EvaluationSettings, TuneSettings
 from trimtab.execution import ExecutorSettings, with_choice
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.gating.settings import GateSettings
-from trimtab.moments import MOMENTS, TokenScope
+from trimtab.moments import ALL_MOMENTS, CONTRIBUTION, TokenScope
 from trimtab.ranking import CRITERIA, NEEDS
 from trimtab.recording import RecordingSettings
 from trimtab.sampling import SamplingSettings, VllmOptions
@@ -101,6 +101,7 @@ class Settings(Section):
     ranking: RankingSettings = RankingSettings()
     gate: GateSettings = GateSettings()
     tune: TuneSettings = TuneSettings()
+    direction: DirectionSettings = DirectionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     experiments: tuple[ExperimentName, ...] = ()
     experiment: ExperimentSettings = ExperimentSettings()
@@ -136,6 +137,8 @@ class Settings(Section):
             raise ValueError("experiments need a run that samples its own traces; leave them out")
         if self.engine == "vllm" and "sft-lora" in self.evaluation.baselines:
             raise ValueError("sft-lora is a fine-tune in memory, which engine 'vllm' cannot open; leave one of them out")
+        if self.engine == "vllm" and "direction" in self.evaluation.baselines:
+            raise ValueError("engine 'vllm' steers neurons and cannot run the baseline 'direction'; leave one of them out")
         unknown = set(self.ranking.criteria) - set(CRITERIA)
         if unknown or not self.ranking.criteria:
             raise ValueError(f"ranking.criteria names {sorted(unknown) or 'nothing'}; accepted: {', '.join(CRITERIA)}")
@@ -145,10 +148,15 @@ class Settings(Section):
             )
         if self.traces.path and self.recording.while_sampling:
             raise ValueError("recording.while_sampling needs traces that are sampled; leave it out, or traces.path")
+        if self.recording.while_sampling and CONTRIBUTION in self.recording.moments:
+            raise ValueError(
+                f"recording.moments names {CONTRIBUTION!r}, which reads what the FFN writes, and while sampling only "
+                "activations are recorded; leave recording.while_sampling out"
+            )
         if "sum" not in self.recording.moments:
             raise ValueError(f"recording.moments {self.recording.moments} lacks 'sum', which every criterion reads; add it")
         for criterion in self.ranking.criteria:
-            missing = NEEDS[criterion] & set(MOMENTS) - set(self.recording.moments)
+            missing = NEEDS[criterion] & set(ALL_MOMENTS) - set(self.recording.moments)
             if missing:
                 raise ValueError(
                     f"ranking.criteria names {criterion!r}, which reads the moments {sorted(missing)}; "

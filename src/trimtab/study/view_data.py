@@ -13,7 +13,7 @@ from trimtab.errors import ModelError, NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.verdict import judge, matched
-from trimtab.moments import MOMENTS, Moments
+from trimtab.moments import ALL_MOMENTS, Moments
 from trimtab.ranking import CRITERIA, NEEDS, ClassMoments
 from trimtab.ranking.criteria import SEEDED, Criterion
 from trimtab.report.view_page import Histogram, ResponseTokens, View, ViewHit, ViewNeuron
@@ -205,11 +205,13 @@ def _contexts(
 def _neurons(
     study: "Study", steering: Steering, tuning: Tuning | None, contexts: Sequence[tuple[ViewHit, ...]]
 ) -> tuple[ViewNeuron, ...]:
-    ranks = _ranks(study, steering) if tuning else [{} for _ in range(len(steering))]
+    if not steering.has_neurons:
+        return ()
+    ranks = _ranks(study, steering) if tuning else [{} for _ in range(len(steering.layer))]
     means = _trace_means(study, steering) if tuning else None
     pushes = _pushes(study, steering)
     found = []
-    for n in range(len(steering)):
+    for n in range(len(steering.layer)):
         layer, index = int(steering.layer[n]), int(steering.index[n])
         correct, incorrect = (None, None) if means is None else (means[0][:, n], means[1][:, n])
         promoted, demoted = pushes[n] if pushes else ((), ())
@@ -236,11 +238,13 @@ def _neurons(
 def _ranks(study: "Study", steering: Steering) -> list[dict[str, int | None]]:
     """Every steered neuron's place, from 1, in the ranking of each criterion that the recording serves; None for not eligible.
 
-    Criteria that draw have no place of their own, and ``wanda`` reads the weights of every layer: both are left out.
+    Criteria that draw have no place of their own, and ``wanda`` and ``cett`` read the weights of every layer: both are left out.
     """
     recorded = set(study.settings.recording.moments)
     criteria = [
-        name for name in CRITERIA if name not in SEEDED and name != find.WANDA and not NEEDS[name] & set(MOMENTS) - recorded
+        name
+        for name in CRITERIA
+        if name not in SEEDED and name not in find.READ_WEIGHTS and not NEEDS[name] & set(ALL_MOMENTS) - recorded
     ]
     facts = {
         "contrast": gather.contrast(study)[2].name,
@@ -258,7 +262,7 @@ def _ranks(study: "Study", steering: Steering) -> list[dict[str, int | None]]:
         write_json(folder / "places.json", {name: _places(CRITERIA[name], moments, flat) for name in criteria})
 
     places: dict[str, list[int | None]] = study.compute("places", entry, work, lambda folder: read_json(folder / "places.json"))  # type: ignore[assignment]
-    return [{name: places[name][n] for name in criteria} for n in range(len(steering))]
+    return [{name: places[name][n] for name in criteria} for n in range(len(steering.layer))]
 
 
 def _places(criterion: Criterion, moments: ClassMoments, flat: NDArray[np.int64]) -> list[int | None]:

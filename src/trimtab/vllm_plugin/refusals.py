@@ -113,7 +113,8 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
     """Refuse a steering that an engine cannot compute.
 
     Raises:
-        ModelError: a gate that reads more than the last prompt token, or an intervention that the output side cannot express.
+        ModelError: a gate that reads more than the last prompt token, directions of the residual stream, or an intervention that
+            the output side cannot express.
     """
     gate = steering.gate
     if gate.reads and not (isinstance(gate, Gate) and gate.pooling == "last"):
@@ -121,6 +122,11 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
             f"the gate of {name!r} is {gate.label}; an engine runs only linear gates on the last prompt token, because "
             "cached and chunked prompts are never in one forward. "
             "Fix: fit the gate with pooling 'last', or steer with gate 'always'"
+        )
+    if steering.has_directions:
+        raise ModelError(
+            f"steering {name!r} adds a direction to the residual stream, which the engine does not do: it steers neurons. "
+            "Fix: attach it to the transformers model, or export it with trimtab export --target gguf"
         )
     if not len(steering):
         raise ModelError(f"steering {name!r} has no neurons; select at least one")

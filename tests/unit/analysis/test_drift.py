@@ -10,10 +10,10 @@ from torch import Tensor
 from analysis_samples import alone, model, steering, trace, traces
 from tiny_models import N_LAYERS
 from trimtab.analysis import drift
-from trimtab.analysis.passes import decoder_blocks, residual
 from trimtab.errors import NotEnoughDataError
 from trimtab.gate import Gate
 from trimtab.model import LanguageModel, attach
+from trimtab.model.hook_points import decoder_blocks, residual
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 
@@ -26,7 +26,7 @@ ROUNDING = 1e-6
 def one_pass(model: LanguageModel, one: Trace, edit: Steering | None) -> tuple[list[Tensor], Tensor]:
     """Residual streams and log-probabilities at the response tokens of one trace, float64."""
     seen: list[Tensor] = []
-    hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out)[0])) for b in decoder_blocks(model)]
+    hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out)[0])) for b in decoder_blocks(model.layout)]
     if edit is None:
         logits = model.hf_model(input_ids=alone(one), use_cache=False).logits[0]
     else:

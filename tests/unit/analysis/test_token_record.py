@@ -9,10 +9,11 @@ import torch
 from analysis_samples import model, trace
 from tiny_models import FAMILIES
 from trimtab.analysis.contributions import direct_path, why_not
-from trimtab.analysis.passes import decoder_blocks, find_readout, residual
+from trimtab.analysis.passes import find_readout
 from trimtab.analysis.token_record import JudgedResponse, TokenRecord, TokensJob, tokens_job
 from trimtab.errors import InputError, ModelError
 from trimtab.model import LanguageModel, down_weights
+from trimtab.model.hook_points import decoder_blocks, residual
 from trimtab.neurons import Neurons
 from trimtab.steering import Steering
 
@@ -86,7 +87,9 @@ def test_contributions_of_the_last_layer_are_what_its_edits_add_with_the_norm_he
     response = JudgedResponse(trace("b", 3, 6), 2.0)
     rows, _ = record(opened, {"b": response}, steering, tmp_path / "r").read()
     streams: list[torch.Tensor] = []
-    hook = decoder_blocks(opened)[-1].register_forward_hook(lambda block, given, output: streams.append(residual(output)[0, 2:]))
+    hook = decoder_blocks(opened.layout)[-1].register_forward_hook(
+        lambda block, given, output: streams.append(residual(output)[0, 2:])
+    )
     steered = logits_of(opened, response, steering)
     logits_of(opened, JudgedResponse(response.trace, 0.0), steering)
     hook.remove()

@@ -8,9 +8,10 @@ from torch import nn
 from analysis_samples import alone, model, trace
 from tiny_models import D_MODEL, FAMILIES, MIXTURES, N_LAYERS, VOCABULARY
 from trimtab.analysis import passes as module
-from trimtab.analysis.passes import decoder_blocks, find_readout, residual
+from trimtab.analysis.passes import find_readout
 from trimtab.analysis.vocabulary import find_norms, measure_norm
 from trimtab.errors import ModelError
+from trimtab.model.hook_points import decoder_blocks, residual
 
 AFTER_FFN = ("gemma2", "gemma3_text", "olmo2")
 CENTRED = ("gpt2", "gpt_neox")
@@ -44,7 +45,7 @@ def test_chunks_cover_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blocks_return_the_residual_stream(family: str) -> None:
     lm = model(family)
     seen: list[torch.Tensor] = []
-    hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out))) for b in decoder_blocks(lm)]
+    hooks = [b.register_forward_hook(lambda m, i, out: seen.append(residual(out))) for b in decoder_blocks(lm.layout)]
     with torch.inference_mode():
         states = lm.hf_model(input_ids=alone(trace("a", 4, 6)), output_hidden_states=True).hidden_states
     for hook in hooks:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from export_samples import QUESTIONS, open_tiny, steering_of
 from tiny_models import D_FF, D_MODEL, FAMILIES, MIXTURES, N_LAYERS
+from trimtab.directions import Directions
 from trimtab.errors import InputError
 from trimtab.export.exporting import export_steering
 from trimtab.export.peft import RANKS, rank_of
@@ -213,6 +214,36 @@ def test_a_control_vector_in_llama_cpp_equals_the_hooks(save_tiny: Callable[...,
     model = open_tiny(save_tiny(family, intermediate_size=64))
     shift = np.array([3.0, -4.0], np.float32)
     steering = Steering(np.array([1, 2]), np.array([5, 60]), np.zeros(2, np.float32), shift, 0.5, "all", ALWAYS, model.identity)
+    export_steering(steering, "gguf", tmp_path / "gguf")
+    seen = verify_export(tmp_path / "gguf", model, steering, QUESTIONS, max_new_tokens=6).verification
+    assert seen is not None
+    assert seen.ok
+    assert seen.effect < 1e-4
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma2"])
+def test_a_control_vector_holds_directions_too(save_tiny: Callable[..., Path], tmp_path: Path, family: str) -> None:
+    gguf = pytest.importorskip("gguf")
+    model = open_tiny(save_tiny(family))
+    vectors = np.random.default_rng(0).normal(size=(2, model.identity.d_model)).astype(np.float32)
+    along = Directions(np.array([1, 2]), vectors, "mean-difference", model.identity).steering(0.75, scope="all")
+    export_steering(along, "gguf", tmp_path / "gguf")
+    found = {tensor.name: np.array(tensor.data) for tensor in gguf.GGUFReader(tmp_path / "gguf/control-vector.gguf").tensors}
+    np.testing.assert_array_equal(np.stack([found["direction.1"], found["direction.2"]]), np.float32(0.75) * vectors)
+
+
+@pytest.mark.parametrize("with_neurons", [False, True])
+def test_directions_in_llama_cpp_equal_the_hooks_after_the_same_blocks(
+    save_tiny: Callable[..., Path], tmp_path: Path, with_neurons: bool
+) -> None:
+    pytest.importorskip("gguf")
+    pytest.importorskip("llama_cpp")
+    model = open_tiny(save_tiny("qwen3", intermediate_size=64))
+    vectors = np.random.default_rng(0).normal(size=(2, model.identity.d_model)).astype(np.float32)
+    steering = Directions(np.array([1, 2]), vectors, "mean-difference", model.identity).steering(0.5, scope="all")
+    if with_neurons:
+        shift = np.array([3.0, -4.0], np.float32)
+        steering += Steering(np.array([1, 2]), np.array([5, 60]), 0 * shift, shift, 0.5, "all", ALWAYS, model.identity)
     export_steering(steering, "gguf", tmp_path / "gguf")
     seen = verify_export(tmp_path / "gguf", model, steering, QUESTIONS, max_new_tokens=6).verification
     assert seen is not None

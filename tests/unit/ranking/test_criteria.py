@@ -135,7 +135,8 @@ def test_paired_t_reads_a_neurons_own_number_of_problems_in_a_mixture():
 
 
 def all_statistics(seed: int, mixture: bool) -> ClassMoments:
-    moments = class_moments([recording(seed, mixture=mixture)], statistics=("magnitude", "square", "difference", "auroc"))
+    statistics = ("magnitude", "square", "difference", "auroc", "contribution")
+    moments = class_moments([recording(seed, mixture=mixture)], statistics=statistics)
     return replace(moments, column_norm=np.random.default_rng(seed).random(moments.correct_mean.shape) + 0.5)
 
 
@@ -163,6 +164,7 @@ def test_needs_are_all_that_is_read_and_each_is_missed(name):
         "square": ("correct_rms", "incorrect_rms", "correct_norm"),
         "difference": ("difference_mean", "difference_variance"),
         "auroc": ("auroc",),
+        "contribution": ("contributions",),
     }
     for statistic, fields in statistics.items():
         without = replace(full, **dict.fromkeys(fields))

@@ -10,12 +10,13 @@ from ranking_samples import FIELDS
 from tiny_models import MIXTURES, N_EXPERTS, VOCABULARY, tiny, word_tokenizer
 from trimtab.model import open_model
 from trimtab.model.hook_points import down_weights
+from trimtab.moments import ALL_MOMENTS
 from trimtab.ranking import CRITERIA, TraceMeans, class_moments, column_norms, labelled, rank
 from trimtab.recording import RecordingSettings, record_traces
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Trace
 
-ALL = ("magnitude", "square", "difference", "auroc")
+ALL = ("magnitude", "square", "difference", "auroc", "contribution")
 
 
 @pytest.mark.parametrize("family", MIXTURES)
@@ -30,7 +31,7 @@ def test_every_criterion_selects_experts_that_were_routed_to(family: str, tmp_pa
         for i in range(16)
     ]
     rows = [ContrastRow(trace.id, trace.problem_id, i % 2 == 0) for i, trace in enumerate(traces)]
-    settings = RecordingSettings(moments=("sum", "magnitude", "square"), batch_tokens=40)
+    settings = RecordingSettings(moments=ALL_MOMENTS, batch_tokens=40)
     recording = record_traces(model, traces, settings, tmp_path / "recording")
 
     moments = class_moments(labelled(recording.stream("response"), rows), statistics=ALL)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trimtab.directions import Directions
 from trimtab.errors import InputError
 from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.ranking import norm_matched, random_like
@@ -150,3 +151,21 @@ def test_experts_are_layers_of_their_own():
             here = neurons.layer * 2 + neurons.index // 5 == expert
             assert not set(control.index[here]) & set(neurons.index[here])
             np.testing.assert_array_equal(np.sort(np.abs(control.shift[here])), np.sort(np.abs(neurons.shift[here])))
+
+
+def test_random_directions_are_as_long_and_point_elsewhere():
+    vectors = np.random.default_rng(5).normal(size=(2, 64)).astype(np.float32)
+    wide = replace(MODEL, d_model=64)
+    along = Directions(np.array([0, 2]), vectors, "mean-difference", wide).steering(3.0)
+    permuted = [random_like(along, seed) for seed in range(20)]
+    uniform = [norm_matched(one, along, {}) for one in permuted]
+    norms = np.linalg.norm(vectors, axis=1)
+    for control in (*permuted, *uniform):
+        assert (control.strength, control.direction_layer.tolist()) == (3.0, [0, 2])
+        np.testing.assert_allclose(np.linalg.norm(control.direction, axis=1), norms, rtol=1e-6)
+    for one in permuted:
+        np.testing.assert_array_equal(np.sort(np.abs(one.direction)), np.sort(np.abs(vectors)))
+    cosines = [(one.direction * vectors).sum(1) / norms**2 for one in (*permuted, *uniform)]
+    assert np.abs(np.mean(cosines)) < 0.1 < np.std(cosines) < 0.2  # 1 / sqrt(64) = 0.125
+    assert len({one.digest for one in (*permuted, *uniform)}) == 40
+    assert random_like(along, 3).digest == permuted[3].digest

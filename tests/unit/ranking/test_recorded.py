@@ -9,18 +9,19 @@ import pytest
 
 from ranking_samples import D_FF, EXPERTS, LAYERS, Labelled, recording
 from trimtab.errors import InputError, NotEnoughDataError
-from trimtab.moments import MOMENTS
+from trimtab.moments import ALL_MOMENTS
 from trimtab.ranking import class_moments, labelled, recorded_class_moments
+from trimtab.ranking.contrast import TraceContributions
 from trimtab.recording import Recording
 from trimtab.store import Parts, Plan
 from trimtab.tasks.contrast import ContrastRow
 
-ALL = ("magnitude", "square", "difference", "auroc")
+ALL = ("magnitude", "square", "difference", "auroc", "contribution")
 IDS = [f"t{i}" for i in range(24)]
 PARTS = [[3, 17, 8, 0, 11], [1, 2, 4, 5, 6, 7], [9], [10, *range(12, 17), *range(18, 24)]]
 
 
-def _stored(data: Labelled, folder: Path, moments: tuple[str, ...] = MOMENTS) -> Recording:
+def _stored(data: Labelled, folder: Path, moments: tuple[str, ...] = ALL_MOMENTS) -> Recording:
     parts = Parts(folder, ".safetensors")
     folder.mkdir()
     parts.ensure_plan(Plan(tuple(tuple(IDS[i] for i in rows) for rows in PARTS), {}))
@@ -40,6 +41,9 @@ def _same(first: object, second: object) -> None:
     if isinstance(first, tuple):
         for one, other in zip(first, second, strict=True):  # type: ignore[call-overload]
             _same(one, other)
+    elif isinstance(first, TraceContributions):
+        for field in fields(first):
+            _same(getattr(first, field.name), getattr(second, field.name))
     elif isinstance(first, np.ndarray):
         assert first.dtype == second.dtype  # type: ignore[union-attr]
         np.testing.assert_array_equal(first, second)  # type: ignore[arg-type]
@@ -83,7 +87,7 @@ def test_only_what_the_statistics_read_comes_from_disk(tmp_path: Path, monkeypat
     assert asked == [({"sum"}, slice(0, LAYERS)), ({"sum", "magnitude"}, slice(0, LAYERS))]
 
 
-@pytest.mark.parametrize(("statistic", "state"), [("difference", 16 * 4), ("auroc", 4 * 24)])
+@pytest.mark.parametrize(("statistic", "state"), [("difference", 16 * 4), ("auroc", 4 * 24), ("contribution", 4 * 24)])
 def test_blocks_are_as_high_as_the_bound_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statistic: str, state: int
 ) -> None:

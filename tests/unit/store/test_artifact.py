@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from trimtab.directions import Directions
 from trimtab.errors import InputError, StoreError
 from trimtab.gate import ALWAYS
 from trimtab.steering import Steering
@@ -229,3 +230,52 @@ def test_one_flipped_bit_is_never_read(tmp_path: Path, steering: Steering, name:
             load_steering(tmp_path / "a")
     path.write_bytes(whole)
     assert load_steering(tmp_path / "a").digest == steering.digest
+
+
+def with_directions(steering: Steering) -> Steering:
+    vectors = np.random.default_rng(1).normal(size=(2, steering.model.d_model)).astype(np.float32)
+    return replace(steering, direction_layer=np.array([0, 1]), direction=vectors)
+
+
+def test_directions_come_back_exactly_under_a_version_of_their_own(tmp_path: Path, steering: Steering) -> None:
+    saved = with_directions(steering)
+    save_steering(saved, tmp_path / "a")
+    first = content(tmp_path / "a")
+    assert set(first) == FILES | {"directions.safetensors"}
+    assert json.loads(first["config.json"])["format_version"] == 3
+    loaded = load_steering(tmp_path / "a")
+    assert_equal(loaded, saved)
+    for name in ("direction_layer", "direction"):
+        a, e = getattr(loaded, name), getattr(saved, name)
+        assert (a.dtype, a.tobytes()) == (e.dtype, e.tobytes()), name
+    assert "| directions | 2, after layers 0, 1 |" in first["README.md"].decode()
+    save_steering(loaded, tmp_path / "a", force=True)
+    assert content(tmp_path / "a") == first
+    save_steering(steering, tmp_path / "a", force=True)  # what is left of the directions goes
+    assert json.loads((tmp_path / "a/config.json").read_text())["format_version"] == 2
+    assert set(content(tmp_path / "a")) == FILES
+
+
+def test_a_card_of_directions_alone_speaks_of_no_neuron(tmp_path: Path, steering: Steering) -> None:
+    bare = steering.with_gate(ALWAYS)
+    alone = Directions(np.array([1]), np.ones((1, steering.model.d_model), np.float32), "mean-difference", bare.model).steering()
+    save_steering(alone, tmp_path / "a")
+    card = (tmp_path / "a/README.md").read_text()
+    assert "along a direction" in card
+    assert "feed-forward neurons" not in card
+    assert load_steering(tmp_path / "a").digest == alone.digest
+
+
+@pytest.mark.parametrize("damage", ["file", "count", "both", "gone"])
+def test_directions_that_were_changed_are_refused(tmp_path: Path, steering: Steering, damage: str) -> None:
+    save_steering(with_directions(steering), tmp_path / "a")
+    config, file = tmp_path / "a/config.json", tmp_path / "a/directions.safetensors"
+    if damage in ("file", "both"):
+        file.write_bytes(file.read_bytes()[:-4])
+    if damage == "gone":
+        file.unlink()
+    if damage in ("count", "both"):
+        told = json.loads(config.read_text())
+        config.write_text(json.dumps({**told, "n_directions": 0}))
+    with pytest.raises(StoreError, match=r"changed|truncated|missing|cannot be read|does not exist"):
+        load_steering(tmp_path / "a")

@@ -41,6 +41,24 @@ def test_every_criterion_ranks_one_recording(
     np.testing.assert_allclose(wanda.score, moments.correct_norm[wanda.layer, wanda.index] * columns, rtol=1e-6)
 
 
+def test_cett_ranks_from_a_recording_of_its_own_and_moves_no_key(small: Callable[..., Study]) -> None:
+    with small() as study:
+        study.rank("adaras", k=3)
+        before = dict(study.keys)
+        assert "contribution" not in study.settings.recording.moments
+    with small() as study:
+        found = study.rank("cett", k=3)
+        assert (len(found), found.criterion) == (3, "cett")
+        assert (found.score > 0).all()
+        moments = study.moments(study.contrast(), ("contribution",))
+        assert moments.contributions is not None
+        assert moments.contributions.correct.sum() * 2 == len(study.contrast())
+        assert study.keys["record"] != before["record"]
+    with small() as study:
+        study.rank("adaras", k=3)
+        assert study.keys == before
+
+
 def test_a_criterion_that_was_not_in_the_settings_is_recorded_for(small: Callable[..., Study]) -> None:
     with small() as study:
         before = study.settings.recording.moments

@@ -64,6 +64,11 @@ def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
         ({"ranking": {"scope": "all"}}, r"ranking\.scope 'all' is not recorded; add it to recording\.scopes"),
         ({"recording": {"moments": ["square"]}}, r"lacks 'sum', which every criterion reads"),
         ({"ranking": {"criteria": ["wanda"]}}, r"names 'wanda', which reads the moments \['square'\]; add them to recording"),
+        ({"ranking": {"criteria": ["cett"]}}, r"names 'cett', which reads the moments \['contribution'\]; add them to recording"),
+        (
+            {"recording": {"moments": ["sum", "contribution"], "while_sampling": True}},
+            r"'contribution', which reads what the FFN writes, .*; leave recording\.while_sampling out",
+        ),
         ({"ranking": {"criteria": ["mathneuro"]}, "recording": {"moments": ["sum"]}}, r"reads the moments \['magnitude'\]"),
     ],
 )

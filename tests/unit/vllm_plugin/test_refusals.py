@@ -10,6 +10,7 @@ from torch import nn
 from layered_stack import D_FF, D_MODEL, IDENTITY, LAYERS, Stack, engine, linear, steering
 from trimtab.errors import ConfigError, MismatchError, ModelError
 from trimtab.gate import AttentionGate, Gate
+from trimtab.sampling.vllm_engine import attached
 from trimtab.vllm_plugin.config import PluginConfig, RecordConfig
 from trimtab.vllm_plugin.hooks import down_projections
 from trimtab.vllm_plugin.refusals import check_engine, check_sizes, check_steering, check_weights
@@ -84,6 +85,14 @@ def test_gains_cannot_be_written_on_the_output_side() -> None:
     with pytest.raises(ModelError, match=r"multiplies activations .gain.*Fix: side 'input', or the intervention 'add'"):
         check_steering(steering(0), "s", PluginConfig(side="output"))
     check_steering(steering(0, gains=False), "s", PluginConfig(side="output"))
+
+
+def test_directions_of_the_residual_stream_are_refused_by_name() -> None:
+    along = replace(steering(0), direction_layer=np.array([1]), direction=np.ones((1, D_MODEL), np.float32))
+    with pytest.raises(ModelError, match=r"steering 's' adds a direction to the residual stream.*Fix: attach it"):
+        check_steering(along, "s", PluginConfig())
+    with pytest.raises(ModelError, match="use engine transformers"):
+        attached(along, "on")
 
 
 def test_every_size_that_differs_is_named() -> None:
