@@ -111,8 +111,8 @@ def compare(model: LanguageModel, path: Path, prompts: int) -> int:
         print(f"prompt {each.prompt}, position {each.position}: {here!r} here, {there!r} there, {each.gap:.3f} apart")
     passed = not unequal_ids and share >= EQUAL and not far
     print(
-        f"{path.name} {'ok' if passed else 'FAILED'}: ids equal in {prompts - len(unequal_ids)} of {prompts} prompts, top token in "
-        f"{share:.2%} of {positions} positions; {len(found)} differ, {len(far)} of them by more than {GAP}"
+        f"{path.name} {'ok' if passed else 'FAILED'}: ids equal in {prompts - len(unequal_ids)} of {prompts} prompts, "
+        f"top token in {share:.2%} of {positions} positions; {len(found)} differ, {len(far)} of them by more than {GAP}"
     )
     return 0 if passed else 1
 

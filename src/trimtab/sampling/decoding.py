@@ -118,7 +118,8 @@ class PreallocatedLayer(DynamicLayer):
     @property
     def filled(self) -> tuple[Tensor, Tensor]:
         """Keys and values so far, views ``[row, head, position, head_dim]``."""
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
