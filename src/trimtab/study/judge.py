@@ -1,13 +1,16 @@
 """From neurons to a verdict: answers under a steering, the grid on the validation split, the evaluation of every condition."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from trimtab.errors import ConfigError, InputError
+from trimtab.analysis.dose import CALIBRATION, measure_doses
+from trimtab.dose import FACT, Dose
+from trimtab.errors import ConfigError, InputError, ModelError
 from trimtab.evaluation.controls import judged_with_controls
 from trimtab.evaluation.finetune import sft_lora
 from trimtab.evaluation.majority import majority, majority_at_cost
@@ -46,7 +49,7 @@ from trimtab.model import LanguageModel, check_identity, down_weights
 from trimtab.sampling import SamplingSettings
 from trimtab.sampling.prefills import Prefills
 from trimtab.steering import Steering
-from trimtab.store import AnyPath, Entry, digest_of, openings, read_table, record_opening, write_table
+from trimtab.store import AnyPath, Entry, digest_of, openings, read_json, read_table, record_opening, write_json, write_table
 from trimtab.study import find, gather
 from trimtab.study.settings import check_grid
 from trimtab.study.tokens import record_tokens
@@ -57,12 +60,23 @@ from trimtab.traces import Problem, Split, Trace
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"answers": 2, "tune": 1, "evaluate": 1, "experiment": 2, "sft": 1, "tokens": 1, "places": 1}
+logger = logging.getLogger(__name__)
+
+VERSIONS: Mapping[str, int] = {
+    "answers": 2,
+    "tune": 1,
+    "dose": 1,
+    "evaluate": 1,
+    "experiment": 2,
+    "sft": 1,
+    "tokens": 1,
+    "places": 1,
+}
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
 ADARAS_CRITERION = "adaras"
 STEERED = "steered"
 """What a file of answers calls its condition: who asks for them gives it a name of its own."""
-OUTCOMES, POINTS = "outcomes.parquet", "points.parquet"
+OUTCOMES, POINTS, DOSES = "outcomes.parquet", "points.parquet", "doses.json"
 
 
 class Asked(NamedTuple):
@@ -208,7 +222,41 @@ def tune(study: "Study") -> Tuning:
 
     table = tuple(study.compute("tune", entry, work, lambda folder: read_table(folder / POINTS, TunePoint)))
     best = best_point(table)
-    return Tuning(table, best, steering_at(study, best, gate), entry.name)
+    doses = _doses(study, dict.fromkeys((point.criterion, point.intervention, point.k) for point in table))
+    steering = steering_at(study, best, gate)
+    if (dose := doses.get((best.criterion, best.intervention, best.k))) is not None:
+        steering = replace(steering, facts={**steering.facts, FACT: dose.facts()})
+    return Tuning(table, best, steering, entry.name, doses)
+
+
+def _doses(study: "Study", choices: Collection[tuple[str, str, int]]) -> dict[tuple[str, str, int], Dose]:
+    """The dose of each choice at unit strength, on the first traces of the train split; empty where the model has none."""
+    settings, found = study.settings, study.traces()
+    traces = [trace for trace in found.traces if len(trace.response_ids) > 1][:CALIBRATION]
+    if not traces:
+        return {}
+    facts = {
+        "traces": [found.key, CALIBRATION],
+        "neurons": {criterion: study.keys[f"rank-{criterion}"] for criterion in settings.ranking.criteria},
+        "choices": [list(choice) for choice in choices],
+    }
+    entry = study.entry("dose", {**facts, **study.forward_facts()})
+
+    def work(folder: AnyPath) -> None:
+        ranked = find.rankings(study, settings.ranking.criteria, settings.ranking.k)
+        steerings = [Steering.of(ranked[c].top(k), 1.0, intervention=INTERVENTIONS[edit]) for c, edit, k in choices]
+        try:
+            measured = [dose.facts() for dose in measure_doses(study.model, steerings, traces)]
+        except ModelError as error:
+            logger.info("the doses of %s are not measured: %s", study.model.identity.name, error)
+            measured = []
+        write_json(folder / DOSES, {"unit": measured})
+
+    def read(folder: AnyPath) -> list[Dose | None]:
+        return [Dose.of({FACT: each}) for each in read_json(folder / DOSES)["unit"]]  # type: ignore[call-overload, index]
+
+    found_doses = study.compute("dose", entry, work, read)
+    return {choice: dose for choice, dose in zip(choices, found_doses, strict=False) if dose is not None}
 
 
 def _grid_points(
