@@ -65,7 +65,7 @@ def steered(server: Server) -> float:
 
 
 def test_lm_eval_is_steered(server: Server, tmp_path: Path, figures: Figures) -> None:
-    said = " ".join([WORDS["six"][0]] * TOKENS)
+    said = f" {WORDS['six'][0]}" * TOKENS
     rows = [json.dumps({"question": question, "answer": said}) for question in QUESTIONS]
     (tmp_path / "questions.jsonl").write_text("\n".join(rows))
     task = TASK.replace("QUESTIONS", str(tmp_path / "questions.jsonl")).replace("TOKENS", str(TOKENS))
@@ -85,7 +85,7 @@ def test_lm_eval_is_steered(server: Server, tmp_path: Path, figures: Figures) ->
 
 
 def test_inspect_ai_is_steered(server: Server, tmp_path: Path) -> None:
-    said = " ".join([WORDS["six"][0]] * TOKENS)
+    said = f" {WORDS['six'][0]}" * TOKENS
     (tmp_path / "task.py").write_text(INSPECT)
     given = json.dumps([QUESTIONS, said, f"{server.url}/v1", str(tmp_path / "logs"), TOKENS])
     before = steered(server)
