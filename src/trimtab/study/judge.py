@@ -24,6 +24,7 @@ from trimtab.evaluation.rows import (
     SAMPLED,
     SFT_LORA,
     SOME_PROBLEMS,
+    TRAINED,
     UNSTEERED,
 )
 from trimtab.evaluation.runner import (
@@ -56,7 +57,16 @@ from trimtab.traces import Problem, Split, Trace
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"answers": 2, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1, "tokens": 1, "places": 1}
+VERSIONS: Mapping[str, int] = {
+    "answers": 2,
+    "tune": 1,
+    "evaluate": 1,
+    "experiment": 1,
+    "sft": 1,
+    "trained": 1,
+    "tokens": 1,
+    "places": 1,
+}
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
 ADARAS_CRITERION = "adaras"
 STEERED = "steered"
@@ -237,13 +247,14 @@ def _grid_points(
     return table
 
 
-def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -> Evaluation:
+def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None, trained: Steering | None = None) -> Evaluation:
     """Every condition of the settings on the problems of ``evaluation.split``, paired with the unsteered model.
 
     Args:
         study: whose problems are answered.
         steering: under test.
         tuning: where it was chosen, if it was: AdaRAS's own point is a condition then.
+        trained: the baseline ``trained``, if it was asked for.
 
     Raises:
         NotEnoughDataError, InputError: no problem, or a baseline that cannot be run.
@@ -255,10 +266,13 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
     if not problems:
         raise InputError(f"evaluate needs problems of the {settings.split} split, and there are none; ask for {settings.split}=N")
     conditions = _conditions(study, steering, tuning)
+    if trained is not None:
+        conditions.append(Condition(TRAINED, trained, "on" if trained.gate.kind == ALWAYS_GATE.kind else "auto"))
+    unused = set[str]() if trained is not None else {"trained"}  # a training that nobody asked for moves no key
     facts = {
         "steering": steering.digest,
         "conditions": {condition.name: _condition_digest(condition) for condition in conditions},
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude=unused),
         "problems": study.problems().digests[settings.split],
         "sampling": study.settings.sampling.model_dump(mode="json"),
         "prompt": study.settings.prompt.model_dump(mode="json"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from trimtab.errors import ConfigError, InputError
+from trimtab.evaluation.finetune_training import TrainedSettings
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import Condition
 from trimtab.evaluation.settings import EvaluationSettings
@@ -36,10 +37,12 @@ from trimtab.store import (
     write_text,
 )
 from trimtab.study import find, gather, judge
+from trimtab.study import train as training
 from trimtab.study.settings import (
     ModelSettings,
     RankingSettings,
     TuneSettings,
+    changed,
     parse_settings,
 )
 from trimtab.study.values import Evaluation, Problems, Traces, Tuning
@@ -181,6 +184,32 @@ class Study(StudyBase):
         self.settings = parse_settings(sections, "tune")
         return self.tuned()
 
+    @_takes(TrainedSettings)
+    def train(self, steering: Steering | None = None, **settings: object) -> Steering:
+        """Learn gains and shifts for a steering's neurons by gradient, from the correct responses of the contrast.
+
+        Each learning rate is one training of the frozen model's edit, and the rate with the best accuracy on the validation split
+        is kept. What comes back has the same neurons, scope and gate, and is attached, evaluated and exported like any steering.
+
+        Args:
+            steering: whose neurons; None takes the best of :meth:`tune`. Its own gains and shifts are not read.
+            settings: of the section ``[evaluation.trained]``: ``learning_rates``, ``gains``, ``epochs``, ``max_steps`` ...
+
+        Raises:
+            NotEnoughDataError: no correct trace, or several rates and no validation problem to choose one on.
+            MismatchError: a steering made for other weights.
+
+        Example:
+            >>> trained = study.train(learning_rates=(0.03, 0.1))  # doctest: +SKIP
+            >>> study.evaluate(trained).verdict.sentence  # doctest: +SKIP
+        """
+        if settings:
+            changed(self.settings.evaluation.trained, settings, "evaluation.trained")
+            kept = self.settings.evaluation.trained.model_dump(mode="json")
+            self._set("evaluation", {"trained": {**kept, **settings}})
+        chosen = self.tuned().steering if steering is None else steering
+        return training.train(self, chosen, self.settings.evaluation.trained)
+
     @_takes(EvaluationSettings)
     def evaluate(self, steering: Steering | None = None, **settings: object) -> Evaluation:
         """Open the test split: every condition on the same problems, paired with the unsteered model.
@@ -198,7 +227,9 @@ class Study(StudyBase):
             tuning = None  # another steering than the grid's best, so the grid says nothing of it
         chosen = tuning.steering if tuning is not None else steering
         with self._verb("evaluate"):
-            evaluation = judge.evaluate(self, chosen, tuning)  # type: ignore[arg-type]  # one of the two is there
+            wanted = "trained" in self.settings.evaluation.baselines
+            trained = training.train(self, chosen, self.settings.evaluation.trained) if wanted else None  # type: ignore[arg-type]
+            evaluation = judge.evaluate(self, chosen, tuning, trained)  # type: ignore[arg-type]  # one of the two is there
         evaluation = replace(evaluation, page=partial(_view_page, self, evaluation, tuning))
         self._judged = (evaluation, tuning)
         return evaluation
