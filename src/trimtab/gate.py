@@ -1,8 +1,8 @@
-"""Gates: when to steer, decided from the tokens of the prompt before anything is generated."""
+"""Gates: when to steer, decided from the prompt before anything is generated, or again at each token of the response."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ GateKind = Literal["always", "never", "logistic"]
 GateMode = Literal["hard", "proportional"]
 Pooling = Literal["last", "mean"]
 PromptScope = Literal["last-prompt", "prompt"]
+RunningAction = Literal["open", "close", "scale"]
+Join = Literal["and", "or"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -220,6 +222,195 @@ class AttentionGate:
         return float(self.output @ np.maximum(self.hidden @ pooled + self.offset, 0.0) + self.bias)
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RunningGate:
+    """Decides again at each token of the response, from the response so far.
+
+    With ``a_t`` the activations at response token t = 1, 2, ..., as they were before that layer's own edit:
+    ``m_t = m_(t-1) + r_t (w . a_t - m_(t-1))``, ``r_t = max(1 / t, 1 / memory)`` and ``p_t = sigmoid(m_t + b)``. What token t
+    says holds from token t + 1 on, so that it does not matter which layers are read and which are steered. Until it has decided,
+    ``close`` steers, and the others do not.
+
+    * ``open`` steers once ``p_t >= threshold``, and stops once ``p_t < release``; without a release it goes on to the end.
+    * ``close`` stops once ``p_t < threshold``, and steers again once ``p_t >= release``; without one it never does.
+    * ``scale`` steers once ``p_t >= threshold`` with ``g = (p_t - low) / (1 - low)``, and stops once ``p_t < low``, where ``low``
+      is the release, or the threshold without one.
+
+    Args:
+        layer, index: int64 ``[feature]``, the neurons it reads.
+        weight: float32 ``[feature]``, with the standardisation and the calibration folded in.
+        memory: 0 averages all tokens so far, 1 reads the last token alone, N is an exponential mean over about N tokens.
+        action: see above.
+        threshold: None until one is chosen.
+        release: the second threshold, of a hysteresis: at most ``threshold``, for ``close`` at least; None for no second one.
+        after: it decides from this token on.
+        question: a gate that reads the prompt, to be joined with this one.
+        join: ``and`` steers with the smaller of both g, ``or`` with the larger.
+        facts: as of :class:`Gate`, and its assessment by time.
+    """
+
+    kind: ClassVar[Literal["running"]] = "running"
+    reads: ClassVar[bool] = True
+
+    layer: NDArray[np.int64]
+    index: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    bias: float = 0.0
+    memory: int = 0
+    action: RunningAction = "open"
+    threshold: float | None = None
+    release: float | None = None
+    after: int = 1
+    question: Gate | None = None
+    join: Join = "and"
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not len(self.layer) == len(self.index) == len(self.weight) > 0:
+            raise InputError("a running gate needs one layer, index and weight per feature, and at least one feature")
+        _check(self.threshold, self.bias, self.weight)
+        if self.action not in get_args(RunningAction) or self.join not in get_args(Join):
+            raise InputError(
+                f"a running gate's action is one of {', '.join(get_args(RunningAction))} and its join one of "
+                f"{', '.join(get_args(Join))}; got {self.action!r} and {self.join!r}"
+            )
+        if self.memory < 0 or self.after < 1:
+            raise InputError(f"a running gate needs memory >= 0 and after >= 1, in tokens; got {self.memory} and {self.after}")
+        if self.question is not None and not self.question.reads:
+            raise InputError(f"gate {self.question.kind!r} reads no prompt, so there is nothing to join; leave question out")
+        self._check_release()
+
+    def _check_release(self) -> None:
+        if self.release is None:
+            return
+        if self.threshold is None or not 0.0 < self.release < 1.0:
+            raise InputError(f"release is the second of two thresholds between 0 and 1; got {self.release} with {self.threshold}")
+        if (self.release < self.threshold) if self.action == "close" else (self.release > self.threshold):
+            least = "least" if self.action == "close" else "most"
+            raise InputError(
+                f"the release of a running gate that acts by {self.action!r} is at {least} its threshold {self.threshold}, "
+                f"got {self.release}"
+            )
+
+    @property
+    def scope(self) -> PromptScope:
+        """The prompt tokens that its question gate reads."""
+        return "last-prompt" if self.question is None else self.question.scope
+
+    @property
+    def mode(self) -> RunningAction:
+        """What it does, in the place of a question gate's ``mode``."""
+        return self.action
+
+    @property
+    def label(self) -> str:
+        """Its name in reports."""
+        read = {0: "mean so far", 1: "last token"}.get(self.memory, f"exponential mean over {self.memory} tokens")
+        joined = "" if self.question is None else f", {self.join} {self.question.label}"
+        return f"running, {read}{joined}"
+
+    @property
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Its arrays by name, and those of the question gate with ``question_`` before it."""
+        own: dict[str, NDArray[np.generic]] = {"layer": self.layer, "index": self.index, "weight": self.weight}
+        return own if self.question is None else own | {f"question_{name}": a for name, a in self.question.arrays.items()}
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """Its numbers and words."""
+        own = (self.kind, self.action, float(self.bias), _number(self.threshold), _number(self.release), self.memory, self.after)
+        return own if self.question is None else (*own, self.join, *self.question.settings)
+
+    @property
+    def cutoff(self) -> float:
+        """The threshold as a number. Raises InputError where none was chosen, for it or for the question gate."""
+        if self.question is not None:
+            _ = self.question.cutoff
+        return _chosen(self.threshold)
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """It steers once ``p >= first``, and stops once ``p < second``."""
+        threshold = self.cutoff
+        if self.action == "close":
+            return (2.0 if self.release is None else self.release), threshold  # p never is 2
+        return threshold, (self.release if self.release is not None else 0.0 if self.action == "open" else threshold)
+
+    @property
+    def floor(self) -> float:
+        """The least weight of a new token, ``1 / memory``."""
+        return 0.0 if self.memory == 0 else 1.0 / self.memory
+
+    @property
+    def initial(self) -> float:
+        """g of its own before it has decided."""
+        return float(self.action == "close")
+
+    def probability(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """p after each token ``[token]``, from the ``[token, feature]`` activations of a response."""
+        return _sigmoid(running_mean(features.astype(np.float64) @ self.weight, self.memory) + self.bias)
+
+    def value(self, probability: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Its own g at each token ``[token]``, from p after each token: what it said at the token before."""
+        (on, off), steers, g = self.levels, self.action == "close", self.initial
+        values = []
+        for token, p in enumerate(probability.tolist(), 1):
+            values.append(g)
+            if token >= self.after:
+                steers = p >= on or (steers and p >= off)
+                g = float(steers) if self.action != "scale" else float(steers) * max(0.0, (p - off) / (1.0 - off))
+        return np.array(values, np.float64)
+
+    def with_threshold(self, threshold: float) -> Self:
+        """The same gate with a threshold, chosen on the validation split."""
+        return replace(self, threshold=threshold)
+
+    def joined(self, question: Gate, join: Join) -> Self:
+        """The same gate together with one that reads the prompt."""
+        return replace(self, question=question, join=join)
+
+    def __repr__(self) -> str:
+        word = {"open": "steers from p(fail)", "close": "stops below p(fail)", "scale": "steers in proportion from p(fail)"}
+        at = "no threshold chosen yet" if self.threshold is None else f"{word[self.action]} {self.threshold:.3f}"
+        at += "" if self.release is None else f", back at {self.release:.3f}"
+        first = f"gate: {self.label}, {counted(len(self.layer), 'neuron')} read, {at}, from token {self.after} on"
+        area, counts = self.facts.get("held_out_auroc"), [self.facts.get(name) for name in ("n_train", "n_train_failed")]
+        known = [f"AUROC {area:.3f} on held-out folds"] if isinstance(area, float) else []
+        if all(isinstance(count, int) for count in counts):
+            known.append(f"fitted on {counts[0]:,} responses, {counts[1]:,} of them failed")
+        return f"{first}\n{', '.join(known)}" if known else first
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a neuron that it reads: ``layer, index, weight``."""
+        import pandas
+
+        return pandas.DataFrame({"layer": self.layer, "index": self.index, "weight": self.weight})
+
+    def plot(self) -> "plotly.graph_objects.Figure":
+        """AUROC and warnings by the share of the response seen. Needs the extra ``report``."""
+        from trimtab.report.frames import running_gate_figure
+
+        return running_gate_figure(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.to_pandas())
+
+
+def running_mean(values: NDArray[np.float64], memory: int) -> NDArray[np.float64]:
+    """The mean so far after each token, ``[token, ...]``; see :class:`RunningGate` for ``memory``.
+
+    Example:
+        >>> running_mean(np.array([1.0, 2.0, 6.0]), 0).tolist(), running_mean(np.array([1.0, 2.0, 6.0]), 2).tolist()
+        ([1.0, 1.5, 3.0], [1.0, 1.5, 3.75])
+    """
+    means, mean = np.empty_like(values, np.float64), np.zeros(values.shape[1:])
+    for token, value in enumerate(values):
+        rate = max(1.0 / (token + 1), 1.0 / memory if memory else 0.0)
+        mean = mean + rate * (value - mean)
+        means[token] = mean
+    return means
+
+
 def _check(threshold: float | None, *values: float | NDArray[np.float32]) -> None:
     if threshold is not None and not 0.0 < threshold < 1.0:
         raise InputError(f"a gate has a threshold between 0 and 1 of p(fail), or None to choose it later; got {threshold}")
@@ -240,7 +431,7 @@ def _number(threshold: float | None) -> float | None:
     return None if threshold is None else float(threshold)
 
 
-def _shown(gate: "AnyGate") -> str:
+def _shown(gate: "PromptGate") -> str:
     fires = "no threshold chosen yet" if gate.threshold is None else f"fires at p(fail) >= {gate.threshold:.3f}, {gate.mode}"
     area, counts = gate.facts.get("held_out_auroc"), [gate.facts.get(f"n_train{side}") for side in ("", "_failed")]
     known = [f"AUROC {area:.3f} on held-out folds"] if isinstance(area, float) else []
@@ -260,7 +451,8 @@ def _value(probability: NDArray[np.float64], threshold: float, mode: GateMode) -
     return np.clip((probability - threshold) / (1.0 - threshold), 0.0, 1.0)
 
 
-AnyGate: TypeAlias = Gate | AttentionGate
+PromptGate: TypeAlias = Gate | AttentionGate
+AnyGate: TypeAlias = PromptGate | RunningGate
 
 ALWAYS = Gate("always")
 NEVER = Gate("never")

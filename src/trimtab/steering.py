@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trimtab.directions import check_directions, layers_in_words
 from trimtab.display import as_html, counted
 from trimtab.errors import InputError
-from trimtab.gate import ALWAYS, AnyGate
+from trimtab.gate import ALWAYS, AnyGate, RunningGate
 from trimtab.interventions import Intervention, add
 from trimtab.neurons import ModelIdentity, NeuronList, Neurons, check_addresses
 
@@ -70,6 +70,8 @@ class Steering:
         check_directions(self.direction_layer, self.direction, self.model)
         if self.gate.reads:
             check_addresses(self.gate.layer, self.gate.index, self.model)
+            if isinstance(self.gate, RunningGate) and self.gate.question is not None:
+                check_addresses(self.gate.question.layer, self.gate.question.index, self.model)
             # a placeholder would steer in silence, so a gate without a threshold makes no steering
             _ = self.gate.cutoff
         if not (np.isfinite(self.gain).all() and np.isfinite(self.shift).all() and np.isfinite(self.strength)):

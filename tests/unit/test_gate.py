@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.gate import ALWAYS, NEVER, AnyGate, AttentionGate, Gate
+from trimtab.gate import ALWAYS, NEVER, AnyGate, AttentionGate, Gate, RunningGate
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import Steering
 
@@ -151,3 +151,95 @@ def test_gates_show_themselves() -> None:
     assert attention().to_pandas().columns.tolist() == ["layer", "index", "query"]
     assert "<table" in LAST._repr_html_()
     assert "<table" not in ALWAYS._repr_html_()
+
+
+WEIGHT = np.array([0.5, -2.0, 1.0], np.float32)
+
+
+def running(**options) -> RunningGate:
+    return RunningGate(LAYER, INDEX, WEIGHT, **{"bias": 0.25, "threshold": 0.5, **options})
+
+
+@pytest.mark.parametrize("memory", [0, 1, 3])
+def test_a_running_gate_reads_the_mean_so_far(memory: int) -> None:
+    features = np.random.default_rng(4).normal(size=(7, 3)).astype(np.float32)
+    mean, expected = 0.0, []
+    for t in range(1, 8):
+        score = sum(float(WEIGHT[j]) * float(features[t - 1, j]) for j in range(3))
+        rate = max(1 / t, 0.0 if memory == 0 else 1 / memory)
+        mean = mean + rate * (score - mean)
+        expected.append(1 / (1 + math.exp(-(mean + 0.25))))
+    np.testing.assert_allclose(running(memory=memory).probability(features), expected, rtol=1e-12)
+    if memory == 0:
+        means = np.stack([features[: t + 1].astype(np.float64).mean(axis=0) for t in range(7)])
+        np.testing.assert_allclose(expected, 1 / (1 + np.exp(-(means @ WEIGHT + 0.25))), rtol=1e-12)
+
+
+P = [0.4, 0.7, 0.45, 0.2, 0.6, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 0, 1, 1, 1, 1]),
+        ({"release": 0.3}, [0, 0, 1, 1, 0, 1]),
+        ({"after": 4}, [0, 0, 0, 0, 0, 1]),
+        ({"action": "close"}, [1, 0, 0, 0, 0, 0]),
+        ({"action": "close", "after": 3}, [1, 1, 1, 0, 0, 0]),
+        ({"action": "close", "release": 0.65}, [1, 0, 1, 0, 0, 0]),
+        ({"action": "scale"}, [0, 0, 0.4, 0, 0, 0.2]),
+        ({"action": "scale", "release": 0.4}, [0, 0, 0.5, 0.05 / 0.6, 0, 0.2 / 0.6]),
+    ],
+)
+def test_what_a_running_gate_does_by_hand(options, expected) -> None:
+    np.testing.assert_allclose(running(**options).value(np.array(P)), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"action": "shut"}, "action is one of open, close, scale"),
+        ({"release": 0.7}, "at most its threshold"),
+        ({"action": "close", "release": 0.3}, "at least its threshold"),
+        ({"threshold": None, "release": 0.3}, "second of two thresholds"),
+        ({"after": 0}, "after >= 1"),
+        ({"question": ALWAYS}, "reads no prompt"),
+        ({"threshold": 1.0}, "between 0 and 1"),
+    ],
+)
+def test_a_running_gate_that_makes_no_sense(options, message) -> None:
+    with pytest.raises(InputError, match=message):
+        running(**options)
+
+
+def test_a_running_gate_says_what_it_does() -> None:
+    shown = replace(
+        running(memory=20, release=0.3, after=4), facts={"held_out_auroc": 0.8125, "n_train": 90, "n_train_failed": 40}
+    )
+    assert repr(shown) == (
+        "gate: running, exponential mean over 20 tokens, 3 neurons read, steers from p(fail) 0.500, back at 0.300, "
+        "from token 4 on\nAUROC 0.812 on held-out folds, fitted on 90 responses, 40 of them failed"
+    )
+    assert running().joined(LAST, "or").label == "running, mean so far, or logistic, last prompt token"
+    with pytest.raises(InputError, match="no threshold"):
+        _ = running(threshold=None).levels
+
+
+def test_every_part_of_a_running_gate_is_in_the_digest() -> None:
+    def digest(gate: AnyGate) -> str:
+        return Steering(LAYER, INDEX, WEIGHT, WEIGHT, 1.0, "generated", gate, MODEL).digest
+
+    gates = [
+        running(),
+        running(bias=0.3),
+        running(threshold=0.6),
+        running(release=0.4),
+        running(memory=2),
+        running(after=2),
+        running(action="scale"),
+        replace(running(), weight=2 * WEIGHT),
+        running().joined(LAST, "and"),
+        running().joined(LAST, "or"),
+        running().joined(LAST.with_threshold(0.9), "or"),
+    ]
+    assert len({digest(gate) for gate in gates}) == len(gates)

@@ -10,7 +10,7 @@ from trimtab.evaluation.rows import TunePoint
 from trimtab.steering import PositionScope
 from trimtab.traces import Split
 
-Baseline = Literal["prompt-only", "majority", "sft-lora", "trained"]
+Baseline = Literal["prompt-only", "majority", "sft-lora", "direction", "trained"]
 Control = Literal["random", "negative", "again", "first-token"]
 
 
@@ -26,8 +26,9 @@ class EvaluationSettings(BaseModel):
         first_tokens: how many tokens that steering decides are forced in ``first-token``.
         baselines: cheap alternatives to steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
         ``votes``
-            sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast, ``trained`` learns
-            gains and shifts of the steered neurons from them.
+            sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast, ``direction`` adds the difference
+            of class means to the residual stream, at the layer and strength that are best on the validation split,
+            ``trained`` learns gains and shifts of the steered neurons from the correct traces.
         n, seeds: responses per problem and seed. One response at ``temperature`` 0 is greedy; a problem has ``n * len(seeds)``.
         split: ``test``, unless an artifact is looked at elsewhere.
         alpha: two-sided level of the verdict.
@@ -80,6 +81,20 @@ class TuneSettings(BaseModel):
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
     scope: PositionScope = "generated"
     problems: int = Field(default=250, ge=1)
+
+
+class DirectionSettings(BaseModel):
+    """The grid of the baseline ``direction``; scope and problems are those of ``[tune]``.
+
+    Args:
+        layers: after which the direction may be added; none are eight of the model's, evenly spaced, or all where it has fewer.
+        strengths: multiples of the difference of class means.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layers: tuple[int, ...] = ()
+    strengths: tuple[float, ...] = Field(default=(0.5, 1.0, 2.0, 4.0), min_length=1)
 
 
 def best_point(points: Sequence[TunePoint], criterion: str | None = None, intervention: str | None = None) -> TunePoint:

@@ -1,19 +1,11 @@
-"""``monitor``: a warning while the model writes, and what steering does to everything else.
-
-The gate of the question is not valid while the response is written: response tokens look different from the last prompt token,
-so the running probe is fitted on them. It is linear, so the mean of the scores is the score of the mean: a monitor needs one
-number a token, and no past.
-"""
+"""``monitor``: a warning while the model writes, and what steering does to everything else."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold
 
-from trimtab.analysis.passes import BATCH_TOKENS, batches
 from trimtab.analysis.perplexity import text_traces
 from trimtab.errors import InputError, NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
@@ -22,9 +14,7 @@ from trimtab.experiments.responses import Attached, failed_of, greedy_responses,
 from trimtab.experiments.search import GateSetting, Search
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.gating import youden
-from trimtab.gating.probe import calibrate, fit_linear
-from trimtab.model import LanguageModel
-from trimtab.recording.features import batch_features
+from trimtab.gating.running import CRITERION, Readings, RunningProbe, fit_running_probe, readable
 from trimtab.stats.auroc import auroc, delong_interval
 from trimtab.stats.estimates import wilson
 from trimtab.steering import Steering
@@ -33,143 +23,8 @@ from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.loading import TaskSettings, load_task
 from trimtab.traces import Split, Trace
 
-PREFIXES = (0.25, 0.5, 0.75, 1.0)
-"""Shares of a response whose means the probe is fitted on: it has to work early and late."""
-FOLDS = 5
-INVERSE_PENALTIES = tuple(10.0**exponent for exponent in range(-1, 4))
-"""For rows of norm about 1."""
-CRITERION = "paired-t"
-"""Chooses the probe's neurons: within a problem, so that it does not read how hard the problem is."""
 SHARES = tuple(i / 20 for i in range(1, 21))
 UNTRIED = "Plain text and other tasks were not tried: name some in experiment.monitor.texts and experiment.monitor.other_tasks."
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RunningProbe:
-    """``score_t = mean over s <= t of (w . a_s) + b`` and ``p_t = sigmoid(score_t)``, over response tokens that were forwarded.
-
-    Args:
-        layer, index: int64 ``[feature]``, the neurons that it reads.
-        weight: float64 ``[feature]``, on raw activations.
-    """
-
-    layer: NDArray[np.int64]
-    index: NDArray[np.int64]
-    weight: NDArray[np.float64]
-    bias: float
-
-    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The running score after each token, ``[token]``, from ``[token, feature]``."""
-        per_token = features.astype(np.float64) @ self.weight
-        return np.cumsum(per_token) / np.arange(1, len(per_token) + 1) + self.bias
-
-    def read(self, model: LanguageModel, responses: Sequence[Trace]) -> list[NDArray[np.float64]]:
-        """The running scores of some responses, ``[token]`` each, in their order."""
-        scored: dict[str, NDArray[np.float64]] = {}
-        for batch, features in _features(model, responses, self.layer, self.index):
-            scored |= {response.id: self.scores(values) for response, values in zip(batch, features, strict=True)}
-        return [scored[response.id] for response in responses]
-
-    def calibrated(self, scores: Sequence[NDArray[np.float64]], failed: NDArray[np.bool_]) -> "RunningProbe":
-        """Platt scaling on the last scores of other responses, so that p is a share of failures there."""
-        slope, intercept = calibrate(np.array([score[-1] for score in scores]), failed)
-        return replace(self, weight=slope * self.weight, bias=slope * self.bias + intercept)
-
-
-def fit_running_probe(
-    model: LanguageModel,
-    responses: Sequence[Trace],
-    failed: NDArray[np.bool_],
-    layer: NDArray[np.int64],
-    index: NDArray[np.int64],
-) -> RunningProbe:
-    """L2 logistic regression on the means of response prefixes; its penalty by cross-validation that keeps a problem in one fold.
-
-    Args:
-        responses: of the train split.
-        failed: bool ``[response]``.
-        layer, index: the neurons to read, int64 ``[feature]``.
-
-    Raises:
-        NotEnoughDataError: fewer problems than folds, or responses of one class only.
-    """
-    problems = np.array([response.problem_id for response in responses])
-    if len(np.unique(problems)) < FOLDS or failed.all() or not failed.any():
-        raise NotEnoughDataError(
-            f"a running probe needs {FOLDS} problems and both scores, got {len(np.unique(problems))} problems with "
-            f"{int(failed.sum())} failed of {len(failed)} responses; sample more"
-        )
-    means: dict[str, NDArray[np.float64]] = {}
-    for batch, features in _features(model, responses, layer, index):
-        means |= {response.id: _prefix_means(values) for response, values in zip(batch, features, strict=True)}
-    matrix = np.concatenate([means[response.id] for response in responses])
-    label, group = np.repeat(failed, len(PREFIXES)), np.repeat(problems, len(PREFIXES))
-    centre, spread = matrix.mean(axis=0), matrix.std(axis=0)
-    # a constant neuron tells nothing; its weight stays 0 over a spread of infinity
-    spread = np.where(spread > 0, spread * matrix.shape[1] ** 0.5, np.inf)
-    scaled = (matrix - centre) / spread
-    line = fit_linear(scaled, label, _best_penalty(scaled, label, group))
-    weight = line.weight / spread
-    return RunningProbe(layer, index, weight, line.bias - float(weight @ centre))
-
-
-def _best_penalty(matrix: NDArray[np.float64], label: NDArray[np.bool_], group: NDArray[np.str_]) -> float:
-    """The inverse penalty with the lowest held-out log loss; on a tie the stronger penalty."""
-    losses = np.zeros(len(INVERSE_PENALTIES))
-    for rows, held_out in GroupKFold(FOLDS).split(matrix, label, group):
-        for i, c in enumerate(INVERSE_PENALTIES):
-            line = fit_linear(matrix[rows], label[rows], c)
-            logit = matrix[held_out] @ line.weight + line.bias
-            losses[i] += np.logaddexp(0.0, np.where(label[held_out], -logit, logit)).sum()
-    return INVERSE_PENALTIES[int(losses.argmin())]
-
-
-def _prefix_means(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Means over the first share of the tokens, ``[prefix, feature]``; at least one token each."""
-    ends = [max(1, round(share * len(features))) for share in PREFIXES]
-    return np.stack([features[:end].mean(axis=0, dtype=np.float64) for end in ends])
-
-
-def _features(
-    model: LanguageModel, responses: Sequence[Trace], layer: NDArray[np.int64], index: NDArray[np.int64]
-) -> Iterator[tuple[list[Trace], list[NDArray[np.float32]]]]:
-    """Batches of responses with their activations ``[token, feature]``; nothing is kept between batches."""
-    for batch in batches(model, responses, BATCH_TOKENS):
-        yield batch, batch_features(model, batch, layer, index, "response")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Readings:
-    """The probe on some responses.
-
-    Args:
-        probability: running p(fail) after each token, ``[token]`` a response.
-        failed: bool ``[response]``.
-    """
-
-    probability: tuple[NDArray[np.float64], ...]
-    failed: NDArray[np.bool_]
-
-    def at(self, token: int) -> NDArray[np.float64]:
-        """p after a number of tokens, ``[response]``; a response that ended before keeps its last."""
-        return np.array([p[min(token, len(p)) - 1] for p in self.probability])
-
-    def at_share(self, share: float) -> NDArray[np.float64]:
-        """p after this share of each response, ``[response]``."""
-        return np.array([p[max(1, round(share * len(p))) - 1] for p in self.probability])
-
-    def highest(self, after: int) -> NDArray[np.float64]:
-        """The highest p from the token `after` on, ``[response]``: what decides whether a warning is given."""
-        return np.array([p[min(after, len(p)) - 1 :].max() for p in self.probability])
-
-    def warned_at(self, threshold: float, after: int) -> NDArray[np.float64]:
-        """The first token, from `after` on, at which p reaches the threshold, ``[response]``; infinity without a warning."""
-        first = []
-        for p in self.probability:
-            start = min(after, len(p)) - 1
-            hits = np.flatnonzero(p[start:] >= threshold)
-            first.append(start + hits[0] + 1 if len(hits) else np.inf)
-        return np.array(first)
 
 
 def monitor(search: Search) -> Findings:
@@ -201,14 +56,9 @@ def _fit(search: Search) -> RunningProbe:
 
 
 def _read(search: Search, probe: RunningProbe, split: Split) -> Readings:
-    responses = _readable(greedy_responses(search, search.split(split)))
+    responses = readable(greedy_responses(search, search.split(split)))
     failed = np.array(failed_of(responses, search.answers(split, None, label="unsteered")))
-    return Readings(tuple(1 / (1 + np.exp(-scores)) for scores in probe.read(search.model, responses)), failed)
-
-
-def _readable(responses: Sequence[Trace]) -> list[Trace]:
-    """The last token is never forwarded, so a response of one has none to read."""
-    return [response for response in responses if len(response.response_ids) > 1]
+    return Readings.of(probe.read(search.model, responses), failed)
 
 
 def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:

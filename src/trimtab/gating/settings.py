@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trimtab.gate import GateMode, Pooling, PromptScope
+from trimtab.gate import GateMode, Join, Pooling, PromptScope, RunningAction
 from trimtab.gating.probe import N_FEATURES, Penalty
 
 
@@ -51,3 +51,26 @@ class GateSettings(BaseModel):
                 "gate.pooling and gate.penalty are of a logistic gate; an attention gate has its own, leave them out"
             )
         return self
+
+
+class RunningGateSettings(BaseModel):
+    """A running gate is fitted on the contrast's responses; its thresholds are chosen on greedy validation responses.
+
+    Args:
+        features: how many neurons it may read, those with the largest paired t.
+        memory: 0 averages all response tokens so far, 1 reads the last alone, N is an exponential mean over about N.
+        action: ``open`` steers from where p(fail) reaches the threshold, ``close`` until it falls below, ``scale`` in proportion.
+        hysteresis: 0 has one threshold: open and close change once. Above 0 the second lies this share of the way from the first
+            to 0, for ``close`` to 1.
+        after: it decides from this response token on.
+        join: how it is joined with the question's gate where both are asked.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    features: int = Field(default=256, ge=1)
+    memory: int = Field(default=0, ge=0)
+    action: RunningAction = "open"
+    hysteresis: float = Field(default=0.0, ge=0.0, lt=1.0)
+    after: int = Field(default=4, ge=1)
+    join: Join = "and"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.errors import InputError, ModelError
-from trimtab.gate import ALWAYS, NEVER, AnyGate
+from trimtab.gate import ALWAYS, NEVER, AnyGate, RunningGate
 from trimtab.model.adapters import FfnLayout, find_ffn, unwrapped
 from trimtab.model.conversation import Conversation
 from trimtab.model.forwards import (
@@ -32,7 +32,8 @@ from trimtab.model.guard import OUTLIVED, GenerateGuard
 from trimtab.model.hook_points import hook_neurons, hook_residual
 from trimtab.model.identity import check_identity, identify
 from trimtab.model.opening import LanguageModel
-from trimtab.model.plan import LayerPlan, ResidualPlan, plan_layers, plan_residual
+from trimtab.model.plan import LayerPlan, ResidualPlan, plan_layers, plan_residual, question_of
+from trimtab.model.running import Course, RunningBatch, RunningReading
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import PositionScope, Steering
 
@@ -69,6 +70,10 @@ def attach(
     response in one forward needs ``prompt_lengths``; a gate that reads then reads the prompts in an extra unsteered forward, at
     twice the cost.
 
+    A running gate keeps a state for each row on the device. What it says of a token holds from the next token on, cached or not.
+    Scoring repeats its extra forward until no decision changes, once more than decisions have changed. It refuses beams, which
+    exchange rows, and a further turn of a conversation.
+
     Args:
         model: a transformers model; a PeftModel, with its adapters in force; or an opened one.
         strength: overrides the steering's; a tensor gives each row of the batch its own, float32 ``[batch]``.
@@ -101,7 +106,7 @@ def attach(
         steering.model, identity or identify(model, model.name_or_path or "the model", None, layout=layout), force=force_model
     )
     chosen = {"auto": steering.gate, "on": ALWAYS, "off": NEVER}[gate]
-    plans = plan_layers(steering, chosen if chosen.reads else None, layout)
+    plans = plan_layers(steering, chosen, layout)
     lengths = None if prompt_lengths is None else torch.as_tensor(prompt_lengths, dtype=torch.int64)
     return Attachment(
         model,
@@ -138,7 +143,8 @@ class Attachment:
 
     Attributes:
         probability: float32 ``[batch]``, p(fail) that the gate read in the last prefill; None for a gate that reads nothing.
-        coefficient: float32 ``[batch]``, strength times g in force; None before it is known.
+        coefficient: float32 ``[batch]``, strength times g in force, under a running gate that of the next token; None before it
+            is known.
         calls: per steered layer, the number of forwards in which its hook steered.
     """
 
@@ -156,10 +162,15 @@ class Attachment:
         self._model, self._layout, self._plans = model, layout, dict(plans)
         self._residual_plans = dict(residual_plans)
         self._gate, self._strength, self._prompt_lengths = gate, strength, prompt_lengths
+        self._question = question_of(gate)
+        self._running: RunningBatch | None = None
+        self._watching: RunningReading | None = None
+        self._new: Tensor | None = None
+        self._row_strength: Tensor | None = None
         self._scope: PositionScope = scope
         self._reader = ForwardReader(layout.base)
         self._undo: ExitStack | None = None
-        self._guard = GenerateGuard(model, layout.base, self)
+        self._guard = GenerateGuard(model, layout.base, self, follows_rows=isinstance(gate, RunningGate))
         self._conversation = Conversation()
         self._first_of_generate = False
         self._model_calls = self._forwards = 0
@@ -254,7 +265,30 @@ class Attachment:
         self.coefficient = self.coefficient[rows.to(self.coefficient.device)]
         if self.probability is not None:
             self.probability = self.probability[rows.to(self.probability.device)]
+        if self._running is not None:
+            self._running.select_rows(rows)
+        if self._row_strength is not None:
+            self._row_strength = self._row_strength[rows.to(self._row_strength.device)]
         self._conversation.select_rows(rows)
+
+    @property
+    def courses(self) -> list[Course]:
+        """What a running gate decided at each token of the batch so far, one a row, rows that were dropped among them.
+
+        Raises:
+            ModelError: the gate decides once, or no prompt was read yet.
+        """
+        if self._running is None:
+            raise ModelError(
+                f"gate {self._gate.kind!r} of this steering keeps no course: only a running gate does, after a prefill"
+            )
+        return self._running.courses()
+
+    def repeat_rows(self, rows: Tensor) -> None:
+        """Before a response begins, go on with these rows, int64 ``[row]``, where several begin with one prompt."""
+        self.select_rows(rows)
+        if self._running is not None:
+            self._running.number_rows()
 
     def note_sampled(self, tokens: Tensor) -> None:
         """Before a further turn on the same cache, outside of ``generate``: the token of each row that was drawn last.
@@ -288,7 +322,7 @@ class Attachment:
         self._passed.clear()
         if self._reading_prompt:
             return
-        self._weight = self._reading = None
+        self._weight = self._reading = self._watching = self._new = None
         forward = self._reader.read(args, kwargs)
         if forward.ids is None and self._outer_ids is not None and self._outer_ids.shape == (forward.batch, forward.length):
             forward = forward._replace(ids=self._outer_ids)  # a wrapper embeds the tokens itself
@@ -303,7 +337,10 @@ class Attachment:
             self._start(forward, positions, base, args, kwargs)
         else:
             self._go_on(forward)
-        if positions.steered is not None:
+        if positions.steered is not None and self._running is not None:
+            if not turn.starts:
+                self._watch(positions.steered)
+        elif positions.steered is not None:
             assert self.coefficient is not None
             self._weight = self.coefficient.unsqueeze(1) * positions.steered
 
@@ -338,6 +375,7 @@ class Attachment:
                 "prefill cannot be steered, and to continue a conversation call generate(past_key_values=...), or say which "
                 "token of each row was drawn last: attachment.note_sampled(tokens)"
             )
+        self._refuse_next_turn()
         steered = self._conversation.go_on(forward.ids, forward.past, every)
         prompt_end = torch.full((forward.batch,), forward.length - 1, device=forward.device)
         if self._scope == "last-and-generated":
@@ -358,10 +396,17 @@ class Attachment:
         earlier = self._conversation.begin(forward.ids, attended(forward))
         steered = positions.steered
         if earlier is not None:
+            self._refuse_next_turn()
             steered = earlier if steered is None else earlier | steered
         if steered is not None:
             self._conversation.mark(steered)
         return _Turn(Positions(steered, positions.prompt_end), starts=earlier is None)
+
+    def _refuse_next_turn(self) -> None:
+        if isinstance(self._gate, RunningGate):
+            raise ModelError(
+                "a running gate watches one response, and this is a further turn of a conversation; attach anew for each turn"
+            )
 
     def _start(
         self, forward: Forward, positions: Positions, base: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
@@ -371,20 +416,74 @@ class Attachment:
         if not self._gate.reads:
             self.coefficient = self._constant_coefficient(forward)
             return
-        self._strength_of(forward.batch)
-        self._reading = begin_reading(self._gate, forward, positions, self._prompt_lengths)
-        if positions.steered is not None:
-            # generated tokens are in this very forward, and the gate's last layer comes after the first steered one
-            arguments = self._reader.arguments(args, kwargs) | {"past_key_values": None, "use_cache": False}
-            self._reading_prompt = True
-            try:
-                with torch.no_grad():
+        self._row_strength = self._strength_of(forward.batch).to(forward.device)
+        if isinstance(self._gate, RunningGate):
+            self._running = RunningBatch(self._gate, forward.batch, forward.device)
+            self.coefficient = self._row_strength * self._running.value
+        if positions.steered is None:
+            self._begin_reading(forward, positions)
+            return
+        # generated tokens are in this very forward, and the gate's last layer comes after the first steered one
+        arguments = self._reader.arguments(args, kwargs) | {"past_key_values": None, "use_cache": False}
+        self._reading_prompt = True
+        try:
+            with torch.no_grad():
+                if isinstance(self._gate, RunningGate):
+                    self._settle(self._gate, forward, positions, lambda: base(**arguments))
+                else:
+                    self._begin_reading(forward, positions)
                     base(**arguments)
-            finally:
-                self._reading_prompt = False
-            self._fired.clear()
-            self._passed.clear()
-            self._reading = None
+        finally:
+            self._reading_prompt = False
+        self._fired.clear()
+        self._passed.clear()
+        self._reading = self._watching = None
+
+    def _begin_reading(self, forward: Forward, positions: Positions) -> None:
+        if self._question is not None:
+            self._reading = begin_reading(self._question, forward, positions, self._prompt_lengths)
+
+    def _settle(self, gate: RunningGate, forward: Forward, positions: Positions, run: Callable[[], object]) -> None:
+        """Read whole responses under a running gate, until its decisions are those under which they were read.
+
+        A decision depends on tokens before it alone, so every forward settles one more token at least.
+        """
+        steered = positions.steered
+        assert steered is not None
+        assert self._row_strength is not None
+        strength = self._row_strength.unsqueeze(1)
+        value = torch.full(steered.shape, gate.initial, device=forward.device)
+        for _ in range(forward.length + 1):
+            self._weight = strength * value * steered
+            self._watching = RunningReading(torch.zeros(steered.shape, device=forward.device))
+            self._running = RunningBatch(gate, forward.batch, forward.device)
+            self._begin_reading(forward, positions)
+            run()  # the question's gate is asked at its end
+            for column in range(forward.length):
+                self._running.add(self._watching.scores[:, column], steered[:, column])
+            self.coefficient = strength.squeeze(1) * self._running.value
+            before, value = value, self._running.values()[:, :-1]
+            if torch.equal(before * steered, value * steered):
+                return
+        raise ModelError(
+            f"the running gate did not settle in {forward.length + 1} forwards of the same tokens: this model gives other "
+            "numbers for the same input each time; decode token by token instead"
+        )
+
+    def _watch(self, response: Tensor) -> None:
+        """Steer the response's tokens as was decided at each of them, and read the last column, the one that is new.
+
+        Args:
+            response: bool ``[batch, seq]``; without a cache it ends in all of the response so far.
+        """
+        assert self._running is not None
+        assert self._row_strength is not None
+        in_force = torch.zeros(response.shape, device=response.device)
+        values = self._running.values() if response.shape[1] > 1 else self._running.value.unsqueeze(1)
+        in_force[:, -values.shape[1] :] = values
+        self._weight = self._row_strength.unsqueeze(1) * in_force * response
+        self._watching = RunningReading(torch.zeros(response.shape, device=response.device))
+        self._new = response[:, -1]
 
     def _go_on(self, forward: Forward) -> None:
         """A decode forward: the coefficient of the prefill has to fit it."""
@@ -416,12 +515,14 @@ class Attachment:
     def _edit(self, layer: int, activation: Tensor) -> Tensor | None:
         """What a layer's activations become; see :func:`trimtab.model.hook_points.hook_neurons`."""
         self._fired.add(layer)
-        if self._weight is None and self._reading is None:
+        if self._weight is None and self._reading is None and self._watching is None:
             return None
         plan = self._plan_on(layer, activation.device)
         batched = activation.reshape(*self._shape, activation.shape[-1])  # some blocks flatten batch and seq
         if plan.features is not None and self._reading is not None:
             self._reading.add(plan.features, batched)
+        if plan.running is not None and self._watching is not None:
+            self._watching.add(plan.running, batched)
         if plan.neurons is None or self._weight is None:
             return None
         return plan.neurons.steer(batched, self._weight.to(activation.device)).reshape(activation.shape)
@@ -453,19 +554,26 @@ class Attachment:
                 f"the decoder blocks of layers {missing} did not run in this forward, so no direction was added there; "
                 "switch off whatever runs their parts without them"
             )
-        if steering:
+        if steering and not self._reading_prompt:
             for layer in self.calls:
                 self.calls[layer] += 1
         if reading:
             self._decide()
+        if self._new is not None and self._watching is not None and self._running is not None:
+            self._running.add(self._watching.scores[:, -1], self._new)
+            self.coefficient = self._row_strength * self._running.value  # type: ignore[operator]  # set with the batch
 
     def _decide(self) -> None:
         """p(fail) and the coefficient of each row, on the device throughout."""
         assert self._reading is not None
+        assert self._question is not None
         self.probability = torch.sigmoid(self._reading.logit())
-        threshold = self._gate.cutoff
-        if self._gate.mode == "hard":
+        threshold = self._question.cutoff
+        if self._question.mode == "hard":
             g = (self.probability >= threshold).float()
         else:
             g = ((self.probability - threshold) / (1.0 - threshold)).clamp(0.0, 1.0)
+        if self._running is not None:
+            self._running.ask(g)
+            g = self._running.value
         self.coefficient = self._strength_of(len(g)).to(g.device) * g

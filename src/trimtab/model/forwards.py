@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from trimtab.errors import ModelError
-from trimtab.gate import AnyGate, AttentionGate, Gate
+from trimtab.gate import AttentionGate, Gate, PromptGate
 from trimtab.model.plan import FeaturePlan
 from trimtab.steering import PositionScope
 
@@ -211,7 +211,7 @@ class GateReading(Protocol):
         ...
 
 
-def begin_reading(gate: AnyGate, forward: Forward, positions: Positions, prompt_lengths: Tensor | None) -> GateReading:
+def begin_reading(gate: PromptGate, forward: Forward, positions: Positions, prompt_lengths: Tensor | None) -> GateReading:
     """Begin to read a prefill.
 
     Args:

@@ -43,8 +43,15 @@ class GenerateGuard:
     call itself is checked.
     """
 
-    def __init__(self, model: PreTrainedModel, base: nn.Module, follower: Follower) -> None:
-        self._model, self._base, self._follower = model, base, follower
+    def __init__(self, model: PreTrainedModel, base: nn.Module, follower: Follower, *, follows_rows: bool = False) -> None:
+        """Guard a model.
+
+        Args:
+            model, base: the model and its decoder stack.
+            follower: what is notified.
+            follows_rows: whether it keeps something of each row from token to token, so that rows must not change places.
+        """
+        self._model, self._base, self._follower, self._follows_rows = model, base, follower, follows_rows
         self._lock = Lock()
         self._runner: int | None = None
         self._own: Callable[..., object] | None = None
@@ -110,6 +117,12 @@ class GenerateGuard:
         for option, reason in _REFUSED.items():
             if given.get(option) or getattr(config, option, None):
                 raise ModelError(f"generate({option}=...) cannot be steered: {reason}. Leave {option} out, or detach first")
+        beams = given.get("num_beams") or getattr(config, "num_beams", None) or 1
+        if self._follows_rows and int(beams) > 1:  # type: ignore[call-overload]
+            raise ModelError(
+                f"generate(num_beams={beams}) cannot be steered behind a running gate: beams exchange rows, and its state is "
+                "one a row. Leave num_beams out, or attach with gate='on'"
+            )
         if given.get("cache_implementation") == "paged":
             raise ModelError(
                 "generate(cache_implementation='paged') packs sequences into one row and cannot be steered; leave it out"

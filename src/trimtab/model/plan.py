@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trimtab.gate import AnyGate, AttentionGate
+from trimtab.gate import AnyGate, AttentionGate, PromptGate, RunningGate
 from trimtab.model.adapters import FfnLayout
 from trimtab.model.hook_points import columns
 from trimtab.steering import Steering
@@ -80,25 +80,34 @@ class FeaturePlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerPlan:
-    """The edits of one layer's hook, on ``device``; at least one of the two.
+    """The edits of one layer's hook, on ``device``; at least one of the three.
 
-    ``chosen`` is int64 ``[neuron]``, the coordinates of the neurons of both, ascending.
+    Args:
+        neurons: what is steered.
+        features: what a gate reads of the prompt.
+        running: what a gate reads of the response.
+        chosen: int64 ``[neuron]``, the coordinates of the neurons of all of these, ascending.
     """
 
     neurons: NeuronPlan | None
     features: FeaturePlan | None
+    running: FeaturePlan | None
     chosen: Tensor
     device: torch.device
 
     def to(self, device: torch.device) -> "LayerPlan":
         """The same plan on another device."""
-        neurons, features = self.neurons, self.features
+        neurons = self.neurons
         if neurons is not None:
             gain = None if neurons.gain is None else neurons.gain.to(device)
             neurons = NeuronPlan(neurons.index.to(device), gain, neurons.shift.to(device))
-        if features is not None:
-            features = FeaturePlan(*(part.to(device) for part in (features.index, features.weight, features.column)))
-        return LayerPlan(neurons, features, self.chosen.to(device), device)
+        return LayerPlan(neurons, _moved(self.features, device), _moved(self.running, device), self.chosen.to(device), device)
+
+
+def _moved(features: FeaturePlan | None, device: torch.device) -> FeaturePlan | None:
+    if features is None:
+        return None
+    return FeaturePlan(*(part.to(device) for part in (features.index, features.weight, features.column)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,24 +136,30 @@ def plan_residual(steering: Steering) -> dict[int, ResidualPlan]:
     return {layer: ResidualPlan(vector) for layer, vector in zip(steering.direction_layer.tolist(), vectors, strict=True)}
 
 
-def plan_layers(steering: Steering, gate: AnyGate | None, layout: FfnLayout) -> dict[int, LayerPlan]:
-    """One plan per layer that is steered or read, on that layer's device.
+def question_of(gate: AnyGate) -> PromptGate | None:
+    """The gate that reads the prompt: itself, or the one that is joined with a running gate; None where none reads it."""
+    if isinstance(gate, RunningGate):
+        return gate.question
+    return gate if gate.reads else None
 
-    Args:
-        gate: the gate to read, None when nothing is read.
-    """
+
+def plan_layers(steering: Steering, gate: AnyGate, layout: FfnLayout) -> dict[int, LayerPlan]:
+    """One plan per layer that is steered or read, on that layer's device."""
+    question, running = question_of(gate), gate if isinstance(gate, RunningGate) else None
     plans = {}
     for layer, _, module in layout.places:
         steered = np.flatnonzero(steering.layer == layer)
-        read = steered[:0] if gate is None else np.flatnonzero(gate.layer == layer)
-        indices = steering.index[steered] if gate is None else np.union1d(steering.index[steered], gate.index[read])
-        if not len(indices):
+        read, watched = (np.flatnonzero(one.layer == layer) if one is not None else steered[:0] for one in (question, running))
+        indices = [steering.index[steered]]
+        indices += [one.index[rows] for one, rows in ((question, read), (running, watched)) if one is not None]
+        union = np.unique(np.concatenate(indices))
+        if not len(union):
             continue
-        chosen = torch.from_numpy(np.unique(indices))
+        chosen = torch.from_numpy(union)
         place = partial(columns, layout, layer, chosen)
         neurons = _neuron_plan(steering, steered, place)
-        features = None if gate is None else _feature_plan(gate, read, place)
-        plans[layer] = LayerPlan(neurons, features, chosen, torch.device("cpu")).to(_home(module))
+        features, watch = _feature_plan(question, read, place), _feature_plan(running, watched, place)
+        plans[layer] = LayerPlan(neurons, features, watch, chosen, torch.device("cpu")).to(_home(module))
     return plans
 
 
@@ -155,8 +170,8 @@ def _neuron_plan(steering: Steering, rows: NDArray[np.int64], place: Callable[[T
     return NeuronPlan(place(torch.tensor(steering.index[rows])), gain if gain.any() else None, shift)
 
 
-def _feature_plan(gate: AnyGate, rows: NDArray[np.int64], place: Callable[[Tensor], Tensor]) -> FeaturePlan | None:
-    if not len(rows):
+def _feature_plan(gate: AnyGate | None, rows: NDArray[np.int64], place: Callable[[Tensor], Tensor]) -> FeaturePlan | None:
+    if gate is None or not len(rows):
         return None
     weight = gate.query if isinstance(gate, AttentionGate) else gate.weight
     index = place(torch.tensor(gate.index[rows]))

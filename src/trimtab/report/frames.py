@@ -22,12 +22,12 @@ from trimtab.report.wording import (
     points_interval,
 )
 from trimtab.stats.estimates import wilson
-from trimtab.stats.values import GateAssessment
+from trimtab.stats.values import GateAssessment, RunningAssessment
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from trimtab.gate import AnyGate
+    from trimtab.gate import PromptGate, RunningGate
     from trimtab.neurons import Neurons
 
 Gains = Mapping[str, Sequence[float]]
@@ -394,7 +394,7 @@ def evaluation_figure(
     return figure
 
 
-def gate_figure(gate: "AnyGate") -> "go.Figure":
+def gate_figure(gate: "PromptGate") -> "go.Figure":
     """ROC and calibration on the validation problems; what a fitted gate shows of itself.
 
     Raises:
@@ -409,6 +409,66 @@ def gate_figure(gate: "AnyGate") -> "go.Figure":
     assessed = TypeAdapter(GateAssessment).validate_python(known)
     report = GateReport(split="validation", assessment=assessed, threshold=gate.cutoff, firing_rate=0.0, label=gate.label)
     return together([roc_frame(report), calibration_frame(report)], "Gate", report.split)
+
+
+def running_gate_figure(gate: "RunningGate") -> "go.Figure":
+    """AUROC and warnings by the share of the response seen; what a fitted running gate shows of itself.
+
+    Raises:
+        InputError: a gate that was not assessed.
+    """
+    from trimtab.report.plots import together
+
+    facts = gate.facts.get("validation_assessment")
+    if not isinstance(facts, Mapping):
+        raise InputError(
+            f"{gate.label} was not assessed on validation responses; study.fit_running_gate() fits and assesses a gate"
+        )
+    assessed = TypeAdapter(RunningAssessment).validate_python(dict(facts))
+    return together([timed_auroc_frame(assessed), warned_frame(assessed)], "Running gate", "validation")
+
+
+def timed_auroc_frame(assessed: RunningAssessment) -> Frame:
+    """AUROC by the share of the response seen, beside that of its length and of its words."""
+    rows: list[dict[str, Cell]] = []
+    for point in assessed.points:
+        of = {"running gate": point.auroc, "length so far": point.length_auroc, "words so far": point.text_auroc}
+        for series, area in of.items():
+            if area is not None:
+                value: dict[str, Cell] = {"value": area.value, "low": area.low, "high": area.high, "unit": "number"}
+                rows.append({"label": f"{series}, {point.share:.0%}", **value, "series": series, "x": point.share})
+    return Frame(
+        "running-auroc",
+        "AUROC while the response is written",
+        rows,
+        plot="curves",
+        x_label="share of the response seen",
+        y_label="AUROC",
+        reference=0.5,
+        note=f"{assessed.n_failed} of {assessed.n} responses failed; DeLong's 95 % intervals.",
+        reading="Where the gate's line lies above that of the words, it knows more than they say.",
+    )
+
+
+def warned_frame(assessed: RunningAssessment) -> Frame:
+    """Share of failing and of correct responses that were warned of so far."""
+    rows: list[dict[str, Cell]] = []
+    for point in assessed.points:
+        of = {"failed": (point.warned, assessed.n_failed), "correct": (point.false_alarms, assessed.n - assessed.n_failed)}
+        for series, (share, n) in of.items():
+            low, high = wilson(round(share * n), n)
+            value: dict[str, Cell] = {"n": n, "value": share, "low": low, "high": high, "unit": "share"}
+            rows.append({"label": f"{series}, {point.share:.0%}", **value, "series": series, "x": point.share})
+    return Frame(
+        "running-warned",
+        f"Responses warned of at p >= {assessed.threshold:.3f}",
+        rows,
+        plot="curves",
+        x_label="share of the response seen",
+        y_label="share of responses warned of",
+        note=WILSON,
+        reading="The upper line are failures that are announced, the lower false alarms.",
+    )
 
 
 def neurons_figure(neurons: "Neurons") -> "go.Figure":

@@ -157,7 +157,7 @@ class _Followers(NamedTuple):
 
     def repeat_rows(self, rows: Tensor) -> None:
         if self.attachment is not None:
-            self.attachment.select_rows(rows)
+            self.attachment.repeat_rows(rows)
         if self.recorder is not None:
             self.recorder.repeat_rows(rows)
 

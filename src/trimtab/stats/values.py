@@ -113,3 +113,52 @@ class GateAssessment:
     def to_json(self) -> dict[str, object]:
         """A dictionary of plain numbers, lists and dictionaries."""
         return {**asdict(self), "beats_text": self.beats_text, "roc": [list(point) for point in self.roc]}
+
+
+@dataclass(frozen=True, slots=True)
+class TimePoint:
+    """A running gate once a share of each response was read.
+
+    Args:
+        share: of the response's tokens.
+        auroc: with DeLong's interval.
+        length_auroc, text_auroc: of the number of tokens so far, and of the words so far.
+        difference: ``auroc - text_auroc`` with DeLong's paired interval.
+        warned: share of the failing responses that were warned of by then.
+        false_alarms: share of the correct ones that were.
+    """
+
+    share: float
+    auroc: Estimate
+    length_auroc: Estimate | None
+    text_auroc: Estimate | None
+    difference: Estimate | None
+    warned: float
+    false_alarms: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunningAssessment:
+    """A running gate's figures on responses that it was not fitted on, by time.
+
+    Args:
+        n, n_failed: responses, and how many of them failed.
+        threshold, after: it warns at the first token, from ``after`` on, whose p is the threshold or more.
+        points: by share of the response.
+        lead: lower quartile, median and upper quartile of the tokens from the warning to the end, over failing responses that
+            were warned of; None where there is none.
+        left: median share of such a response that is left then.
+    """
+
+    n: int
+    n_failed: int
+    threshold: float
+    after: int
+    points: tuple[TimePoint, ...]
+    lead: tuple[float, ...] | None
+    left: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """A dictionary of plain numbers, lists and dictionaries."""
+        lead = None if self.lead is None else list(self.lead)
+        return {**asdict(self), "points": [asdict(point) for point in self.points], "lead": lead}

@@ -22,7 +22,7 @@ from trimtab.store.remote import AnyPath, any_path, read_bytes
 from trimtab.store.tables import TableOf, read_arrow, read_table, table_of, write_arrow, write_table
 from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, open_tensors, save_tensors
 from trimtab.store.toml_writer import sealed_toml, to_toml
-from trimtab.store.values import load_gate, load_neurons, save_gate, save_neurons
+from trimtab.store.values import load_directions, load_gate, load_neurons, save_directions, save_gate, save_neurons
 
 __all__ = [
     "AnyPath",
@@ -39,6 +39,7 @@ __all__ = [
     "default_root",
     "digest_of",
     "key_facts",
+    "load_directions",
     "load_gate",
     "load_neurons",
     "load_steering",
@@ -61,6 +62,7 @@ __all__ = [
     "remove_leftovers",
     "replace_file",
     "replace_folder",
+    "save_directions",
     "save_gate",
     "save_neurons",
     "save_steering",

@@ -21,15 +21,24 @@ from trimtab.store.atomic import digest_of, read_json, replace_folder, unreadabl
 from trimtab.store.hub import download, upload
 from trimtab.store.records import Record, read_record
 from trimtab.store.remote import AnyPath, any_path, as_os_errors, is_partial
-from trimtab.store.values import GateRecord, gate_of, load_arrays, load_columns, plain_facts, save_columns, sha256_of
+from trimtab.store.values import (
+    GateRecord,
+    gate_of,
+    load_arrays,
+    load_columns,
+    plain_facts,
+    save_arrays,
+    save_columns,
+    sha256_of,
+)
 
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
 DIRECTIONS = "directions.safetensors"
 EXPORT = "export.json"
 """What an export says about itself, see :mod:`trimtab.export.record`."""
 STEERING_COLUMNS = ("layer", "index", "gain", "shift")
-NEURONS_ONLY, WITH_DIRECTIONS = 2, 3
-"""Versions of the format: a steering without directions is written as it was before there were any."""
+NEURONS_ONLY, WITH_MORE = 2, 3
+"""Versions of the format: a steering without directions and running gate is written as it was before there were any."""
 
 _FILES = (CONFIG, NEURONS, GATE, DIRECTIONS, CARD)
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -168,7 +177,7 @@ def push_steering(
 
 def _write_files(steering: Steering, folder: Path, source: str) -> None:
     config = ArtifactConfig(
-        format_version=WITH_DIRECTIONS if steering.has_directions else NEURONS_ONLY,
+        format_version=WITH_MORE if steering.has_directions or steering.gate.kind == "running" else NEURONS_ONLY,
         neuron_definition=NEURON_DEFINITION,
         n_neurons=len(steering.layer),
         n_directions=len(steering.direction_layer),
@@ -182,7 +191,7 @@ def _write_files(steering: Steering, folder: Path, source: str) -> None:
     )
     save_columns(folder / NEURONS, steering, STEERING_COLUMNS)
     if config.gate.n_features:
-        save_columns(folder / GATE, steering.gate, tuple(steering.gate.arrays))
+        save_arrays(folder / GATE, steering.gate.arrays)
     if steering.has_directions:
         save_columns(folder / DIRECTIONS, steering, _DIRECTION_COLUMNS)
     sha256 = {name: sha256_of(folder / name) for name in (NEURONS, GATE, DIRECTIONS) if (folder / name).exists()}

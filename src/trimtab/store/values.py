@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from numpy.typing import NDArray
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
+from trimtab.directions import Directions
 from trimtab.errors import InputError, StoreError
-from trimtab.gate import AnyGate, AttentionGate, Gate, GateKind, GateMode, Pooling
+from trimtab.gate import AnyGate, AttentionGate, Gate, GateKind, GateMode, Join, Pooling, RunningAction, RunningGate
 from trimtab.neurons import NEURON_DEFINITION, ModelIdentity, Neurons
 from trimtab.store.atomic import plain, unreadable, write_json
 from trimtab.store.records import Record, read_record
@@ -74,23 +76,71 @@ def load_neurons(folder: str | os.PathLike[str] | AnyPath) -> Neurons:
         raise unreadable(path, "neuron", cause) from cause
 
 
+DIRECTION_COLUMNS = ("layer", "vector")
+
+
+class DirectionsRecord(Record):
+    """directions.json; ``tensors_sha256`` ties it to its directions.safetensors."""
+
+    criterion: str
+    n: int
+    model: ModelIdentity
+    facts: dict[str, object]
+    tensors_sha256: str
+
+
+def save_directions(directions: Directions, folder: str | os.PathLike[str] | AnyPath) -> None:
+    """Write directions.safetensors, then directions.json; errors as of :func:`save_neurons`."""
+    folder, facts = any_path(folder), plain_facts(directions.facts)
+    tensors = folder / "directions.safetensors"
+    save_columns(tensors, directions, DIRECTION_COLUMNS)
+    record = DirectionsRecord(
+        criterion=directions.criterion,
+        n=len(directions),
+        model=directions.model,
+        facts=facts,
+        tensors_sha256=sha256_of(tensors),
+    )
+    write_json(folder / "directions.json", record.model_dump(), "")
+
+
+def load_directions(folder: str | os.PathLike[str] | AnyPath) -> Directions:
+    """Read what :func:`save_directions` wrote, exactly; errors as of :func:`load_neurons`."""
+    folder = any_path(folder)
+    record = read_record(folder / "directions.json", DirectionsRecord, "")
+    path = folder / "directions.safetensors"
+    check_pair(path, record.tensors_sha256)
+    found = load_arrays(path, {"layer": (record.n,), "vector": (record.n, record.model.d_model)})
+    try:
+        return Directions(found["layer"], found["vector"], record.criterion, record.model, record.facts)
+    except InputError as cause:
+        raise unreadable(path, "direction", cause) from cause
+
+
 def plain_facts(facts: dict[str, object]) -> dict[str, object]:
     """Facts as JSON holds them; raises InputError that names the fact that JSON cannot hold."""
     return {str(key): plain(value, f"facts.{key}") for key, value in facts.items()}
 
 
-_DTYPES = {"layer": "int64", "index": "int64", "direction_layer": "int64", "score": "float64"}
+_DTYPES = {
+    **dict.fromkeys(("layer", "index", "direction_layer", "question_layer", "question_index"), "int64"),
+    "score": "float64",
+}
 
 
 def save_columns(path: AnyPath, values: object, names: tuple[str, ...]) -> None:
-    """Write the named arrays of a value. Raises InputError for a dtype that :func:`load_columns` would refuse, and StoreError."""
-    columns: dict[str, NDArray[Any]] = {name: getattr(values, name) for name in names}
+    """Write the named arrays of a value. Raises InputError for a dtype that :func:`load_arrays` would refuse, and StoreError."""
+    save_arrays(path, {name: getattr(values, name) for name in names})
+
+
+def save_arrays(path: AnyPath, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by their names. Raises as :func:`save_columns`."""
     for name, array in columns.items():
         if array.dtype.name != _DTYPES.get(name, "float32"):
             raise InputError(
                 f"column {name!r} for {path} is {array.dtype}; convert it with astype({_DTYPES.get(name, 'float32')!r}) first"
             )
-    save_tensors(path, columns, {"neuron_definition": NEURON_DEFINITION})
+    save_tensors(path, dict(columns), {"neuron_definition": NEURON_DEFINITION})
 
 
 def load_columns(path: AnyPath, names: tuple[str, ...], length: int) -> list[NDArray[Any]]:
@@ -133,10 +183,28 @@ def check_pair(path: AnyPath, sha256: str) -> None:
         )
 
 
-class GateRecord(Record):
-    """A gate without its arrays, as in the config.json of an artifact. ``units`` and ``query_bias`` are of an attention gate."""
+QUESTION = "question_"
+"""What the names of the question gate's arrays begin with."""
 
-    kind: GateKind | Literal["attention"]
+
+class RunningRecord(Record):
+    """What a running gate has beside the keys of all gates; ``question`` is the record of the gate that is joined with it."""
+
+    memory: int
+    action: RunningAction
+    release: float | None
+    after: int
+    join: Join
+    question: "GateRecord | None"
+
+
+class GateRecord(Record):
+    """A gate without its arrays, as in the config.json of an artifact.
+
+    ``units`` and ``query_bias`` are of an attention gate, ``running`` is of a running one and absent from every other record.
+    """
+
+    kind: GateKind | Literal["attention", "running"]
     mode: GateMode
     bias: float
     threshold: float | None
@@ -145,6 +213,7 @@ class GateRecord(Record):
     pooling: Pooling = "last"
     units: int = 0
     query_bias: float = 0.0
+    running: RunningRecord | None = None
 
     @classmethod
     def of(cls, gate: AnyGate) -> "GateRecord":
@@ -152,14 +221,20 @@ class GateRecord(Record):
         own = {"units": len(gate.offset), "query_bias": float(gate.query_bias)} if isinstance(gate, AttentionGate) else {}
         return cls(
             kind=gate.kind,
-            mode=gate.mode,
+            mode="hard" if isinstance(gate, RunningGate) else gate.mode,
             bias=float(gate.bias),
-            threshold=None if gate.threshold is None else float(gate.threshold),
+            threshold=_number(gate.threshold),
             n_features=len(gate.layer),
             facts=plain_facts(gate.facts),
             pooling=gate.pooling if isinstance(gate, Gate) else "last",
+            running=_running_record(gate) if isinstance(gate, RunningGate) else None,
             **own,
         )
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # the digests of artifacts that were made before there were running gates do not know the key
+        return {key: value for key, value in plain(self).items() if key != "running" or value is not None}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -168,7 +243,28 @@ class GateRecord(Record):
         if self.kind == "attention":
             wide = (self.units, self.n_features)
             return {"layer": row, "index": row, "query": row, "hidden": wide, "offset": unit, "output": unit}
-        return {"layer": row, "index": row, "weight": row}
+        own = {"layer": row, "index": row, "weight": row}
+        if self.running is None or self.running.question is None:
+            return own
+        return own | {f"question_{name}": shape for name, shape in self.running.question.shapes.items()}
+
+
+RunningRecord.model_rebuild()
+
+
+def _running_record(gate: RunningGate) -> RunningRecord:
+    return RunningRecord(
+        memory=gate.memory,
+        action=gate.action,
+        release=_number(gate.release),
+        after=gate.after,
+        join=gate.join,
+        question=None if gate.question is None else GateRecord.of(gate.question),
+    )
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 class GateFile(GateRecord):
@@ -186,7 +282,7 @@ def save_gate(gate: AnyGate, folder: str | os.PathLike[str] | AnyPath) -> None:
     """
     folder, record = any_path(folder), GateRecord.of(gate)
     tensors = folder / "gate.safetensors"
-    save_columns(tensors, gate, tuple(gate.arrays))
+    save_arrays(tensors, gate.arrays)
     write_json(folder / "gate.json", {**record.model_dump(), "tensors_sha256": sha256_of(tensors)}, "")
 
 
@@ -206,12 +302,33 @@ def load_gate(folder: str | os.PathLike[str] | AnyPath) -> AnyGate:
 def gate_of(record: GateRecord, path: AnyPath | None) -> AnyGate:
     """The gate of a record and its tensors; ``path`` is None for a gate without features. Raises StoreError."""
     arrays = {} if path is None else load_arrays(path, record.shapes)
-    common = {"mode": record.mode, "bias": record.bias, "threshold": record.threshold, "facts": record.facts, **arrays}
     try:
-        if record.kind == "attention":
-            if not arrays:
-                raise InputError("an attention gate without features")
-            return AttentionGate(query_bias=record.query_bias, **common)
-        return Gate(record.kind, pooling=record.pooling, **common)
+        return _gate_of(record, arrays)
     except InputError as cause:
         raise StoreError(f"the gate's record and {path or 'its missing tensors'} make no gate: {cause}; save it again") from cause
+
+
+def _gate_of(record: GateRecord, arrays: Mapping[str, NDArray[Any]]) -> AnyGate:
+    own = {name: array for name, array in arrays.items() if not name.startswith(QUESTION)}
+    common = {"bias": record.bias, "threshold": record.threshold, "facts": record.facts, **own}
+    if (record.kind == "running") != (record.running is not None):
+        raise InputError(f"a record of kind {record.kind!r} {'lacks' if record.running is None else 'has'} the key 'running'")
+    if record.running is not None:
+        if not own:
+            raise InputError("a running gate without features")
+        words = record.running.model_dump(exclude={"question"})
+        return RunningGate(question=_question_of(record.running.question, arrays), **words, **common)
+    if record.kind == "attention":
+        if not own:
+            raise InputError("an attention gate without features")
+        return AttentionGate(mode=record.mode, query_bias=record.query_bias, **common)
+    return Gate(record.kind, mode=record.mode, pooling=record.pooling, **common)  # type: ignore[arg-type]  # running went above
+
+
+def _question_of(record: GateRecord | None, arrays: Mapping[str, NDArray[Any]]) -> Gate | None:
+    if record is None:
+        return None
+    gate = _gate_of(record, {name.removeprefix(QUESTION): a for name, a in arrays.items() if name.startswith(QUESTION)})
+    if not isinstance(gate, Gate):
+        raise InputError(f"a running gate is joined with a linear gate, not with one of kind {gate.kind!r}")
+    return gate

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from trimtab.directions import Directions
 from trimtab.errors import ConfigError, InputError
 from trimtab.evaluation.finetune_training import TrainedSettings
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import Condition
-from trimtab.evaluation.settings import EvaluationSettings
+from trimtab.evaluation.settings import DirectionSettings, EvaluationSettings
 from trimtab.experiments import EXPERIMENTS, ExperimentName, Search
 from trimtab.findings import Findings
 from trimtab.gate import AnyGate
@@ -36,8 +37,9 @@ from trimtab.store import (
     write_json,
     write_text,
 )
-from trimtab.study import find, gather, judge
+from trimtab.study import along, find, gather, judge
 from trimtab.study import train as training
+from trimtab.study.along import DirectionTuning
 from trimtab.study.settings import (
     ModelSettings,
     RankingSettings,
@@ -209,6 +211,30 @@ class Study(StudyBase):
             self._set("evaluation", {"trained": {**kept, **settings}})
         chosen = self.tuned().steering if steering is None else steering
         return training.train(self, chosen, self.settings.evaluation.trained)
+
+    def directions(self) -> Directions:
+        """The difference of class means of the residual stream after every layer: contrastive activation addition.
+
+        ``correct_mean - incorrect_mean`` over the contrast's traces, of each trace the mean over its tokens of ``ranking.scope``.
+        Source: Rimsky et al., arXiv 2312.06681.
+
+        Raises:
+            NotEnoughDataError: no problem has both a correct and an incorrect trace.
+        """
+        return along.directions(self)
+
+    @_takes(DirectionSettings)
+    def tune_direction(self, **settings: object) -> DirectionTuning:
+        """Choose the layer and the strength of a direction on the validation split, behind the gate of :meth:`fit_gate`.
+
+        Args:
+            settings: of the section ``[direction]``: ``layers``, ``strengths``.
+
+        Returns:
+            The grid, and ``steering``, that of its best point.
+        """
+        self._set("direction", settings)
+        return along.tune_direction(self)
 
     @_takes(EvaluationSettings)
     def evaluate(self, steering: Steering | None = None, **settings: object) -> Evaluation:

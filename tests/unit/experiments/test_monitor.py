@@ -5,7 +5,8 @@ import pytest
 
 from trimtab.errors import NotEnoughDataError
 from trimtab.experiments import Search
-from trimtab.experiments.monitor import PREFIXES, Readings, RunningProbe, _prefix_means, fit_running_probe, monitor
+from trimtab.experiments.monitor import monitor
+from trimtab.gating.running import PREFIXES, Readings, RunningProbe, _prefix_means, fit_running_probe
 from trimtab.recording.features import batch_features
 
 LAYER, INDEX = np.array([0, 1]), np.array([3, 4])

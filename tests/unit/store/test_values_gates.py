@@ -9,7 +9,7 @@ import pytest
 
 from stored_samples import assert_equal, content
 from trimtab.errors import InputError, StoreError
-from trimtab.gate import ALWAYS, NEVER, AnyGate, AttentionGate, Gate
+from trimtab.gate import ALWAYS, NEVER, AnyGate, AttentionGate, Gate, RunningGate
 from trimtab.steering import Steering
 from trimtab.store import load_gate, read_json, save_gate, write_json
 
@@ -30,12 +30,20 @@ def attention() -> AttentionGate:
     )
 
 
-@pytest.fixture(params=["last", "mean", "attention", "always", "never"])
+def running() -> RunningGate:
+    weight = np.array([0.1, -0.3], np.float32)
+    words = {"action": "close", "threshold": 0.3, "release": 0.6, "memory": 20, "after": 4}
+    return RunningGate(np.array([0, 2]), np.array([3, 15]), weight, bias=-1 / 3, **words, facts={"held_out_auroc": 0.71})
+
+
+@pytest.fixture(params=["last", "mean", "attention", "running", "joined", "always", "never"])
 def any_gate(request: pytest.FixtureRequest, gate: Gate) -> AnyGate:
     made = {
         "last": gate,
         "mean": replace(gate, pooling="mean"),
         "attention": attention(),
+        "running": running(),
+        "joined": running().joined(gate, "or"),
         "always": ALWAYS,
         "never": NEVER,
     }
@@ -105,3 +113,19 @@ def test_what_could_not_be_loaded_again_is_not_saved(tmp_path: Path, gate: Gate)
     with pytest.raises(InputError, match=r"column 'hidden'.*float64.*astype"):
         save_gate(replace(attention(), hidden=attention().hidden.astype(np.float64)), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_artifacts_with_a_running_gate_have_the_newer_format(tmp_path: Path, any_gate: AnyGate, steering: Steering) -> None:
+    steering.with_gate(any_gate).save_pretrained(tmp_path / "a")
+    config = read_json(tmp_path / "a" / "config.json")
+    running_gate = isinstance(any_gate, RunningGate)
+    assert config["format_version"] == (3 if running_gate else 2)
+    assert ("running" in config["gate"]) is running_gate
+
+
+def test_a_record_that_lost_what_runs_is_refused(tmp_path: Path) -> None:
+    save_gate(running(), tmp_path)
+    record = read_json(tmp_path / "gate.json")
+    write_json(tmp_path / "gate.json", {key: record[key] for key in record if key not in ("running", "seal")}, "")
+    with pytest.raises(StoreError, match="lacks the key 'running'"):
+        load_gate(tmp_path)
