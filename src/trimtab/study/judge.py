@@ -68,7 +68,7 @@ VERSIONS: Mapping[str, int] = {
     "tune": 1,
     "dose": 1,
     "evaluate": 1,
-    "experiment": 2,
+    "experiment": 3,
     "sft": 1,
     "trained": 1,
     "tokens": 1,

@@ -286,6 +286,8 @@ class Study(StudyBase):
     def experiment_entry(self, name: ExperimentName, tuning: Tuning) -> Entry:
         """The cache entry of an experiment on the tuned steering, computed or not."""
         facts = {"name": name, "settings": self._told_by(name), "tune": tuning.key, "steering": tuning.steering.digest}
+        if name == "ablate":
+            facts["trained"] = self.settings.evaluation.trained.model_dump(mode="json")
         reads = EXPERIMENTS[name].reads
         problems = {split.value: self.problems().digests[split] for split in Split if split in reads}
         return self.entry("experiment", {**facts, "problems": problems, **self.grader_facts, **self.engine_facts()})
@@ -381,6 +383,12 @@ class Study(StudyBase):
         """The result of :meth:`tune` under the present settings."""
         self._tuning = judge.tune(self)
         return self._tuning
+
+    def trained(self, steering: Steering, learning_rate: float | None = None) -> Steering:
+        """What :meth:`train` makes of a steering under the present settings, or at one learning rate."""
+        settings = self.settings.evaluation.trained
+        rates = settings.learning_rates if learning_rate is None else (learning_rate,)
+        return training.train(self, steering, settings.model_copy(update={"learning_rates": rates}))
 
     def answers(
         self,
