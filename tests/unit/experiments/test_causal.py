@@ -1,5 +1,7 @@
 """Ablating, amplifying, and random sets that are as large in every layer."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,8 @@ def test_random_sets_have_as_many_neurons_a_layer_and_the_same_gains(search: Sea
 
 
 def test_the_neurons_of_cett_are_scaled_as_its_source_does(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.experiments.causal._criteria", lambda _: [search.criterion, "cett"])
+    module = import_module("trimtab.experiments.causal")  # the package's attribute of this name is the function
+    monkeypatch.setattr(module, "_criteria", lambda _: [search.criterion, "cett"])
     real = search.neurons(search.criterion, search.k)
     monkeypatch.setattr(Search, "neurons", lambda *_, **__: real)
     made = _steerings(search)
