@@ -224,10 +224,14 @@ def unwrapped(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:
     )
 
 
+CACHES = ("cache", "past_key_values")
+"""What forward calls its cache: transformers renamed it in 5.24, and takes both."""
+
+
 def _refuse_without_cache(model: PreTrainedModel) -> None:
     """Without a key-value cache a decode step looks like a prompt of one token, and a scope cannot tell them apart."""
     names = {*inspect.signature(model.forward).parameters, *inspect.signature(model.get_decoder().forward).parameters}
-    if "past_key_values" not in names:
+    if names.isdisjoint(CACHES):
         kept = [name for name in ("state", "cache_params", "mems", "past_buckets_states") if name in names]
         raise ModelError(
             f"model type {model.config.model_type!r} keeps no key-value cache"

@@ -424,7 +424,7 @@ class Attachment:
             self._begin_reading(forward, positions)
             return
         # generated tokens are in this very forward, and the gate's last layer comes after the first steered one
-        arguments = self._reader.arguments(args, kwargs) | {"past_key_values": None, "use_cache": False}
+        arguments = self._reader.without_cache(args, kwargs)
         self._reading_prompt = True
         try:
             with torch.no_grad():

@@ -10,6 +10,7 @@ from transformers import Cache
 
 from trimtab.errors import ModelError
 from trimtab.gate import AttentionGate, Gate, PromptGate
+from trimtab.model.adapters import CACHES
 from trimtab.model.plan import FeaturePlan
 from trimtab.steering import PositionScope
 
@@ -60,6 +61,10 @@ class ForwardReader:
         bound = self._signature.bind_partial(*args, **kwargs).arguments
         return {**{name: value for name, value in bound.items() if name != "kwargs"}, **bound.get("kwargs", {})}
 
+    def without_cache(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """The same, for a forward that neither reads a cache nor fills one."""
+        return {name: value for name, value in self.arguments(args, kwargs).items() if name not in CACHES} | {"use_cache": False}
+
     def read(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Forward:
         """Batch size, length, past and mask of a call.
 
@@ -73,7 +78,8 @@ class ForwardReader:
         tokens = given.get("inputs_embeds") if ids is None else ids
         if not isinstance(tokens, Tensor):
             raise ModelError("a steered forward needs input_ids or inputs_embeds as a tensor")
-        cache, use_cache = given.get("past_key_values"), given.get("use_cache")
+        caches = [given[name] for name in CACHES if given.get(name) is not None]
+        cache, use_cache = next(iter(caches), None), given.get("use_cache")
         if cache is not None and not isinstance(cache, Cache):
             raise ModelError(f"past_key_values is a {type(cache).__name__}; give a transformers Cache, whose length can be read")
         return Forward(
