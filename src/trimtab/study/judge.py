@@ -67,7 +67,7 @@ VERSIONS: Mapping[str, int] = {
     "tune": 1,
     "dose": 1,
     "evaluate": 1,
-    "experiment": 2,
+    "experiment": 3,
     "sft": 1,
     "tokens": 1,
     "places": 1,
