@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from fuzzing import Fuzzed, as_lines, survey
 from trimtab.comparison.readers import read_results
-from trimtab.errors import StoreError
+from trimtab.errors import StoreError, TrimtabError
 from trimtab.evaluation.outcomes import Outcome, read_outcomes_json, write_outcomes_json
 from trimtab.export.record import ExportRecord, read_export, write_record
 from trimtab.findings import Findings, Frame
@@ -322,6 +322,7 @@ def test_a_file_of_another_result_is_refused_by_name(tmp_path: Path) -> None:
         with entry.claim():
             write_table(entry.folder / "problems.parquet", [problem(seed)])
             write_json(entry.folder / "problems.json", {"seed": seed})
+            write_json(entry.folder / "contrast.json", {"n": seed})
             save_gate(gate(), entry.folder / "gate")
             save_tensors(entry.folder / "part.safetensors", {"x": np.arange(3.0)}, {})
         folders.append(Path(str(entry.folder)))
@@ -329,6 +330,7 @@ def test_a_file_of_another_result_is_refused_by_name(tmp_path: Path) -> None:
     reads: dict[str, Callable[[Path], object]] = {
         "problems.parquet": lambda path: read_table(path, Problem),
         "problems.json": read_json,
+        "contrast.json": read_json,
         "key.json": lambda path: key_facts(path.parent),
         "gate/gate.json": lambda path: load_gate(path.parent),
         "gate/gate.safetensors": lambda path: load_gate(path.parent),
@@ -343,6 +345,30 @@ def test_a_file_of_another_result_is_refused_by_name(tmp_path: Path) -> None:
             read(here / name)
         (here / name).write_bytes(own)
         read(here / name)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[" * 150 + "]" * 150, '{"a":' * 150 + "1" + "}" * 150])
+def test_deep_json_in_any_file_is_one_line(sealed: dict[str, Fuzzed], content: str) -> None:
+    for name, (path, read, _) in sealed.items():
+        if path.suffix != ".json":
+            continue
+        whole = path.read_bytes()
+        path.write_text(content)
+        with pytest.raises(TrimtabError, match="nested more than 100 deep") as caught:
+            read()
+        assert "\n" not in str(caught.value), name
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("size", [10**30, -1, 0])
+@pytest.mark.parametrize("name", ["n_layers", "d_ff", "vocab_size"])
+def test_a_size_that_no_model_has_is_refused_also_under_a_seal_that_fits(tmp_path: Path, name: str, size: int) -> None:
+    save_neurons(neurons(), tmp_path)
+    content = read_json(tmp_path / "neurons.json")
+    content["model"][name] = size  # type: ignore[index]  # an object
+    write_json(tmp_path / "neurons.json", content, "")
+    with pytest.raises(StoreError, match=rf"neurons\.json.*{name} is {size}; a model's sizes lie between 1 and"):
+        load_neurons(tmp_path)
 
 
 def test_a_file_outside_its_result_names_its_key(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class FakeHub:
         return SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
 
     def snapshot_download(self, repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        assert allow_patterns == FILES
+        assert allow_patterns == [*FILES[:3], "directions.safetensors", FILES[3]]
         assert revision in (None, "v1")
         return str(self.root / repo_id)
 
