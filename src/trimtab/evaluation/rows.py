@@ -10,10 +10,10 @@ BreakdownBy = Literal["domain", "difficulty"]
 UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "negative", "adaras"
 AGAIN, FIRST_TOKEN = "unsteered-again", "first-token"
 RANDOM, RANDOM_NORM = "random", "random-norm"
-PROMPT_ONLY, SFT_LORA, DIRECTION = "prompt-only", "sft-lora", "direction"
+PROMPT_ONLY, SFT_LORA, DIRECTION, TRAINED = "prompt-only", "sft-lora", "direction", "trained"
 SAMPLED, MAJORITY, MAJORITY_EQUAL_COST = "sampled", "majority", "majority-equal-cost"
 
-CLAIMS = (ALWAYS, GATED, ADARAS, DIRECTION, PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
+CLAIMS = (ALWAYS, GATED, ADARAS, DIRECTION, PROMPT_ONLY, TRAINED, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
 """Conditions that somebody might say help, in the order of a table; conditions of other names come after these and are claims
 too."""
 CONTROLS = (AGAIN, FIRST_TOKEN, NEGATIVE, RANDOM, RANDOM_NORM)

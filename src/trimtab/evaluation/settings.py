@@ -5,12 +5,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trimtab.evaluation.finetune_training import SftSettings
+from trimtab.evaluation.finetune_training import SftSettings, TrainedSettings
 from trimtab.evaluation.rows import TunePoint
 from trimtab.steering import PositionScope
 from trimtab.traces import Split
 
-Baseline = Literal["prompt-only", "majority", "sft-lora", "direction"]
+Baseline = Literal["prompt-only", "majority", "sft-lora", "direction", "trained"]
 Control = Literal["random", "negative", "again", "first-token"]
 
 
@@ -27,7 +27,8 @@ class EvaluationSettings(BaseModel):
         baselines: cheap alternatives to steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
         ``votes``
             sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast, ``direction`` adds the difference
-            of class means to the residual stream, at the layer and strength that are best on the validation split.
+            of class means to the residual stream, at the layer and strength that are best on the validation split,
+            ``trained`` learns gains and shifts of the steered neurons from the correct traces.
         n, seeds: responses per problem and seed. One response at ``temperature`` 0 is greedy; a problem has ``n * len(seeds)``.
         split: ``test``, unless an artifact is looked at elsewhere.
         alpha: two-sided level of the verdict.
@@ -43,6 +44,7 @@ class EvaluationSettings(BaseModel):
     first_tokens: int = Field(default=1, ge=1)
     baselines: tuple[Baseline, ...] = ()
     sft: SftSettings = SftSettings()
+    trained: TrainedSettings = TrainedSettings()
     instruction: str = "{question}\nCheck each step."
     votes: int = Field(default=8, ge=2)
     n: int = Field(default=1, ge=1)

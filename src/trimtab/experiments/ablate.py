@@ -22,6 +22,7 @@ from trimtab.experiments.comparisons import (
     listed,
 )
 from trimtab.experiments.search import Search
+from trimtab.experiments.trained_values import trained_part
 from trimtab.findings import Findings, Frame
 from trimtab.interventions import Intervention, add, scale
 from trimtab.neurons import Neurons
@@ -50,7 +51,7 @@ def ablate(search: Search) -> Findings:
     """
     base = search.answers(Split.TEST, None, label="unsteered")
     question = "What is each part of the method worth, and does another criterion find better neurons?"
-    parts = (_adaras, _own, _directions, _valid_steps, _criteria, _inside_outside)
+    parts = (_adaras, _own, _directions, trained_part, _valid_steps, _criteria, _inside_outside)
     return gathered("ablate", "Ablation", question, Split.TEST, (part(search, base) for part in parts))
 
 

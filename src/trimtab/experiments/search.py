@@ -255,6 +255,10 @@ class Search:
         condition = Condition(label or (UNSTEERED if steering is None else "steered"), steering, gate)
         return self.study.answers(condition, chosen, self.sampling, what=self.name)
 
+    def trained(self, steering: Steering, learning_rate: float | None = None) -> Steering:
+        """Gains and shifts of a steering's neurons learned by gradient, at one rate or the best of the settings."""
+        return self.study.trained(steering, learning_rate)
+
     def answers_to(
         self, problems: Sequence[Problem], prompt: Prompt, steering: Steering | None, gate: GateSetting, label: str
     ) -> list[Outcome]:

@@ -28,6 +28,7 @@ from trimtab.evaluation.rows import (
     SAMPLED,
     SFT_LORA,
     SOME_PROBLEMS,
+    TRAINED,
     UNSTEERED,
 )
 from trimtab.evaluation.runner import (
@@ -69,6 +70,7 @@ VERSIONS: Mapping[str, int] = {
     "evaluate": 1,
     "experiment": 3,
     "sft": 1,
+    "trained": 1,
     "tokens": 1,
     "places": 1,
 }
@@ -318,13 +320,14 @@ def grid_accuracies(
     return table
 
 
-def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -> Evaluation:
+def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None, trained: Steering | None = None) -> Evaluation:
     """Every condition of the settings on the problems of ``evaluation.split``, paired with the unsteered model.
 
     Args:
         study: whose problems are answered.
         steering: under test.
         tuning: where it was chosen, if it was: AdaRAS's own point is a condition then.
+        trained: the baseline ``trained``, if it was asked for.
 
     Raises:
         NotEnoughDataError, InputError: no problem, or a baseline that cannot be run.
@@ -336,10 +339,13 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
     if not problems:
         raise InputError(f"evaluate needs problems of the {settings.split} split, and there are none; ask for {settings.split}=N")
     conditions = _conditions(study, steering, tuning)
+    if trained is not None:
+        conditions.append(Condition(TRAINED, trained, "on" if trained.gate.kind == ALWAYS_GATE.kind else "auto"))
+    unused = set[str]() if trained is not None else {"trained"}  # a training that nobody asked for moves no key
     facts = {
         "steering": steering.digest,
         "conditions": {condition.name: _condition_digest(condition) for condition in conditions},
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude=unused),
         "problems": study.problems().digests[settings.split],
         "sampling": study.settings.sampling.model_dump(mode="json"),
         "prompt": study.settings.prompt.model_dump(mode="json"),
