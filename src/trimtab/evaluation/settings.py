@@ -12,6 +12,7 @@ from trimtab.traces import Split
 
 Baseline = Literal["prompt-only", "majority", "sft-lora"]
 Control = Literal["random", "negative", "again", "first-token"]
+RunningCondition = Literal["running", "both-gates", "running-random"]
 
 
 class EvaluationSettings(BaseModel):
@@ -27,6 +28,9 @@ class EvaluationSettings(BaseModel):
         baselines: cheap alternatives to steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
         ``votes``
             sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast.
+        gates: conditions behind a running gate, which is fitted for them: ``running`` alone, ``both-gates`` together with the
+            question's as ``running_gate.join`` says, and their control ``running-random``, which opens at the tokens at which
+            ``running`` does, drawn at random.
         n, seeds: responses per problem and seed. One response at ``temperature`` 0 is greedy; a problem has ``n * len(seeds)``.
         split: ``test``, unless an artifact is looked at elsewhere.
         alpha: two-sided level of the verdict.
@@ -41,6 +45,7 @@ class EvaluationSettings(BaseModel):
     batch_tokens: int = Field(default=0, ge=0)
     first_tokens: int = Field(default=1, ge=1)
     baselines: tuple[Baseline, ...] = ()
+    gates: tuple[RunningCondition, ...] = ()
     sft: SftSettings = SftSettings()
     instruction: str = "{question}\nCheck each step."
     votes: int = Field(default=8, ge=2)
@@ -58,6 +63,8 @@ class EvaluationSettings(BaseModel):
                 f"evaluation.n {self.n} and seeds {self.seeds} ask for several responses a problem, which are all "
                 "the same at temperature 0; set evaluation.temperature"
             )
+        if "running-random" in self.gates and "running" not in self.gates:
+            raise ValueError("evaluation.gates names 'running-random', which draws from the tokens of 'running'; name that too")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"evaluation.seeds {self.seeds} holds one seed twice")
         if self.instruction.count("{question}") != 1:
