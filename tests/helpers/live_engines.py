@@ -28,7 +28,7 @@ BLOCK = 32
 _ALIVE: list[Any] = []
 
 
-def start(config: PluginConfig | None, **engine: Any) -> Any:
+def start(config: PluginConfig | None, model: str = MODEL, **engine: Any) -> Any:
     """An engine in this process, eager unless told otherwise; without the plugin where there is no configuration.
 
     It is kept until the process ends: vLLM takes the distributed groups from all other engines when one of them goes.
@@ -48,7 +48,7 @@ def start(config: PluginConfig | None, **engine: Any) -> Any:
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        model = str(resolve(MODEL))
+        model = str(resolve(model))
         if config is None:
             _ALIVE.append(LLM(model=model, additional_config={"trimtab": False}, **given | engine))
         else:

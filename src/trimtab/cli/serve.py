@@ -21,6 +21,16 @@ import click
 @click.option("--side", type=click.Choice(["input", "output"]), help="Which side of down_proj is edited.  [default: input]")
 @click.option("--monitor", is_flag=True, help="Keep a running score of the tokens as they are generated.")
 @click.option(
+    "--max-dose",
+    type=click.FloatRange(min=0.0, min_open=True),
+    help="The largest dose of a request, see docs/vllm.md; no limit without.",
+)
+@click.option(
+    "--over-dose",
+    type=click.Choice(["warn", "clamp", "reject"]),
+    help="Above it: warn and steer, lower the strength, or refuse.  [default: warn]",
+)
+@click.option(
     "--load-from",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Let clients load artifacts of this folder while the server runs. Without it they cannot.",
@@ -34,6 +44,8 @@ def serve_command(
     neurons_per_layer: int | None,
     side: str | None,
     monitor: bool,
+    max_dose: float | None,
+    over_dose: str | None,
     load_from: Path | None,
 ) -> None:
     """Serve MODEL over vLLM's own OpenAI server, each request with the steering it names.
@@ -53,6 +65,8 @@ def serve_command(
         "neurons_per_layer": neurons_per_layer,
         "side": side,
         "monitor": monitor,
+        "max_dose": max_dose,
+        "over_dose": over_dose,
         "load_from": None if load_from is None else str(load_from),
     }
     config = parse_config(

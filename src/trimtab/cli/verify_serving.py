@@ -48,21 +48,16 @@ def verify_serving_command(
     fails, which the last line names.
     """
     from trimtab.export.serving import verify_serving
-    from trimtab.export.verify import QUESTIONS, questions_of, rendered
+    from trimtab.export.verify import asked, default_questions, questions_of
     from trimtab.model import open_model
     from trimtab.steering import Steering
-    from trimtab.tasks.loading import load_problems
-    from trimtab.tasks.settings import TaskSettings
 
     output = Output(as_json, quiet)
     model = open_model(source, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     loaded = Steering.from_pretrained(steering)
-    questions = questions_of(prompts) if prompts else list(QUESTIONS)
-    if prompts is None and source.startswith("testbed:"):
-        settings = TaskSettings(source="testbed", train=0, validation=len(QUESTIONS), test=0)
-        questions = [problem.question for problem in load_problems(settings)]
-    asked = [rendered(model, question) for question in questions]
-    proof = verify_serving(model, steering, loaded, asked, side=side, enforce_eager=enforce_eager, progress=output.progress)
+    questions = questions_of(prompts) if prompts else default_questions(source)
+    prompt_ids = [request.prompt_ids for request in asked(model, questions)]
+    proof = verify_serving(model, steering, loaded, prompt_ids, side=side, enforce_eager=enforce_eager, progress=output.progress)
     output.data({**asdict(proof), "failed": proof.failed}, proof.text())
     if proof.failed:
         output.note(f"failed: {', '.join(proof.failed)}")

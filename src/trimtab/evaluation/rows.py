@@ -11,10 +11,23 @@ UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "ne
 RUNNING, BOTH_GATES, RUNNING_RANDOM = "running", "both-gates", "running-random"
 AGAIN, FIRST_TOKEN = "unsteered-again", "first-token"
 RANDOM, RANDOM_NORM = "random", "random-norm"
-PROMPT_ONLY, SFT_LORA = "prompt-only", "sft-lora"
+PROMPT_ONLY, SFT_LORA, DIRECTION, TRAINED = "prompt-only", "sft-lora", "direction", "trained"
 SAMPLED, MAJORITY, MAJORITY_EQUAL_COST = "sampled", "majority", "majority-equal-cost"
 
-CLAIMS = (ALWAYS, GATED, RUNNING, BOTH_GATES, ADARAS, PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
+CLAIMS = (
+    ALWAYS,
+    GATED,
+    RUNNING,
+    BOTH_GATES,
+    ADARAS,
+    DIRECTION,
+    PROMPT_ONLY,
+    TRAINED,
+    SFT_LORA,
+    SAMPLED,
+    MAJORITY,
+    MAJORITY_EQUAL_COST,
+)
 """Conditions that somebody might say help, in the order of a table; conditions of other names come after these and are claims
 too."""
 CONTROLS = (AGAIN, FIRST_TOKEN, RUNNING_RANDOM, NEGATIVE, RANDOM, RANDOM_NORM)

@@ -5,12 +5,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trimtab.evaluation.finetune_training import SftSettings
+from trimtab.evaluation.finetune_training import SftSettings, TrainedSettings
 from trimtab.evaluation.rows import TunePoint
 from trimtab.steering import PositionScope
 from trimtab.traces import Split
 
-Baseline = Literal["prompt-only", "majority", "sft-lora"]
+Baseline = Literal["prompt-only", "majority", "sft-lora", "direction", "trained"]
 Control = Literal["random", "negative", "again", "first-token"]
 RunningCondition = Literal["running", "both-gates", "running-random"]
 
@@ -27,7 +27,9 @@ class EvaluationSettings(BaseModel):
         first_tokens: how many tokens that steering decides are forced in ``first-token``.
         baselines: cheap alternatives to steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
         ``votes``
-            sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast.
+            sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast, ``direction`` adds the difference
+            of class means to the residual stream, at the layer and strength that are best on the validation split,
+            ``trained`` learns gains and shifts of the steered neurons from the correct traces.
         gates: conditions behind a running gate, which is fitted for them: ``running`` alone, ``both-gates`` together with the
             question's as ``running_gate.join`` says, and their control ``running-random``, which opens at the tokens at which
             ``running`` does, drawn at random.
@@ -47,6 +49,7 @@ class EvaluationSettings(BaseModel):
     baselines: tuple[Baseline, ...] = ()
     gates: tuple[RunningCondition, ...] = ()
     sft: SftSettings = SftSettings()
+    trained: TrainedSettings = TrainedSettings()
     instruction: str = "{question}\nCheck each step."
     votes: int = Field(default=8, ge=2)
     n: int = Field(default=1, ge=1)
@@ -85,6 +88,20 @@ class TuneSettings(BaseModel):
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
     scope: PositionScope = "generated"
     problems: int = Field(default=250, ge=1)
+
+
+class DirectionSettings(BaseModel):
+    """The grid of the baseline ``direction``; scope and problems are those of ``[tune]``.
+
+    Args:
+        layers: after which the direction may be added; none are eight of the model's, evenly spaced, or all where it has fewer.
+        strengths: multiples of the difference of class means.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layers: tuple[int, ...] = ()
+    strengths: tuple[float, ...] = Field(default=(0.5, 1.0, 2.0, 4.0), min_length=1)
 
 
 def best_point(points: Sequence[TunePoint], criterion: str | None = None, intervention: str | None = None) -> TunePoint:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trimtab import interventions
 from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.verdict import paired
 from trimtab.experiments.comparisons import (
     Part,
     Row,
@@ -15,18 +17,23 @@ from trimtab.experiments.comparisons import (
     compare_rows,
     describe,
     gain_frame,
+    gain_words,
     gathered,
     listed,
 )
 from trimtab.experiments.search import Search
-from trimtab.findings import Findings
+from trimtab.experiments.trained_values import trained_part
+from trimtab.findings import Findings, Frame
 from trimtab.interventions import Intervention, add, scale
 from trimtab.neurons import Neurons
-from trimtab.ranking import CRITERIA, random_like, rank
+from trimtab.ranking import CRITERIA, norm_matched, random_like, rank
 from trimtab.ranking.criteria import mathneuro, share_for
 from trimtab.steering import Steering
 from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Split
+
+if TYPE_CHECKING:
+    from trimtab.study.along import DirectionTuning
 
 ADARAS = "adaras"
 PARITY_ONLY = "adaras-float32"
@@ -44,7 +51,7 @@ def ablate(search: Search) -> Findings:
     """
     base = search.answers(Split.TEST, None, label="unsteered")
     question = "What is each part of the method worth, and does another criterion find better neurons?"
-    parts = (_adaras, _own, _valid_steps, _criteria, _inside_outside)
+    parts = (_adaras, _own, _directions, trained_part, _valid_steps, _criteria, _inside_outside)
     return gathered("ablate", "Ablation", question, Split.TEST, (part(search, base) for part in parts))
 
 
@@ -86,6 +93,66 @@ def _own(search: Search, base: Sequence[Outcome]) -> Part:
         chosen=FULL,
     )
     return Part((frame,), (f"What tune chose ({search.criterion}, {name}): {describe(rows[-1])}. {_order(rows)}",))
+
+
+def _directions(search: Search, base: Sequence[Outcome]) -> Part:
+    """Neurons or a direction: the difference of class means of the residual stream, of the same traces, behind the same gate.
+
+    Its layer and strength were chosen on the same validation problems. The control is a direction of the same norm that points
+    anywhere, after the same layer.
+    """
+    tuning = search.direction
+    along, best = tuning.steering, tuning.best
+    seeds = range(search.settings.seed, search.settings.seed + search.settings.random_sets)
+    drawn = [norm_matched(random_like(along, seed), along, {}) for seed in seeds]
+    label = f"direction after layer {best.layer}"
+    conditions: dict[str, list[Outcome] | list[list[Outcome]]] = {
+        "random directions": [search.answers(Split.TEST, one, "auto", label="random direction") for one in drawn],
+        label: search.answers(Split.TEST, along, "auto", label="direction"),
+        "neurons": search.answers(Split.TEST, search.steering, "auto", label="full"),
+    }
+    if along.gate.kind != "always":
+        conditions[f"{label}, without the gate"] = search.answers(Split.TEST, along, "on", label="direction, always")
+    rows = compare_rows(base, conditions)
+    frame = gain_frame(
+        "directions",
+        f"Neurons or a direction: {len(search.steering)} neurons, and the difference of class means after layer {best.layer}",
+        base,
+        rows,
+        note=f"Layer and strength of the direction ({best.strength:g}) are the best of {len(tuning.points)} points on the "
+        "validation split, the neurons' the best of theirs; both act behind the same gate.",
+        reading="A random direction of the same norm after the same layer is the control.",
+        chosen="neurons",
+    )
+    apart = paired(conditions[label], conditions["neurons"])  # type: ignore[arg-type]  # neither is a list of sets
+    sentence = f"Neurons or a direction? {listed(rows)}. Neurons beside the direction: {gain_words(apart)}, p = {apart.p:.2g}."
+    return Part((frame, _direction_grid(tuning)), (sentence,))
+
+
+def _direction_grid(tuning: "DirectionTuning") -> Frame:
+    rows = [
+        {
+            "label": f"layer {point.layer}, strength {point.strength:g}",
+            "n": point.n,
+            "value": point.gated,
+            "unit": "share",
+            "row": f"after layer {point.layer}",
+            "column": f"{point.strength:g}",
+            "always": point.always,
+            "chosen": point == tuning.best,
+        }
+        for point in tuning.points
+    ]
+    return Frame(
+        "directions-grid",
+        "A direction's layer and strength: accuracy with the gate on the validation split",
+        rows,
+        plot="matrix",
+        x_label="strength, in differences of class means",
+        reference=tuning.best.unsteered,
+        note=f"Unsteered {tuning.best.unsteered:.1%}.",
+        reading="The framed point was taken to the test split.",
+    )
 
 
 def _variants(

@@ -37,6 +37,7 @@ from trimtab.tasks.contrast import ContrastRow
 from trimtab.traces import Problem, ScoredTrace, Split, Trace
 
 if TYPE_CHECKING:
+    from trimtab.study.along import DirectionTuning
     from trimtab.study.study import Study
     from trimtab.study.values import Tuning
 
@@ -68,6 +69,16 @@ class Search:
     def steering(self) -> Steering:
         """The steering that ``tune`` chose, behind its gate."""
         return self.tuning.steering
+
+    @cached_property
+    def direction(self) -> "DirectionTuning":
+        """The difference of class means of the residual stream, at the layer and strength that are best on the validation split.
+
+        Raises:
+            InputError: this experiment may not read it.
+        """
+        self.split(Split.VALIDATION)
+        return self.study.tune_direction()
 
     @property
     def points(self) -> Sequence[TunePoint]:
@@ -238,6 +249,10 @@ class Search:
             raise InputError(f"answers were asked for problems outside the {split} split")
         condition = Condition(label or (UNSTEERED if steering is None else "steered"), steering, gate)
         return self.study.answers(condition, chosen, self.sampling, what=self.name)
+
+    def trained(self, steering: Steering, learning_rate: float | None = None) -> Steering:
+        """Gains and shifts of a steering's neurons learned by gradient, at one rate or the best of the settings."""
+        return self.study.trained(steering, learning_rate)
 
     def answers_to(
         self, problems: Sequence[Problem], prompt: Prompt, steering: Steering | None, gate: GateSetting, label: str

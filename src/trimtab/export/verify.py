@@ -24,6 +24,8 @@ from trimtab.sampling.generate import Request
 from trimtab.steering import Steering
 from trimtab.tasks import CHAT, Prompt, render_prompt
 from trimtab.tasks.grading.grade import KindGrader
+from trimtab.tasks.loading import load_problems
+from trimtab.tasks.settings import TaskSettings
 from trimtab.traces import Problem, Score
 
 QUESTIONS = (
@@ -51,13 +53,26 @@ def questions_of(file: Path) -> list[str]:
     return found
 
 
+def default_questions(source: str) -> list[str]:
+    """Eight questions that a model can be asked: the testbed's own for its models, which speak nothing else."""
+    if not source.startswith("testbed:"):
+        return list(QUESTIONS)
+    settings = TaskSettings(source="testbed", train=0, validation=len(QUESTIONS), test=0)
+    return [problem.question for problem in load_problems(settings)]
+
+
+def asked(model: LanguageModel, questions: Sequence[str]) -> list[Request]:
+    """Each question as a request, as the model is asked it."""
+    return [Request(f"q/{i}", rendered(model, question)) for i, question in enumerate(questions)]
+
+
 def answered(model: LanguageModel, steering: Steering, questions: Sequence[str], max_new_tokens: int) -> list[Answered]:
     """Each question with the greedy response that the steered model gives it, as far as the model's context reaches.
 
     Raises:
         InputError: a question that is no token, or one that fills the context.
     """
-    requests = [Request(f"q/{i}", rendered(model, question)) for i, question in enumerate(questions)]
+    requests = asked(model, questions)
     longest = max(len(request.prompt_ids) for request in requests)
     room = model.hf_model.config.get_text_config().max_position_embeddings - longest
     if room < 1:

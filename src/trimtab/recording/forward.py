@@ -7,7 +7,9 @@ can see the padding, and the sums leave it out.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from math import gcd
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,12 +19,14 @@ from torch import Tensor, nn
 from trimtab.errors import InputError
 from trimtab.model import FfnLayout, LanguageModel
 from trimtab.model.experts import Routed, each_expert, experts_shape, read_routing, summed_output
-from trimtab.model.hook_points import refuse_offloaded
+from trimtab.model.hook_points import hook_residual, refuse_offloaded
 from trimtab.moments import ALL_MOMENTS, CONTRIBUTION, MOMENTS, Moments, TokenScope
 from trimtab.recording.tokens import right_padded, span
 from trimtab.traces import Trace
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...]], None]
+Site = Literal["neurons", "residual"]
+"""What is summed up: the FFN's neurons, or the residual stream after each decoder block in their place, ``d_model`` wide."""
 Spans = Sequence[Sequence[tuple[int, int]]]
 """Start and end of every scope in each row, ``[batch][scope]``."""
 
@@ -60,6 +64,10 @@ class DenseSums:
             self._layers[layer] = self._summed(inputs[0])
 
         return accumulate
+
+    def see(self, layer: int, activation: Tensor) -> None:
+        """Take in a layer's ``[batch, seq, width]``, wherever they were seen."""
+        self._layers[layer] = self._summed(activation)
 
     def collect(self, scope: int) -> dict[str, NDArray[np.float32]]:
         """Float32 ``[batch, layer, d_ff]`` by moment; waits for the device."""
@@ -254,9 +262,16 @@ def record_batch(model: LanguageModel, traces: Sequence[Trace], scopes: Sequence
 
 @torch.inference_mode()
 def start_batch(
-    model: LanguageModel, traces: Sequence[Trace], scopes: Sequence[TokenScope], moments: Sequence[str]
+    model: LanguageModel,
+    traces: Sequence[Trace],
+    scopes: Sequence[TokenScope],
+    moments: Sequence[str],
+    site: Site = "neurons",
 ) -> Callable[[], Recorded]:
     """:func:`record_batch` in two steps: this one runs the forward, or on a GPU only launches it, on the default stream.
+
+    Args:
+        site: ``residual`` sums up the output of every decoder block, ``[trace, layer, d_model]``.
 
     Returns:
         what waits for the forward and gives the moments; it may be called in another thread, while the next batch runs here.
@@ -272,13 +287,15 @@ def start_batch(
     ids = right_padded(model, traces).to(model.device)
     spans = [[span(trace, scope) for scope in scopes] for trace in traces]
     layout = model.layout
-    if layout.mixture or layout.widths is not None:
+    if site == "neurons" and (layout.mixture or layout.widths is not None):
         sums = BlockSums(spans, moments, layout, model.device)
     else:
         sums = DenseSums(spans, moments, model.n_layers, model.device)
     written = ContributionSums(spans, layout, model.device) if CONTRIBUTION in moments else None
     with ExitStack() as hooks:
-        for layer, ffn, module in layout.places:
+        for layer in range(layout.n_layers if site == "residual" else 0):
+            hooks.callback(hook_residual(layout, layer, partial(sums.see, layer)).remove)
+        for layer, ffn, module in layout.places if site == "neurons" else ():
             if ffn.sparse:
                 refuse_offloaded(layer, module)
             hooks.callback(module.register_forward_pre_hook(sums.hook(layer)).remove)

@@ -22,7 +22,7 @@ from trimtab.execution import LOCAL, Executor
 from trimtab.model import LanguageModel
 from trimtab.moments import ALL_MOMENTS, Moments, TokenScope
 from trimtab.progress import Advance, Progress, silent
-from trimtab.recording.forward import Recorded, start_batch
+from trimtab.recording.forward import Recorded, Site, start_batch
 from trimtab.recording.tokens import n_forwarded, prompt_traces
 from trimtab.store import AnyPath, Parts, Plan, TensorSlice, make_plan, open_tensor, open_tensors, write_arrow
 from trimtab.traces import Trace
@@ -142,6 +142,7 @@ class RecordJob:
     settings: RecordingSettings
     parts: Parts
     label: str = "record"
+    site: Site = "neurons"
 
     @property
     def plan(self) -> Plan:
@@ -158,7 +159,9 @@ class RecordJob:
         with in_background() as start:
             for part in parts:
                 batch = [self.traces[trace_id] for trace_id in self.plan.parts[part]]
-                start(partial(write, part, batch, start_batch(model, batch, self.settings.scopes, self.settings.moments)))
+                start(
+                    partial(write, part, batch, start_batch(model, batch, self.settings.scopes, self.settings.moments, self.site))
+                )
 
     def finish(self) -> Recording:
         """Once every part is written: write the index, and open the recording."""
@@ -192,14 +195,25 @@ def record_traces(
 
 
 def record_job(
-    model: LanguageModel, traces: Sequence[Trace], settings: RecordingSettings, folder: AnyPath, *, label: str = "record"
+    model: LanguageModel,
+    traces: Sequence[Trace],
+    settings: RecordingSettings,
+    folder: AnyPath,
+    *,
+    label: str = "record",
+    site: Site = "neurons",
 ) -> RecordJob:
-    """Plan what :func:`record_traces` does, store the plan, and record nothing yet."""
+    """Plan what :func:`record_traces` does, store the plan, and record nothing yet.
+
+    Args:
+        site: ``residual`` records the stream after every decoder block, ``d_model`` wide, in place of the neurons.
+    """
     lengths = [n_forwarded(trace) for trace in traces]
-    plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts_of(model, settings))
+    facts = {**facts_of(model, settings), **({"site": site} if site != "neurons" else {})}
+    plan = make_plan([trace.id for trace in traces], lengths, settings.batch_tokens, facts)
     parts = Parts(folder, ".safetensors")
     parts.ensure_plan(plan)
-    return RecordJob({trace.id: trace for trace in traces}, settings, parts, label)
+    return RecordJob({trace.id: trace for trace in traces}, settings, parts, label, site)
 
 
 def record_prompts(

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from trimtab.evaluation.rows import (
     ALWAYS,
+    DIRECTION,
     GATED,
     MAJORITY,
     MAJORITY_EQUAL_COST,
@@ -27,7 +28,7 @@ DARK = {INK: "#e6edf3", GREY: "#9198a1", FAINT: "#6e7681", GRID: "#2d333b", PAPE
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 LONGEST_LABEL = 40
-_BASELINES = (PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
+_BASELINES = (DIRECTION, PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
 _OWN = {
     **{UNSTEERED: INK, ALWAYS: SKY, GATED: BLUE, NEGATIVE: VERMILLION},
     **dict.fromkeys(_BASELINES, GREEN),

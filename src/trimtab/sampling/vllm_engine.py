@@ -2,6 +2,7 @@
 
 import gc
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -139,7 +140,8 @@ class VllmEngine:
 
     Steerings come and go with the calls. A gate is read and decided in the engine. Greedy responses are those of the transformers
     loop up to the first near tie; sampled ones draw from vLLM's random numbers, seeded by request. Each call begins with an empty
-    prefix cache, so that a part holds the same whatever was generated before it.
+    prefix cache, so that a part holds the same whatever was generated before it. Threads that share an engine take turns, a call
+    at a time: vLLM's own LLM is for one thread.
 
     Example:
         >>> with VllmEngine() as engine:  # doctest: +SKIP
@@ -163,6 +165,7 @@ class VllmEngine:
         """
         self.options = options or VllmOptions()
         self._trust_remote_code, self._expected = trust_remote_code, expected
+        self._turn = threading.RLock()
         self._running = ExitStack()
         self._llm: Any = None
         self._started: Needs | None = None
@@ -207,17 +210,18 @@ class VllmEngine:
             InputError: a prompt with its response is longer than the engine takes.
             ModelError: vLLM is not installed, cannot run or steer this model, or gave NaN logits.
         """
-        chosen = attached(steering, gate)
-        self._start(model, needs_of(_model(model), chosen))
-        self._hold(chosen)
-        options = RequestOptions(steering=self._loaded)
-        reads = chosen is not None and chosen.gate.reads
-        found: list[Generation] = []
-        for some in _slices(requests, RING if reads else len(requests)):
-            answers = self._answer(model, some, settings, options)
-            p_fail = self._probabilities(answers) if reads else [None] * len(answers)
-            found += _generations(end_tokens(model, settings.stop), some, answers, p_fail)
-        return found
+        with self._turn:
+            chosen = attached(steering, gate)
+            self._start(model, needs_of(_model(model), chosen))
+            self._hold(chosen)
+            options = RequestOptions(steering=self._loaded)
+            reads = chosen is not None and chosen.gate.reads
+            found: list[Generation] = []
+            for some in _slices(requests, RING if reads else len(requests)):
+                answers = self._answer(model, some, settings, options)
+                p_fail = self._probabilities(answers) if reads else [None] * len(answers)
+                found += _generations(end_tokens(model, settings.stop), some, answers, p_fail)
+            return found
 
     def generate_recorded(
         self,
@@ -236,20 +240,22 @@ class VllmEngine:
         unknown = set(moments) - set(MOMENTS)
         if unknown or not moments:
             raise InputError(f"unknown moments {sorted(unknown)}; accepted: {', '.join(MOMENTS)}")
-        names = cast("tuple[Moment, ...]", tuple(moments))
-        record = RecordConfig(moments=names, scopes=tuple(scopes))
-        self._start(model, Needs(_model(model), record=record))
-        self._hold(None)
-        answers = self._answer(model, requests, settings, RequestOptions(record=True))
-        generations = _generations(end_tokens(model, settings.stop), requests, answers, [None] * len(answers))
-        recorded = fetch_moments(self._llm, [answer.request_id for answer in answers])
-        return RecordedGenerations(generations, cast("dict[TokenScope, Moments]", recorded))
+        with self._turn:
+            names = cast("tuple[Moment, ...]", tuple(moments))
+            record = RecordConfig(moments=names, scopes=tuple(scopes))
+            self._start(model, Needs(_model(model), record=record))
+            self._hold(None)
+            answers = self._answer(model, requests, settings, RequestOptions(record=True))
+            generations = _generations(end_tokens(model, settings.stop), requests, answers, [None] * len(answers))
+            recorded = fetch_moments(self._llm, [answer.request_id for answer in answers])
+            return RecordedGenerations(generations, cast("dict[TokenScope, Moments]", recorded))
 
     def close(self) -> None:
         """Stop the engine and free its memory; does nothing the second time."""
-        self._running.close()
-        self._llm = self._started = self._loaded = None
-        gc.collect()  # the engine's objects refer to each other
+        with self._turn:
+            self._running.close()
+            self._llm = self._started = self._loaded = None
+            gc.collect()  # the engine's objects refer to each other
 
     def _answer(
         self, model: LanguageModel, requests: Sequence[Request], settings: SamplingSettings, options: RequestOptions

@@ -15,6 +15,7 @@ from trimtab.store.atomic import (
     write_text,
 )
 from trimtab.store.cache import Cache, CacheRow, Entry, default_root, key_facts, refuse_foreign
+from trimtab.store.import_directions import from_steering_vector, read_directions
 from trimtab.store.ledger import openings, record_opening
 from trimtab.store.plan import Parts, Plan, make_plan
 from trimtab.store.records import Record, read_record
@@ -22,7 +23,7 @@ from trimtab.store.remote import AnyPath, any_path, read_bytes
 from trimtab.store.tables import TableOf, read_arrow, read_table, table_of, write_arrow, write_table
 from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, open_tensors, save_tensors
 from trimtab.store.toml_writer import sealed_toml, to_toml
-from trimtab.store.values import load_gate, load_neurons, save_gate, save_neurons
+from trimtab.store.values import load_directions, load_gate, load_neurons, save_directions, save_gate, save_neurons
 
 __all__ = [
     "AnyPath",
@@ -38,7 +39,9 @@ __all__ = [
     "any_path",
     "default_root",
     "digest_of",
+    "from_steering_vector",
     "key_facts",
+    "load_directions",
     "load_gate",
     "load_neurons",
     "load_steering",
@@ -52,6 +55,7 @@ __all__ = [
     "push_steering",
     "read_arrow",
     "read_bytes",
+    "read_directions",
     "read_json",
     "read_record",
     "read_table",
@@ -61,6 +65,7 @@ __all__ = [
     "remove_leftovers",
     "replace_file",
     "replace_folder",
+    "save_directions",
     "save_gate",
     "save_neurons",
     "save_steering",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
+from trimtab.directions import Directions
 from trimtab.errors import InputError, StoreError
 from trimtab.gate import (
     AnyGate,
@@ -84,6 +85,47 @@ def load_neurons(folder: str | os.PathLike[str] | AnyPath) -> Neurons:
         return Neurons(layer, index, score, correct_mean, incorrect_mean, record.criterion, record.model, record.facts)
     except InputError as cause:
         raise unreadable(path, "neuron", cause) from cause
+
+
+DIRECTION_COLUMNS = ("layer", "vector")
+
+
+class DirectionsRecord(Record):
+    """directions.json; ``tensors_sha256`` ties it to its directions.safetensors."""
+
+    criterion: str
+    n: int
+    model: ModelIdentity
+    facts: dict[str, object]
+    tensors_sha256: str
+
+
+def save_directions(directions: Directions, folder: str | os.PathLike[str] | AnyPath) -> None:
+    """Write directions.safetensors, then directions.json; errors as of :func:`save_neurons`."""
+    folder, facts = any_path(folder), plain_facts(directions.facts)
+    tensors = folder / "directions.safetensors"
+    save_columns(tensors, directions, DIRECTION_COLUMNS)
+    record = DirectionsRecord(
+        criterion=directions.criterion,
+        n=len(directions),
+        model=directions.model,
+        facts=facts,
+        tensors_sha256=sha256_of(tensors),
+    )
+    write_json(folder / "directions.json", record.model_dump(), "")
+
+
+def load_directions(folder: str | os.PathLike[str] | AnyPath) -> Directions:
+    """Read what :func:`save_directions` wrote, exactly; errors as of :func:`load_neurons`."""
+    folder = any_path(folder)
+    record = read_record(folder / "directions.json", DirectionsRecord, "")
+    path = folder / "directions.safetensors"
+    check_pair(path, record.tensors_sha256)
+    found = load_arrays(path, {"layer": (record.n,), "vector": (record.n, record.model.d_model)})
+    try:
+        return Directions(found["layer"], found["vector"], record.criterion, record.model, record.facts)
+    except InputError as cause:
+        raise unreadable(path, "direction", cause) from cause
 
 
 def plain_facts(facts: dict[str, object]) -> dict[str, object]:

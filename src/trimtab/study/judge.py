@@ -1,13 +1,16 @@
 """From neurons to a verdict: answers under a steering, the grid on the validation split, the evaluation of every condition."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from trimtab.errors import ConfigError, InputError
+from trimtab.analysis.dose import CALIBRATION, measure_doses
+from trimtab.dose import FACT, Dose
+from trimtab.errors import ConfigError, InputError, ModelError
 from trimtab.evaluation.controls import judged_with_controls
 from trimtab.evaluation.finetune import sft_lora
 from trimtab.evaluation.majority import majority, majority_at_cost
@@ -17,6 +20,7 @@ from trimtab.evaluation.rows import (
     AGAIN,
     ALWAYS,
     BOTH_GATES,
+    DIRECTION,
     FIRST_TOKEN,
     GATED,
     NEGATIVE,
@@ -27,6 +31,7 @@ from trimtab.evaluation.rows import (
     SAMPLED,
     SFT_LORA,
     SOME_PROBLEMS,
+    TRAINED,
     UNSTEERED,
     SteeredRow,
 )
@@ -51,7 +56,7 @@ from trimtab.model import LanguageModel, check_identity, down_weights
 from trimtab.sampling import SamplingSettings
 from trimtab.sampling.prefills import Prefills
 from trimtab.steering import Steering
-from trimtab.store import AnyPath, Entry, digest_of, openings, read_table, record_opening, write_table
+from trimtab.store import AnyPath, Entry, digest_of, openings, read_json, read_table, record_opening, write_json, write_table
 from trimtab.study import find, gather
 from trimtab.study.settings import check_grid
 from trimtab.study.tokens import record_tokens
@@ -62,12 +67,24 @@ from trimtab.traces import Problem, Split, Trace
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"answers": 2, "tune": 1, "evaluate": 1, "experiment": 1, "sft": 1, "tokens": 1, "places": 1}
+logger = logging.getLogger(__name__)
+
+VERSIONS: Mapping[str, int] = {
+    "answers": 2,
+    "tune": 1,
+    "dose": 1,
+    "evaluate": 1,
+    "experiment": 3,
+    "sft": 1,
+    "trained": 1,
+    "tokens": 1,
+    "places": 1,
+}
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
 ADARAS_CRITERION = "adaras"
 STEERED = "steered"
 """What a file of answers calls its condition: who asks for them gives it a name of its own."""
-OUTCOMES, POINTS, STEERED_ROWS = "outcomes.parquet", "points.parquet", "steered.parquet"
+OUTCOMES, POINTS, DOSES, STEERED_ROWS = "outcomes.parquet", "points.parquet", "doses.json", "steered.parquet"
 
 
 class Asked(NamedTuple):
@@ -213,7 +230,41 @@ def tune(study: "Study") -> Tuning:
 
     table = tuple(study.compute("tune", entry, work, lambda folder: read_table(folder / POINTS, TunePoint)))
     best = best_point(table)
-    return Tuning(table, best, steering_at(study, best, gate), entry.name)
+    doses = _doses(study, dict.fromkeys((point.criterion, point.intervention, point.k) for point in table))
+    steering = steering_at(study, best, gate)
+    if (dose := doses.get((best.criterion, best.intervention, best.k))) is not None:
+        steering = replace(steering, facts={**steering.facts, FACT: dose.facts()})
+    return Tuning(table, best, steering, entry.name, doses)
+
+
+def _doses(study: "Study", choices: Collection[tuple[str, str, int]]) -> dict[tuple[str, str, int], Dose]:
+    """The dose of each choice at unit strength, on the first traces of the train split; empty where the model has none."""
+    settings, found = study.settings, study.traces()
+    traces = [trace for trace in found.traces if len(trace.response_ids) > 1][:CALIBRATION]
+    if not traces:
+        return {}
+    facts = {
+        "traces": [found.key, CALIBRATION],
+        "neurons": {criterion: study.keys[f"rank-{criterion}"] for criterion in settings.ranking.criteria},
+        "choices": [list(choice) for choice in choices],
+    }
+    entry = study.entry("dose", {**facts, **study.forward_facts()})
+
+    def work(folder: AnyPath) -> None:
+        ranked = find.rankings(study, settings.ranking.criteria, settings.ranking.k)
+        steerings = [Steering.of(ranked[c].top(k), 1.0, intervention=INTERVENTIONS[edit]) for c, edit, k in choices]
+        try:
+            measured = [dose.facts() for dose in measure_doses(study.model, steerings, traces)]
+        except ModelError as error:
+            logger.info("the doses of %s are not measured: %s", study.model.identity.name, error)
+            measured = []
+        write_json(folder / DOSES, {"unit": measured})
+
+    def read(folder: AnyPath) -> list[Dose | None]:
+        return [Dose.of({FACT: each}) for each in read_json(folder / DOSES)["unit"]]  # type: ignore[call-overload, index]
+
+    found_doses = study.compute("dose", entry, work, read)
+    return {choice: dose for choice, dose in zip(choices, found_doses, strict=False) if dose is not None}
 
 
 def _grid_points(
@@ -224,32 +275,65 @@ def _grid_points(
     chosen: Sequence[Problem],
 ) -> list[TunePoint]:
     found = find.rankings(study, study.settings.ranking.criteria, study.settings.ranking.k)
+    steerings = {
+        f"{criterion}-{intervention}-{k}-{strength:g}": Steering.of(
+            found[criterion].top(k), strength, study.settings.tune.scope, gate, intervention=INTERVENTIONS[intervention]
+        )
+        for criterion, intervention, k, strength in points
+    }
+    return [
+        TunePoint(*point, len(chosen), *accuracies)
+        for point, accuracies in zip(points, grid_accuracies(study, steerings, gate, p_fail, chosen), strict=True)
+    ]
+
+
+class GridAccuracies(NamedTuple):
+    """Of one point of a grid: the bare model, steered on every problem, and behind the gate."""
+
+    unsteered: float
+    always: float
+    gated: float
+
+
+def grid_accuracies(
+    study: "Study",
+    steerings: Mapping[str, Steering],
+    gate: AnyGate,
+    p_fail: Mapping[str, float],
+    chosen: Sequence[Problem],
+    what: str = "tune",
+) -> list[GridAccuracies]:
+    """The accuracies of every point of a grid on the same problems, see :func:`tune`.
+
+    Args:
+        steerings: by the name of the point, each behind ``gate``.
+        p_fail: by problem; read where the gate reads.
+        what: for progress and the ledger.
+    """
     greedy, proportional = study.settings.sampling.greedy(), gate.reads and gate.mode == "proportional"
     conditions = [Condition(UNSTEERED)]
-    for criterion, intervention, k, strength in points:
-        name = f"{criterion}-{intervention}-{k}-{strength:g}"
-        edit = INTERVENTIONS[intervention]
-        steering = Steering.of(found[criterion].top(k), strength, study.settings.tune.scope, gate, intervention=edit)
+    for name, steering in steerings.items():
         conditions.append(Condition(name, steering))
         if proportional:
             conditions.append(Condition(f"{name}-gated", steering, "auto"))
-    base, *rest = answers(study, [Asked(condition, chosen, greedy) for condition in conditions], what="tune")
+    base, *rest = answers(study, [Asked(condition, chosen, greedy) for condition in conditions], what=what)
     fires = [p_fail[problem.id] >= gate.cutoff for problem in chosen] if gate.reads else [True] * len(chosen)
     table = []
-    for i, point in enumerate(points):
+    for i in range(len(steerings)):
         steered = rest[2 * i] if proportional else rest[i]
         gated = rest[2 * i + 1] if proportional else [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]
-        table.append(TunePoint(*point, len(base), *map(_accuracy, (base, steered, gated))))
+        table.append(GridAccuracies(*map(_accuracy, (base, steered, gated))))
     return table
 
 
-def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -> Evaluation:
+def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None, trained: Steering | None = None) -> Evaluation:
     """Every condition of the settings on the problems of ``evaluation.split``, paired with the unsteered model.
 
     Args:
         study: whose problems are answered.
         steering: under test.
         tuning: where it was chosen, if it was: AdaRAS's own point is a condition then.
+        trained: the baseline ``trained``, if it was asked for.
 
     Raises:
         NotEnoughDataError, InputError: no problem, or a baseline that cannot be run.
@@ -261,10 +345,13 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
     if not problems:
         raise InputError(f"evaluate needs problems of the {settings.split} split, and there are none; ask for {settings.split}=N")
     conditions = _conditions(study, steering, tuning)
+    if trained is not None:
+        conditions.append(Condition(TRAINED, trained, "on" if trained.gate.kind == ALWAYS_GATE.kind else "auto"))
+    unused = set[str]() if trained is not None else {"trained"}  # a training that nobody asked for moves no key
     facts = {
         "steering": steering.digest,
         "conditions": {condition.name: _condition_digest(condition) for condition in conditions},
-        "settings": settings.model_dump(mode="json", exclude=set() if settings.gates else {"gates"}),
+        "settings": settings.model_dump(mode="json", exclude=unused if settings.gates else {*unused, "gates"}),
         "problems": study.problems().digests[settings.split],
         "sampling": study.settings.sampling.model_dump(mode="json"),
         "prompt": study.settings.prompt.model_dump(mode="json"),
@@ -419,6 +506,9 @@ def _conditions(study: "Study", steering: Steering, tuning: Tuning | None) -> li
         points = [point for point in tuning.points if (point.criterion, point.intervention) == (ADARAS_CRITERION, "add")]
         if points and best_point(points) != tuning.best:
             conditions.append(Condition(ADARAS, steering_at(study, best_point(points), steering.gate)))
+    if "direction" in settings.baselines:
+        best = study.tune_direction().steering.with_gate(steering.gate)
+        conditions.append(Condition(DIRECTION, best, "auto" if steering.gate.reads else "on"))
     if "prompt-only" in settings.baselines:
         conditions.append(prompt_only(study.settings.prompt, settings.instruction, study.model.tokenizer))
     return conditions

@@ -11,7 +11,7 @@ from typing import Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trimtab.errors import ConfigError, StoreError
-from trimtab.evaluation.settings import EvaluationSettings, TuneSettings
+from trimtab.evaluation.settings import DirectionSettings, EvaluationSettings, TuneSettings
 from trimtab.execution import ExecutorSettings, with_choice
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
 from trimtab.gating.settings import GateSettings, RunningGateSettings
@@ -102,6 +102,7 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     running_gate: RunningGateSettings = RunningGateSettings()
     tune: TuneSettings = TuneSettings()
+    direction: DirectionSettings = DirectionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     experiments: tuple[ExperimentName, ...] = ()
     experiment: ExperimentSettings = ExperimentSettings()
@@ -137,6 +138,8 @@ class Settings(Section):
             raise ValueError("experiments need a run that samples its own traces; leave them out")
         if self.engine == "vllm" and "sft-lora" in self.evaluation.baselines:
             raise ValueError("sft-lora is a fine-tune in memory, which engine 'vllm' cannot open; leave one of them out")
+        if self.engine == "vllm" and "direction" in self.evaluation.baselines:
+            raise ValueError("engine 'vllm' steers neurons and cannot run the baseline 'direction'; leave one of them out")
         unknown = set(self.ranking.criteria) - set(CRITERIA)
         if unknown or not self.ranking.criteria:
             raise ValueError(f"ranking.criteria names {sorted(unknown) or 'nothing'}; accepted: {', '.join(CRITERIA)}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from trimtab.dose import Dose
 from trimtab.errors import InputError
 from trimtab.evaluation.control_rows import Controls
 from trimtab.evaluation.outcomes import Outcome, first_responses
@@ -173,18 +174,25 @@ class Tuning:
         best: the point with the highest gated accuracy; on a tie the fewest neurons, then the weakest strength.
         steering: that point's, behind the gate.
         key: ``VERB/KEY`` in the cache.
+        doses: by criterion, intervention and k; empty for a model whose doses cannot be measured, such as a mixture of experts.
     """
 
     points: tuple[TunePoint, ...]
     best: TunePoint
     steering: Steering
     key: str
+    doses: Mapping[tuple[str, str, int], Dose] = field(default_factory=dict)
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """One row a point of the grid: accuracies unsteered, always and gated, as fractions."""
+        """One row a point of the grid: accuracies unsteered, always and gated, as fractions, and the largest dose of a layer."""
         import pandas
 
-        return pandas.DataFrame([asdict(point) for point in self.points])
+        return pandas.DataFrame([{**asdict(point), "dose": self.dose(point)} for point in self.points])
+
+    def dose(self, point: TunePoint) -> float | None:
+        """The largest dose over the layers of a point of the grid; None where it was not measured."""
+        dose = self.doses.get((point.criterion, point.intervention, point.k))
+        return None if dose is None else dose.at(point.strength)
 
     def __repr__(self) -> str:
         p = self.best

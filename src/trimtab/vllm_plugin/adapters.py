@@ -28,8 +28,10 @@ from weakref import WeakSet
 from trimtab.errors import InputError, TrimtabError
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import NONE, PluginConfig
-from trimtab.vllm_plugin.options import KEYS, Adapter, RequestOptions, ResolvedOptions, resolve
+from trimtab.vllm_plugin.options import KEYS, Adapter, DoseGuard, RequestOptions, ResolvedOptions, resolve
 from trimtab.vllm_plugin.refusals import check_weights, read_steering
+
+logger = logging.getLogger(__name__)
 
 
 class Lease(dict[str, object]):
@@ -69,6 +71,8 @@ class Adapters:
     Attributes:
         default: name of the steering of requests that name none.
         entered: requests by name of their steering, since the start.
+        guard: of their doses.
+        over_dose: requests above its limit that were steered with the strength they asked for or a smaller one, by name.
 
     Example:
         >>> adapters = Adapters(PluginConfig())
@@ -86,6 +90,8 @@ class Adapters:
         self.config, self._check = config, check
         self.default = config.default
         self.entered: Counter[str] = Counter()
+        self.guard = DoseGuard(config.max_dose, config.over_dose)
+        self.over_dose: Counter[str] = Counter()
         self._lock = threading.RLock()  # a lease can die, and so touch its weak set, in any thread
         self._loaded: dict[str, Adapter] = {}
         self._draining: dict[int, Adapter] = {}
@@ -116,7 +122,7 @@ class Adapters:
         """Give a steering a free slot, before the workers load it.
 
         Raises:
-            InputError: a name that is taken or cannot be one, or no free slot.
+            InputError: a name that is taken or cannot be one, no free slot, or a dose that the guard refuses.
             MismatchError: it was made for other weights.
         """
         self._check(steering, name)
@@ -136,8 +142,12 @@ class Adapters:
                     + (f", and these are still in use: {waiting}; try again when their requests have ended" if waiting else "")
                     + ". Unload a steering, or start the engine with a larger max_steerings"
                 )
+            adapter = Adapter.of(name, free, path, steering)
+            self.guard.check(adapter)
+            if self.guard.limit is not None and adapter.dose is None:
+                logger.warning("the dose of %r was not measured, so max_dose does not hold for it", name)
             self._reserved[free] = name
-            return Reservation(Adapter.of(name, free, path, steering), steering)
+            return Reservation(adapter, steering)
 
     def add(self, reservation: Reservation) -> Adapter:
         """Let requests name a steering that all workers have loaded."""
@@ -190,7 +200,8 @@ class Adapters:
         """
         with self._lock:
             options = RequestOptions.parse(extra_args, self._loaded)
-            resolved = resolve(options, self.default, self._loaded)
+            resolved = resolve(options, self.default, self._loaded, self.guard)
+            self._note_dose(options, resolved)
             if resolved.record and self.config.record is None:
                 raise InputError("record 1 cannot be used: this engine was started without `record`; accepted: 0")
             kept = {key: value for key, value in (extra_args or {}).items() if key not in KEYS}
@@ -198,6 +209,23 @@ class Adapters:
             if resolved.steers:
                 self._leases[resolved.slot].add(lease)
             return resolved, lease if lease else None
+
+    def _note_dose(self, options: RequestOptions, resolved: ResolvedOptions) -> None:
+        """Count a request above the limit, and log the first of each steering: a client could fill the log."""
+        adapter = self._loaded.get(options.steering or self.default or NONE)
+        if adapter is None or not resolved.gate:
+            return
+        asked = adapter.strength if options.strength is None else options.strength
+        if self.guard.exceeds(adapter.dose, asked):
+            if not self.over_dose[adapter.name]:
+                logger.warning(
+                    "strength %g of %r is above max_dose %s; such requests are steered at %g and counted in /metrics",
+                    asked,
+                    adapter.name,
+                    self.guard.limit,
+                    resolved.strength,
+                )
+            self.over_dose[adapter.name] += 1
 
     def enter(self, resolved: ResolvedOptions) -> None:
         """Count a request under the name of its steering, once vLLM has accepted it; see ``entered``."""
@@ -283,8 +311,6 @@ def with_own_blocks(generate: ExtraKeys) -> ExtraKeys:
 
     return generate_block_hash_extra_keys
 
-
-logger = logging.getLogger(__name__)
 
 ATTRIBUTE = "trimtab_adapters"
 """Attribute of an engine's input processor that holds its adapters."""

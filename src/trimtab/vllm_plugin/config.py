@@ -61,6 +61,7 @@ NONE = "none"
 EXTENSION = "trimtab.vllm_plugin.worker.WorkerExtension"
 
 Side = Literal["input", "output"]
+OverDose = Literal["warn", "clamp", "reject"]
 Moment = Literal["sum", "magnitude", "square"]
 
 
@@ -91,6 +92,9 @@ class PluginConfig(BaseModel):
         self_test: check at the start that every hook steers, and that an unsteered request is not changed.
         force_model: accept an artifact of other weights with the same sizes, a fine-tune for example.
         load_from: a folder; clients of a server may load the artifacts in it. None lets them load nothing.
+        max_dose: the largest dose of a request, see :class:`trimtab.dose.Dose`; None for no limit.
+        over_dose: above it, ``warn`` in the log and steer, ``clamp`` the strength to the limit, or ``reject`` the request. The
+            last two also refuse artifacts whose dose was not measured.
 
     Example:
         >>> PluginConfig(steerings={"careful": "runs/demo/steering"}, default="careful").max_steerings
@@ -111,6 +115,8 @@ class PluginConfig(BaseModel):
     self_test: bool = True
     force_model: bool = False
     load_from: str | None = None
+    max_dose: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    over_dose: OverDose = "warn"
 
     @model_validator(mode="after")
     def _consistent(self) -> "PluginConfig":
@@ -120,6 +126,8 @@ class PluginConfig(BaseModel):
             raise ValueError(f"no steering can be called {NONE!r} or nothing: that is how a request asks for no steering")
         if len(self.steerings) > self.max_steerings:
             raise ValueError(f"{len(self.steerings)} steerings do not fit max_steerings {self.max_steerings}; raise it")
+        if self.max_dose is None and "over_dose" in self.model_fields_set and self.over_dose != "warn":
+            raise ValueError(f"over_dose {self.over_dose!r} has no effect without max_dose; give a limit such as 0.5")
         if self.default is not None and self.default not in self.steerings:
             raise ValueError(f"default {self.default!r} is none of the steerings: {', '.join(self.steerings) or 'none given'}")
         return self

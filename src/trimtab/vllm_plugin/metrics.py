@@ -38,6 +38,7 @@ class SteeringMetrics(Collector):
         if self.engine is None:
             return
         yield _by("trimtab_requests", "Requests with a steering.", "steering", current_adapters().entered)
+        yield _by("trimtab_over_dose", "Requests above max_dose that were steered.", "steering", current_adapters().over_dose)
         read, fired = self.engine["gate_read"], self.engine["gate_fired"]
         decisions = {"fired": fired, "not_fired": read - fired}
         yield _by("trimtab_gate_decisions", "Prompts that a gate has read, by what it decided.", "decision", decisions)

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
+from trimtab.dose import Dose
 from trimtab.errors import InputError
 from trimtab.steering import PositionScope, Steering
-from trimtab.vllm_plugin.config import NONE
+from trimtab.vllm_plugin.config import NONE, OverDose
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Adapter:
         reads: whether its gate reads the prompt.
         gate: what a person calls its gate.
         neurons: how many it steers.
+        dose: at unit strength, None where the artifact does not tell.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Adapter:
     reads: bool
     gate: str
     neurons: int
+    dose: Dose | None = None
 
     @classmethod
     def of(cls, name: str, slot: int, path: str, steering: Steering) -> "Adapter":
@@ -48,6 +51,66 @@ class Adapter:
             steering.gate.reads,
             steering.gate.label,
             len(steering),
+            Dose.of(steering.facts),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DoseGuard:
+    """What happens to a request whose strength is too large a dose of its steering.
+
+    Args:
+        limit: see :class:`trimtab.dose.Dose`; None accepts every strength.
+        action: ``warn`` leaves the strength as it is, ``clamp`` lowers it to the limit, ``reject`` refuses the request.
+
+    Example:
+        >>> DoseGuard(0.5, "clamp").exceeds(Dose((3,), (0.25,), 800), 4.0)
+        True
+    """
+
+    limit: float | None = None
+    action: OverDose = "warn"
+
+    def exceeds(self, dose: Dose | None, strength: float) -> bool:
+        """Tell whether a strength is too large a dose; a dose that was not measured is none."""
+        return self.limit is not None and dose is not None and dose.at(strength) > self.limit * (1 + 1e-6)
+
+    def check(self, adapter: Adapter) -> None:
+        """Refuse a steering that cannot be guarded, or whose own strength is too much.
+
+        Raises:
+            InputError: the artifact does not tell its dose, or its own strength would be rejected.
+        """
+        if self.limit is None or self.action == "warn":
+            return
+        if adapter.dose is None:
+            raise InputError(
+                f"the dose of {adapter.name!r} was not measured and cannot be held to max_dose {self.limit:g}; "
+                "measure it once: trimtab show ARTIFACT --model MODEL --save, or use over_dose 'warn'"
+            )
+        if self.action == "reject" and self.exceeds(adapter.dose, adapter.strength):
+            raise InputError(self._refusal(adapter, adapter.strength))
+
+    def strength(self, adapter: Adapter, strength: float) -> float:
+        """Return the strength that a request gets.
+
+        Raises:
+            InputError: too large a dose, where those are rejected.
+        """
+        if adapter.dose is None or not self.exceeds(adapter.dose, strength) or self.action == "warn":
+            return strength
+        if self.action == "reject":
+            raise InputError(self._refusal(adapter, strength))
+        assert self.limit is not None
+        return math.copysign(adapter.dose.most(self.limit), strength)
+
+    def _refusal(self, adapter: Adapter, strength: float) -> str:
+        assert self.limit is not None
+        assert adapter.dose is not None
+        most = adapter.dose.most(self.limit)
+        return (
+            f"strength {strength:g} of {adapter.name!r} is a dose of {adapter.dose.at(strength):.3g}, the norm of its edit over "
+            f"what the layer writes, above the limit {self.limit:g}; accepted: strengths between {-most:.4g} and {most:.4g}"
         )
 
 
@@ -157,14 +220,17 @@ class ResolvedOptions:
 
 
 UNSTEERED = ResolvedOptions()
+UNGUARDED = DoseGuard()
 GATE_CODE: Mapping[GateOverride, int] = {"off": 0, "auto": 1, "on": 2}
 
 
-def resolve(options: RequestOptions, default: str | None, loaded: Mapping[str, Adapter]) -> ResolvedOptions:
+def resolve(
+    options: RequestOptions, default: str | None, loaded: Mapping[str, Adapter], guard: DoseGuard = UNGUARDED
+) -> ResolvedOptions:
     """Resolve a request's options against the loaded steerings.
 
     Raises:
-        InputError: options without a steering, or a scope that the gate cannot decide.
+        InputError: options without a steering, a scope that the gate cannot decide, or too large a dose.
     """
     name = default if options.steering is None else options.steering
     if name is None or name == NONE:
@@ -183,6 +249,8 @@ def resolve(options: RequestOptions, default: str | None, loaded: Mapping[str, A
             "accepted: scope 'generated', or gate 'on'"
         )
     strength = adapter.strength if options.strength is None else options.strength
+    if options.gate != "off":
+        strength = guard.strength(adapter, strength)
     return ResolvedOptions(adapter.slot, adapter.digest, strength, scope, GATE_CODE[options.gate], options.record)
 
 

@@ -77,7 +77,7 @@ def check(request: Mapping[str, object]) -> None:
         InputError: naming the key, the value and what is accepted.
     """
     own = current_adapters()
-    resolved = resolve(RequestOptions.parse(_options(request), own.loaded()), own.default, own.loaded())
+    resolved = resolve(RequestOptions.parse(_options(request), own.loaded()), own.default, own.loaded(), own.guard)
     if resolved.record:
         raise InputError("record 1 cannot be used over HTTP, which has no route for moments; accepted: 0")
     salt = request.get("cache_salt")
@@ -199,6 +199,8 @@ class ServedAdapters:
         loaded, draining = own.loaded(), own.draining()
         return {
             "default": own.default,
+            "max_dose": own.guard.limit,
+            "over_dose": own.guard.action,
             "loading": self._folder is not None,
             "slots": {"total": own.config.max_steerings, "free": own.config.max_steerings - len(loaded) - len(draining)},
             "steerings": [shown(adapter) | {"requests": own.requests(adapter.slot)} for adapter in loaded.values()],
@@ -271,7 +273,10 @@ class ServedAdapters:
 
 def shown(adapter: Adapter) -> dict[str, object]:
     """Describe a steering to clients, without its path on the server."""
-    return {name: getattr(adapter, name) for name in ("name", "slot", "digest", "strength", "scope", "gate", "neurons")}
+    facts: dict[str, object] = {
+        name: getattr(adapter, name) for name in ("name", "slot", "digest", "strength", "scope", "gate", "neurons")
+    }
+    return facts | {"dose": None if adapter.dose is None else adapter.dose.at(adapter.strength)}
 
 
 router = APIRouter(prefix="/v1/trimtab", tags=["trimtab"])

@@ -29,7 +29,7 @@ def quick(search: Search) -> Search:
 def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     found = ablate(quick)
     n = len(quick.split(Split.TEST))
-    assert all(row["n"] == n for frame in found.frames for row in frame.rows)
+    assert all(row["n"] == n for frame in found.frames if frame.name != "directions-grid" for row in frame.rows)
     adaras = list(dict.fromkeys(row["label"] for row in found["adaras-ablation"].rows))
     assert adaras == ["unsteered", "random neurons", "without mean difference", "without sign flip", "without the gate", FULL]
     assert [row["label"] for row in found["adaras-ablation"].rows if row["chosen"]] == [FULL]
@@ -37,6 +37,20 @@ def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Search,
     named = " ".join(found.sentences)
     for criterion in set(CRITERIA) - {"adaras-float32"}:
         assert criterion in shown or f"Criterion {criterion}" in named
+
+    along = [row["label"] for row in found["directions"].rows]
+    assert along[:2] == ["unsteered", "random directions"]
+    assert "neurons" in along
+    assert sum(label.startswith("direction after layer ") for label in along) == 2  # behind the gate, and without it
+    assert [row["label"] for row in found["directions"].rows if row["chosen"]] == ["neurons"]
+    assert len(found["directions-grid"].rows) == quick.model.n_layers * 4
+    assert "Neurons beside the direction:" in named
+
+    trained = [row["label"] for row in found["trained"].rows]
+    assert list(dict.fromkeys(trained))[:4] == ["unsteered", "closed form", "trained", "trained, random neurons"]
+    assert sum(label.startswith("trained, all ") for label in trained) == 1
+    assert trained.count("trained, random neurons") == 1 + quick.settings.random_sets
+    assert "Gains and shifts learned by gradient on the chosen neurons:" in named
 
     def forbidden(*args: object, **options: object) -> None:
         raise AssertionError("a forward ran")

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from study_samples import results
 from tiny_testbed import open_tiny_testbed, some_problems
 from trimtab.cli.main import trimtab
+from trimtab.dose import Dose
 from trimtab.errors import ConfigError, InputError
 from trimtab.sampling import SamplingSettings
 from trimtab.sampling import generator as generating
@@ -270,7 +271,13 @@ def test_values_show_themselves(small: Small) -> None:
     with pytest.raises(InputError):
         traces.show("nobody")
     tuning = study.tune()
-    assert len(tuning.to_pandas()) == 2
+    frame = tuning.to_pandas()
+    assert len(frame) == 2
+    dose = Dose.of(tuning.steering.facts)
+    assert dose is not None
+    assert set(dose.layer) == set(tuning.steering.layer.tolist())
+    assert tuning.dose(tuning.best) == dose.at(tuning.best.strength) > 0
+    assert frame.dose.tolist() == [tuning.dose(point) for point in tuning.points]
     assert repr(tuning)
     evaluation = study.evaluate()
     assert "have been opened once with this model" in repr(evaluation)

@@ -186,3 +186,25 @@ def test_a_block_that_ends_with_the_prompt_is_shared() -> None:
     assert generate(request, 32, 48, 0)[0] == (("trimtab_request", "r"),)
     last = Request("r", 32, Params(replace(STEERED, scope="last-and-generated").entries()))
     assert generate(last, 16, 32, 0)[0] == (("trimtab_request", "r"),)
+
+
+def test_a_request_above_the_limit_is_counted_and_the_first_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    own = replace(steering(0), facts={"dose": {"layer": [0], "unit": [0.25], "tokens": 9}})
+    adapters = Adapters(PluginConfig(max_steerings=2, max_dose=0.5, over_dose="clamp"))
+    adapters.add(adapters.reserve("a", "a", own))
+    given = [adapters.admit({"steering": "a", "strength": s})[0].strength for s in (1.0, 3.0, -8.0)]
+    assert given == [1.0, 2.0, -2.0]
+    assert adapters.over_dose == {"a": 2}
+    assert [record.getMessage() for record in caplog.records] == [
+        "strength 3 of 'a' is above max_dose 0.5; such requests are steered at 2 and counted in /metrics"
+    ]
+    with pytest.raises(InputError, match="the dose of 'b' was not measured"):
+        adapters.reserve("b", "b", steering(1))
+    assert adapters.reserve("b", "b", replace(own, facts={**own.facts})).adapter.slot == 2  # the refused one took no slot
+
+
+def test_where_doses_are_only_warned_of_an_unmeasured_steering_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    adapters = Adapters(PluginConfig(max_dose=0.5))
+    adapters.add(adapters.reserve("a", "a", steering(0)))
+    assert adapters.admit({"steering": "a", "strength": 1e5})[0].strength == 1e5
+    assert "the dose of 'a' was not measured, so max_dose does not hold for it" in caplog.text

@@ -153,3 +153,17 @@ def test_no_vllm_is_an_error_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "installed", lambda: None)
     with pytest.raises(ModelError, match=r"vLLM is not installed; run: pip install vllm==0\.32\.0"):
         module.check_version()
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"max_dose": 0.0}, "max_dose: Input should be greater than 0"),
+        ({"max_dose": float("inf")}, "max_dose: Input should be a finite number"),
+        ({"over_dose": "clamp"}, "over_dose 'clamp' has no effect without max_dose"),
+        ({"max_dose": 0.5, "over_dose": "ask"}, "over_dose: Input should be 'warn', 'clamp' or 'reject'"),
+    ],
+)
+def test_a_limit_of_doses_is_a_number_with_something_to_do(given: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        parse_config(given)

@@ -1,9 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 
+from trimtab.dose import Dose
 from trimtab.errors import InputError
-from trimtab.vllm_plugin.options import KEYS, UNSTEERED, Adapter, RequestOptions, ResolvedOptions, resolve
+from trimtab.vllm_plugin.config import OverDose
+from trimtab.vllm_plugin.options import KEYS, UNSTEERED, Adapter, DoseGuard, RequestOptions, ResolvedOptions, resolve
 
 LOADED = {
     "plain": Adapter("plain", 1, "a", "d1", 0.7, "generated", False, "always", 5),
@@ -89,3 +92,47 @@ def test_an_open_gate_allows_any_scope() -> None:
 @pytest.mark.parametrize(("scope", "first"), [("generated", 7), ("last-and-generated", 6), ("all", 0)])
 def test_first_steered_position(scope: str, first: int) -> None:
     assert ResolvedOptions(1, "d", 1.0, scope, 1).first_position(7) == first  # type: ignore[arg-type]
+
+
+DOSED = {name: replace(adapter, dose=Dose((0, 1), (0.125, 0.25), 100)) for name, adapter in LOADED.items()}
+
+
+@pytest.mark.parametrize(
+    ("action", "strength", "given"),
+    [
+        ("warn", 4.0, 4.0),
+        ("clamp", 4.0, 2.0),
+        ("clamp", -4.0, -2.0),
+        ("clamp", 2.0, 2.0),
+        ("clamp", 0.0, 0.0),
+        ("reject", 2.0, 2.0),
+        ("reject", -1.9, -1.9),
+    ],
+)
+def test_a_dose_is_held_to_its_limit(action: OverDose, strength: float, given: float) -> None:
+    guard = DoseGuard(0.5, action)
+    assert resolve(RequestOptions("plain", strength), None, DOSED, guard).strength == given
+    assert resolve(RequestOptions("plain", strength, gate="off"), None, DOSED, guard).strength == strength
+    assert resolve(RequestOptions("plain", strength), None, DOSED).strength == strength
+    assert resolve(RequestOptions("plain", strength), None, LOADED, guard).strength == strength
+
+
+@pytest.mark.parametrize("strength", [2.001, -2.001, 1e6])
+def test_too_large_a_dose_is_rejected_with_what_is_accepted(strength: float) -> None:
+    with pytest.raises(
+        InputError, match=r"of 'plain' is a dose of .* above the limit 0.5; accepted: strengths between -2 and 2$"
+    ):
+        resolve(RequestOptions("plain", strength), None, DOSED, DoseGuard(0.5, "reject"))
+
+
+def test_a_steering_that_cannot_be_guarded_is_refused_when_it_is_loaded() -> None:
+    for action in ("clamp", "reject"):
+        with pytest.raises(
+            InputError, match=r"the dose of 'plain' was not measured .*trimtab show ARTIFACT --model MODEL --save"
+        ):
+            DoseGuard(0.5, action).check(LOADED["plain"])
+        DoseGuard(None, action).check(LOADED["plain"])
+    DoseGuard(0.5, "warn").check(LOADED["plain"])
+    DoseGuard(0.1, "clamp").check(DOSED["gated"])
+    with pytest.raises(InputError, match=r"strength 1.5 of 'gated' is a dose of 0.375"):
+        DoseGuard(0.3, "reject").check(DOSED["gated"])

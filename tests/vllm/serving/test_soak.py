@@ -1,6 +1,7 @@
-"""Thousands of requests at once with random options, cancelled and dropped ones among them, while steerings come and go.
+"""Thousands of requests at once with random options, while steerings come and go and some clients are slow, gone or wrong.
 
-``TRIMTAB_SOAK=500 pytest -m slow tests/vllm/serving/test_soak.py`` runs a shorter one; the default is 10,000 requests.
+``TRIMTAB_SOAK=500 pytest -m slow tests/vllm/serving/test_soak.py`` runs a shorter one; the default is 10,000 requests. A small
+one is not marked slow.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -25,6 +26,7 @@ from vllm_server import KEY, Server
 
 Options = dict[str, object]
 COUNT = int(os.environ.get("TRIMTAB_SOAK", "10000"))
+SMALL = 200
 CONCURRENCY, MOST = 64, 24
 """Requests at once, and the most tokens of an answer."""
 SENTINEL_OF = {**{name: name for name in WORDS}, "gated": "six"}
@@ -81,8 +83,9 @@ class Soak:
     async def request(self) -> None:
         """One request, in one of the ways in which clients behave."""
         question, options, tokens = self.dice.randrange(len(QUESTIONS)), self.options(), self.dice.randint(1, MOST)
-        way = self.dice.choices(["whole", "stream", "stream cancelled", "dropped"], [5, 3, 1, 1])[0]
-        body = asking(question, options, tokens) | {"stream": way.startswith("stream")}
+        ways = {"whole": 48, "stream": 30, "stream cancelled": 10, "dropped": 10, "sent slowly": 1, "read slowly": 1}
+        way = self.dice.choices(list(ways), list(ways.values()))[0]
+        body = asking(question, options, tokens) | {"stream": way in ("stream", "stream cancelled", "read slowly")}
         self.seen[way] += 1
         self.seen["steered"] += options.get("steering") != "none"
         if way == "dropped":
@@ -92,21 +95,23 @@ class Soak:
                 return
             self.seen["dropped too late"] += 1
             return
-        if way == "whole":
-            answer = await self.http.post("/v1/chat/completions", json=body)
+        if way in ("whole", "sent slowly"):
+            sent: Options = {"json": body} if way == "whole" else {"content": slowly(body), "headers": JSON}
+            answer = await self.http.post("/v1/chat/completions", **sent)  # type: ignore[arg-type]
             got = answer.json()["choices"][0]["token_ids"] if answer.is_success else None
             self.judge(got, answer.text, question, options, tokens)
         else:
             wanted = self.dice.randint(1, tokens) if way == "stream cancelled" else tokens
-            await self.stream(body, question, options, tokens, wanted)
+            await self.stream(body, question, options, tokens, wanted, pause=0.1 if way == "read slowly" else 0.0)
 
-    async def stream(self, body: Options, question: int, options: Options, tokens: int, wanted: int) -> None:
-        """A streamed answer, hung up after this many tokens."""
+    async def stream(self, body: Options, question: int, options: Options, tokens: int, wanted: int, pause: float) -> None:
+        """A streamed answer, read with this pause before each line and hung up after this many tokens."""
         got: list[int] = []
         async with self.http.stream("POST", "/v1/chat/completions", json=body) as answer:
             if not answer.is_success:
                 return self.judge(None, (await answer.aread()).decode(), question, options, tokens)
             async for line in answer.aiter_lines():
+                await asyncio.sleep(pause)
                 if line.startswith('data: {"error'):
                     return self.judge(None, line, question, options, tokens)
                 got += _tokens(line)
@@ -127,7 +132,7 @@ class Soak:
         """One request that must be answered 400."""
         body = {"model": "reasoner", "prompt": "1", "max_tokens": 2, "stream": self.dice.random() < 0.5}
         content = json.dumps(body | {"vllm_xargs": _bad(self.dice)})
-        answer = await self.http.post("/v1/completions", content=content, headers={"Content-Type": "application/json"})
+        answer = await self.http.post("/v1/completions", content=content, headers=JSON)
         self.seen["malformed"] += 1
         if answer.status_code != 400:
             self.wrong.append((content, answer.status_code, answer.text))
@@ -144,6 +149,18 @@ class Soak:
             assert (await self.http.post("/v1/trimtab/unload", json={"name": name})).is_success
             if self.stop.is_set():
                 return
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def slowly(body: Options) -> AsyncIterator[bytes]:
+    """A body in four parts with pauses between them."""
+    whole = json.dumps(body).encode()
+    size = len(whole) // 4 + 1
+    for start in range(0, len(whole), size):
+        await asyncio.sleep(0.2)
+        yield whole[start : start + size]
 
 
 def asking(question: int, options: Options, tokens: int) -> Options:
@@ -187,14 +204,16 @@ async def drain(run: Soak, kinds: Iterator[str]) -> None:
     await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
 
 
-async def soak(server: Server, fires: list[bool], repeated: dict[str, tuple[int, int]]) -> tuple[Soak, float, float, float]:
+async def soak(
+    server: Server, fires: list[bool], repeated: dict[str, tuple[int, int]], number: int
+) -> tuple[Soak, float, float, float]:
     """What was seen, the seconds, and MiB of the server after half of the requests and after all."""
     # vLLM closes a connection that was idle for 5 s; one that it closes while we write to it is no failure of a request
     limits = httpx.Limits(max_connections=CONCURRENCY + 8, keepalive_expiry=2)
     headers = {"Authorization": f"Bearer {KEY}"}
     async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=120, limits=limits) as http:
         run = Soak(http, [await alone(http, question) for question in range(len(QUESTIONS))], fires, repeated)
-        kinds = ["request"] * COUNT + ["malformed"] * (COUNT // 10)
+        kinds = ["request"] * number + ["malformed"] * (number // 100)
         run.dice.shuffle(kinds)
         swapping, began = asyncio.create_task(run.swap()), time.perf_counter()
         await drain(run, iter(kinds[: len(kinds) // 2]))
@@ -207,20 +226,21 @@ async def soak(server: Server, fires: list[bool], repeated: dict[str, tuple[int,
         return run, seconds, early, late
 
 
-@pytest.mark.slow
-def test_soak(server: Server, p_fail: list[float], reasoner: LanguageModel, figures: Figures) -> None:
+@pytest.mark.parametrize("number", [SMALL, pytest.param(COUNT, marks=pytest.mark.slow)], ids=["small", "whole"])
+def test_soak(server: Server, p_fail: list[float], reasoner: LanguageModel, figures: Figures, number: int) -> None:
     repeated = {name: tuple(reasoner.tokenizer.convert_tokens_to_ids(pair)) for name, pair in WORDS.items()}
-    run, seconds, early, late = asyncio.run(soak(server, [p >= 0.5 for p in p_fail], repeated))
+    run, seconds, early, late = asyncio.run(soak(server, [p >= 0.5 for p in p_fail], repeated, number))
     with server.http() as http:
         status, metrics = http.get("/v1/trimtab/status").json(), http.get("/metrics").text
     preempted = int(float(re.findall(r"^vllm:num_preemptions_total\{.*\} (.*)$", metrics, re.MULTILINE)[0]))
     seen = ", ".join(f"{number:,} {what}" for what, number in sorted(run.seen.items()))
     seen += f", {preempted} preempted, {early:,.0f} MiB after half and {late:,.0f} after all"
-    figures(f"soak of {COUNT:,} requests at {CONCURRENCY} in {seconds:.0f} s: {len(run.wrong)} wrong, {seen}")
+    figures(f"soak of {number:,} requests at {CONCURRENCY} in {seconds:.0f} s: {len(run.wrong)} wrong, {seen}")
     assert not run.wrong[:5]
+    assert {"malformed", "sent slowly", "read slowly", "dropped", "loads"} <= set(run.seen)
     assert (status["slots"], status["draining"]) == ({"total": 4, "free": 1}, [])
     assert {each["name"]: each["requests"] for each in status["steerings"]} == {"minus": 0, "six": 0, "gated": 0}
     assert status["engine"]["requests_running"] == 0
-    if COUNT >= 10_000:
+    if number >= 10_000:
         assert late - early < GROWTH
         assert preempted

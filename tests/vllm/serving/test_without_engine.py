@@ -1,8 +1,10 @@
 """What the parts of the server do by themselves, with an engine that only remembers what it was asked."""
 
 import asyncio
+import json
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from layered_stack import steering
 from trimtab.vllm_plugin.adapters import Adapters
 from trimtab.vllm_plugin.config import PluginConfig
 from trimtab.vllm_plugin.plugin import Endpoints
@@ -114,6 +117,18 @@ def test_a_body_in_parts_passes_as_it_came_and_then_the_disconnect() -> None:
 def test_a_body_in_parts_is_checked_as_a_whole() -> None:
     sent = run(RequestCheck(_echo), [part(b'{"vllm_xar', more=True), part(b'gs": {"steering": "x"}}')])
     assert sent[0]["status"] == 400
+
+
+def test_too_large_a_dose_is_answered_400_before_the_stream_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Adapters(PluginConfig(max_dose=0.5, over_dose="reject"))
+    own = replace(steering(0), facts={"dose": {"layer": [0], "unit": [0.25], "tokens": 9}})
+    made.add(made.reserve("a", "a", own))
+    monkeypatch.setattr("trimtab.vllm_plugin.adapters._current", [made])
+    for strength, status in ((2.0, 200), (2.5, 400)):
+        body = json.dumps({"stream": True, "vllm_xargs": {"steering": "a", "strength": strength}}).encode()
+        sent = run(RequestCheck(_echo), [part(body), {"type": "http.disconnect"}])
+        assert sent[0]["status"] == status
+    assert b"accepted: strengths between -2 and 2" in sent[1]["body"]
 
 
 def test_a_form_is_not_read(adapters: Adapters) -> None:
