@@ -29,7 +29,7 @@ def causal(search: Search) -> Findings:
     """
     base = search.answers(Split.TEST, None, label="unsteered")
     steerings = _steerings(search)
-    rows = compare_rows(base, {label: _answers(search, made) for label, made in steerings.items()})
+    rows = compare_rows(base, {label: _answers(search, made) for label, made in steerings.items()}, search.clusters)
     gains = gain_frame(
         "causal",
         f"Ablated and amplified: K = {search.k}",

@@ -90,6 +90,11 @@ class Search:
         """By split, those that may be read."""
         return {split: self.study.problems().split(split) for split in Split if split in self.reads}
 
+    @property
+    def clusters(self) -> Mapping[str, str]:
+        """The cluster of near-duplicates of each problem that is in one; each counts once in a paired test."""
+        return self.study.problems().clusters
+
     @cached_property
     def contrast(self) -> Sequence[ContrastRow]:
         """The traces that are compared."""

@@ -36,7 +36,7 @@ def trained_part(search: Search, base: Sequence[Outcome]) -> Part:
         "trained, random neurons": [_answers(search, each) for each in drawn],
         f"trained, all {len(whole)} neurons of layer {layer}": _answers(search, whole),
     }
-    rows = compare_rows(base, conditions)
+    rows = compare_rows(base, conditions, search.clusters)
     before, after = (trained.facts["trained"][name] for name in ("loss_before", "loss_after"))  # type: ignore[index]
     frame = gain_frame(
         "trained",

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from trimtab.errors import InputError
 from trimtab.neurons import NEURON_DEFINITION, ModelIdentity, NeuronList, Neurons
+from trimtab.store.export_files import check_listed
 from trimtab.store.import_h_neurons import read_classifier, read_hprobes
 from trimtab.store.list_file import MOST_BYTES, Address, ListFile
 from trimtab.store.records import Record
@@ -48,7 +49,7 @@ def read_neurons(
 
     Raises:
         InputError: a file that cannot be used, with the row, or an argument that the format has no use for.
-        StoreError: a folder that :func:`trimtab.store.save_neurons` did not write.
+        StoreError: a folder that :func:`trimtab.store.save_neurons` did not write, or a file of an export that was changed since.
 
     Example:
         >>> import tempfile
@@ -62,6 +63,7 @@ def read_neurons(
     if path.is_dir():
         found = load_neurons(path)
         return found if k is None else found.top(k)
+    check_listed(path)
     form = form or _form_of(path)
     if form not in FORMATS:
         raise InputError(f"cannot tell the format of {path} from its ending; name it, --format: {', '.join(FORMATS)}")
