@@ -21,8 +21,8 @@ from trimtab.evaluation.runner import Condition
 from trimtab.evaluation.settings import DirectionSettings, EvaluationSettings
 from trimtab.experiments import EXPERIMENTS, ExperimentName, Search
 from trimtab.findings import Findings
-from trimtab.gate import AnyGate
-from trimtab.gating.settings import GateSettings
+from trimtab.gate import PromptGate, RunningGate
+from trimtab.gating.settings import GateSettings, RunningGateSettings
 from trimtab.model import LanguageModel
 from trimtab.neurons import Neurons
 from trimtab.ranking import DEFAULT_STATISTICS, ClassMoments, Statistic
@@ -154,7 +154,7 @@ class Study(StudyBase):
         return find.rankings(self, [first], self.settings.ranking.k)[first]
 
     @_takes(GateSettings)
-    def fit_gate(self, **settings: object) -> AnyGate:
+    def fit_gate(self, **settings: object) -> PromptGate:
         """Fit p(fail) from the prompt on greedy answers to the train split; choose its threshold on the validation split.
 
         Args:
@@ -162,6 +162,18 @@ class Study(StudyBase):
         """
         self._set("gate", settings)
         return find.fit_gate(self)
+
+    @_takes(RunningGateSettings)
+    def fit_running_gate(self, **settings: object) -> RunningGate:
+        """Fit p(fail) from the response so far on the contrast's traces; choose its thresholds on validation responses.
+
+        ``evaluate(gates=("running", "both-gates", "running-random"))`` evaluates the steering behind it.
+
+        Args:
+            settings: of ``[running_gate]``: ``features``, ``memory``, ``action``, ``hysteresis``, ``after``, ``join``.
+        """
+        self._set("running_gate", settings)
+        return find.fit_running_gate(self)
 
     @_takes(TuneSettings)
     def tune(self, criteria: Sequence[str] | None = None, **settings: object) -> Tuning:
