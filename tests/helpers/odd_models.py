@@ -125,7 +125,7 @@ ODD: Mapping[str, Callable[[], PreTrainedModel]] = {"opt": _opt, "falcon": _falc
 REFUSED: Mapping[str, tuple[Callable[[], PreTrainedModel], str]] = {
     "mamba": (
         lambda: _causal(MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=8)),
-        "'mamba' keeps no key-value cache",
+        "'mamba' (keeps no key-value cache|has neurons)",
     ),
     "rwkv": (
         lambda: _causal(RwkvConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32)),

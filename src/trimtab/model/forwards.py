@@ -63,7 +63,8 @@ class ForwardReader:
 
     def without_cache(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         """The same, for a forward that neither reads a cache nor fills one."""
-        return {name: value for name, value in self.arguments(args, kwargs).items() if name not in CACHES} | {"use_cache": False}
+        given = self.arguments(args, kwargs)
+        return {name: value for name, value in given.items() if not isinstance(value, Cache)} | {"use_cache": False}
 
     def read(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Forward:
         """Batch size, length, past and mask of a call.
@@ -78,10 +79,12 @@ class ForwardReader:
         tokens = given.get("inputs_embeds") if ids is None else ids
         if not isinstance(tokens, Tensor):
             raise ModelError("a steered forward needs input_ids or inputs_embeds as a tensor")
-        caches = [given[name] for name in CACHES if given.get(name) is not None]
-        cache, use_cache = next(iter(caches), None), given.get("use_cache")
-        if cache is not None and not isinstance(cache, Cache):
-            raise ModelError(f"past_key_values is a {type(cache).__name__}; give a transformers Cache, whose length can be read")
+        for name in CACHES:
+            if not isinstance(given.get(name), Cache | None):
+                raise ModelError(f"{name} is a {type(given[name]).__name__}; give a transformers Cache, whose length can be read")
+        # by what it is: under a name that is not known here, a cache would make each token look like a prompt
+        cache = next((value for value in given.values() if isinstance(value, Cache)), None)
+        use_cache = given.get("use_cache")
         return Forward(
             batch=tokens.shape[0],
             length=tokens.shape[1],

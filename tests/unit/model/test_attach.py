@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
 
 from steering_oracle import (
     logistic_gate,
@@ -17,6 +18,7 @@ from tiny_models import D_FF, MIXTURES, tiny, word_tokenizer
 from trimtab.errors import InputError, MismatchError, ModelError
 from trimtab.gate import NEVER
 from trimtab.model import LanguageModel, attach, find_ffn
+from trimtab.model.forwards import ForwardReader
 from trimtab.steering import Steering
 
 LENGTHS, EXTRA = (6, 3, 5), 3
@@ -343,3 +345,18 @@ def test_an_opened_model_is_attached_to_as_well_as_its_own(qwen3):
     for context in (attach(opened, steering), steering.attach(opened)):
         with context:
             assert torch.equal(stepwise_logits(qwen3, ids, mask, WIDTH), expected)
+
+
+def test_a_cache_is_a_cache_by_whatever_name_it_comes(qwen3):
+    """transformers 5.24 renamed past_key_values; read as none, every token would be a prompt that is not steered."""
+
+    def forward(input_ids, kv=None, use_cache=None): ...
+
+    base = qwen3.get_decoder()
+    base.forward = forward
+    cache = DynamicCache(config=qwen3.config)
+    cache.update(torch.zeros(1, 2, 5, 16), torch.zeros(1, 2, 5, 16), 0)
+    reader = ForwardReader(base)
+    read = reader.read((torch.zeros(1, 1, dtype=torch.long),), {"kv": cache})
+    assert (read.past, read.holds_cache, read.cached) == (5, True, True)
+    assert reader.without_cache((), {"kv": cache, "input_ids": None}) == {"input_ids": None, "use_cache": False}

@@ -105,14 +105,14 @@ def test_no_criterion_selects_a_neuron_that_a_layer_has_not(lm):
     prompts, responses = (rng.integers(3, 90, (24, length)).tolist() for length in (9, 12))
     traces = [Trace(str(n), f"p{n // 4}", n % 4, tuple(prompts[n]), tuple(responses[n]), "", "stop") for n in range(24)]
     rows = [ContrastRow(trace.id, trace.problem_id, bool(n % 2)) for n, trace in enumerate(traces)]
-    recorded = record_batch(lm, traces, ("response",), ("sum", "magnitude", "square"))["response"]
+    recorded = record_batch(lm, traces, ("response",), ("sum", "magnitude", "square", "contribution"))["response"]
     parts = labelled([(tuple(trace.id for trace in traces), recorded)], rows)
-    moments = class_moments(parts, statistics=("magnitude", "square", "difference", "auroc"))
+    moments = class_moments(parts, statistics=("magnitude", "square", "difference", "auroc", "contribution"))
     moments = replace(moments, column_norm=column_norms(down_weights(lm, range(lm.n_layers))))
     widths = np.array(lm.identity.widths)
     assert int(moments.comparable.sum()) <= lm.identity.n_neurons
     for criterion in sorted(set(CRITERIA) - {"activation-ratio", "mathneuro", "sign-flip"}):  # these find none here
-        ranking = rank(moments, criterion, 20, lm.identity)
+        ranking = rank(moments, criterion, 10, lm.identity)
         assert (ranking.index < widths[ranking.layer]).all(), criterion
 
 
