@@ -11,9 +11,9 @@ PAGE = Path(__file__).parent / "errors.md"
 HEADER = """# Errors
 
 Written by `make docs` from `trimtab.error_codes`. The command line prints `error[CODE]: MESSAGE` and exits with 1; in Python
-`error.code` is the same code, and its first part tells the class. The message says what was given; this page has the cause and the
-fix. A code is never renamed, so it can be searched for and tested. A rare error has the first part alone, such as `error[input]`, and is
-explained by its message. [Troubleshooting](troubleshooting.md) begins with the symptom.
+`error.code` is the same code, and its first part tells the class. The message says what was given; this page has the cause and
+the fix. A code is never renamed, so it can be searched for and tested. A rare error has the first part alone, such as
+`error[input]`, and is explained by its message. [Troubleshooting](troubleshooting.md) begins with the symptom.
 """
 CLASSES = {
     "input": "`InputError`: a file, a field or a value that cannot be used.",

@@ -71,7 +71,7 @@ def test_a_code_that_nobody_registered_is_refused() -> None:
 
 
 def test_an_error_keeps_its_code_in_another_process() -> None:
-    error = pickle.loads(pickle.dumps(ModelError("it happened", code="no-folder")))  # noqa: S301  # our own bytes
+    error = pickle.loads(pickle.dumps(ModelError("it happened", code="no-folder")))
     assert (error.code, str(error), error.told()) == ("model/no-folder", "it happened", "error[model/no-folder]: it happened")
     assert HeldElsewhereError("busy", "7").code == "files/held-elsewhere"
     assert InputError("rare").told() == "error[input]: rare"
@@ -103,7 +103,7 @@ def test_the_command_line_prints_the_code(
     files = {
         "torn.jsonl": '{"question": ',
         "columns.jsonl": '{"ask": "1 + 1", "gold": "2"}\n',
-        "twice.jsonl": '{"question": "1 + 1", "answer": "2", "split": "train"}\n{"question": "1 + 1", "answer": "2", "split": "test"}\n',
+        "twice.jsonl": '{"question": "1 + 1", "answer": "2"}\n{"question": "1 + 1", "answer": "2"}\n',
         "empty.jsonl": '{"question": "", "answer": "2"}\n',
         "torn.toml": "model = [",
         "key.toml": '[modle]\nname = "testbed:mixed"\n',
