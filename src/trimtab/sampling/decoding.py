@@ -115,6 +115,13 @@ class PreallocatedLayer(DynamicLayer):
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
+    @property
+    def filled(self) -> tuple[Tensor, Tensor]:
+        """Keys and values so far, views ``[row, head, position, head_dim]``."""
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys, self.values
+
     def reorder_cache(self, beam_idx: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Go on with these rows."""
         if self._buffers is None:

@@ -54,9 +54,10 @@ class Prefills:
             return None
         cache = DynamicCache(config=config)
         capacity = max(map(len, prompts)) + room
-        cache.layers[:] = [PreallocatedLayer(capacity) for _ in found.layers]
-        for layer, (keys, values) in zip(cache.layers, found.layers, strict=True):
+        layers = [PreallocatedLayer(capacity) for _ in found.layers]
+        for layer, (keys, values) in zip(layers, found.layers, strict=True):
             layer.update(keys, values)
+        cache.layers[:] = layers
         return found.logits, cache
 
     def keep(self, prompts: Sequence[tuple[int, ...]], logits: Tensor, cache: DynamicCache) -> None:
@@ -67,7 +68,7 @@ class Prefills:
             logits: ``[row, vocabulary]``.
             cache: after that forward.
         """
-        layers = [(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, PreallocatedLayer)]
+        layers = [layer.filled for layer in cache.layers if isinstance(layer, PreallocatedLayer)]
         if len(layers) < len(cache.layers):
             return
         of_layers = sum(keys.nbytes + values.nbytes for keys, values in layers)

@@ -15,6 +15,7 @@ from trimtab.store.atomic import (
     write_text,
 )
 from trimtab.store.cache import Cache, CacheRow, Entry, default_root, key_facts, refuse_foreign
+from trimtab.store.import_directions import from_steering_vector, read_directions
 from trimtab.store.ledger import openings, record_opening
 from trimtab.store.plan import Parts, Plan, make_plan
 from trimtab.store.records import Record, read_record
@@ -38,6 +39,7 @@ __all__ = [
     "any_path",
     "default_root",
     "digest_of",
+    "from_steering_vector",
     "key_facts",
     "load_directions",
     "load_gate",
@@ -53,6 +55,7 @@ __all__ = [
     "push_steering",
     "read_arrow",
     "read_bytes",
+    "read_directions",
     "read_json",
     "read_record",
     "read_table",

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from steering_samples import neuron_set
@@ -83,3 +84,37 @@ def test_a_steering_for_other_weights_is_refused(artifact: Path, tmp_path: Path,
     assert (code, out) == (1, "")
     assert "fingerprint" in err
     assert cli(*SMALL, "--model", other, "--out", tmp_path / "run", "--force-model", "--quiet")[0] == 0
+
+
+def test_a_control_vector_of_another_tool_gets_its_verdict(cli, model: Path, tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    path, d_model = tmp_path / "vector.gguf", open_model(model).identity.d_model
+    writer = gguf.GGUFWriter(path, "controlvector")
+    writer.add_string("controlvector.model_hint", "llama")
+    for layer in (0, 1):
+        writer.add_tensor(f"direction.{layer}", np.random.default_rng(layer).normal(0, 9, d_model).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    code, out, err = cli(*SMALL, "--steering", path, "--layer", 1, "--strength", 2, "--json")
+    assert code == 0, err
+    neurons = json.loads(out)["neurons"]
+    assert (neurons["directions"], neurons["strength"], neurons["scope"]) == ([1], 2.0, "all")
+    assert "says that it was made for a llama" in err
+    (tmp_path / "bad.gguf").write_bytes(path.read_bytes()[:200])
+    code, _, err = cli(*SMALL, "--steering", tmp_path / "bad.gguf", "--quiet")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("error[input]: ")
+    assert "cannot be read as GGUF" in err.splitlines()[-1]
+    code, _, err = cli(*SMALL, "--steering", tmp_path / "v.pt", "--quiet")
+    assert code == 1
+    assert "is a pickle" in err.splitlines()[-1]
+
+
+def test_strength_and_scope_of_an_artifact_may_be_replaced_and_its_neurons_are_no_layers(cli) -> None:
+    code, out, err = cli(*SMALL, "--strength", 3, "--scope", "all", "--json")
+    assert code == 0, err
+    neurons = json.loads(out)["neurons"]
+    assert (neurons["strength"], neurons["scope"], neurons["directions"]) == (3.0, "all", [])
+    assert cli(*SMALL, "--layer", 1)[0] == 2
