@@ -110,8 +110,8 @@ def test_the_command_line_prints_the_code(
         "good.toml": '[model]\nname = "testbed:mixed"\n[task]\nsource = "testbed"\n',
         "full/thesis.txt": "not yours\n",
         "unknown.json": "{}",
-        "a.csv": "problem_id,correct\none,1\ntwo,0\n",
-        "b.csv": "problem_id,correct\nthree,1\nfour,0\n",
+        "a.csv": "id,correct\none,1\ntwo,0\n",
+        "b.csv": "id,correct\nthree,1\nfour,0\n",
     }
     (tmp_path / "full").mkdir()
     for name, content in files.items():
