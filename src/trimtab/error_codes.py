@@ -36,7 +36,7 @@ CODES = {
         'Name them in the section `[task]`: `fields = {question = "...", answer = "..."}`.',
     ),
     "input/unusable-rows": Explained(
-        "Rows of the file have an empty question or answer, wrong choices, or tests that cannot be read.",
+        "Rows of the file lack a field, or have an empty question or answer, wrong choices, or tests that cannot be read.",
         "Repair or remove the rows; the message gives each one's reason.",
     ),
     "input/repeated-question": Explained(
