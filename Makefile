@@ -9,6 +9,8 @@
 #              each export with its own loader and ends with one line of figures
 # make test-vllm    installs vLLM for CPUs into .venv-vllm, runs the live tests of its plugin and ends with one line of figures
 # make smoke-vllm   the same with one small engine and few tests
+# make test-versions  a few tests with the oldest and the newest allowed torch, transformers, peft and ray, each laid over .venv;
+#              ends with the table of docs/versions.md (VERSIONS=peft for some of them)
 # make test-ray     what runs on a Ray cluster, actors that are killed and a node that goes away among it (about ten minutes); ends
 #              with one line of figures: what Ray costs
 # make docs    writes docs/cli.md again, and docs/images/result.svg from REPORT where there is one (needs Chrome or Chromium)
@@ -30,7 +32,7 @@ PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo demo-real test check slow docs site notebooks test-export test-ray test-vllm smoke-vllm bench bench-peers
+.PHONY: demo demo-real test check slow docs site notebooks test-export test-ray test-versions test-vllm smoke-vllm bench bench-peers
 
 demo: $(VENV)/report.stamp
 	$(BIN)/trimtab demo
@@ -77,6 +79,9 @@ smoke-vllm: $(VLLM)/stamp
 test-ray: $(VENV)/dev.stamp
 	$(BIN)/pytest -q -m 'slow or not slow' tests/unit/execution tests/cluster
 	$(BIN)/python -m benchmarks.ray_overhead $(BENCH)
+
+test-versions: $(VENV)/dev.stamp
+	$(BIN)/python tests/versions.py $(VERSIONS)
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py

@@ -82,10 +82,10 @@ class Directions:
         from trimtab.steering import Steering
 
         nothing = np.zeros(0, np.int64)
-        edit = np.zeros((2, 0), np.float32)
+        none = np.zeros(0, np.float32)
         facts = {**self.facts, "criterion": self.criterion, "intervention": "add direction"}
         chosen = ALWAYS if gate is None else gate
-        return Steering(nothing, nothing, *edit, strength, scope, chosen, self.model, facts, self.layer, self.vector)
+        return Steering(nothing, nothing, none, none, strength, scope, chosen, self.model, facts, self.layer, self.vector)
 
     def __repr__(self) -> str:
         where = f"after {layers_in_words(self.layer)} of {counted(self.model.n_layers, 'layer')}"

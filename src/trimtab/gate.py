@@ -1,5 +1,6 @@
 """Gates: when to steer, decided from the prompt before anything is generated, or again at each token of the response."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias, get_args
@@ -396,6 +397,52 @@ class RunningGate:
         return as_html(repr(self), self.to_pandas())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RandomOpening:
+    """The control of a running gate: it steers from a token that is drawn at random from those at which that gate opened.
+
+    It reads nothing. The draw is a hash of the prompt's token ids, so that it is the same wherever the prompt stands.
+
+    Args:
+        opened: int64 ``[response]``, number of the first token that the running gate steered, from 1; 0 where it steered none.
+        seed: of the draw.
+    """
+
+    kind: ClassVar[Literal["random-opening"]] = "random-opening"
+    reads: ClassVar[bool] = True
+    mode: ClassVar[Literal["hard"]] = "hard"
+    scope: ClassVar[PromptScope] = "last-prompt"
+    label: ClassVar[str] = "from a token drawn at random"
+    threshold: ClassVar[None] = None
+    cutoff: ClassVar[float] = 0.5
+    bias: ClassVar[float] = 0.0
+    layer: ClassVar[NDArray[np.int64]] = np.zeros(0, np.int64)
+    index: ClassVar[NDArray[np.int64]] = np.zeros(0, np.int64)
+
+    opened: NDArray[np.int64]
+    seed: int = 0
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not len(self.opened) or (self.opened < 0).any():
+            raise InputError("a random opening needs the numbers of the tokens to draw from, each 0 or more")
+
+    @property
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """The tokens that it draws from."""
+        return {"opened": self.opened}
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """Its numbers and words."""
+        return (self.kind, self.seed)
+
+    def draw(self, prompt: Sequence[int]) -> int:
+        """Number of the first steered token of a response to a prompt, 0 for none."""
+        drawn = hashlib.blake2b(repr((self.seed, *prompt)).encode(), digest_size=8).digest()
+        return int(self.opened[int.from_bytes(drawn, "big") % len(self.opened)])
+
+
 def running_mean(values: NDArray[np.float64], memory: int) -> NDArray[np.float64]:
     """The mean so far after each token, ``[token, ...]``; see :class:`RunningGate` for ``memory``.
 
@@ -453,7 +500,7 @@ def _value(probability: NDArray[np.float64], threshold: float, mode: GateMode) -
 
 
 PromptGate: TypeAlias = Gate | AttentionGate
-AnyGate: TypeAlias = PromptGate | RunningGate
+AnyGate: TypeAlias = PromptGate | RunningGate | RandomOpening
 
 ALWAYS = Gate("always")
 NEVER = Gate("never")

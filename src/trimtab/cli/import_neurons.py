@@ -51,9 +51,9 @@ def import_command(
 ) -> None:
     """Make an artifact, without a gate, of the list of neurons in FILE.
 
-    FILE is a CSV of AdaRAS, a .pth of LAPE, JSON ({"neurons": [{"layer": 0, "index": 7, "weight": 0.5}]} or a list of
-    [layer, index, weight]), or the folder neurons/CRITERION of a run. Whether steering them helps is then measured by
-    trimtab evaluate --model M --task T --steering DIR.
+    FILE is a CSV of AdaRAS, a .pth of LAPE, a .json of hprobes, a .npy of H-Neurons' weights, JSON ({"neurons": [{"layer": 0,
+    "index": 7, "weight": 0.5}]} or a list of [layer, index, weight]), or the folder neurons/CRITERION of a run. Whether
+    steering them helps is then measured by trimtab evaluate --model M --task T --steering DIR.
     """
     from trimtab.model import check_identity, open_model
 

@@ -36,6 +36,7 @@ MAY_DIFFER = (
     "evaluation.baselines",
     "evaluation.rivals",
     "evaluation.sft",
+    "evaluation.trained",
     "evaluation.seed",
     "keys",
 )

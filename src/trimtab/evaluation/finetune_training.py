@@ -1,4 +1,4 @@
-"""Training for the condition ``sft-lora``: a loss on responses, AdamW with a rate that falls to 0, and nothing else.
+"""Training of the baselines ``sft-lora`` and ``trained``: a loss on responses, AdamW with a rate that falls to 0, no more.
 
 Plain torch: a trainer would bring defaults that decide the result unseen, and fifty lines say all of it here. The defaults follow
 "LoRA Without Regret" (Schulman and Thinking Machines Lab 2025): every linear layer, small batches, and ten times the 5e-5 of full
@@ -6,8 +6,8 @@ fine-tuning. A run that looks for a better learning rate must do so on the valid
 """
 
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -26,18 +26,15 @@ from trimtab.traces import Trace
 IGNORE = -100
 
 
-class SftSettings(BaseModel):
-    """How the LoRA is trained. A step learns ``batch_traces`` traces, in slices of ``batch_tokens`` tokens or one trace.
+class TrainingSettings(BaseModel):
+    """A step learns ``batch_traces`` traces, in slices of ``batch_tokens`` tokens or one trace.
 
-    ``target_modules`` are peft's: ``all-linear`` is every linear layer but the language-model head. ``batch_tokens`` and
-    ``gradient_checkpointing`` (a third slower, for long responses on a card) spare memory and change a result by rounding only.
+    ``batch_tokens`` and ``gradient_checkpointing`` (a third slower, for long responses on a card) spare memory and change a
+    result by rounding only.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rank: int = Field(default=8, ge=1)
-    alpha: int = Field(default=16, ge=1, description="The update is alpha / rank * B A.")
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     learning_rate: float = Field(default=5e-4, gt=0.0)
     epochs: int = Field(default=3, ge=1)
     max_steps: int = Field(default=1000, ge=1)
@@ -45,6 +42,43 @@ class SftSettings(BaseModel):
     batch_tokens: int = Field(default=8192, ge=1)
     gradient_checkpointing: bool = False
     seed: int = 0
+
+
+class SftSettings(TrainingSettings):
+    """How the LoRA is trained.
+
+    ``target_modules`` are peft's: ``all-linear`` is every linear layer but the language-model head.
+    """
+
+    rank: int = Field(default=8, ge=1)
+    alpha: int = Field(default=16, ge=1, description="The update is alpha / rank * B A.")
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+class TrainedSettings(BaseModel):
+    """How gains and shifts are trained. Every learning rate is tried, and the one with the best accuracy on the validation split
+    is kept; ties go to the smallest.
+
+    Args:
+        learning_rates: of AdamW, in units of the activations for a shift and of 1 for a gain.
+        gains: train a gain for each neuron beside its shift.
+        epochs, max_steps, batch_traces, batch_tokens, gradient_checkpointing, seed: as for ``evaluation.sft``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learning_rates: tuple[float, ...] = Field(default=(0.01, 0.03, 0.1), min_length=1)
+    gains: bool = True
+    epochs: int = Field(default=3, ge=1)
+    max_steps: int = Field(default=300, ge=1)
+    batch_traces: int = Field(default=16, ge=1)
+    batch_tokens: int = Field(default=8192, ge=1)
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+    def at(self, learning_rate: float) -> TrainingSettings:
+        """The training at one of the rates."""
+        return TrainingSettings(learning_rate=learning_rate, **self.model_dump(exclude={"learning_rates", "gains"}))
 
 
 class Training(NamedTuple):
@@ -63,23 +97,46 @@ class Training(NamedTuple):
     loss_after: float
 
 
-def train(model: PreTrainedModel, traces: Sequence[Trace], settings: SftSettings, progress: Progress = silent) -> Training:
-    """Train the parameters that require gradients, in place, on the traces' responses.
+Within = Callable[[Sequence[Trace]], AbstractContextManager[None]]
+"""What a forward and its backward run within, given the traces that are its rows."""
+
+
+def _bare(traces: Sequence[Trace]) -> AbstractContextManager[None]:  # noqa: ARG001
+    return nullcontext()
+
+
+def train(
+    model: PreTrainedModel,
+    traces: Sequence[Trace],
+    settings: TrainingSettings,
+    progress: Progress = silent,
+    *,
+    parameters: Sequence[Parameter] | None = None,
+    label: str = SFT_LORA,
+    within: Within = _bare,
+) -> Training:
+    """Train parameters, in place, on the traces' responses.
 
     Each step descends the mean loss per response token of its traces: AdamW without weight decay, gradients clipped to norm 1,
     the learning rate falling linearly to 0. Every epoch is shuffled anew from the seed.
 
+    Args:
+        parameters: None are those of the model that require gradients.
+        label: of the progress bar.
+        within: of hooks that hold parameters and have to know the rows.
+
     Raises:
         ModelError: a gradient that is not finite, or a slice that does not fit into memory.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if parameters is None:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     steps = list(_steps(traces, settings))
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=len(steps))
-    before = _mean_loss(model, traces, settings)
-    with progress(f"train {SFT_LORA}", len(steps), 0) as advance, _checkpointing(model, settings.gradient_checkpointing):
+    before = _mean_loss(model, traces, settings, within)
+    with progress(f"train {label}", len(steps), 0) as advance, _checkpointing(model, settings.gradient_checkpointing):
         for batch in steps:
-            _backward(model, batch, settings)
+            _backward(model, batch, settings, within)
             _clip(parameters, settings)
             optimizer.step()
             optimizer.zero_grad()
@@ -90,7 +147,7 @@ def train(model: PreTrainedModel, traces: Sequence[Trace], settings: SftSettings
         tokens=sum(_length(trace) for batch in steps for trace in batch),
         response_tokens=sum(len(trace.response_ids) for batch in steps for trace in batch),
         loss_before=before,
-        loss_after=_mean_loss(model, traces, settings),
+        loss_after=_mean_loss(model, traces, settings, within),
     )
 
 
@@ -121,12 +178,13 @@ def response_loss(model: PreTrainedModel, traces: Sequence[Trace]) -> Tensor:
     return cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
-def _backward(model: PreTrainedModel, batch: Sequence[Trace], settings: SftSettings) -> None:
+def _backward(model: PreTrainedModel, batch: Sequence[Trace], settings: TrainingSettings, within: Within) -> None:
     """Add the gradients of the mean loss per response token of one step."""
     tokens = sum(len(trace.response_ids) for trace in batch)
     for part in _slices(batch, settings.batch_tokens):
         try:
-            (response_loss(model, part) / tokens).backward()
+            with within(part):
+                (response_loss(model, part) / tokens).backward()
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"training ran out of memory on {len(part)} traces, the longest of {max(map(_length, part))} tokens: {error}; "
@@ -134,7 +192,7 @@ def _backward(model: PreTrainedModel, batch: Sequence[Trace], settings: SftSetti
             ) from error
 
 
-def _clip(parameters: Sequence[Parameter], settings: SftSettings) -> None:
+def _clip(parameters: Sequence[Parameter], settings: TrainingSettings) -> None:
     try:
         torch.nn.utils.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
     except RuntimeError as error:
@@ -145,8 +203,11 @@ def _clip(parameters: Sequence[Parameter], settings: SftSettings) -> None:
 
 
 @torch.no_grad()
-def _mean_loss(model: PreTrainedModel, traces: Sequence[Trace], settings: SftSettings) -> float:
-    total = sum(float(response_loss(model, part)) for part in _slices(traces, settings.batch_tokens))
+def _mean_loss(model: PreTrainedModel, traces: Sequence[Trace], settings: TrainingSettings, within: Within) -> float:
+    total = 0.0
+    for part in _slices(traces, settings.batch_tokens):
+        with within(part):
+            total += float(response_loss(model, part))
     return total / sum(len(trace.response_ids) for trace in traces)
 
 
@@ -165,7 +226,7 @@ def _checkpointing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
         model.gradient_checkpointing_disable()
 
 
-def _steps(traces: Sequence[Trace], settings: SftSettings) -> Iterator[list[Trace]]:
+def _steps(traces: Sequence[Trace], settings: TrainingSettings) -> Iterator[list[Trace]]:
     """The traces of each step, cut at ``max_steps``."""
     rng = random.Random(settings.seed)
     done = 0

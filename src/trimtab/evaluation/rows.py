@@ -8,15 +8,29 @@ from trimtab.stats.values import PairedComparison, TestName, VerdictWord
 BreakdownBy = Literal["domain", "difficulty"]
 
 UNSTEERED, ALWAYS, GATED, NEGATIVE, ADARAS = "unsteered", "always", "gated", "negative", "adaras"
+RUNNING, BOTH_GATES, RUNNING_RANDOM = "running", "both-gates", "running-random"
 AGAIN, FIRST_TOKEN = "unsteered-again", "first-token"
 RANDOM, RANDOM_NORM = "random", "random-norm"
-PROMPT_ONLY, SFT_LORA, DIRECTION = "prompt-only", "sft-lora", "direction"
+PROMPT_ONLY, SFT_LORA, DIRECTION, TRAINED = "prompt-only", "sft-lora", "direction", "trained"
 SAMPLED, MAJORITY, MAJORITY_EQUAL_COST = "sampled", "majority", "majority-equal-cost"
 
-CLAIMS = (ALWAYS, GATED, ADARAS, DIRECTION, PROMPT_ONLY, SFT_LORA, SAMPLED, MAJORITY, MAJORITY_EQUAL_COST)
+CLAIMS = (
+    ALWAYS,
+    GATED,
+    RUNNING,
+    BOTH_GATES,
+    ADARAS,
+    DIRECTION,
+    PROMPT_ONLY,
+    TRAINED,
+    SFT_LORA,
+    SAMPLED,
+    MAJORITY,
+    MAJORITY_EQUAL_COST,
+)
 """Conditions that somebody might say help, in the order of a table; conditions of other names come after these and are claims
 too."""
-CONTROLS = (AGAIN, FIRST_TOKEN, NEGATIVE, RANDOM, RANDOM_NORM)
+CONTROLS = (AGAIN, FIRST_TOKEN, RUNNING_RANDOM, NEGATIVE, RANDOM, RANDOM_NORM)
 """Last in a table. What they show is no claim, so they take no part in its correction for many tests."""
 
 SOME_PROBLEMS = (AGAIN, FIRST_TOKEN)
@@ -82,6 +96,25 @@ class ConditionSummary:
     tokens_per_answer: float
     firing_rate: float | None
     steps_right: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SteeredRow:
+    """How much of its responses a condition behind a running gate steers.
+
+    Args:
+        condition: its name.
+        responses: how many.
+        opened: share of them that are steered at a token at least.
+        steered: tokens steered, mean over all responses.
+        first: number of the first steered token, median over those that are steered; None without one.
+    """
+
+    condition: str
+    responses: int
+    opened: float
+    steered: float
+    first: float | None
 
 
 @dataclass(frozen=True, slots=True)

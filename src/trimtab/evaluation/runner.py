@@ -12,6 +12,7 @@ from trimtab.errors import InputError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import ALWAYS, FIRST_TOKEN, GATED, NEGATIVE, PROMPT_ONLY, RANDOM, RANDOM_NORM, UNSTEERED
 from trimtab.execution import LOCAL, Executor
+from trimtab.gate import RandomOpening, RunningGate
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance, Progress, silent
 from trimtab.ranking import norm_matched, random_like
@@ -32,6 +33,21 @@ class ResponseIds:
 
     trace_id: str
     response_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SteeredTokens:
+    """What a running gate steered of one response.
+
+    Args:
+        trace_id: of the response.
+        steered: how many of its tokens.
+        opened: number of the first of them, from 1; 0 where there is none.
+    """
+
+    trace_id: str
+    steered: int
+    opened: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +168,10 @@ class ConditionJob:
             generations = self._generations(model, batch)
             # before the part, which says that both are there
             write_table(_ids_path(self.parts, part), [ResponseIds(g.id, g.response_ids) for g in generations], ResponseIds)
+            courses = [(one.id, one.course) for one in generations if one.course is not None]
+            if courses:
+                rows = [SteeredTokens(name, course.steered_tokens, course.opened_at or 0) for name, course in courses]
+                write_table(_steered_path(self.parts, part), rows, SteeredTokens)
             self.parts.write_table(part, self._outcomes(model, batch, generations))
             advance(len(batch), sum(len(g.response_ids) for g in generations))
 
@@ -202,6 +222,16 @@ def read_response_ids(folder: AnyPath) -> dict[str, tuple[int, ...]] | None:
     if not all(path.exists() for path in paths):
         return None
     return {row.trace_id: row.response_ids for path in paths for row in read_table(path, ResponseIds)}
+
+
+def read_steered(folder: AnyPath) -> list[SteeredTokens]:
+    """What a running gate steered of each response of a finished condition."""
+    parts = Parts(folder)
+    return [row for part in range(len(parts.plan.parts)) for row in read_table(_steered_path(parts, part), SteeredTokens)]
+
+
+def _steered_path(parts: Parts, part: int) -> AnyPath:
+    return parts.folder / f"steered-{part:05d}.parquet"
 
 
 def _ids_path(parts: Parts, part: int) -> AnyPath:
@@ -272,7 +302,7 @@ def evaluate_condition(
 
 def _fired(condition: Condition, p_fail: float | None) -> bool | None:
     steering: Steering | None = condition.steering
-    if steering is None or condition.gate != "auto":
+    if steering is None or condition.gate != "auto" or isinstance(steering.gate, RunningGate | RandomOpening):
         return None
     if steering.gate.reads:
         return p_fail is not None and p_fail >= steering.gate.cutoff

@@ -5,13 +5,14 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trimtab.evaluation.finetune_training import SftSettings
+from trimtab.evaluation.finetune_training import SftSettings, TrainedSettings
 from trimtab.evaluation.rows import TunePoint
 from trimtab.steering import PositionScope
 from trimtab.traces import Split
 
-Baseline = Literal["prompt-only", "majority", "sft-lora", "direction"]
+Baseline = Literal["prompt-only", "majority", "sft-lora", "direction", "trained"]
 Control = Literal["random", "negative", "again", "first-token"]
+RunningCondition = Literal["running", "both-gates", "running-random"]
 
 
 class EvaluationSettings(BaseModel):
@@ -27,7 +28,11 @@ class EvaluationSettings(BaseModel):
         baselines: cheap alternatives to steering: ``prompt-only`` asks with ``instruction``, ``majority`` votes over
         ``votes``
             sampled responses, ``sft-lora`` fine-tunes on the correct traces of the contrast, ``direction`` adds the difference
-            of class means to the residual stream, at the layer and strength that are best on the validation split.
+            of class means to the residual stream, at the layer and strength that are best on the validation split,
+            ``trained`` learns gains and shifts of the steered neurons from the correct traces.
+        gates: conditions behind a running gate, which is fitted for them: ``running`` alone, ``both-gates`` together with the
+            question's as ``running_gate.join`` says, and their control ``running-random``, which opens at the tokens at which
+            ``running`` does, drawn at random.
         n, seeds: responses per problem and seed. One response at ``temperature`` 0 is greedy; a problem has ``n * len(seeds)``.
         split: ``test``, unless an artifact is looked at elsewhere.
         alpha: two-sided level of the verdict.
@@ -42,7 +47,9 @@ class EvaluationSettings(BaseModel):
     batch_tokens: int = Field(default=0, ge=0)
     first_tokens: int = Field(default=1, ge=1)
     baselines: tuple[Baseline, ...] = ()
+    gates: tuple[RunningCondition, ...] = ()
     sft: SftSettings = SftSettings()
+    trained: TrainedSettings = TrainedSettings()
     instruction: str = "{question}\nCheck each step."
     votes: int = Field(default=8, ge=2)
     n: int = Field(default=1, ge=1)
@@ -59,6 +66,8 @@ class EvaluationSettings(BaseModel):
                 f"evaluation.n {self.n} and seeds {self.seeds} ask for several responses a problem, which are all "
                 "the same at temperature 0; set evaluation.temperature"
             )
+        if "running-random" in self.gates and "running" not in self.gates:
+            raise ValueError("evaluation.gates names 'running-random', which draws from the tokens of 'running'; name that too")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"evaluation.seeds {self.seeds} holds one seed twice")
         if self.instruction.count("{question}") != 1:

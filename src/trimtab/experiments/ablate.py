@@ -22,6 +22,7 @@ from trimtab.experiments.comparisons import (
     listed,
 )
 from trimtab.experiments.search import Search
+from trimtab.experiments.trained_values import trained_part
 from trimtab.findings import Findings, Frame
 from trimtab.interventions import Intervention, add, scale
 from trimtab.neurons import Neurons
@@ -50,14 +51,14 @@ def ablate(search: Search) -> Findings:
     """
     base = search.answers(Split.TEST, None, label="unsteered")
     question = "What is each part of the method worth, and does another criterion find better neurons?"
-    parts = (_adaras, _own, _directions, _valid_steps, _criteria, _inside_outside)
+    parts = (_adaras, _own, _directions, trained_part, _valid_steps, _criteria, _inside_outside)
     return gathered("ablate", "Ablation", question, Split.TEST, (part(search, base) for part in parts))
 
 
 def _adaras(search: Search, base: Sequence[Outcome]) -> Part:
     """AdaRAS as published: its criterion and its constant. One strength for all rows, chosen for the full method."""
     full = _constant(search, ADARAS)
-    rows = compare_rows(base, _variants(search, full, add, ADARAS))
+    rows = compare_rows(base, _variants(search, full, add, ADARAS), search.clusters)
     frame = gain_frame(
         "adaras-ablation",
         f"AdaRAS's ablation: a constant of strength {full.strength:g} on K = {len(full)}",
@@ -81,7 +82,7 @@ def _own(search: Search, base: Sequence[Outcome]) -> Part:
     if search.intervention is not add:
         plain = _constant(search, search.criterion)
         conditions = {f"a constant instead of {name}": search.answers(Split.TEST, plain, "auto", label="constant"), **conditions}
-    rows = compare_rows(base, conditions)
+    rows = compare_rows(base, conditions, search.clusters)
     frame = gain_frame(
         "own-ablation",
         f"Ablation of what tune chose: {search.criterion}, {name}, K = {len(full)}, strength {full.strength:g}",
@@ -112,7 +113,7 @@ def _directions(search: Search, base: Sequence[Outcome]) -> Part:
     }
     if along.gate.kind != "always":
         conditions[f"{label}, without the gate"] = search.answers(Split.TEST, along, "on", label="direction, always")
-    rows = compare_rows(base, conditions)
+    rows = compare_rows(base, conditions, search.clusters)
     frame = gain_frame(
         "directions",
         f"Neurons or a direction: {len(search.steering)} neurons, and the difference of class means after layer {best.layer}",
@@ -123,7 +124,7 @@ def _directions(search: Search, base: Sequence[Outcome]) -> Part:
         reading="A random direction of the same norm after the same layer is the control.",
         chosen="neurons",
     )
-    apart = paired(conditions[label], conditions["neurons"])  # type: ignore[arg-type]  # neither is a list of sets
+    apart = paired(conditions[label], conditions["neurons"], search.clusters)  # type: ignore[arg-type]  # neither is a list of sets
     sentence = f"Neurons or a direction? {listed(rows)}. Neurons beside the direction: {gain_words(apart)}, p = {apart.p:.2g}."
     return Part((frame, _direction_grid(tuning)), (sentence,))
 
@@ -219,7 +220,7 @@ def _valid_steps(search: Search, base: Sequence[Outcome]) -> Part:
         "all correct responses": search.answers(Split.TEST, chosen, "auto", label="all responses"),
         "responses with right steps only": search.answers(Split.TEST, filtered, "auto", label="right steps"),
     }
-    rows = compare_rows(base, conditions)
+    rows = compare_rows(base, conditions, search.clusters)
     ours, theirs = (set(zip(s.layer.tolist(), s.index.tolist(), strict=True)) for s in (chosen, neurons))
     stay = f"{len(ours & theirs)} of {len(neurons)} neurons"
     frame = gain_frame(
@@ -264,7 +265,7 @@ def _criteria(search: Search, base: Sequence[Outcome]) -> Part:
             continue
         answers[name] = _three_interventions(search, search.neurons(name, search.k, seed=search.settings.seed), name)
     for i, (short, intervention, reading) in enumerate(_INTERVENTIONS):
-        rows = compare_rows(base, {name: outcomes[i] for name, outcomes in answers.items()})
+        rows = compare_rows(base, {name: outcomes[i] for name, outcomes in answers.items()}, search.clusters)
         title = f"Criteria with K = {search.k}: {intervention.format(chosen=search.steering.facts['intervention'])}"
         frames.append(gain_frame(f"criteria-{short}", title, base, rows, note="No gate.", reading=reading))
         sentences.append(_extremes(title, rows))
@@ -322,7 +323,7 @@ def _inside_outside(search: Search, base: Sequence[Outcome]) -> Part:
         for what, intervention in (("amplified by 1.1", scale), ("ablated", interventions.ablate)):
             steering = search.always(group, 1.0, intervention)
             conditions[f"{where}, {what}"] = search.answers(Split.TEST, steering, label=f"ratio, {where}")
-    rows = compare_rows(base, conditions)
+    rows = compare_rows(base, conditions, search.clusters)
     note = f"{counted}; {size} of each group, the highest ratios. No gate."
     frame = gain_frame("inside-outside", "Activation-ratio neurons and the top-activated group", base, rows, note=note)
     return Part((frame,), (f"{counted}. {listed(rows)}.",))

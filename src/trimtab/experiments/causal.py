@@ -14,19 +14,22 @@ from trimtab.ranking import random_like
 from trimtab.steering import Steering
 from trimtab.traces import Split
 
-PUBLISHED = "activation-ratio"
-"""Whose neurons were published as causal (neuron activation differential analysis)."""
+PUBLISHED = ("activation-ratio", "cett")
+"""Whose neurons were published as causal: by neuron activation differential analysis, and by H-Neurons."""
+FACTORS = (0.5, 2.0, 3.0)
+"""H-Neurons scales the neurons of ``cett`` from 0 (ablated) to 3."""
 ABLATED, AMPLIFIED = "ablated", "amplified by 1.1"
 
 
 def causal(search: Search) -> Findings:
     """Ablate the neurons, as many random ones of the same layers, and amplify both; on the test split, without a gate.
 
-    For the criterion that tune chose, and for the activation ratio where it selects as many.
+    For the criterion that tune chose, and for the activation ratio and ``cett`` where they select as many; the neurons of
+    ``cett`` are scaled by 0.5, 2 and 3 as well, as its source does.
     """
     base = search.answers(Split.TEST, None, label="unsteered")
     steerings = _steerings(search)
-    rows = compare_rows(base, {label: _answers(search, made) for label, made in steerings.items()})
+    rows = compare_rows(base, {label: _answers(search, made) for label, made in steerings.items()}, search.clusters)
     gains = gain_frame(
         "causal",
         f"Ablated and amplified: K = {search.k}",
@@ -50,9 +53,10 @@ def causal(search: Search) -> Findings:
 
 def _criteria(search: Search) -> list[str]:
     names = [search.criterion]
-    ranking = search.ranking(PUBLISHED)
-    if PUBLISHED not in names and ranking is not None and len(ranking.order) >= search.k:
-        names.append(PUBLISHED)
+    for published in PUBLISHED:
+        ranking = search.ranking(published)
+        if published not in names and ranking is not None and len(ranking.order) >= search.k:
+            names.append(published)
     return names
 
 
@@ -62,8 +66,11 @@ def _steerings(search: Search) -> dict[str, tuple[Steering, ...]]:
     seeds = range(search.settings.seed, search.settings.seed + search.settings.random_sets)
     for criterion in _criteria(search):
         neurons = search.neurons(criterion, search.k)
-        for what, intervention in ((ABLATED, ablate), (AMPLIFIED, scale)):
-            found = search.always(neurons, 1.0, intervention)
+        edits = [(ABLATED, 1.0, ablate), (AMPLIFIED, 1.0, scale)]
+        # an ablation at strength 1 - factor is a' = factor * a
+        edits += [(f"scaled by {factor:g}", 1 - factor, ablate) for factor in FACTORS if criterion == "cett"]
+        for what, strength, intervention in edits:
+            found = search.always(neurons, strength, intervention)
             made[f"{criterion}, {what}"] = (found,)
             made[f"random, {what} (for {criterion})"] = tuple(_unsigned(random_like(found, seed), found) for seed in seeds)
     return made

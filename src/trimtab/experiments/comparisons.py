@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.verdict import paired
+from trimtab.evaluation.verdict import Clusters, paired
 from trimtab.experiments.search import GateSetting, Search
 from trimtab.findings import Cell, Findings, Frame
 from trimtab.stats.significance import holm
@@ -91,16 +91,19 @@ class Row:
         return [{**row, "low": None, "high": None, "p": None} for row in one_each]
 
 
-def compare_rows(base: Sequence[Outcome], conditions: Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]]) -> list[Row]:
+def compare_rows(
+    base: Sequence[Outcome], conditions: Mapping[str, Sequence[Outcome] | Sequence[Sequence[Outcome]]], clusters: Clusters
+) -> list[Row]:
     """A row per condition, each against ``base`` on the same problems; p corrected by Holm over the rows that are no means.
 
     Args:
         conditions: by label; several lists of outcomes are sets whose mean is shown.
+        clusters: of near-duplicate problems, each of which counts once, see :func:`trimtab.evaluation.verdict.paired`.
     """
     rows = []
     for label, condition in conditions.items():
         sets = [condition] if isinstance(condition[0], Outcome) else condition
-        rows.append(Row(label, tuple(paired(base, outcomes) for outcomes in sets)))  # type: ignore[arg-type]
+        rows.append(Row(label, tuple(paired(base, outcomes, clusters) for outcomes in sets)))  # type: ignore[arg-type]
     return corrected(rows)
 
 
@@ -122,6 +125,8 @@ def gain_frame(
 ) -> Frame:
     """The unsteered model and every row, drawn as dots; ``chosen`` is the label of the row to mark."""
     control = " A mean over random sets is followed by its single sets." if any(row.single is None for row in rows) else ""
+    told = sorted({words for row in rows for one in row.comparisons if (words := cluster_words(one))})
+    note = " ".join(filter(None, (note, *told)))
     cells = [base_cells(base), *(one for row in rows for one in (row.cells(), *row.sets()))]
     return Frame(
         name,
@@ -133,6 +138,13 @@ def gain_frame(
         note=f"{note} Intervals are paired, at 95 %; p_holm is corrected over the rows that are no means.{control}".strip(),
         reading=reading,
     )
+
+
+def cluster_words(comparison: PairedComparison) -> str:
+    """How many problems are near-duplicates of others; nothing where none is."""
+    if comparison.clusters is None:
+        return ""
+    return f"The {comparison.n} problems are {comparison.clusters} clusters of near-duplicates, each of which counts once in p."
 
 
 def describe(row: Row) -> str:

@@ -200,7 +200,8 @@ def _difficulty_found(grouping: Grouping, tried: Tried) -> list[str]:
     conditions = tried.conditions[ALWAYS]
     for name in grouping.names:
         easy, hard = ([o for o in conditions[source] if grouping.of[o.problem_id] == name] for source in (EASY, HARD))
-        sentences.append(f"On {name} problems, neurons of hard instead of easy ones, always: {gain_words(paired(easy, hard))}.")
+        gain = gain_words(paired(easy, hard, grouping.clusters))
+        sentences.append(f"On {name} problems, neurons of hard instead of easy ones, always: {gain}.")
     return sentences
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import NamedTuple, TypeAlias
 
@@ -12,7 +12,7 @@ from scipy import stats
 
 from trimtab.errors import NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
-from trimtab.evaluation.verdict import paired
+from trimtab.evaluation.verdict import Clusters, paired
 from trimtab.experiments.comparisons import Row, best_strength, corrected
 from trimtab.experiments.search import STATISTICS, Search
 from trimtab.findings import Cell, Frame
@@ -41,12 +41,14 @@ class Grouping:
         names: the groups that are large enough, in the order in which they are shown.
         found_on: problems of each group in the contrast.
         left_out: groups that are too small, or beyond the number that the settings allow.
+        clusters: of near-duplicate problems, each of which counts once in a comparison.
     """
 
     of: Mapping[str, str]
     names: tuple[str, ...]
     found_on: Mapping[str, int]
     left_out: tuple[str, ...] = ()
+    clusters: Clusters = field(default_factory=dict)
 
     def among(self, problems: Sequence[Problem], name: str) -> list[Problem]:
         """The problems of one group."""
@@ -58,7 +60,7 @@ def by_domain(search: Search) -> Grouping:
     grouping = _grouping(search, {p.id: p.domain for p in _problems(search) if p.domain})
     most = sorted(grouping.names, key=lambda name: -grouping.found_on[name])[: search.settings.domains]
     beyond = tuple(name for name in grouping.names if name not in most)
-    return Grouping(grouping.of, tuple(sorted(most)), grouping.found_on, (*grouping.left_out, *beyond))
+    return Grouping(grouping.of, tuple(sorted(most)), grouping.found_on, (*grouping.left_out, *beyond), grouping.clusters)
 
 
 def by_difficulty(search: Search) -> Grouping:
@@ -77,7 +79,7 @@ def _grouping(search: Search, of: Mapping[str, str]) -> Grouping:
     tested_on = Counter(of[problem.id] for problem in search.split(Split.TEST) if problem.id in of)
     everything = sorted(set(of.values()))
     names = tuple(name for name in everything if min(found_on[name], tested_on[name]) >= MIN_PROBLEMS)
-    return Grouping(of, names, dict(found_on), tuple(name for name in everything if name not in names))
+    return Grouping(of, names, dict(found_on), tuple(name for name in everything if name not in names), search.clusters)
 
 
 def _problems(search: Search) -> list[Problem]:
@@ -347,7 +349,7 @@ def _cell(
         return [outcome for outcome in outcomes if grouping.of.get(outcome.problem_id) == name]
 
     sets = [condition] if isinstance(condition[0], Outcome) else condition
-    return Row(label, tuple(paired(here(base), here(outcomes)) for outcomes in sets))  # type: ignore[arg-type]
+    return Row(label, tuple(paired(here(base), here(outcomes), grouping.clusters) for outcomes in sets))  # type: ignore[arg-type]
 
 
 class _Changes(NamedTuple):

@@ -21,6 +21,7 @@ from trimtab.steering import Steering
 from trimtab.store import read_text
 from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.loading import TaskSettings, load_task
+from trimtab.tasks.near_duplicates import clusters_within
 from trimtab.traces import Split, Trace
 
 SHARES = tuple(i / 20 for i in range(1, 21))
@@ -219,7 +220,8 @@ def _other_task(search: Search, task: TaskSettings, attached: Attached) -> Part:
         return search.answers_to(problems, prompt, steering, gate, task.source)
 
     base = run(None, "on")
-    rows = compare_rows(base, {label: run(*how) for label, how in attached.items()})
+    alike = {problem: first for first, ids in clusters_within(problems).items() for problem in ids}
+    rows = compare_rows(base, {label: run(*how) for label, how in attached.items()}, alike)
     title, note = f"Another task: {task.source}", "Nothing was found or tuned on this task."
     frame = gain_frame(f"task-{slug.lower()}", title, base, rows, note=note)
     return Part((frame,), tuple(f"On {task.source}, {row.label}: {describe(row)}." for row in rows))

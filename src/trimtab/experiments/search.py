@@ -90,6 +90,11 @@ class Search:
         """By split, those that may be read."""
         return {split: self.study.problems().split(split) for split in Split if split in self.reads}
 
+    @property
+    def clusters(self) -> Mapping[str, str]:
+        """The cluster of near-duplicates of each problem that is in one; each counts once in a paired test."""
+        return self.study.problems().clusters
+
     @cached_property
     def contrast(self) -> Sequence[ContrastRow]:
         """The traces that are compared."""
@@ -249,6 +254,10 @@ class Search:
             raise InputError(f"answers were asked for problems outside the {split} split")
         condition = Condition(label or (UNSTEERED if steering is None else "steered"), steering, gate)
         return self.study.answers(condition, chosen, self.sampling, what=self.name)
+
+    def trained(self, steering: Steering, learning_rate: float | None = None) -> Steering:
+        """Gains and shifts of a steering's neurons learned by gradient, at one rate or the best of the settings."""
+        return self.study.trained(steering, learning_rate)
 
     def answers_to(
         self, problems: Sequence[Problem], prompt: Prompt, steering: Steering | None, gate: GateSetting, label: str

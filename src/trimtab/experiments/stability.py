@@ -196,7 +196,7 @@ def sizes(redrawn: Redrawn, base: list[Outcome]) -> Part:
             places[label] = size
             conditions[label] = [gated_answers(redrawn, choices[0], label) for choices in draws[: settings.runs]]
     conditions[WHOLE] = search.answers(Split.TEST, search.steering, "auto", label=WHOLE)
-    gains = compare_rows(base, conditions)
+    gains = compare_rows(base, conditions, search.clusters)
     overlap = Frame(
         "sizes",
         "Share of the set that fewer contrast problems find",
@@ -294,7 +294,7 @@ def _length_gains(redrawn: Redrawn, base: Sequence[Outcome], choices: Sequence[C
         MATCHED: gated_answers(redrawn, choices[0], MATCHED),
         RANDOM: [gated_answers(redrawn, choice, RANDOM) for choice in choices[1 : 1 + runs]],
     }
-    return compare_rows(base, conditions)
+    return compare_rows(base, conditions, search.clusters)
 
 
 def by_problem(rows: Sequence[ContrastRow]) -> dict[str, tuple[list[str], list[str]]]:

@@ -133,10 +133,10 @@ def measure(axis: Axis, answers: ValidationAnswers) -> Views:
 def _measured(axis: Axis, series: Series, setting: Setting, answers: ValidationAnswers) -> Measured:
     chosen = answers.search.steering
     outcomes = answers.under(setting.steering, series.gated, axis.title)
-    gain = paired(answers.base, outcomes)
+    gain = paired(answers.base, outcomes, answers.search.clusters)
     if is_chosen(setting, chosen):
         return Measured(setting, gain, None)
-    return Measured(setting, gain, paired(answers.under(chosen, series.gated, "chosen point"), outcomes))
+    return Measured(setting, gain, paired(answers.under(chosen, series.gated, "chosen point"), outcomes, answers.search.clusters))
 
 
 def is_chosen(setting: Setting, chosen: Steering) -> bool:
@@ -176,10 +176,10 @@ def optimism(answers: ValidationAnswers) -> str:
     outcomes = answers.under(search.steering, search.steering.gate.reads, "chosen point")
     used = min(search.tune.problems, n)
     start = f"All figures are of {n} problems of the validation split, and the test split was not read."
-    chosen_on = gain_words(paired(answers.base[:used], outcomes[:used]))
+    chosen_on = gain_words(paired(answers.base[:used], outcomes[:used], search.clusters))
     if used == n:
         return f"{start} The point was chosen on these problems, so its gain is optimistic: {chosen_on}."
-    held_out = gain_words(paired(answers.base[used:], outcomes[used:]))
+    held_out = gain_words(paired(answers.base[used:], outcomes[used:], search.clusters))
     return (
         f"{start} The point was chosen on the first {used}, where choosing makes its gain optimistic: {chosen_on}; "
         f"on the other {n - used}, which had no say in it beyond the gate's threshold, {held_out}."

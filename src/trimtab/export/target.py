@@ -105,9 +105,13 @@ class Target(Protocol):
         ...
 
 
-def not_installed(package: str, what: str, cause: ModuleNotFoundError) -> InputError:
-    """The error for an engine that is missing; any other missing module is raised as it is."""
-    if (cause.name or "").split(".")[0] != package.replace("-", "_"):
+def not_installed(package: str, what: str, cause: ModuleNotFoundError, module: str = "") -> InputError:
+    """The error for an engine that is missing; any other missing module is raised as it is.
+
+    Args:
+        module: what the package is imported as, where that is not its own name.
+    """
+    if (cause.name or "").split(".")[0] != (module or package.replace("-", "_")):
         raise cause
     return InputError(f"{what} needs {package}, which is not installed; run: pip install {package}")
 

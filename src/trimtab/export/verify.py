@@ -13,6 +13,7 @@ from trimtab.errors import InputError, MismatchError
 from trimtab.evaluation.runner import Condition, evaluate_condition
 from trimtab.export.engines import hooks_engine
 from trimtab.export.exporting import opener_of
+from trimtab.export.gguf import check_base
 from trimtab.export.parts import EngineName, expressible
 from trimtab.export.record import DropCost, ExportRecord, Verification, package_versions, read_export, write_record
 from trimtab.export.target import Answered, Engine, EngineOptions
@@ -195,7 +196,7 @@ def verify_export(
     Raises:
         MismatchError: the export was made of another steering, or for another model.
         InputError: the engine is not installed or does not take the export, or there is no question.
-        StoreError: the folder holds no export, or its files cannot be loaded.
+        StoreError: the folder holds no export, a file of it is not what was written, or they cannot be loaded.
     """
     folder = Path(folder)
     if not questions:
@@ -208,14 +209,18 @@ def verify_export(
             code="other-steering",
         )
     check_identity(record.model, model.identity)
+    if lora_modules and (engine, record.target) != ("vllm", "lora"):
+        raise InputError("lora_modules (--lora-target-modules) says how vLLM serves a LoRA; give engine vllm, and a LoRA")
+    base_file = None if base_gguf is None else Path(base_gguf)
+    if base_file is not None:
+        if (engine, record.target) != ("own", "gguf"):
+            raise InputError("base_gguf (--base-gguf) is what llama.cpp opens; give it for an export to gguf alone")
+        check_base(base_file, model)
     reduced = expressible(steering, record.target, tuple(record.dropped))
     coarser = max(_dtype(model), str(record.facts.get("weights", "float32")), key=TOLERANCE.__getitem__)
     sequences = answered(model, reduced, questions, max_new_tokens)
     hooks = hooks_engine(model, reduced)
     references = [_reference(hooks, sequence) for sequence in sequences]
-    if lora_modules and (engine, record.target) != ("vllm", "lora"):
-        raise InputError("lora_modules (--lora-target-modules) says how vLLM serves a LoRA; give engine vllm, and a LoRA")
-    base_file = None if base_gguf is None else Path(base_gguf)
     options = EngineOptions(reduced, record.facts, base_file, allow_pickle, tuple(lora_modules))
     with opener_of(record.target, engine)(folder, model, options) as running:
         verification = _compare(running, references, _dtype(model), coarser, progress)

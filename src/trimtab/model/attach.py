@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.errors import InputError, ModelError
-from trimtab.gate import ALWAYS, NEVER, AnyGate, RunningGate
+from trimtab.gate import ALWAYS, NEVER, AnyGate, RandomOpening, RunningGate
 from trimtab.model.adapters import FfnLayout, find_ffn, unwrapped
 from trimtab.model.conversation import Conversation
 from trimtab.model.forwards import (
@@ -27,13 +27,14 @@ from trimtab.model.forwards import (
     column_of,
     every_position,
     place,
+    prompt_positions,
 )
 from trimtab.model.guard import OUTLIVED, GenerateGuard
 from trimtab.model.hook_points import hook_neurons, hook_residual
 from trimtab.model.identity import check_identity, identify
 from trimtab.model.opening import LanguageModel
 from trimtab.model.plan import LayerPlan, ResidualPlan, plan_layers, plan_residual, question_of
-from trimtab.model.running import Course, RunningBatch, RunningReading
+from trimtab.model.running import Course, RandomBatch, RunningBatch, RunningReading
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import PositionScope, Steering
 
@@ -167,6 +168,7 @@ class Attachment:
         self._residual_plans = dict(residual_plans)
         self._gate, self._strength, self._prompt_lengths = gate, strength, prompt_lengths
         self._question = question_of(gate)
+        self._runs = isinstance(gate, RunningGate | RandomOpening)
         self._running: RunningBatch | None = None
         self._watching: RunningReading | None = None
         self._new: Tensor | None = None
@@ -174,7 +176,7 @@ class Attachment:
         self._scope: PositionScope = scope
         self._reader = ForwardReader(layout.base)
         self._undo: ExitStack | None = None
-        self._guard = GenerateGuard(model, layout.base, self, follows_rows=isinstance(gate, RunningGate))
+        self._guard = GenerateGuard(model, layout.base, self, follows_rows=self._runs)
         self._conversation = Conversation()
         self._first_of_generate = False
         self._model_calls = self._forwards = 0
@@ -276,6 +278,11 @@ class Attachment:
         if self._row_strength is not None:
             self._row_strength = self._row_strength[rows.to(self._row_strength.device)]
         self._conversation.select_rows(rows)
+
+    @property
+    def runs(self) -> bool:
+        """Whether its gate decides again at each token."""
+        return self._runs
 
     @property
     def courses(self) -> list[Course]:
@@ -411,7 +418,7 @@ class Attachment:
         return _Turn(Positions(steered, positions.prompt_end), starts=earlier is None)
 
     def _refuse_next_turn(self) -> None:
-        if isinstance(self._gate, RunningGate):
+        if self._runs:
             raise ModelError(
                 "a running gate watches one response, and this is a further turn of a conversation; attach anew for each turn"
             )
@@ -425,8 +432,8 @@ class Attachment:
             self.coefficient = self._constant_coefficient(forward)
             return
         self._row_strength = self._strength_of(forward.batch).to(forward.device)
-        if isinstance(self._gate, RunningGate):
-            self._running = RunningBatch(self._gate, forward.batch, forward.device)
+        if self._runs:
+            self._running = self._new_run(forward)
             self.coefficient = self._row_strength * self._running.value
         if positions.steered is None:
             self._begin_reading(forward, positions)
@@ -436,8 +443,8 @@ class Attachment:
         self._reading_prompt = True
         try:
             with torch.no_grad():
-                if isinstance(self._gate, RunningGate):
-                    self._settle(self._gate, forward, positions, lambda: base(**arguments))
+                if self._runs:
+                    self._settle(forward, positions, lambda: base(**arguments))
                 else:
                     self._begin_reading(forward, positions)
                     base(**arguments)
@@ -451,7 +458,19 @@ class Attachment:
         if self._question is not None:
             self._reading = begin_reading(self._question, forward, positions, self._prompt_lengths)
 
-    def _settle(self, gate: RunningGate, forward: Forward, positions: Positions, run: Callable[[], object]) -> None:
+    def _new_run(self, forward: Forward) -> RunningBatch:
+        """The state of a batch of which no response has begun."""
+        gate = self._gate
+        if isinstance(gate, RunningGate):
+            return RunningBatch(gate, forward.batch, forward.device)
+        assert isinstance(gate, RandomOpening)
+        if forward.ids is None:
+            raise ModelError("the tokens at which this control opens are drawn by the prompts' ids; give input_ids")
+        prompt = prompt_positions(forward, self._prompt_lengths).cpu()
+        opened = [gate.draw(ids[real].tolist()) for ids, real in zip(forward.ids.cpu(), prompt, strict=True)]
+        return RandomBatch(torch.tensor(opened, device=forward.device))
+
+    def _settle(self, forward: Forward, positions: Positions, run: Callable[[], object]) -> None:
         """Read whole responses under a running gate, until its decisions are those under which they were read.
 
         A decision depends on tokens before it alone, so every forward settles one more token at least.
@@ -460,11 +479,11 @@ class Attachment:
         assert steered is not None
         assert self._row_strength is not None
         strength = self._row_strength.unsqueeze(1)
-        value = torch.full(steered.shape, gate.initial, device=forward.device)
+        value = self._new_run(forward).value.unsqueeze(1).expand(steered.shape)
         for _ in range(forward.length + 1):
             self._weight = strength * value * steered
             self._watching = RunningReading(torch.zeros(steered.shape, device=forward.device))
-            self._running = RunningBatch(gate, forward.batch, forward.device)
+            self._running = self._new_run(forward)
             self._begin_reading(forward, positions)
             run()  # the question's gate is asked at its end
             for column in range(forward.length):

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trimtab.gate import AnyGate, AttentionGate, PromptGate, RunningGate
+from trimtab.gate import AnyGate, AttentionGate, PromptGate, RandomOpening, RunningGate
 from trimtab.model.adapters import FfnLayout
 from trimtab.model.hook_points import columns
 from trimtab.steering import Steering
@@ -140,7 +140,7 @@ def question_of(gate: AnyGate) -> PromptGate | None:
     """The gate that reads the prompt: itself, or the one that is joined with a running gate; None where none reads it."""
     if isinstance(gate, RunningGate):
         return gate.question
-    return gate if gate.reads else None
+    return gate if not isinstance(gate, RandomOpening) and gate.reads else None
 
 
 def plan_layers(steering: Steering, gate: AnyGate, layout: FfnLayout) -> dict[int, LayerPlan]:

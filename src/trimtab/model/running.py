@@ -6,6 +6,7 @@ The same arithmetic serves the hooks of a transformers model and the graph of an
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -134,7 +135,7 @@ class RunningBatch:
     """
 
     def __init__(self, gate: RunningGate, batch: int, device: torch.device) -> None:
-        self._gate, self._rule, self._size = gate, RunningRule.of(gate, device), batch
+        self._join, self._rule, self._size = gate.join, RunningRule.of(gate, device), batch
         self._origin = torch.arange(batch, device=device)
         self._asked: Tensor | None = None
         self._columns: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -147,7 +148,7 @@ class RunningBatch:
     def value(self) -> Tensor:
         if self._asked is None:
             return self.state.value
-        return torch.minimum(self._asked, self.state.value) if self._gate.join == "and" else self._asked.maximum(self.state.value)
+        return torch.minimum(self._asked, self.state.value) if self._join == "and" else self._asked.maximum(self.state.value)
 
     def ask(self, value: Tensor) -> None:
         """Take in g of the question's gate, float32 ``[row]``."""
@@ -183,3 +184,31 @@ class RunningBatch:
             read[origin, column] = there
             both[:, origin, column] = torch.stack([p, in_force])
         return [Course(both[0, row, read[row]], both[1, row, read[row]]) for row in range(self._size)]
+
+
+class RandomBatch(RunningBatch):
+    """The control of a running gate on the rows of one batch; see :class:`trimtab.gate.RandomOpening`. Its p is NaN."""
+
+    def __init__(self, opened: Tensor) -> None:
+        """Before the first token.
+
+        Args:
+            opened: int64 ``[row]``, number of the first steered token, 0 for none.
+        """
+        batch, device = len(opened), opened.device
+        super().__init__(_NEVER, batch, device)
+        self._opened = opened
+        self.state = RunningState.begin((opened == 1).float())
+
+    def add(self, score: Tensor, read: Tensor) -> None:
+        in_force, count = self.value, self.state.count + read
+        steers = (self._opened > 0) & (count + 1 >= self._opened)
+        self.state = RunningState(self.state.mean, count, steers, steers.float())
+        self._columns.append((self._origin, read, torch.full_like(score, torch.nan), in_force))
+
+    def select_rows(self, rows: Tensor) -> None:
+        super().select_rows(rows)
+        self._opened = self._opened[rows.to(self._opened.device)]
+
+
+_NEVER = RunningGate(np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.float32), threshold=0.5)

@@ -14,6 +14,7 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Logits
 
 from trimtab.errors import InputError, ModelError
 from trimtab.model import Attachment, LanguageModel, attach
+from trimtab.model.running import Course
 from trimtab.sampling.decoding import SamplingSettings, draw_tokens, grouped_attention, keep_rows, new_cache, uniforms
 from trimtab.sampling.prefills import Prefills
 from trimtab.sampling.recorder import Recorder
@@ -37,12 +38,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What was generated, end token included; ``p_fail`` is the gate's probability where a gate was read."""
+    """What was generated, end token included; ``p_fail`` is the gate's probability where a gate was read.
+
+    ``course`` is what a running gate decided at each token but the last, which is not forwarded; None without one.
+    """
 
     id: str
     response_ids: tuple[int, ...]
     finish: Literal["stop", "length"]
     p_fail: float | None = None
+    course: Course | None = None
 
 
 class _Rows:
@@ -242,7 +247,7 @@ def _loop(
             followers.select_rows(kept)
     if recorder is not None:
         recorder.finish(_numbers(~rows.finished), step)
-    return _collect(requests, output, probability, set(ends.tolist()))
+    return _collect(requests, output, probability, set(ends.tolist()), _courses(attachment))
 
 
 def _forward(model: LanguageModel, rows: _Rows, cache: DynamicCache) -> Tensor:
@@ -402,7 +407,9 @@ def _one_by_one(
         )
         response = tuple(drawn[0, len(request.prompt_ids) :].tolist())
         read = None if attachment is None or attachment.probability is None else attachment.probability[0].item()
-        generations.append(Generation(request.id, response, "stop" if response[-1] in ends else "length", read))
+        (course,) = _courses(attachment) or (None,)
+        finish = "stop" if response[-1] in ends else "length"
+        generations.append(Generation(request.id, response, finish, read, course))
     return generations
 
 
@@ -410,10 +417,21 @@ def _numbers(mask: Tensor) -> Tensor:
     return mask.nonzero().squeeze(-1)
 
 
-def _collect(requests: Sequence[Request], output: Tensor, probability: list[float] | None, ends: set[int]) -> list[Generation]:
+def _courses(attachment: Attachment | None) -> list[Course] | None:
+    return attachment.courses if attachment is not None and attachment.runs else None
+
+
+def _collect(
+    requests: Sequence[Request],
+    output: Tensor,
+    probability: list[float] | None,
+    ends: set[int],
+    courses: list[Course] | None,
+) -> list[Generation]:
     generations = []
     for row, (request, ids) in enumerate(zip(requests, output.tolist(), strict=True)):
         response = tuple(ids[: ids.index(NOTHING)] if NOTHING in ids else ids)
         finish = "stop" if response[-1] in ends else "length"
-        generations.append(Generation(request.id, response, finish, probability[row] if probability else None))
+        course = courses[row].upto(len(response) - 1) if courses else None
+        generations.append(Generation(request.id, response, finish, probability[row] if probability else None, course))
     return generations

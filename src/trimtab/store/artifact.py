@@ -18,6 +18,7 @@ from trimtab.errors import InputError, StoreError
 from trimtab.neurons import NEURON_DEFINITION, ModelIdentity
 from trimtab.steering import PositionScope, Steering
 from trimtab.store.atomic import digest_of, read_json, replace_folder, unreadable, write_json, write_text, writing
+from trimtab.store.export_files import EXPORT, check_files
 from trimtab.store.hub import download, upload
 from trimtab.store.records import Record, read_record
 from trimtab.store.remote import AnyPath, any_path, as_os_errors, is_partial
@@ -34,8 +35,6 @@ from trimtab.store.values import (
 
 CONFIG, NEURONS, GATE, CARD = "config.json", "neurons.safetensors", "gate.safetensors", "README.md"
 DIRECTIONS = "directions.safetensors"
-EXPORT = "export.json"
-"""What an export says about itself, see :mod:`trimtab.export.record`."""
 STEERING_COLUMNS = ("layer", "index", "gain", "shift")
 NEURONS_ONLY, WITH_MORE = 2, 3
 """Versions of the format: a steering without directions and running gate is written as it was before there were any."""
@@ -252,9 +251,10 @@ def _refuse_run(folder: AnyPath) -> None:
 
 def _check_export(folder: Path, steering: Steering) -> None:
     """Raise StoreError unless the folder's export.json names this steering."""
-    record = read_json(folder / EXPORT)
-    if not isinstance(record, dict) or record.get("steering") != steering.digest:
+    record = read_json(folder / EXPORT, "")
+    if not isinstance(record, dict) or record.get("steering") != steering.digest or not isinstance(record.get("files"), dict):
         raise StoreError(f"{folder} is no export of this steering; export it again with trimtab export")
+    check_files(folder, record["files"])
 
 
 def _versions() -> dict[str, str]:

@@ -10,7 +10,18 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from trimtab.directions import Directions
 from trimtab.errors import InputError, StoreError
-from trimtab.gate import AnyGate, AttentionGate, Gate, GateKind, GateMode, Join, Pooling, RunningAction, RunningGate
+from trimtab.gate import (
+    AnyGate,
+    AttentionGate,
+    Gate,
+    GateKind,
+    GateMode,
+    Join,
+    Pooling,
+    RandomOpening,
+    RunningAction,
+    RunningGate,
+)
 from trimtab.neurons import NEURON_DEFINITION, ModelIdentity, Neurons
 from trimtab.store.atomic import plain, unreadable, write_json
 from trimtab.store.records import Record, read_record
@@ -217,7 +228,9 @@ class GateRecord(Record):
 
     @classmethod
     def of(cls, gate: AnyGate) -> "GateRecord":
-        """The record of a gate."""
+        """The record of a gate. Raises InputError for the control of a running gate."""
+        if isinstance(gate, RandomOpening):
+            raise InputError("the control of a running gate is not kept on disk; save the running gate")
         own = {"units": len(gate.offset), "query_bias": float(gate.query_bias)} if isinstance(gate, AttentionGate) else {}
         return cls(
             kind=gate.kind,

@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.gate import ALWAYS, AnyGate, AttentionGate, PromptScope
+from trimtab.gate import ALWAYS, AttentionGate, Gate, PromptGate, PromptScope, RunningGate
 from trimtab.gating import RecordedRows, assess, columns, fit_logistic, fit_text, youden
 from trimtab.gating.attention import fit_attention
 from trimtab.gating.reading import predict, read_prompts
+from trimtab.gating.running import (
+    CRITERION,
+    SHARES,
+    Readings,
+    TimedBaselines,
+    assess_running,
+    fit_running_probe,
+    readable,
+    set_thresholds,
+)
 from trimtab.model import down_weights
 from trimtab.moments import ALL_MOMENTS
 from trimtab.neurons import Neurons
@@ -25,6 +35,7 @@ from trimtab.ranking import (
 )
 from trimtab.recording import Recording, RecordingSettings, choose_traces, prompts_job, record_job
 from trimtab.store import (
+    AnyPath,
     Entry,
     load_gate,
     load_neurons,
@@ -34,12 +45,12 @@ from trimtab.store import (
 from trimtab.study import gather
 from trimtab.tasks import render_prompt
 from trimtab.tasks.contrast import ContrastRow
-from trimtab.traces import Split
+from trimtab.traces import Split, Trace
 
 if TYPE_CHECKING:
     from trimtab.study.study import Study
 
-VERSIONS: Mapping[str, int] = {"record": 1, "rank": 1, "gate": 1}
+VERSIONS: Mapping[str, int] = {"record": 1, "rank": 1, "gate": 1, "running-gate": 1}
 """Of each verb, as :data:`trimtab.study.gather.VERSIONS`."""
 READ_WEIGHTS = frozenset({"wanda", "cett"})
 """The criteria that read the down projection's columns, too."""
@@ -175,7 +186,7 @@ def prompt_features(study: "Study", split: Split, scope: PromptScope) -> Recorde
     return RecordedRows(recording, scope, [problem.id for problem in study.problems().split(split)])
 
 
-def p_fail(study: "Study", gate: AnyGate, split: Split) -> dict[str, float]:
+def p_fail(study: "Study", gate: PromptGate, split: Split) -> dict[str, float]:
     """The gate's probability by problem id, from the recording where it holds what this gate reads, else from a forward."""
     settings, problems = study.settings, study.problems().split(split)
     if isinstance(gate, AttentionGate) or gate.scope not in settings.gate.recorded or split is Split.TEST:
@@ -184,7 +195,7 @@ def p_fail(study: "Study", gate: AnyGate, split: Split) -> dict[str, float]:
     return {problem.id: float(p) for problem, p in zip(problems, probability, strict=True)}
 
 
-def fit_gate(study: "Study") -> AnyGate:
+def fit_gate(study: "Study") -> PromptGate:
     """p(fail) fitted on the train split, its threshold chosen on the validation split, the text-only baseline beside it."""
     settings = study.settings.gate
     if not settings.fitted:
@@ -198,10 +209,67 @@ def fit_gate(study: "Study") -> AnyGate:
         "batch_tokens": study.settings.recording.batch_tokens,
     }
     entry = study.entry("gate", {**facts, **study.forward_facts()})
-    return study.compute("gate", entry, lambda folder: save_gate(_fitted_gate(study), folder), load_gate)
+    return study.compute("gate", entry, lambda folder: save_gate(_fitted_gate(study), folder), _load_prompt_gate)
 
 
-def _fitted_gate(study: "Study") -> AnyGate:
+def _load_prompt_gate(folder: AnyPath) -> PromptGate:
+    gate = load_gate(folder)
+    assert isinstance(gate, Gate | AttentionGate)
+    return gate
+
+
+def _load_running_gate(folder: AnyPath) -> RunningGate:
+    gate = load_gate(folder)
+    assert isinstance(gate, RunningGate)
+    return gate
+
+
+def fit_running_gate(study: "Study") -> RunningGate:
+    """A gate on the response, fitted on the contrast's traces, its thresholds chosen on greedy responses to validation."""
+    rows, _, contrast_entry = gather.contrast(study)
+    settings = study.settings.running_gate
+    greedy = gather.traces(study, Split.VALIDATION, greedy=True)
+    neurons = rankings(study, [CRITERION], min(settings.features, study.model.identity.n_neurons))[CRITERION]
+    facts = {
+        "settings": settings.model_dump(mode="json"),
+        "contrast": contrast_entry.name,
+        "neurons": study.keys[f"rank-{CRITERION}"],
+        "grades": greedy.grades_key,
+        "problems": study.problems().digests[Split.VALIDATION],
+    }
+    entry = study.entry("running-gate", {**facts, **study.forward_facts()})
+
+    def fit(folder: AnyPath) -> None:
+        failed_by = {row.trace_id: not row.correct for row in rows}
+        train = readable([trace for trace in study.traces().traces if trace.id in failed_by])
+        probe = fit_running_probe(
+            study.model,
+            train,
+            np.array([failed_by[trace.id] for trace in train]),
+            neurons.layer,
+            neurons.index,
+            settings.memory,
+        )
+        by_problem = {grade.problem_id: grade.score != "correct" for grade in greedy.grades}
+        responses = readable(greedy.traces)
+        labels = np.array([by_problem[trace.problem_id] for trace in responses])
+        probe = probe.calibrated(probe.read(study.model, responses), labels)
+        readings = Readings.of(probe.read(study.model, responses), labels)
+        gate = set_thresholds(probe.gate(), settings, readings)
+        baselines = TimedBaselines.fit(study.model, _questions(study, train), train, np.array([failed_by[t.id] for t in train]))
+        beside = [baselines.scores(study.model, _questions(study, responses), responses, share) for share in SHARES]
+        assessed = assess_running(readings, gate.cutoff, gate.after, beside).to_json()
+        save_gate(replace(gate, facts={**gate.facts, "validation_assessment": assessed}), folder)
+
+    return study.compute("running-gate", entry, fit, _load_running_gate)
+
+
+def _questions(study: "Study", responses: Sequence[Trace]) -> list[str]:
+    asked = {problem.id: problem.question for problem in study.problems()}
+    return [asked[response.problem_id] for response in responses]
+
+
+def _fitted_gate(study: "Study") -> PromptGate:
     labels = {split: failed(study, split) for split in (Split.TRAIN, Split.VALIDATION)}
     fitted = _fitted(study, labels[Split.TRAIN])
     p_validation = np.array(list(p_fail(study, fitted, Split.VALIDATION).values()))
@@ -216,7 +284,7 @@ def _fitted_gate(study: "Study") -> AnyGate:
     return replace(fitted, mode=study.settings.gate.mode, threshold=threshold, facts={**fitted.facts, **said})
 
 
-def _fitted(study: "Study", labels: NDArray[np.bool_]) -> AnyGate:
+def _fitted(study: "Study", labels: NDArray[np.bool_]) -> PromptGate:
     settings, executor = study.settings.gate, study.executor
     features = prompt_features(study, Split.TRAIN, settings.scope)
     if settings.kind == "logistic":

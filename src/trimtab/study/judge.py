@@ -19,31 +19,38 @@ from trimtab.evaluation.rows import (
     ADARAS,
     AGAIN,
     ALWAYS,
+    BOTH_GATES,
     DIRECTION,
     FIRST_TOKEN,
     GATED,
     NEGATIVE,
     RANDOM,
     RANDOM_NORM,
+    RUNNING,
+    RUNNING_RANDOM,
     SAMPLED,
     SFT_LORA,
     SOME_PROBLEMS,
+    TRAINED,
     UNSTEERED,
+    SteeredRow,
 )
 from trimtab.evaluation.runner import (
     Condition,
     ConditionJob,
+    SteeredTokens,
     condition_job,
     first_token,
     other_batches,
     prompt_only,
+    read_steered,
     standard_conditions,
 )
 from trimtab.evaluation.settings import Control, EvaluationSettings, TunePoint, best_point
 from trimtab.evaluation.summary import condition_metrics, summarise
 from trimtab.execution import LOCAL, Executor
 from trimtab.gate import ALWAYS as ALWAYS_GATE
-from trimtab.gate import AnyGate
+from trimtab.gate import AnyGate, Gate, PromptGate, RandomOpening
 from trimtab.interventions import INTERVENTIONS
 from trimtab.model import LanguageModel, check_identity, down_weights
 from trimtab.sampling import SamplingSettings
@@ -67,8 +74,9 @@ VERSIONS: Mapping[str, int] = {
     "tune": 1,
     "dose": 1,
     "evaluate": 1,
-    "experiment": 2,
+    "experiment": 3,
     "sft": 1,
+    "trained": 1,
     "tokens": 1,
     "places": 1,
 }
@@ -76,7 +84,7 @@ VERSIONS: Mapping[str, int] = {
 ADARAS_CRITERION = "adaras"
 STEERED = "steered"
 """What a file of answers calls its condition: who asks for them gives it a name of its own."""
-OUTCOMES, POINTS, DOSES = "outcomes.parquet", "points.parquet", "doses.json"
+OUTCOMES, POINTS, DOSES, STEERED_ROWS = "outcomes.parquet", "points.parquet", "doses.json", "steered.parquet"
 
 
 class Asked(NamedTuple):
@@ -265,7 +273,7 @@ def _doses(study: "Study", choices: Collection[tuple[str, str, int]]) -> dict[tu
 def _grid_points(
     study: "Study",
     points: Sequence[tuple[str, str, int, float]],
-    gate: AnyGate,
+    gate: PromptGate,
     p_fail: Mapping[str, float],
     chosen: Sequence[Problem],
 ) -> list[TunePoint]:
@@ -321,13 +329,14 @@ def grid_accuracies(
     return table
 
 
-def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -> Evaluation:
+def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None, trained: Steering | None = None) -> Evaluation:
     """Every condition of the settings on the problems of ``evaluation.split``, paired with the unsteered model.
 
     Args:
         study: whose problems are answered.
         steering: under test.
         tuning: where it was chosen, if it was: AdaRAS's own point is a condition then.
+        trained: the baseline ``trained``, if it was asked for.
 
     Raises:
         NotEnoughDataError, InputError: no problem, or a baseline that cannot be run.
@@ -342,10 +351,13 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
             code="no-problems-in-split",
         )
     conditions = _conditions(study, steering, tuning)
+    if trained is not None:
+        conditions.append(Condition(TRAINED, trained, "on" if trained.gate.kind == ALWAYS_GATE.kind else "auto"))
+    unused = set[str]() if trained is not None else {"trained"}  # a training that nobody asked for moves no key
     facts = {
         "steering": steering.digest,
         "conditions": {condition.name: _condition_digest(condition) for condition in conditions},
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude=unused if settings.gates else {*unused, "gates"}),
         "problems": study.problems().digests[settings.split],
         "sampling": study.settings.sampling.model_dump(mode="json"),
         "prompt": study.settings.prompt.model_dump(mode="json"),
@@ -358,6 +370,13 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
             _asked(study, condition, problems, sampling) for condition in conditions for sampling in response_settings(study)
         ]
         outcomes = _by_condition(answers(study, asked, what="evaluate"))
+        if settings.gates:
+            watched = [condition for condition in conditions if condition.name in (RUNNING, BOTH_GATES)]
+            if RUNNING_RANDOM in settings.gates:
+                watched.append(_at_random(study, watched[0], problems))
+                random = [_asked(study, watched[-1], problems, sampling) for sampling in response_settings(study)]
+                outcomes |= _by_condition(answers(study, random, what="evaluate"))
+            write_table(folder / STEERED_ROWS, [_steered_row(study, each, problems) for each in watched], SteeredRow)
         outcomes |= _baselines(study, problems, outcomes)
         write_table(folder / OUTCOMES, [row for rows in outcomes.values() for row in rows], Outcome)
 
@@ -388,8 +407,48 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None) -
             steering, facts={**steering.facts, "metrics": condition_metrics(summarise(outcomes, clusters=clusters))}
         ),
         key=entry.name,
+        steered=tuple(read_table(entry.folder / STEERED_ROWS, SteeredRow)) if settings.gates else (),
         tokens=record_tokens(study, judged, {name: outcomes[name] for name in entries}, entries, problems),
     )
+
+
+def _running_conditions(study: "Study", steering: Steering) -> list[Condition]:
+    """The steering behind a running gate, alone and together with its own."""
+    asked = study.settings.evaluation.gates
+    if not asked:
+        return []
+    gate = find.fit_running_gate(study)
+    found = [Condition(RUNNING, steering.with_gate(gate), "auto")] if RUNNING in asked else []
+    if BOTH_GATES in asked:
+        question = steering.gate
+        if not isinstance(question, Gate) or not question.reads:
+            raise InputError(
+                f"evaluation.gates names 'both-gates', and the steering's own gate, {question.label}, is not a linear one that "
+                "reads the question; leave it out, or fit gate.kind 'logistic'"
+            )
+        found.append(Condition(BOTH_GATES, steering.with_gate(gate.joined(question, study.settings.running_gate.join)), "auto"))
+    return found
+
+
+def _at_random(study: "Study", running: Condition, problems: Sequence[Problem]) -> Condition:
+    """The control of a running gate that was evaluated."""
+    assert running.steering is not None
+    opened = [row.opened for row in _steered(study, running, problems)]
+    gate = RandomOpening(np.array(opened, np.int64), study.settings.evaluation.seed)
+    return Condition(RUNNING_RANDOM, running.steering.with_gate(gate), "auto")
+
+
+def _steered(study: "Study", condition: Condition, problems: Sequence[Problem]) -> list[SteeredTokens]:
+    entries = [_answers_entry(study, _asked(study, condition, problems, sampling)) for sampling in response_settings(study)]
+    return [row for entry in entries for row in read_steered(entry.folder)]
+
+
+def _steered_row(study: "Study", condition: Condition, problems: Sequence[Problem]) -> SteeredRow:
+    rows = _steered(study, condition, problems)
+    opened = [row.opened for row in rows if row.opened]
+    first = float(np.median(opened)) if opened else None
+    steered = float(np.mean([row.steered for row in rows]))
+    return SteeredRow(condition.name, len(rows), len(opened) / len(rows), steered, first)
 
 
 def response_settings(study: "Study") -> list[SamplingSettings]:
@@ -446,6 +505,7 @@ def _conditions(study: "Study", steering: Steering, tuning: Tuning | None) -> li
     down = down_weights(study.model, np.unique(steering.layer).tolist())
     conditions = standard_conditions(steering, down, settings.random_sets, settings.seed)
     conditions += [Condition(AGAIN), first_token(steering, settings.first_tokens)]
+    conditions += _running_conditions(study, steering)
     controls = set(settings.controls)
     conditions = [c for c in conditions if _control(c.name) in (None, *controls)]
     if tuning is not None and ADARAS_CRITERION in {point.criterion for point in tuning.points}:

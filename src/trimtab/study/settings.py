@@ -14,7 +14,7 @@ from trimtab.errors import ConfigError, StoreError
 from trimtab.evaluation.settings import DirectionSettings, EvaluationSettings, TuneSettings
 from trimtab.execution import ExecutorSettings, with_choice
 from trimtab.experiments.settings import EXPERIMENT_NAMES, ExperimentName, ExperimentSettings
-from trimtab.gating.settings import GateSettings
+from trimtab.gating.settings import GateSettings, RunningGateSettings
 from trimtab.moments import ALL_MOMENTS, CONTRIBUTION, TokenScope
 from trimtab.ranking import CRITERIA, NEEDS
 from trimtab.recording import RecordingSettings
@@ -100,6 +100,7 @@ class Settings(Section):
     recording: RecordingSection = RecordingSection()
     ranking: RankingSettings = RankingSettings()
     gate: GateSettings = GateSettings()
+    running_gate: RunningGateSettings = RunningGateSettings()
     tune: TuneSettings = TuneSettings()
     direction: DirectionSettings = DirectionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -15,13 +15,14 @@ from pydantic import BaseModel
 
 from trimtab.directions import Directions
 from trimtab.errors import ConfigError, InputError
+from trimtab.evaluation.finetune_training import TrainedSettings
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import Condition
 from trimtab.evaluation.settings import DirectionSettings, EvaluationSettings
 from trimtab.experiments import EXPERIMENTS, ExperimentName, Search
 from trimtab.findings import Findings
-from trimtab.gate import AnyGate
-from trimtab.gating.settings import GateSettings
+from trimtab.gate import PromptGate, RunningGate
+from trimtab.gating.settings import GateSettings, RunningGateSettings
 from trimtab.model import LanguageModel
 from trimtab.neurons import Neurons
 from trimtab.ranking import DEFAULT_STATISTICS, ClassMoments, Statistic
@@ -37,11 +38,13 @@ from trimtab.store import (
     write_text,
 )
 from trimtab.study import along, find, gather, judge
+from trimtab.study import train as training
 from trimtab.study.along import DirectionTuning
 from trimtab.study.settings import (
     ModelSettings,
     RankingSettings,
     TuneSettings,
+    changed,
     parse_settings,
 )
 from trimtab.study.values import Evaluation, Problems, Traces, Tuning
@@ -151,7 +154,7 @@ class Study(StudyBase):
         return find.rankings(self, [first], self.settings.ranking.k)[first]
 
     @_takes(GateSettings)
-    def fit_gate(self, **settings: object) -> AnyGate:
+    def fit_gate(self, **settings: object) -> PromptGate:
         """Fit p(fail) from the prompt on greedy answers to the train split; choose its threshold on the validation split.
 
         Args:
@@ -159,6 +162,18 @@ class Study(StudyBase):
         """
         self._set("gate", settings)
         return find.fit_gate(self)
+
+    @_takes(RunningGateSettings)
+    def fit_running_gate(self, **settings: object) -> RunningGate:
+        """Fit p(fail) from the response so far on the contrast's traces; choose its thresholds on validation responses.
+
+        ``evaluate(gates=("running", "both-gates", "running-random"))`` evaluates the steering behind it.
+
+        Args:
+            settings: of ``[running_gate]``: ``features``, ``memory``, ``action``, ``hysteresis``, ``after``, ``join``.
+        """
+        self._set("running_gate", settings)
+        return find.fit_running_gate(self)
 
     @_takes(TuneSettings)
     def tune(self, criteria: Sequence[str] | None = None, **settings: object) -> Tuning:
@@ -182,6 +197,32 @@ class Study(StudyBase):
         sections["recording"] = self.settings.recording.model_dump(mode="json")
         self.settings = parse_settings(sections, "tune")
         return self.tuned()
+
+    @_takes(TrainedSettings)
+    def train(self, steering: Steering | None = None, **settings: object) -> Steering:
+        """Learn gains and shifts for a steering's neurons by gradient, from the correct responses of the contrast.
+
+        Each learning rate is one training of the frozen model's edit, and the rate with the best accuracy on the validation split
+        is kept. What comes back has the same neurons, scope and gate, and is attached, evaluated and exported like any steering.
+
+        Args:
+            steering: whose neurons; None takes the best of :meth:`tune`. Its own gains and shifts are not read.
+            settings: of the section ``[evaluation.trained]``: ``learning_rates``, ``gains``, ``epochs``, ``max_steps`` ...
+
+        Raises:
+            NotEnoughDataError: no correct trace, or several rates and no validation problem to choose one on.
+            MismatchError: a steering made for other weights.
+
+        Example:
+            >>> trained = study.train(learning_rates=(0.03, 0.1))  # doctest: +SKIP
+            >>> study.evaluate(trained).verdict.sentence  # doctest: +SKIP
+        """
+        if settings:
+            changed(self.settings.evaluation.trained, settings, "evaluation.trained")
+            kept = self.settings.evaluation.trained.model_dump(mode="json")
+            self._set("evaluation", {"trained": {**kept, **settings}})
+        chosen = self.tuned().steering if steering is None else steering
+        return training.train(self, chosen, self.settings.evaluation.trained)
 
     def directions(self) -> Directions:
         """The difference of class means of the residual stream after every layer: contrastive activation addition.
@@ -224,7 +265,9 @@ class Study(StudyBase):
             tuning = None  # another steering than the grid's best, so the grid says nothing of it
         chosen = tuning.steering if tuning is not None else steering
         with self._verb("evaluate"):
-            evaluation = judge.evaluate(self, chosen, tuning)  # type: ignore[arg-type]  # one of the two is there
+            wanted = "trained" in self.settings.evaluation.baselines
+            trained = training.train(self, chosen, self.settings.evaluation.trained) if wanted else None  # type: ignore[arg-type]
+            evaluation = judge.evaluate(self, chosen, tuning, trained)  # type: ignore[arg-type]  # one of the two is there
         evaluation = replace(evaluation, page=partial(_view_page, self, evaluation, tuning))
         self._judged = (evaluation, tuning)
         return evaluation
@@ -255,6 +298,8 @@ class Study(StudyBase):
     def experiment_entry(self, name: ExperimentName, tuning: Tuning) -> Entry:
         """The cache entry of an experiment on the tuned steering, computed or not."""
         facts = {"name": name, "settings": self._told_by(name), "tune": tuning.key, "steering": tuning.steering.digest}
+        if name == "ablate":
+            facts["trained"] = self.settings.evaluation.trained.model_dump(mode="json")
         reads = EXPERIMENTS[name].reads
         problems = {split.value: self.problems().digests[split] for split in Split if split in reads}
         return self.entry("experiment", {**facts, "problems": problems, **self.grader_facts, **self.engine_facts()})
@@ -350,6 +395,12 @@ class Study(StudyBase):
         """The result of :meth:`tune` under the present settings."""
         self._tuning = judge.tune(self)
         return self._tuning
+
+    def trained(self, steering: Steering, learning_rate: float | None = None) -> Steering:
+        """What :meth:`train` makes of a steering under the present settings, or at one learning rate."""
+        settings = self.settings.evaluation.trained
+        rates = settings.learning_rates if learning_rate is None else (learning_rate,)
+        return training.train(self, steering, settings.model_copy(update={"learning_rates": rates}))
 
     def answers(
         self,

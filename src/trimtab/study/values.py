@@ -10,7 +10,7 @@ from trimtab.dose import Dose
 from trimtab.errors import InputError
 from trimtab.evaluation.control_rows import Controls
 from trimtab.evaluation.outcomes import Outcome, first_responses
-from trimtab.evaluation.rows import UNSTEERED, ConditionSummary
+from trimtab.evaluation.rows import UNSTEERED, ConditionSummary, SteeredRow
 from trimtab.evaluation.settings import TunePoint
 from trimtab.evaluation.summary import random_gains
 from trimtab.evaluation.verdict import ConditionVerdict, asked_too, matched
@@ -222,6 +222,7 @@ class Evaluation:
         key: ``VERB/KEY`` in the cache.
         tokens: probabilities and contributions of the tokens of the unsteered and the judged responses; None where the responses'
             tokens were not kept.
+        steered: tokens steered a response, of the conditions behind a running gate; none where none was asked for.
         page: makes the HTML of :meth:`view`; None for an evaluation that no study made.
     """
 
@@ -236,6 +237,7 @@ class Evaluation:
     steering: Steering
     key: str
     tokens: PairTokens | None = None
+    steered: tuple[SteeredRow, ...] = ()
     page: Callable[[], str] | None = None
 
     def view(self) -> "ViewPage":

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trimtab.errors import ConfigError, MismatchError, ModelError
-from trimtab.gate import Gate
+from trimtab.gate import Gate, RandomOpening, RunningGate
 from trimtab.model.identity import sample_bytes, sample_stride, weight_fingerprint
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import Steering
@@ -118,6 +118,11 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
             the output side cannot express.
     """
     gate = steering.gate
+    if isinstance(gate, RunningGate | RandomOpening):
+        raise ModelError(
+            f"the gate of {name!r} is {gate.label!r}, which decides again at each token; an engine decides once, after the "
+            "prompt. Fix: attach the steering to the transformers model, or steer with a gate on the question or gate 'always'"
+        )
     if gate.reads and not (isinstance(gate, Gate) and gate.pooling == "last"):
         raise ModelError(
             f"the gate of {name!r} is {gate.label}; an engine runs only linear gates on the last prompt token, because "

@@ -17,6 +17,7 @@ SETTINGS = {
     "recording": {"moments": ["sum", "magnitude", "square"]},
     "ranking": {"criteria": ["adaras", "mean-difference"], "k": 20},
     "tune": {"interventions": ["ablate-and-add"], "k": [10], "strengths": [2.0], "problems": 30},
+    "evaluation": {"trained": {"max_steps": 2}},
     "experiment": {"random_sets": 2},
 }
 LEFT = {"calendar", "cups", "dial"}

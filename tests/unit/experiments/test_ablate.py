@@ -46,6 +46,12 @@ def test_every_part_and_every_criterion_has_its_row_and_runs_once(quick: Search,
     assert len(found["directions-grid"].rows) == quick.model.n_layers * 4
     assert "Neurons beside the direction:" in named
 
+    trained = [row["label"] for row in found["trained"].rows]
+    assert list(dict.fromkeys(trained))[:4] == ["unsteered", "closed form", "trained", "trained, random neurons"]
+    assert sum(label.startswith("trained, all ") for label in trained) == 1
+    assert trained.count("trained, random neurons") == 1 + quick.settings.random_sets
+    assert "Gains and shifts learned by gradient on the chosen neurons:" in named
+
     def forbidden(*args: object, **options: object) -> None:
         raise AssertionError("a forward ran")
 

@@ -17,7 +17,7 @@ WORSE = outcomes("worse", "1000010000")
 
 
 def test_a_row_is_the_paired_comparison_of_its_condition() -> None:
-    row, other = compare_rows(BASE, {"better": BETTER, "worse": WORSE})
+    row, other = compare_rows(BASE, {"better": BETTER, "worse": WORSE}, {})
     expected = paired(BASE, BETTER)
     assert row.comparisons == (expected,)
     cells = row.cells()
@@ -29,8 +29,21 @@ def test_a_row_is_the_paired_comparison_of_its_condition() -> None:
     assert [row.p_holm, other.p_holm] == pytest.approx(holm([expected.p, paired(BASE, WORSE).p]).tolist())
 
 
+def test_near_duplicates_count_once_and_the_frame_says_so() -> None:
+    base, condition = outcomes("base", "0" * 24), outcomes("better", "1" * 24)
+    clusters = {f"p{i}": f"p{i // 6}" for i in range(24)}
+    (row,) = compare_rows(base, {"better": condition}, clusters)
+    assert row.comparisons == (paired(base, condition, clusters),)
+    assert row.cells()["p"] == pytest.approx(2 / 2**4)
+    frame = gain_frame("name", "Title", base, [row])
+    assert "The 24 problems are 4 clusters of near-duplicates, each of which counts once in p." in frame.note
+    (alone,) = compare_rows(base, {"better": condition}, {})
+    assert alone.cells()["p"] == pytest.approx(2 / 2**24)
+    assert "clusters" not in gain_frame("name", "Title", base, [alone]).note
+
+
 def test_several_sets_are_a_mean_that_is_no_claim() -> None:
-    rows = compare_rows(BASE, {"random": [BETTER, WORSE], "better": BETTER})
+    rows = compare_rows(BASE, {"random": [BETTER, WORSE], "better": BETTER}, {})
     mean, claim = rows
     assert mean.single is None
     assert mean.p_holm is None
@@ -42,12 +55,12 @@ def test_several_sets_are_a_mean_that_is_no_claim() -> None:
 
 
 def test_only_means_need_no_correction() -> None:
-    (row,) = compare_rows(BASE, {"random": [BETTER, WORSE]})
+    (row,) = compare_rows(BASE, {"random": [BETTER, WORSE]}, {})
     assert row.p_holm is None
 
 
 def test_the_frame_begins_with_the_unsteered_model_and_marks_a_row() -> None:
-    rows = compare_rows(BASE, {"better": BETTER, "worse": WORSE})
+    rows = compare_rows(BASE, {"better": BETTER, "worse": WORSE}, {})
     frame = gain_frame("name", "Title", BASE, rows, chosen="worse")
     assert [row["label"] for row in frame.rows] == ["unsteered", "better", "worse"]
     assert [frame.rows[0][name] for name in ("value", "low", "high", "p", "p_holm", "fixed", "broken")] == [None] * 7
@@ -57,7 +70,7 @@ def test_the_frame_begins_with_the_unsteered_model_and_marks_a_row() -> None:
 
 
 def test_the_sets_of_a_mean_follow_it() -> None:
-    rows = compare_rows(BASE, {"random": [BETTER, WORSE], "better": BETTER})
+    rows = compare_rows(BASE, {"random": [BETTER, WORSE], "better": BETTER}, {})
     frame = gain_frame("name", "Title", BASE, rows)
     assert [row["label"] for row in frame.rows] == ["unsteered", "random", "random", "random", "better"]
     assert "random sets" in frame.note

@@ -53,6 +53,15 @@ def test_a_cell_is_the_comparison_on_one_group() -> None:
         assert cell.comparisons == (paired(BASE[start::2], condition[start::2]),), (row, column)
 
 
+def test_near_duplicates_of_a_group_count_once() -> None:
+    clusters = {f"p{i}": f"p{i % 4}" for i in range(12)}
+    (crossing,) = cross(BASE, [{"even": EVEN}], replace(GROUPS, clusters=clusters))
+    for _, column, cell in crossing:
+        start = NAMES.index(column)
+        assert cell.comparisons == (paired(BASE[start::2], EVEN[start::2], clusters),)
+        assert cell.comparisons[0].clusters == 2
+
+
 def test_holm_covers_all_cells_of_all_families_but_no_means() -> None:
     always, gated = cross(BASE, [{"even": EVEN, "random": [ODD, BASE]}, {"even": ODD}], GROUPS)
     claims = [cell for crossing in (always, gated) for row, _, cell in crossing if row == "even"]

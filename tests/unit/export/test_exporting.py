@@ -11,9 +11,10 @@ import torch
 from export_samples import QUESTIONS, open_tiny, steering_of
 from trimtab.errors import InputError, MismatchError, ModelError, StoreError
 from trimtab.export.exporting import export_steering
-from trimtab.export.record import read_export
+from trimtab.export.record import read_export, write_record
 from trimtab.export.verify import verify_export
 from trimtab.model import LanguageModel
+from trimtab.store.export_files import digests_of
 from trimtab.testbed.models import PREFIX
 
 
@@ -98,13 +99,15 @@ def test_the_card_says_what_was_dropped_and_what_was_proved(model: LanguageModel
     assert record.verification.cost.distance > 0.01
 
 
-def test_a_damaged_export_fails_its_verification(model: LanguageModel, tmp_path: Path) -> None:
+def test_an_export_that_does_something_else_fails_its_verification(model: LanguageModel, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     steering = steering_of(model)
-    export_steering(steering, "ia3", tmp_path / "ia3")
+    record = export_steering(steering, "ia3", tmp_path / "ia3")
     path = tmp_path / "ia3/adapter_model.safetensors"
     save_file({name: torch.ones_like(value) for name, value in load_file(path).items()}, path)
+    # as if it had been exported so
+    write_record(record.model_copy(update={"files": digests_of(tmp_path / "ia3")}), tmp_path / "ia3")
     seen = verify_export(tmp_path / "ia3", model, steering, QUESTIONS, max_new_tokens=4).verification
     assert seen is not None
     assert seen.size == 0

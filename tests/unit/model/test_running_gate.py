@@ -9,7 +9,7 @@ import torch
 
 from steering_oracle import logistic_gate, naive_steering, prompts, steering_for, stepwise_logits, whole_logits
 from trimtab.errors import ModelError
-from trimtab.gate import Gate, RunningGate
+from trimtab.gate import Gate, RandomOpening, RunningGate
 from trimtab.model import attach, find_ffn
 
 LENGTHS, EXTRA, WIDTH = (6, 3, 5), 6, 6
@@ -302,3 +302,24 @@ def test_an_artifact_steers_as_the_value(qwen3, tmp_path):
         expected = stepwise_logits(qwen3, ids, mask, WIDTH)
     with attach(qwen3, loaded):
         assert torch.equal(stepwise_logits(qwen3, ids, mask, WIDTH), expected)
+
+
+def test_the_control_opens_at_its_token_however_it_is_run(qwen3):
+    ids, mask = prompts(LENGTHS, extra=EXTRA)
+    gate = RandomOpening(np.array([0, 1, 2, 4]), seed=2)
+    steering = steering_for(qwen3, gate=gate)
+    drawn = [gate.draw(row[:n]) for row, n in zip(rows_of(ids, mask), LENGTHS, strict=True)]
+    assert len(set(drawn)) > 1
+    steered = torch.zeros_like(ids, dtype=torch.bool)
+    for row, first in enumerate(drawn):
+        if first:
+            steered[row, WIDTH + first - 1 :] = True
+    with naive_steering(qwen3, steering, [1.5] * 3, steered):
+        expected = whole_logits(qwen3, ids, mask)
+    with attach(qwen3, steering) as attachment:
+        logits = stepwise_logits(qwen3, ids, mask, WIDTH)
+        assert [course.opened_at or 0 for course in attachment.courses] == drawn
+    torch.testing.assert_close(logits[mask.bool()], expected[mask.bool()], rtol=1e-4, atol=1e-4)
+    with attach(qwen3, steering, prompt_lengths=LENGTHS):
+        scored = whole_logits(qwen3, ids, mask)
+    torch.testing.assert_close(scored[mask.bool()], expected[mask.bool()], rtol=1e-4, atol=1e-4)

@@ -13,7 +13,9 @@ from huggingface_hub import constants
 from trimtab.errors import StoreError
 from trimtab.gate import ALWAYS
 from trimtab.steering import Steering
+from trimtab.store import write_json
 from trimtab.store.artifact import load_steering, save_steering
+from trimtab.store.export_files import digests_of
 
 FILES = ["config.json", "neurons.safetensors", "gate.safetensors", "README.md"]
 
@@ -53,7 +55,7 @@ class FakeHub:
         return SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
 
     def snapshot_download(self, repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        assert allow_patterns == FILES
+        assert allow_patterns == [*FILES[:3], "directions.safetensors", FILES[3]]
         assert revision in (None, "v1")
         return str(self.root / repo_id)
 
@@ -98,10 +100,13 @@ def test_exports_become_subfolders(hub: FakeHub, steering: Steering, tmp_path: P
     with pytest.raises(StoreError, match=r"export.json is missing"):
         steering.push_to_hub("me/steering", exports=[lora])
     (lora / "export.json").write_text('{"steering": "another"}')
+    with pytest.raises(StoreError, match="carries no checksum"):
+        steering.push_to_hub("me/steering", exports=[lora])
+    write_json(lora / "export.json", {"steering": "another", "files": {}}, "")
     with pytest.raises(StoreError, match="no export of this steering"):
         steering.push_to_hub("me/steering", exports=[lora])
     assert not hub.root.exists()
-    (lora / "export.json").write_text(f'{{"steering": "{steering.digest}"}}')
+    write_json(lora / "export.json", {"steering": steering.digest, "files": digests_of(lora)}, "")
     with pytest.raises(StoreError, match="same folder name"):
         steering.push_to_hub("me/steering", exports=[lora, str(lora)])
     steering.push_to_hub("me/steering", exports=[lora])

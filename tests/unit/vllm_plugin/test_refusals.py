@@ -9,7 +9,7 @@ from torch import nn
 
 from layered_stack import D_FF, D_MODEL, IDENTITY, LAYERS, Stack, engine, linear, steering
 from trimtab.errors import ConfigError, MismatchError, ModelError
-from trimtab.gate import AttentionGate, Gate
+from trimtab.gate import AttentionGate, Gate, RandomOpening, RunningGate
 from trimtab.sampling.vllm_engine import attached
 from trimtab.vllm_plugin.config import PluginConfig, RecordConfig
 from trimtab.vllm_plugin.hooks import down_projections
@@ -76,6 +76,10 @@ def test_only_linear_gates_on_the_last_token_run_in_an_engine() -> None:
     attention = AttentionGate(one, one, unit, np.ones((1, 1), np.float32), unit, unit, threshold=0.5)
     for gate in (mean, attention):
         with pytest.raises(ModelError, match=r"an engine runs only linear gates on the last prompt token.*Fix: fit the gate"):
+            check_steering(steering(0, scope="generated", gate=gate), "g", PluginConfig())
+    own = linear(0)
+    for gate in (RunningGate(own.layer, own.index, own.weight, threshold=0.5), RandomOpening(np.array([3]))):
+        with pytest.raises(ModelError, match=r"decides again at each token; an engine decides once.*Fix: attach the steering"):
             check_steering(steering(0, scope="generated", gate=gate), "g", PluginConfig())
     check_steering(steering(0, scope="generated", gate=linear(0)), "g", PluginConfig())
     check_steering(steering(0, gate=Gate("never")), "g", PluginConfig())
