@@ -55,6 +55,7 @@ test check: $(VENV)/dev.stamp
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright
 	$(BIN)/python docs/make_cli.py --check
+	$(BIN)/python docs/make_errors.py --check
 	$(BIN)/pytest -q $(PARALLEL)
 
 slow: $(VENV)/dev.stamp
@@ -84,6 +85,7 @@ test-versions: $(VENV)/dev.stamp
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_errors.py
 	$(if $(wildcard $(REPORT)),$(BIN)/python docs/make_image.py $(REPORT),@echo "no $(REPORT), so docs/images/result.svg stays; make demo writes one")
 
 site: export NO_MKDOCS_2_WARNING := 1

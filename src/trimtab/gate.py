@@ -469,7 +469,8 @@ def _chosen(threshold: float | None) -> float:
     if threshold is None:
         raise InputError(
             "this gate has no threshold of p(fail) yet, so it cannot say when to steer; choose one on the validation split, "
-            "gate.with_threshold(youden(failed, p_fail)), or let study.fit_gate() choose it"
+            "gate.with_threshold(youden(failed, p_fail)), or let study.fit_gate() choose it",
+            code="gate-without-threshold",
         )
     return float(threshold)
 

@@ -87,5 +87,8 @@ def named_intervention(intervention: str | Intervention) -> tuple[str, Intervent
     if intervention not in INTERVENTIONS:
         close = get_close_matches(intervention, INTERVENTIONS, n=1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"unknown intervention {intervention!r}; accepted: {', '.join(INTERVENTIONS)}, or a function{meant}")
+        raise InputError(
+            f"unknown intervention {intervention!r}; accepted: {', '.join(INTERVENTIONS)}, or a function{meant}",
+            code="unknown-intervention",
+        )
     return intervention, INTERVENTIONS[intervention]

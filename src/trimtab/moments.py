@@ -129,7 +129,7 @@ class Moments:
 
     def _recorded(self, array: NDArray[np.float32] | None, name: str) -> NDArray[np.float32]:
         if array is None:
-            raise InputError(f"moment {name!r} was not recorded; record again with it in `moments`")
+            raise InputError(f"moment {name!r} was not recorded; record again with it in `moments`", code="moment-not-recorded")
         return array
 
     def _some(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -337,6 +337,9 @@ def check_addresses(layer: NDArray[np.int64], index: NDArray[np.int64], model: M
         where = f"{model.n_layers} layers of {model.d_ff} neurons"
         if model.widths is not None and 0 <= layer[first] < model.n_layers:
             where = f"{model.width(int(layer[first]))} neurons there"
-        raise InputError(f"neuron (layer {layer[first]}, index {index[first]}) is outside {model.name}, which has {where}")
+        raise InputError(
+            f"neuron (layer {layer[first]}, index {index[first]}) is outside {model.name}, which has {where}",
+            code="neuron-outside",
+        )
     if len(np.unique(layer * model.d_ff + index)) != len(layer):
         raise InputError("a neuron appears twice in one set; every (layer, index) may appear once")

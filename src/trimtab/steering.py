@@ -81,7 +81,8 @@ class Steering:
         if self.gate.reads and self.scope != "generated":
             raise InputError(
                 f"this {self.gate.kind} gate decides after the prompt was read, so it cannot steer scope {self.scope!r}; "
-                "use scope 'generated', or gate 'always'"
+                "use scope 'generated', or gate 'always'",
+                code="gate-scope",
             )
 
     def __len__(self) -> int:

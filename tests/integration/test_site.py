@@ -43,9 +43,9 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 def test_every_kind_of_error_has_a_code_of_its_own_that_is_explained(kind: type[TrimtabError]) -> None:
-    assert [other for other in ERRORS if other.code == kind.code] == [kind]
-    assert kind("what happened").told() == f"error[{kind.code}]: what happened"
-    section = TROUBLES.split(f"### error[{kind.code}]\n")[1].split("\n##")[0]
+    assert [other for other in ERRORS if other.kind == kind.kind] == [kind]
+    assert kind("what happened").told() == f"error[{kind.kind}]: what happened"
+    section = TROUBLES.split(f"### error[{kind.kind}]\n")[1].split("\n##")[0]
     assert kind.__name__ in section or kind is TrimtabError
 
 

@@ -125,8 +125,11 @@ def test_a_gate_without_a_threshold_steers_nothing(whole: AnyGate) -> None:
     assert gate.threshold is None
     assert "no threshold chosen yet" in repr(gate)
     for act in (lambda: gate.value(np.array([0.4])), lambda: gate.cutoff, lambda: _steering(gate)):
-        with pytest.raises(InputError, match=r"no threshold of p\(fail\) yet.*gate\.with_threshold\(.*study\.fit_gate\(\)"):
+        with pytest.raises(
+            InputError, match=r"no threshold of p\(fail\) yet.*gate\.with_threshold\(.*study\.fit_gate\(\)"
+        ) as refused:
             act()
+        assert refused.value.code == "input/gate-without-threshold"
     chosen = gate.with_threshold(0.4)
     assert chosen.cutoff == 0.4
     assert chosen.value(np.array([0.3, 0.5])).tolist() == [0, 1]

@@ -296,7 +296,7 @@ def test_the_command_line_reports_a_wrong_steering_in_one_message(
     monkeypatch.setattr(sys, "argv", [*command, "--include_path", str(tmp_path / "tasks")])
     with pytest.raises(SystemExit) as stopped:
         main()
-    assert str(stopped.value).startswith("error[mismatch]: made for ")
+    assert str(stopped.value).startswith("error[mismatch/other-model]: made for ")
 
 
 def test_without_the_harness_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

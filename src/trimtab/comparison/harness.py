@@ -193,7 +193,8 @@ def samples_of_summary(file: "AnyPath") -> "list[AnyPath]":
     files = sorted(file.parent.glob(f"samples_*_{file.stem.removeprefix('results_')}.jsonl"))
     if not files:
         raise InputError(
-            f"{file} holds averages alone, and no samples_*.jsonl of its date lies beside it; evaluate again with --log_samples"
+            f"{file} holds averages alone, and no samples_*.jsonl of its date lies beside it; evaluate again with --log_samples",
+            code="averages-only",
         )
     return files
 

@@ -50,7 +50,9 @@ def _read(file: "AnyPath") -> "EvalLog":
     try:
         from inspect_ai.log import read_eval_log
     except ImportError as cause:
-        raise ConfigError(f"{file} is a log of Inspect, which inspect_ai reads; run: pip install 'trimtab[inspect]'") from cause
+        raise ConfigError(
+            f"{file} is a log of Inspect, which inspect_ai reads; run: pip install 'trimtab[inspect]'", code="no-inspect"
+        ) from cause
     try:
         return read_eval_log(str(file), resolve_attachments=True)
     except NotImplementedError as cause:  # how zipfile says that it does not know a compression, such as the zstd of newer logs

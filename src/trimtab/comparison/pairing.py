@@ -81,14 +81,18 @@ def differences(base: Results, other: Results, allowed: Collection[str]) -> tupl
         refused += [Difference(item.kind, prefix + item.text) for item in _measured_differently(first, second)]
         told += [Difference(item.kind, prefix + item.text) for item in _listed_differences(first, second)]
     if not names:
-        raise InputError(f"{base.source} and {other.source} share no task: {listed(base.tasks)} and {listed(other.tasks)}")
+        raise InputError(
+            f"{base.source} and {other.source} share no task: {listed(base.tasks)} and {listed(other.tasks)}",
+            code="nothing-in-common",
+        )
     stopping = [item for item in refused if item.kind not in allowed]
     if stopping:
         kinds = " ".join(f"--allow {kind}" for kind in dict.fromkeys(item.kind for item in stopping))
         raise ConfigError(
             f"{base.source} and {other.source} were not measured in the same way, so a difference between them would prove "
             "nothing:\n" + "\n".join(f"  {item.text}" for item in stopping) + "\nevaluate both on the same documents in the same "
-            f"way, or compare them nevertheless and have this listed: {kinds}"
+            f"way, or compare them nevertheless and have this listed: {kinds}",
+            code="measured-differently",
         )
     return names, _merged([item for item in refused if item.kind in allowed] + told)
 
@@ -142,13 +146,15 @@ def _same_documents(base: Results, other: Results, name: str, first: TaskResults
     if not both:
         raise InputError(
             f"{base.source} and {other.source} have no document{where} in common: {listed(first.responses)} and "
-            f"{listed(second.responses)}"
+            f"{listed(second.responses)}",
+            code="nothing-in-common",
         )
     changed = [document for document in both if _clash(first, second, document, "document_hash")]
     if changed:
         raise InputError(
             f"{base.source} and {other.source} hold other documents under the same ids{where}: {len(changed)} of {len(both)}, "
-            f"{listed(changed)}; evaluate both on one version of the data"
+            f"{listed(changed)}; evaluate both on one version of the data",
+            code="other-documents",
         )
 
 

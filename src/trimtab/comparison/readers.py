@@ -83,7 +83,9 @@ def read_results(
             rows = read_parquet(file)
             return _run_table(source, file, rows, condition) if "problem_id" in rows[0] else _simple(source, "Parquet", rows)
         case suffix:
-            raise InputError(f"{path}: no reader for {suffix or 'a file without an ending'}; give {ACCEPTED}")
+            raise InputError(
+                f"{path}: no reader for {suffix or 'a file without an ending'}; give {ACCEPTED}", code="unknown-results"
+            )
 
 
 def _place(path: "str | AnyPath") -> "AnyPath":
@@ -117,7 +119,7 @@ def _json_file(source: str, file: "AnyPath", metric: str | None, filter_name: st
         return _evalplus(source, file, content, evaluation, metric)
     if "results" in content and ("configs" in content or "versions" in content):
         return harness.read_harness(source, harness.samples_of_summary(file), metric, filter_name)
-    raise InputError(f"{source} is JSON of no known tool; give {ACCEPTED}")
+    raise InputError(f"{source} is JSON of no known tool; give {ACCEPTED}", code="unknown-results")
 
 
 def _evalplus(

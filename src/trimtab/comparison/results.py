@@ -129,7 +129,9 @@ def chosen(source: str, option: str, names: Iterable[str], wanted: str | None) -
     if wanted is None and len(every) == 1:
         return every[0]
     if wanted is None:
-        raise InputError(f"{source} holds several {option}s: {', '.join(every)}; choose one with --{option} NAME")
+        raise InputError(
+            f"{source} holds several {option}s: {', '.join(every)}; choose one with --{option} NAME", code="several-results"
+        )
     if wanted not in every:
         raise InputError(f"{source} has no {option} {wanted!r}; it has {', '.join(every) or 'none'}")
     return wanted

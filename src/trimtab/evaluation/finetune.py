@@ -118,7 +118,7 @@ def _adapter(model: PreTrainedModel, settings: SftSettings) -> "Iterator[PeftMod
         if cause.name != "peft":
             raise
         raise InputError(
-            f"the condition {SFT_LORA} trains with peft, which is not installed; run: pip install 'trimtab[sft]'"
+            f"the condition {SFT_LORA} trains with peft, which is not installed; run: pip install 'trimtab[sft]'", code="no-peft"
         ) from cause
     modules = settings.target_modules
     config = peft.LoraConfig(

@@ -52,7 +52,8 @@ def import_ray() -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             f"executor 'ray' needs the extra [ray], which is not installed ({error}); pip install 'trimtab[ray]', or use "
-            "--executor local"
+            "--executor local",
+            code="no-ray",
         ) from error
     for handler in logging.getLogger("ray.data").handlers:
         if handler.name == "console":
@@ -87,7 +88,8 @@ def connected(address: str) -> Iterator[str]:
         first = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ExecutionError(
             f"cannot connect to a Ray cluster at {asked or 'this machine'}: {first}\nFix: check `ray status` there and the "
-            "address (HOST:PORT of the head node, usually port 6379), or name no address and unset RAY_ADDRESS to start one here"
+            "address (HOST:PORT of the head node, usually port 6379), or name no address and unset RAY_ADDRESS to start one here",
+            code="no-connection",
         ) from error
     try:
         yield context.dashboard_url or ""
@@ -337,7 +339,8 @@ def _refuse_failed(jobs: Sequence[Job], failed: Mapping[_Key, str]) -> None:
     raise ExecutionError(
         f"{len(failed)} parts could not be computed, all others are written:\n"
         + "\n".join(lines)
-        + "\nFix the cause and run the same command again: it computes these parts alone"
+        + "\nFix the cause and run the same command again: it computes these parts alone",
+        code="failed-parts",
     )
 
 
@@ -348,5 +351,6 @@ def _refuse_unseen(jobs: Sequence[Job]) -> None:
         counts = "; ".join(f"{label}: {len(parts)} parts" for label, parts in unseen.items())
         raise ExecutionError(
             f"actors wrote parts that this machine does not see ({counts}); "
-            "put the run directory on a file system that all nodes share, or give a URL such as s3://BUCKET/runs/NAME"
+            "put the run directory on a file system that all nodes share, or give a URL such as s3://BUCKET/runs/NAME",
+            code="no-shared-folder",
         )

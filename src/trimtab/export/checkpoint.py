@@ -187,7 +187,9 @@ def _folder(source: str, revision: str | None) -> Path:
     if folder.is_dir():
         return folder
     if source.startswith((".", "/", "~")):
-        raise ModelError(f"model folder {folder} does not exist; give a folder written by save_pretrained, or a hub id")
+        raise ModelError(
+            f"model folder {folder} does not exist; give a folder written by save_pretrained, or a hub id", code="no-folder"
+        )
     return download(source, revision, _WANTED)
 
 

@@ -87,7 +87,8 @@ def export_steering(
     if target == "lm-eval" and not allow_pickle:
         raise InputError(
             "lm-eval's model 'steered' unpickles its file (torch.load with weights_only=False), and trimtab writes no pickle "
-            "unasked; say --allow-pickle, or evaluate with python -m trimtab.lm_eval, which needs no such file"
+            "unasked; say --allow-pickle, or evaluate with python -m trimtab.lm_eval, which needs no such file",
+            code="pickle-refused",
         )
     reduced = expressible(steering, target, drop)
     _refuse_occupied(folder, force)
@@ -157,4 +158,6 @@ def _refuse_occupied(folder: Path, force: bool) -> None:
     if entries and RECORD not in entries:
         raise StoreError(f"{folder} is not empty ({', '.join(entries)[:200]}) and holds no export; choose another folder")
     if entries and not force:
-        raise StoreError(f"{folder} already holds an export; pass --force to replace it, or choose another folder")
+        raise StoreError(
+            f"{folder} already holds an export; pass --force to replace it, or choose another folder", code="already-there"
+        )

@@ -172,7 +172,10 @@ class LmEvalDict:
     def open(self, folder: Path, model: LanguageModel, options: EngineOptions) -> Iterator[Engine]:
         """The harness's own way of steering, on the entries of the file."""
         if not options.allow_pickle:
-            raise InputError(f"{folder / LM_EVAL_FILE} is a pickle, which the harness unpickles; to open it, say --allow-pickle")
+            raise InputError(
+                f"{folder / LM_EVAL_FILE} is a pickle, which the harness unpickles; to open it, say --allow-pickle",
+                code="pickle-refused",
+            )
         try:
             from lm_eval.models.hf_steered import SteeredModel, steer
         except ModuleNotFoundError as cause:

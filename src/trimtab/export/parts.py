@@ -93,7 +93,9 @@ def expressible(steering: Steering, target: TargetName, drop: Collection[Part] =
     """
     found = parts_of(steering)
     if steering.gate.kind == "never" or steering.strength == 0:
-        raise InputError("this steering never steers (gate never, or strength 0), so an export of it would change nothing")
+        raise InputError(
+            "this steering never steers (gate never, or strength 0), so an export of it would change nothing", code="never-steers"
+        )
     if absent := {*drop} - {*found}:
         raise InputError(f"this steering has no {', '.join(sorted(absent))} to drop; it has {', '.join(found)}")
     carried = CARRIES[target].union(drop)
@@ -103,7 +105,8 @@ def expressible(steering: Steering, target: TargetName, drop: Collection[Part] =
         fix = " ".join(f"--drop {part}" for part in refused)
         raise InputError(
             f"{target} cannot express\n" + "\n".join(lines) + f"\nFix: choose another target, or leave it out with {fix} "
-            "(trimtab verify then measures what that costs)"
+            "(trimtab verify then measures what that costs)",
+            code="export-cannot-express",
         )
     return _without(steering, drop)
 

@@ -205,7 +205,8 @@ def verify_export(
     if record.steering != steering.digest:
         raise MismatchError(
             f"{folder} was exported from a steering with digest {record.steering}, and the one given has {steering.digest}; "
-            "give the artifact that was exported, or export it again"
+            "give the artifact that was exported, or export it again",
+            code="other-steering",
         )
     check_identity(record.model, model.identity)
     if lora_modules and (engine, record.target) != ("vllm", "lora"):

@@ -236,7 +236,8 @@ def _refuse_without_cache(model: PreTrainedModel) -> None:
         raise ModelError(
             f"model type {model.config.model_type!r} keeps no key-value cache"
             + (f" (its state is in {kept[0]!r})" if kept else "")
-            + ", from which trimtab tells prompt and response apart; state-space and recurrent models are not supported"
+            + ", from which trimtab tells prompt and response apart; state-space and recurrent models are not supported",
+            code="no-key-value-cache",
         )
 
 
@@ -309,7 +310,8 @@ def _layout(
             f"no unambiguous FFN in model type {config.model_type!r}: looked for experts, for the one pair of linear layers up "
             f"and down beside the attention, or for the one linear layer {width} (intermediate size to hidden size) in each "
             "block, but\n  " + "\n  ".join(problems) + "\n"
-            f"Families known by name: {', '.join(FAMILIES)}. Add this one to trimtab.model.adapters.FAMILIES"
+            f"Families known by name: {', '.join(FAMILIES)}. Add this one to trimtab.model.adapters.FAMILIES",
+            code="unknown-architecture",
         )
     paths = Counter(path for block in found for path in block.others)
     others = tuple(f"{path} of {count} layers" for path, count in paths.items())

@@ -95,7 +95,8 @@ def attach(
     """
     if not len(steering):
         raise ModelError(
-            "this steering has no neurons and no direction, so attaching it would change nothing; select one at least"
+            "this steering has no neurons and no direction, so attaching it would change nothing; select one at least",
+            code="nothing-to-steer",
         )
     if gate not in ("auto", "on", "off"):
         raise ModelError(f"unknown gate override {gate!r}; accepted: auto, on, off")
@@ -122,7 +123,10 @@ def attach(
 
 
 def _refuse_copy(_: object) -> NoReturn:
-    raise ModelError("a copy of a steered model would keep its hooks for good; leave the attach block, then copy the model")
+    raise ModelError(
+        "a copy of a steered model would keep its hooks for good; leave the attach block, then copy the model",
+        code="copied-while-steered",
+    )
 
 
 def _checked_strength(strength: float | Tensor) -> Tensor:
@@ -196,7 +200,9 @@ class Attachment:
 
         base = self._layout.base
         if base in _steered_stacks:
-            raise ModelError("this model is steered already; leave the first attach block before entering a second")
+            raise ModelError(
+                "this model is steered already; leave the first attach block before entering a second", code="steered-already"
+            )
         with ExitStack() as stack:
             _steered_stacks.add(base)
             stack.callback(_steered_stacks.discard, base)
@@ -357,7 +363,8 @@ class Attachment:
         if others or self._guard.running_elsewhere:
             raise ModelError(
                 "another thread runs this attached model, whose gate and positions are those of one batch; "
-                "run one batch after the other, or all rows in one"
+                "run one batch after the other, or all rows in one",
+                code="another-thread",
             )
         self._thread = self._thread_in_forward = me
 
@@ -380,7 +387,8 @@ class Attachment:
             raise ModelError(
                 f"a forward of {forward.length} tokens on top of {forward.past} cached ones: assisted decoding and chunked "
                 "prefill cannot be steered, and to continue a conversation call generate(past_key_values=...), or say which "
-                "token of each row was drawn last: attachment.note_sampled(tokens)"
+                "token of each row was drawn last: attachment.note_sampled(tokens)",
+                code="chunked-prefill",
             )
         self._refuse_next_turn()
         steered = self._conversation.go_on(forward.ids, forward.past, every)
@@ -513,10 +521,13 @@ class Attachment:
             return
         if self.coefficient is None:
             raise ModelError(
-                "the prompt was read before attaching, so its gate and row strengths are unknown; run the prefill within attach"
+                "the prompt was read before attaching, so its gate and row strengths are unknown; run the prefill within attach",
+                code="prompt-read-before",
             )
         raise ModelError(
-            f"{forward.batch} rows go on after a prefill of {len(self.coefficient)}; tell the attachment which: select_rows(rows)"
+            f"{forward.batch} rows go on after a prefill of {len(self.coefficient)}; "
+            "tell the attachment which: select_rows(rows)",
+            code="rows-changed",
         )
 
     def _constant_coefficient(self, forward: Forward) -> Tensor:
@@ -566,12 +577,14 @@ class Attachment:
         if missing := sorted(set(self._plans) - self._fired):
             raise ModelError(
                 f"the hooks of layers {missing} did not run in this forward, so the down projection is bypassed there; "
-                "switch off fused MLP kernels (use_kernels=False)"
+                "switch off fused MLP kernels (use_kernels=False)",
+                code="hooks-did-not-run",
             )
         if missing := sorted(self._residual_plans.keys() - self._passed):
             raise ModelError(
                 f"the decoder blocks of layers {missing} did not run in this forward, so no direction was added there; "
-                "switch off whatever runs their parts without them"
+                "switch off whatever runs their parts without them",
+                code="hooks-did-not-run",
             )
         if steering and not self._reading_prompt:
             for layer in self.calls:

@@ -117,12 +117,14 @@ def place(forward: Forward, scope: PositionScope, prompt_lengths: Tensor | None,
     if not (forward.cached or generating):
         raise ModelError(
             f"without a cache one forward holds prompt and generated tokens, so scope {scope!r} needs to know where each prompt "
-            "ends: attach with prompt_lengths, or use the cache (use_cache=True)"
+            "ends: attach with prompt_lengths, or use the cache (use_cache=True)",
+            code="prompt-lengths",
         )
     if not bool(attended(forward)[:, -1].all()):
         raise ModelError(
             "the last column of a prefill is padding in some row, so the last prompt token is not where generation starts: "
-            'tokenize with padding_side="left", or attach with prompt_lengths'
+            'tokenize with padding_side="left", or attach with prompt_lengths',
+            code="padded-right",
         )
     prompt_end = torch.full((forward.batch,), forward.length - 1, device=forward.device)
     return Positions(column_of(forward, prompt_end) if scope == "last-and-generated" else None, prompt_end)
@@ -147,7 +149,8 @@ def _place_known(forward: Forward, scope: PositionScope, prompt_lengths: Tensor)
     if prompt_lengths.shape != (forward.batch,):
         raise ModelError(
             f"{len(prompt_lengths)} prompt lengths for a forward of {forward.batch} rows; give one per row "
-            "(beams and several return sequences repeat each prompt: prompt_lengths.repeat_interleave(n))"
+            "(beams and several return sequences repeat each prompt: prompt_lengths.repeat_interleave(n))",
+            code="prompt-lengths",
         )
     real = _real_tokens(forward)
     lengths = prompt_lengths.to(forward.device).unsqueeze(1)
@@ -155,7 +158,8 @@ def _place_known(forward: Forward, scope: PositionScope, prompt_lengths: Tensor)
     if bool(((lengths < 1) | (lengths > real.sum(1, keepdim=True))).any()):
         raise ModelError(
             f"prompt lengths {prompt_lengths.tolist()} for rows of {real.sum(1).tolist()} tokens; "
-            "each must lie between 1 and the row's number of tokens without padding"
+            "each must lie between 1 and the row's number of tokens without padding",
+            code="prompt-lengths",
         )
     prompt_end = (real & (number == lengths - 1)).int().argmax(1)
     if scope == "all":

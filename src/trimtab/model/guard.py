@@ -95,7 +95,8 @@ class GenerateGuard:
             if not self._lock.acquire(blocking=False):
                 raise ModelError(
                     "another generate call runs on this attached model, whose gate and positions are those of one batch; "
-                    "generate one batch after the other, or all rows in one"
+                    "generate one batch after the other, or all rows in one",
+                    code="another-thread",
                 )
             try:
                 self._runner = get_ident()
@@ -116,7 +117,10 @@ class GenerateGuard:
         config = given.get("generation_config") or self._model.generation_config
         for option, reason in _REFUSED.items():
             if given.get(option) or getattr(config, option, None):
-                raise ModelError(f"generate({option}=...) cannot be steered: {reason}. Leave {option} out, or detach first")
+                raise ModelError(
+                    f"generate({option}=...) cannot be steered: {reason}. Leave {option} out, or detach first",
+                    code="generate-option",
+                )
         beams = given.get("num_beams") or getattr(config, "num_beams", None) or 1
         if self._follows_rows and int(beams) > 1:  # type: ignore[call-overload]
             raise ModelError(

@@ -127,7 +127,8 @@ def check_identity(expected: ModelIdentity, actual: ModelIdentity, force: bool =
             else f"open {expected.name}, or use --force-model (attach(..., force_model=True)) if this is a fine-tune of it"
         )
         raise MismatchError(
-            f"made for {expected.name}, given {actual.name}, and they differ in\n" + "\n".join(lines) + f"\nFix: {fix}"
+            f"made for {expected.name}, given {actual.name}, and they differ in\n" + "\n".join(lines) + f"\nFix: {fix}",
+            code="other-model",
         )
     if expected.fingerprint != actual.fingerprint:
         logger.warning("forced: made for weights %s, used on %s (%s)", expected.fingerprint, actual.fingerprint, actual.name)

@@ -69,7 +69,10 @@ class LanguageModel:
             >>> model = LanguageModel.of(AutoModelForCausalLM.from_pretrained(...).eval(), tokenizer)  # doctest: +SKIP
         """
         if hf_model.training:
-            raise ModelError("this model is in training mode, where dropout makes every forward another; call model.eval() first")
+            raise ModelError(
+                "this model is in training mode, where dropout makes every forward another; call model.eval() first",
+                code="training-mode",
+            )
         if _loses_soft_cap(hf_model):
             raise ModelError(
                 f"the sdpa attention of {hf_model.config.model_type!r} leaves out attn_logit_softcapping; "
@@ -182,7 +185,8 @@ def _checked_source(source: str | Path) -> str:
     if is_path and not folder.is_dir():
         what = "GGUF file" if folder.suffix == GGUF else "model folder"
         raise ModelError(
-            f"{what} {folder} does not exist; give a folder written by save_pretrained, or a hub id like Qwen/Qwen3-1.7B"
+            f"{what} {folder} does not exist; give a folder written by save_pretrained, or a hub id like Qwen/Qwen3-1.7B",
+            code="no-folder",
         )
     return str(folder) if is_path else str(source)
 
@@ -229,7 +233,7 @@ def _origin(source: str, revision: str | None, trust_remote_code: bool) -> _Orig
 
 def _require_gguf() -> None:
     if find_spec("gguf") is None:
-        raise ModelError("a GGUF file needs the package gguf; install it: pip install 'trimtab[gguf]'")
+        raise ModelError("a GGUF file needs the package gguf; install it: pip install 'trimtab[gguf]'", code="no-gguf")
 
 
 def _placement(device: str) -> torch.device | None:
@@ -244,7 +248,8 @@ def _placement(device: str) -> torch.device | None:
         raise ModelError(f"unknown device {device!r}; accepted: auto, cpu, cuda, cuda:N, mps, balanced") from error
     if placement.type == "cuda" and (placement.index or 0) >= torch.cuda.device_count():
         raise ModelError(
-            f"device {device!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu or auto"
+            f"device {device!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu or auto",
+            code="no-such-device",
         )
     return placement
 
@@ -295,12 +300,14 @@ def _load_model(origin: _Origin, dtype: str, placement: torch.device | None) -> 
             model.to(placement)
     except torch.OutOfMemoryError as error:
         raise ModelError(
-            f"{source} does not fit on {placement or 'all devices together'}: {error}. Use --device balanced or a smaller dtype"
+            f"{source} does not fit on {placement or 'all devices together'}: {error}. Use --device balanced or a smaller dtype",
+            code="too-large",
         ) from error
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"the weights of {source} are a pickle that holds more than tensors, and unpickling it would run code; "
-            "get the checkpoint as safetensors, or save it as that where you trust it"
+            "get the checkpoint as safetensors, or save it as that where you trust it",
+            code="pickled-weights",
         ) from error
     except _UNREADABLE as error:
         raise _cannot_open("model", source, error) from error
@@ -308,7 +315,8 @@ def _load_model(origin: _Origin, dtype: str, placement: torch.device | None) -> 
         missing = sorted(report["missing_keys"])
         raise ModelError(
             f"{source} lacks {len(missing)} of its weights, which would stay random: {', '.join(missing[:5])}"
-            f"{', ...' if len(missing) > 5 else ''}. Download the checkpoint again, or open it with its own architecture"
+            f"{', ...' if len(missing) > 5 else ''}. Download the checkpoint again, or open it with its own architecture",
+            code="missing-weights",
         )
     return model
 
@@ -327,7 +335,10 @@ def _load_tokenizer(origin: _Origin) -> PreTrainedTokenizerBase:
         raise _cannot_open("tokenizer", source, error) from error
     if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
         # transformers makes an empty tokenizer of the right class when a folder has none
-        raise ModelError(f"{source} has no tokenizer files (its vocabulary is empty); save the tokenizer into the same folder")
+        raise ModelError(
+            f"{source} has no tokenizer files (its vocabulary is empty); save the tokenizer into the same folder",
+            code="no-tokenizer",
+        )
     if origin.gguf:
         _as_the_file_says(tokenizer, origin)
     return _made_to_pad(tokenizer, source)
@@ -373,4 +384,6 @@ def _cannot_open(what: str, source: str, error: Exception) -> ModelError:
         if isinstance(error, ImportError)
         else f"check the id, download it first while online (hf download {source}), or give a folder written by save_pretrained"
     )
-    return ModelError(f"cannot open the {what} of {source!r}: {reason[0] if reason else type(error).__name__}\nFix: {fix}")
+    return ModelError(
+        f"cannot open the {what} of {source!r}: {reason[0] if reason else type(error).__name__}\nFix: {fix}", code="cannot-open"
+    )

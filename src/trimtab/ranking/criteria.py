@@ -114,7 +114,9 @@ def needed(value: Held | None, what: str, criterion: str) -> Held:
         InputError: it is missing, with what to do about it.
     """
     if value is None:
-        raise InputError(f"criterion {criterion!r} reads {what!r}, which these class moments lack; {_FIXES[what]}")
+        raise InputError(
+            f"criterion {criterion!r} reads {what!r}, which these class moments lack; {_FIXES[what]}", code="moment-not-recorded"
+        )
     return value
 
 
@@ -381,7 +383,8 @@ def auroc(moments: ClassMoments, /) -> Ranking:
     if not moments.n_problems:
         raise NotEnoughDataError(
             "criterion 'auroc' compares traces of one problem, and no problem has correct and incorrect ones; "
-            "sample more responses per problem, or use 'mean-difference'"
+            "sample more responses per problem, or use 'mean-difference'",
+            code="too-few-mixed",
         )
     distance = np.abs(area - 0.5)
     return sort_neurons(moments.comparable & (distance > 0), distance, np.abs(moments.mean_difference))
@@ -405,7 +408,8 @@ def paired_t(moments: ClassMoments, /) -> Ranking:
     if moments.n_problems < 2:
         raise NotEnoughDataError(
             f"criterion 'paired-t' needs two or more problems with correct and incorrect traces, got {moments.n_problems}; "
-            "sample more responses per problem, or use 'mean-difference'"
+            "sample more responses per problem, or use 'mean-difference'",
+            code="too-few-mixed",
         )
     own = None if moments.counts is None else moments.counts.problems
     n = np.full(mean.shape, moments.n_problems) if own is None else own

@@ -76,7 +76,8 @@ def rank(
         where = "" if layers is None else f" in the layers {counts['layers']}"
         raise InputError(
             f"asked for {k} neurons, but criterion {name!r} finds {eligible} of {model.n_neurons} eligible{where}; "
-            + (f"give a k between 1 and {eligible}" if eligible else "use another criterion, other parameters or more traces")
+            + (f"give a k between 1 and {eligible}" if eligible else "use another criterion, other parameters or more traces"),
+            code="too-few-eligible",
         )
     kept = ranking.order[usable][:k]
     return Neurons(
@@ -100,7 +101,10 @@ def _named(criterion: str | Criterion, name: str | None, seed: int) -> tuple[Cri
             )
         return criterion, name
     if criterion not in CRITERIA:
-        raise InputError(f"unknown criterion {criterion!r}; accepted: {', '.join(CRITERIA)}, or a function with a name")
+        raise InputError(
+            f"unknown criterion {criterion!r}; accepted: {', '.join(CRITERIA)}, or a function with a name",
+            code="unknown-criterion",
+        )
     if name not in (None, criterion):
         raise InputError(f"criterion {criterion!r} has its own name, but was given {name!r}; leave it out")
     return (partial(SEEDED[criterion], seed=seed) if criterion in SEEDED else CRITERIA[criterion]), criterion

@@ -49,7 +49,8 @@ def batch_features(
         if not np.isfinite(row).all():
             raise InputError(
                 f"trace {trace.id} has activations that are NaN or infinite; record in dtype float32 or bfloat16, "
-                "or remove the trace"
+                "or remove the trace",
+                code="not-finite-activations",
             )
     return rows
 

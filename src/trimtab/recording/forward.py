@@ -325,5 +325,6 @@ def _refuse_not_finite(arrays: dict[str, NDArray[np.float32]], traces: Sequence[
             row, layer = (int(i) for i in np.argwhere(broken)[0])
             raise InputError(
                 f"trace {traces[row].id} has activations that are NaN or infinite, first in layer {layer}; "
-                "record in dtype float32 or bfloat16, or remove the trace"
+                "record in dtype float32 or bfloat16, or remove the trace",
+                code="not-finite-activations",
             )

@@ -209,7 +209,7 @@ def needs_plotly() -> Iterator[None]:
         if (cause.name or "").partition(".")[0] != "plotly":
             raise
         raise InputError(
-            "the HTML report draws with plotly, which is not installed; run: pip install 'trimtab[report]'"
+            "the HTML report draws with plotly, which is not installed; run: pip install 'trimtab[report]'", code="no-plotly"
         ) from cause
 
 

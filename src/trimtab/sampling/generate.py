@@ -232,7 +232,9 @@ def _loop(
         counts = torch.stack((rows.finished.sum(), ending.sum(), logits[:, 0].isnan().sum()))
         finished, new, broken = counts.tolist()
         if broken:
-            raise ModelError(f"{model.identity.name} gave NaN logits for {broken} of {len(tokens)} rows; try dtype float32")
+            raise ModelError(
+                f"{model.identity.name} gave NaN logits for {broken} of {len(tokens)} rows; try dtype float32", code="nan-logits"
+            )
         if new and recorder is not None:
             recorder.finish(_numbers(ending), step)
         if finished == len(tokens):
@@ -377,7 +379,7 @@ class _Draw(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         if scores.isnan().any():
-            raise ModelError(f"{self._name} gave NaN logits for 1 of 1 rows; try dtype float32")
+            raise ModelError(f"{self._name} gave NaN logits for 1 of 1 rows; try dtype float32", code="nan-logits")
         uniform = uniforms(self._seeds, input_ids.shape[1] - self._prompt)
         token = draw_tokens(scores, uniform, self._settings.temperature, self._settings.top_p)
         return torch.full_like(scores, -torch.inf).scatter_(1, token[:, None], 0.0)

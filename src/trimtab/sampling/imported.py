@@ -122,7 +122,8 @@ def _given_ids(row: Row, where: str, model: LanguageModel) -> tuple[tuple[int, .
     if row.get("tokenizer") != model.tokenizer_fingerprint:
         raise MismatchError(
             f"{where} brings token ids of tokenizer {row.get('tokenizer')!r}, the model's is {model.tokenizer_fingerprint!r}; "
-            "ids mean other words there. Give the text instead (question and response), it is tokenised again"
+            "ids mean other words there. Give the text instead (question and response), it is tokenised again",
+            code="other-tokenizer",
         )
     prompt_ids, response_ids = (tuple(int(i) for i in _ids(row, name, where)) for name in ("prompt_ids", "response_ids"))
     return prompt_ids, response_ids

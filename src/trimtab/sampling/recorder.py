@@ -166,5 +166,6 @@ class Recorder:
             row, layer = broken.nonzero()[0].tolist()
             raise InputError(
                 f"trace {self._ids[row]} has activations that are NaN or infinite, first in layer {layer}; "
-                "sample in dtype float32 or bfloat16"
+                "sample in dtype float32 or bfloat16",
+                code="not-finite-activations",
             )

@@ -115,7 +115,10 @@ def attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> S
     if steering is None or gate == "off":
         return None
     if not len(steering):
-        raise ModelError("this steering has no neurons, so attaching it would change nothing; select at least one neuron")
+        raise ModelError(
+            "this steering has no neurons, so attaching it would change nothing; select at least one neuron",
+            code="nothing-to-steer",
+        )
     if steering.has_directions:
         raise ModelError(
             "vLLM steers neurons, and this steering adds a direction to the residual stream; use engine transformers"
@@ -267,7 +270,8 @@ class VllmEngine:
         if longest > room:
             raise InputError(
                 f"a prompt with {settings.max_new_tokens} new tokens comes to {longest} tokens, and this engine takes {room}; "
-                "lower sampling.max_new_tokens, or raise vllm.max_length where the model allows it"
+                "lower sampling.max_new_tokens, or raise vllm.max_length where the model allows it",
+                code="prompt-too-long",
             )
         ends, sampled = list(end_tokens(model, settings.stop)), settings.temperature > 0.0
         parameters = [
@@ -289,7 +293,7 @@ class VllmEngine:
         except RuntimeError as cause:
             if "NaN" not in str(cause):
                 raise
-            raise ModelError(f"{model.identity.name} gave NaN logits in vLLM; try dtype float32") from cause
+            raise ModelError(f"{model.identity.name} gave NaN logits in vLLM; try dtype float32", code="nan-logits") from cause
 
     def _probabilities(self, answers: Sequence[Any]) -> list[float]:
         """Return p(fail) of each answer, as the engine's gate has read it."""
@@ -364,7 +368,8 @@ class VllmEngine:
         except (ImportError, OSError, ValueError, RuntimeError) as cause:
             reason = " ".join(str(cause).split())[:600]
             raise EngineError(
-                f"vLLM cannot run {model.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers"
+                f"vLLM cannot run {model.identity.name}: {reason}. Fix: see docs/vllm.md, or use engine transformers",
+                code="cannot-run",
             ) from cause
 
 

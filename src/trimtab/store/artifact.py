@@ -119,7 +119,10 @@ def load_steering(source: str | os.PathLike[str] | AnyPath, revision: str | None
     elif isinstance(source, str) and _HUB_ID.fullmatch(source):
         folder = download(source, revision, _FILES)
     else:
-        raise StoreError(f"{source} does not exist; give the folder of an artifact or the id of a hub repository, owner/name")
+        raise StoreError(
+            f"{source} does not exist; give the folder of an artifact or the id of a hub repository, owner/name",
+            code="no-artifact",
+        )
     _refuse_run(folder)
     config = read_record(folder / CONFIG, ArtifactConfig)
     for name in (NEURONS, *([GATE] if config.gate.n_features else []), *([DIRECTIONS] if config.n_directions else [])):
@@ -220,7 +223,10 @@ def _refuse_occupied(folder: AnyPath, force: bool) -> None:
             "choose another folder"
         )
     if CONFIG in entries and not force:
-        raise StoreError(f"{folder} already holds an artifact; pass force=True (--force) to replace it, or choose another folder")
+        raise StoreError(
+            f"{folder} already holds an artifact; pass force=True (--force) to replace it, or choose another folder",
+            code="already-there",
+        )
 
 
 def _check_sha256(path: AnyPath, sha256: Mapping[str, str]) -> None:
@@ -230,7 +236,9 @@ def _check_sha256(path: AnyPath, sha256: Mapping[str, str]) -> None:
     except OSError as cause:
         raise unreadable(path, "safetensors", cause) from cause
     if found != sha256.get(path.name):
-        raise StoreError(f"{path} is truncated, damaged or was changed: its SHA-256 is not the one in {CONFIG}; {_FRESH}")
+        raise StoreError(
+            f"{path} is truncated, damaged or was changed: its SHA-256 is not the one in {CONFIG}; {_FRESH}", code="damaged"
+        )
 
 
 def _refuse_run(folder: AnyPath) -> None:
@@ -238,7 +246,7 @@ def _refuse_run(folder: AnyPath) -> None:
     inside = folder / "steering"
     with as_os_errors(folder):
         if not (folder / CONFIG).exists() and (inside / CONFIG).exists():
-            raise StoreError(f"{folder} is a run, not an artifact; its artifact is {inside}: give that folder")
+            raise StoreError(f"{folder} is a run, not an artifact; its artifact is {inside}: give that folder", code="run-given")
 
 
 def _check_export(folder: Path, steering: Steering) -> None:

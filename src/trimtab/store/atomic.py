@@ -38,7 +38,7 @@ def writing(path: AnyPath) -> Iterator[None]:
     except OSError as cause:
         other = "choose a folder on a disk that can be written" if isinstance(path, Path) else _REMOTE_FIX
         fix = _FIXES.get(cause.errno or 0, other)
-        raise StoreError(f"cannot write {path}: {cause}; {fix}") from cause
+        raise StoreError(f"cannot write {path}: {cause}; {fix}", code="unwritable") from cause
 
 
 @contextmanager

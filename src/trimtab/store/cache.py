@@ -232,7 +232,8 @@ def refuse_foreign(root: AnyPath, files: Sequence[str]) -> None:
     if visible and not visible & {STUDIES, LEDGER_FILE, *files}:
         raise ConfigError(
             f"{root} is not empty and is no run directory (it holds {', '.join(sorted(visible)[:5])}); nothing was touched: "
-            "choose a new or an empty folder"
+            "choose a new or an empty folder",
+            code="not-a-run",
         )
 
 

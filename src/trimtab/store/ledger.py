@@ -89,7 +89,7 @@ def _content(path: AnyPath) -> bytes:
     except OSError as cause:
         raise unreadable(path, "ledger", cause) from cause
     if not content:
-        raise StoreError(f"{path} is empty, and it counts how often the test problems were opened; {_FIX}")
+        raise StoreError(f"{path} is empty, and it counts how often the test problems were opened; {_FIX}", code="ledger-damaged")
     lines, start, doubtful = content.split(b"\n"), 0, 0
     for number, line in enumerate(lines[:-1], 1):
         if line and not _fits(line, content[:start]):
@@ -99,7 +99,8 @@ def _content(path: AnyPath) -> bytes:
         start += len(line) + 1
     if doubtful:
         raise StoreError(
-            f"{path} is damaged or was edited in line {doubtful}, and it counts how often the test problems were opened; {_FIX}"
+            f"{path} is damaged or was edited in line {doubtful}, and it counts how often the test problems were opened; {_FIX}",
+            code="ledger-damaged",
         )
     return content
 

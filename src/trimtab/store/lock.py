@@ -38,7 +38,7 @@ class HeldElsewhereError(StoreError):
     """
 
     def __init__(self, message: str, owner: str) -> None:
-        super().__init__(message)
+        super().__init__(message, code="held-elsewhere")
         self.owner = owner
 
 

@@ -128,7 +128,8 @@ class Parts:
             if self.plan.digest != plan.digest:
                 raise ConfigError(
                     f"{self.folder} holds the parts of another plan: {_difference(self.plan, plan)}; "
-                    "run with the old settings, or give another folder"
+                    "run with the old settings, or give another folder",
+                    code="other-plan",
                 )
             return
         orphans = sorted(self.folder.glob("part-*"))

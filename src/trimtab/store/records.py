@@ -40,7 +40,8 @@ def read_record(path: AnyPath, kind: type[Kind], under: str | None = None) -> Ki
         problems = "; ".join(_problem(error["type"], error["loc"], error["msg"]) for error in cause.errors())
         raise StoreError(
             f"{path} does not fit this version of trimtab: {problems}; accepted keys: {', '.join(kind.model_fields)}. "
-            "Was it edited, or written by another version? Use that version, or write the file again"
+            "Was it edited, or written by another version? Use that version, or write the file again",
+            code="other-version",
         ) from cause
 
 

@@ -71,7 +71,8 @@ def any_path(place: "str | os.PathLike[str] | AnyPath") -> AnyPath:
     if scheme not in available_protocols():
         raise InputError(
             f"{place}: there is no file system {scheme}://; give a folder, or a URL of fsspec such as s3://BUCKET/RUN, "
-            "gs://BUCKET/RUN or abfs://CONTAINER/RUN"
+            "gs://BUCKET/RUN or abfs://CONTAINER/RUN",
+            code="unknown-file-system",
         )
     url = f"{scheme}://{rest.rstrip('/')}"
     try:
@@ -81,7 +82,9 @@ def any_path(place: "str | os.PathLike[str] | AnyPath") -> AnyPath:
     except ImportError as cause:
         package = str(known_implementations[scheme]["class"]).partition(".")[0]
         wanted = f"'fsspec[{scheme}]'" if package == "fsspec" else package
-        raise StoreError(f"{place} needs a package that is not installed ({cause}); run: pip install {wanted}") from cause
+        raise StoreError(
+            f"{place} needs a package that is not installed ({cause}); run: pip install {wanted}", code="no-client"
+        ) from cause
     except Exception as cause:  # each client library has errors of its own
         raise StoreError(f"{place} cannot be opened: {cause}; check the URL and its credentials") from cause
     return Path(path.path) if path.protocol in ("file", "local") else path
@@ -199,5 +202,6 @@ def _refuse_lost(path: UPath) -> None:
     if not _lost.isdisjoint(map(str, (path, *path.parents))):
         raise StoreError(
             f"nothing more is written to {path}: another process took over the run, because this one had not been heard of for "
-            "too long (was the machine asleep, or the network gone?); wait until it ends and resume"
+            "too long (was the machine asleep, or the network gone?); wait until it ends and resume",
+            code="taken-over",
         )

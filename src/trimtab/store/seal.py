@@ -105,7 +105,10 @@ def check_seal(path: AnyPath, found: Seal, sha256: str, under: str | None = None
     other = (found.under, found.file) != place[:2] if in_result(path) else under is not None and found.under not in ("", under)
     if other:
         made = "/".join(filter(None, (found.under, found.file)))
-        raise StoreError(f"{path} belongs to another result: it was made as {made}, here {place.under} is needed; {fix_of(path)}")
+        raise StoreError(
+            f"{path} belongs to another result: it was made as {made}, here {place.under} is needed; {fix_of(path)}",
+            code="other-result",
+        )
 
 
 def damaged(path: AnyPath) -> StoreError:

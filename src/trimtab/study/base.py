@@ -109,7 +109,8 @@ class StudyBase:
         self.settings = parse_settings(sections, "the study")
         if self.settings.model.source == IN_MEMORY and self._given is None:
             raise ConfigError(
-                "this study's model was given in memory; open it again and pass it: Study(model, tokenizer, settings=...)"
+                "this study's model was given in memory; open it again and pass it: Study(model, tokenizer, settings=...)",
+                code="model-in-memory",
             )
 
     @classmethod
@@ -343,7 +344,7 @@ def _loaded(model: object, tokenizer: object) -> LanguageModel | None:
     if isinstance(model, LanguageModel):
         return model
     if tokenizer is None:
-        raise ConfigError("a loaded model needs its tokenizer: Study(model, tokenizer, task=...)")
+        raise ConfigError("a loaded model needs its tokenizer: Study(model, tokenizer, task=...)", code="no-tokenizer")
     return LanguageModel.of(model, tokenizer)  # type: ignore[arg-type]
 
 

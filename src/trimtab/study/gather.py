@@ -141,7 +141,8 @@ def sample(study: "Study", wanted: Sequence[tuple[Split, SamplingSettings]]) -> 
             if not problems:
                 raise NotEnoughDataError(
                     f"the {split} split holds no problem; ask for some with {split}=N, or name the split of each row of your "
-                    "file in a column split"
+                    "file in a column split",
+                    code="empty-split",
                 )
             if while_sampling(study, split, sampling):
                 moments = StreamedParts(study.model, study.settings.recording.settings, streamed_entry(study, entry).folder)

@@ -211,7 +211,10 @@ def tune(study: "Study") -> Tuning:
     found = find.rankings(study, settings.ranking.criteria, settings.ranking.k)
     chosen = study.problems().split(Split.VALIDATION)[: grid.problems]
     if not chosen:
-        raise ConfigError("tune needs problems of the validation split, and there are none; ask for some with validation=N")
+        raise ConfigError(
+            "tune needs problems of the validation split, and there are none; ask for some with validation=N",
+            code="no-validation-problems",
+        )
     points = list(product(settings.ranking.criteria, grid.interventions, grid.k, grid.strengths))
     facts = {
         "gate": Steering.of(found[points[0][0]].top(1), 1.0, grid.scope, gate).digest if gate.reads else gate.kind,
@@ -343,7 +346,10 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None, t
     check_identity(steering.model, study.model.identity)
     problems = study.problems().split(settings.split)
     if not problems:
-        raise InputError(f"evaluate needs problems of the {settings.split} split, and there are none; ask for {settings.split}=N")
+        raise InputError(
+            f"evaluate needs problems of the {settings.split} split, and there are none; ask for {settings.split}=N",
+            code="no-problems-in-split",
+        )
     conditions = _conditions(study, steering, tuning)
     if trained is not None:
         conditions.append(Condition(TRAINED, trained, "on" if trained.gate.kind == ALWAYS_GATE.kind else "auto"))

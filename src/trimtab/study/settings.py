@@ -210,9 +210,9 @@ def _toml(file: AnyPath) -> dict[str, object]:
     try:
         return parse_toml(read_bytes(file).decode())
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
+        raise ConfigError(f"cannot read {file}: {error}", code="unreadable") from error
     except ValueError as error:
-        raise ConfigError(f"{file} is not TOML: {error}") from error
+        raise ConfigError(f"{file} is not TOML: {error}", code="not-toml") from error
 
 
 def parse_settings(data: Mapping[str, object], where: str) -> Settings:
@@ -226,7 +226,7 @@ def parse_settings(data: Mapping[str, object], where: str) -> Settings:
         ConfigError: an unknown key, with the known one that is closest, or a bad value.
     """
     if wrong := _absurd(data, ()):
-        raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(wrong))
+        raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(wrong), code="not-accepted")
     return checked(Settings, _with_declared(data), where)
 
 
@@ -253,7 +253,9 @@ def checked(kind: type[Model], data: Mapping[str, object], where: str) -> Model:
         return kind.model_validate(data)
     except ValidationError as error:
         lines = [_explained(kind, issue["type"], issue["loc"], issue["msg"], issue["input"]) for issue in error.errors()]
-        raise ConfigError(f"{where} has keys or values that are not accepted:\n" + "\n".join(lines)) from error
+        raise ConfigError(
+            f"{where} has keys or values that are not accepted:\n" + "\n".join(lines), code="not-accepted"
+        ) from error
 
 
 def changed(section: Model, changes: Mapping[str, object], where: str) -> Model:
@@ -326,7 +328,9 @@ def _with_declared(data: Mapping[str, object]) -> Mapping[str, object]:
 def check_grid(settings: Settings) -> None:
     """Raise ConfigError where the grid asks for more neurons than are ranked."""
     if not 0 < min(settings.tune.k) <= max(settings.tune.k) <= settings.ranking.k:
-        raise ConfigError(f"tune.k {settings.tune.k} must lie between 1 and ranking.k, which is {settings.ranking.k}")
+        raise ConfigError(
+            f"tune.k {settings.tune.k} must lie between 1 and ranking.k, which is {settings.ranking.k}", code="k-beyond-ranking"
+        )
 
 
 def check_until(settings: Settings, until: Stage) -> Stage:
@@ -339,7 +343,8 @@ def check_until(settings: Settings, until: Stage) -> Stage:
     if settings.traces.path and STAGES.index(until) > STAGES.index("rank"):
         raise ConfigError(
             "a run on imported traces ends with `rank`: gate, tune and evaluate need problems that this model answers itself; "
-            "use --until rank, then evaluate the neurons on a task"
+            "use --until rank, then evaluate the neurons on a task",
+            code="imported-run",
         )
     if STAGES.index(until) >= STAGES.index("tune"):
         check_grid(settings)

@@ -117,7 +117,8 @@ def choose_contrast(
         raise NotEnoughDataError(
             f"no problem has both a correct and an incorrect trace ({n_correct} correct, {n_incorrect} incorrect over "
             f"{len(classes)} problems, {truncated} truncated, {empty} empty and {unscored} unscored left out); sample more "
-            "traces per problem, at a higher temperature, or give problems of middling difficulty"
+            "traces per problem, at a higher temperature, or give problems of middling difficulty",
+            code="nothing-to-contrast",
         )
     rows = [row for problem, sides in both.items() for row in _take(problem, sides, settings)]
     n_correct = sum(row.correct for row in rows)

@@ -20,7 +20,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         InputError: the file is missing, of another kind, truncated, or a line is no JSON object.
     """
     if not path.is_file():
-        raise InputError(f"no file at {path}; give the path of a .jsonl or .parquet file")
+        raise InputError(f"no file at {path}; give the path of a .jsonl or .parquet file", code="no-file")
     if path.suffix == ".parquet":
         try:
             yield from pq.read_table(path, page_checksum_verification=True).to_pylist()
@@ -42,7 +42,9 @@ def _json_lines(path: Path) -> Iterator[Row]:
             try:
                 row = parse_json(line.decode())
             except ValueError as error:
-                raise InputError(f"{path}, line {number} is not JSON in UTF-8 ({error}); fix or remove the line") from error
+                raise InputError(
+                    f"{path}, line {number} is not JSON in UTF-8 ({error}); fix or remove the line", code="not-json"
+                ) from error
             if not isinstance(row, dict):
                 raise InputError(f"{path}, line {number} is a {type(row).__name__}; every line must be a JSON object")
             yield row
@@ -58,4 +60,4 @@ def text_field(row: Row, names: tuple[str, ...], where: str) -> str:
             except UnicodeEncodeError as error:
                 raise InputError(f"{where}: {name} is not Unicode text ({error}); fix or remove the row") from error
             return text
-    raise InputError(f"{where} has none of the fields {', '.join(names)}; it has {', '.join(row)}")
+    raise InputError(f"{where} has none of the fields {', '.join(names)}; it has {', '.join(row)}", code="no-such-field")

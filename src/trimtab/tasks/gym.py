@@ -58,7 +58,9 @@ def gym_version() -> str:
     try:
         return version("reasoning-gym")
     except PackageNotFoundError as error:
-        raise InputError("a gym: task needs the package reasoning-gym; install it: pip install 'trimtab[gym]'") from error
+        raise InputError(
+            "a gym: task needs the package reasoning-gym; install it: pip install 'trimtab[gym]'", code="no-gym"
+        ) from error
 
 
 def accepted_families() -> list[str]:
@@ -81,7 +83,7 @@ def gym_problems(settings: TaskSettings) -> tuple[list[Problem], Origin, Counter
     """
     wanted = {split: settings.count(split) for split in Split if settings.count(split)}
     if not wanted:
-        raise NotEnoughDataError(f"task {settings.source!r} gave no problem for the asked splits")
+        raise NotEnoughDataError(f"task {settings.source!r} gave no problem for the asked splits", code="no-problem")
     family, installed = settings.source.removeprefix(GYM), gym_version()
     most = _DRAWS * sum(wanted.values())
     recipe: dict[str, JsonValue] = {"family": family, "parameters": settings.parameters, "seed": _seed(settings), "size": most}

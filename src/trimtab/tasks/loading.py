@@ -53,7 +53,8 @@ def load_task(settings: TaskSettings) -> Task:
     if settings.digest and settings.digest != digest:
         raise InputError(
             f"the problems of {settings.source} have the digest {digest}, and task.digest asks for {settings.digest}; the data "
-            "changed: get the version that was pinned, or pin this one"
+            "changed: get the version that was pinned, or pin this one",
+            code="data-changed",
         )
     problems = bounded(_of_domains(everything, settings), {split: settings.count(split) for split in Split})
     if settings.drop_leaks:
@@ -61,7 +62,7 @@ def load_task(settings: TaskSettings) -> Task:
         left_out["the test problem stands, exactly or nearly, in train or validation"] = len(leaking)
         problems = [problem for problem in problems if problem.id not in leaking]
     if not problems:
-        raise NotEnoughDataError(f"task {settings.source!r} gave no problem for the asked splits")
+        raise NotEnoughDataError(f"task {settings.source!r} gave no problem for the asked splits", code="no-problem")
     return Task(problems, Provenance(settings.source, tuple(origins), digest, dict(left_out)))
 
 
@@ -89,7 +90,8 @@ def _read(settings: TaskSettings) -> tuple[list[Problem], list[Origin], Counter[
     else:
         raise InputError(
             f"unknown task {settings.source!r}; accepted: {TESTBED}, {LOCAL}PATH (a .jsonl or .parquet file), "
-            f"{GYM}NAME (a family of reasoning-gym), or a benchmark: {', '.join(BENCHMARKS)}"
+            f"{GYM}NAME (a family of reasoning-gym), or a benchmark: {', '.join(BENCHMARKS)}",
+            code="unknown-task",
         )
     check_disjoint(problems)
     return problems, origins, left_out
@@ -235,10 +237,10 @@ def _check_repeated(known: Problem, problem: Problem, place: str) -> None:
 def _refuse(wrong: Sequence[str]) -> None:
     """Raise InputError with every row that cannot be used, so that all are mended at once."""
     if len(wrong) == 1:
-        raise InputError(wrong[0])
+        raise InputError(wrong[0], code="unusable-rows")
     if wrong:
         more = [f"and {len(wrong) - MOST_SHOWN} more"] if len(wrong) > MOST_SHOWN else []
-        raise InputError("\n  ".join([f"{len(wrong)} rows cannot be used:", *wrong[:MOST_SHOWN], *more]))
+        raise InputError("\n  ".join([f"{len(wrong)} rows cannot be used:", *wrong[:MOST_SHOWN], *more]), code="unusable-rows")
 
 
 def _problem_of_row(row: Row, number: int, place: str, split: Split | None, kind: AnswerKind) -> Problem:

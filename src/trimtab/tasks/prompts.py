@@ -66,7 +66,8 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str, prompt: Pro
     if not tokenizer.chat_template:
         raise InputError(
             'this tokenizer has no chat template; set prompt.style = "adaras-plain", '
-            "or add a chat_template to its tokenizer_config.json"
+            "or add a chat_template to its tokenizer_config.json",
+            code="no-chat-template",
         )
     system = [{"role": "system", "content": prompt.system}] if prompt.system else []
     messages = [*system, {"role": "user", "content": text}]
@@ -109,5 +110,6 @@ def check_prompts(questions: Sequence[str], prompts: Sequence[Sequence[int]]) ->
     if len(set(questions)) > 1 and len(set(map(tuple, prompts))) == 1:
         raise InputError(
             f"all {len(prompts)} problems get the same prompt of {len(prompts[0])} tokens: this model's chat template leaves the "
-            'question out; set prompt.style = "adaras-plain", or mend chat_template in its tokenizer_config.json'
+            'question out; set prompt.style = "adaras-plain", or mend chat_template in its tokenizer_config.json',
+            code="template-drops-question",
         )

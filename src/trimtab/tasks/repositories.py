@@ -150,7 +150,8 @@ class _Hub:
         raise InputError(
             f"the data set {part.hub_id} of task {name!r} cannot be loaded: {_first_line(error)}. Connect once to "
             f"fill the cache; or copy it here (`hf download {part.hub_id} --repo-type dataset --local-dir FOLDER`) and give the "
-            'folder as task.data (--data); or give any file with questions and answers as task.source = "local:PATH"'
+            'folder as task.data (--data); or give any file with questions and answers as task.source = "local:PATH"',
+            code="dataset-unavailable",
         ) from error
 
 

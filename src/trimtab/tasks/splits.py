@@ -31,7 +31,7 @@ def named_split(name: object) -> Split:
     """The split of a row that names one. Raises InputError for another name."""
     names = [split.value for split in Split]
     if name not in names:
-        raise InputError(f"unknown split {name!r}; accepted: {', '.join(names)}")
+        raise InputError(f"unknown split {name!r}; accepted: {', '.join(names)}", code="unknown-split")
     return Split(str(name))
 
 
@@ -60,7 +60,10 @@ def check_disjoint(problems: Iterable[Problem]) -> None:
             where = (
                 f"the splits {other.split} and {problem.split}" if other.split != problem.split else f"the split {problem.split}"
             )
-            raise InputError(f"problems {other.id!r} and {problem.id!r} have the same question and stand in {where}; remove one")
+            raise InputError(
+                f"problems {other.id!r} and {problem.id!r} have the same question and stand in {where}; remove one",
+                code="repeated-question",
+            )
 
 
 def _uniform(text: str) -> float:

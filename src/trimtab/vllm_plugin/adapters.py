@@ -140,7 +140,8 @@ class Adapters:
                 raise InputError(
                     f"all {self.config.max_steerings} slots are taken by {', '.join(self._loaded) or 'none'}"
                     + (f", and these are still in use: {waiting}; try again when their requests have ended" if waiting else "")
-                    + ". Unload a steering, or start the engine with a larger max_steerings"
+                    + ". Unload a steering, or start the engine with a larger max_steerings",
+                    code="no-steering-slot",
                 )
             adapter = Adapter.of(name, free, path, steering)
             self.guard.check(adapter)
@@ -169,7 +170,9 @@ class Adapters:
         """
         with self._lock:
             if name not in self._loaded:
-                raise InputError(f"no steering {name!r} is loaded; loaded: {', '.join(self._loaded) or 'none'}")
+                raise InputError(
+                    f"no steering {name!r} is loaded; loaded: {', '.join(self._loaded) or 'none'}", code="steering-not-loaded"
+                )
             if name == self.default:
                 raise InputError(
                     f"{name!r} is the default of requests that name no steering; start the engine with another default"

@@ -31,13 +31,15 @@ def check_version() -> str:
     if found is None:
         raise EngineError(
             f"vLLM is not installed; run: pip install vllm=={TESTED[0]}.0 (tested: {tested}), or on a machine without a GPU "
-            "tests/vllm/install.sh of trimtab's repository, see docs/vllm.md"
+            "tests/vllm/install.sh of trimtab's repository, see docs/vllm.md",
+            code="not-installed",
         )
     minor = re.match(r"\d+\.\d+", found)
     if minor is None or minor[0] not in TESTED:
         raise EngineError(
             f"vLLM {found} was not tested with this plugin, so its hooks might silently not steer; "
-            f"tested: {tested}. Install vllm=={TESTED[0]}.0, or serve without steering"
+            f"tested: {tested}. Install vllm=={TESTED[0]}.0, or serve without steering",
+            code="untested-version",
         )
     return found
 

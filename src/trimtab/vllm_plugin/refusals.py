@@ -100,7 +100,8 @@ def check_engine(vllm_config: EngineConfig, config: PluginConfig) -> None:
         if value != setting.accepted:
             raise ConfigError(
                 f"steering does not work with {setting.path} = {value!r:.100}, only with {setting.accepted!r}: {setting.why}. "
-                f"Fix: {setting.fix}, or start the engine without the trimtab plugin"
+                f"Fix: {setting.fix}, or start the engine without the trimtab plugin",
+                code="engine-option",
             )
     if config.record is not None and getattr(vllm_config.scheduler_config, "async_scheduling", False):
         raise ConfigError(
@@ -126,7 +127,8 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
         raise ModelError(
             f"the gate of {name!r} is {gate.label}; an engine runs only linear gates on the last prompt token, because "
             "cached and chunked prompts are never in one forward. "
-            "Fix: fit the gate with pooling 'last', or steer with gate 'always'"
+            "Fix: fit the gate with pooling 'last', or steer with gate 'always'",
+            code="gate-in-engine",
         )
     if steering.has_directions:
         raise ModelError(
@@ -156,7 +158,8 @@ def check_sizes(identity: ModelIdentity, hf_text_config: object, name: str) -> N
     if identity.n_experts != 1:
         raise ModelError(
             f"steering {name!r} is of a mixture of experts, whose fused kernel hands over no neuron. "
-            "Fix: a dense model, or export the steering as a LoRA or merged weights"
+            "Fix: a dense model, or export the steering as a LoRA or merged weights",
+            code="experts-in-engine",
         )
     if identity.widths is not None:
         raise ModelError(
@@ -201,7 +204,8 @@ def check_weights(steering: Steering, model: str, tied: bool, name: str, force: 
         raise MismatchError(
             f"steering {name!r} was made for {steering.model.name} with fingerprint {steering.model.fingerprint}; "
             f"the weights of {model} {difference}. "
-            f"Fix: serve {steering.model.name}, or accept them with force_model in the plugin's configuration"
+            f"Fix: serve {steering.model.name}, or accept them with force_model in the plugin's configuration",
+            code="other-weights",
         )
     logger.warning(
         "forced: steering %r was made for weights %s; those of %s %s", name, steering.model.fingerprint, model, difference

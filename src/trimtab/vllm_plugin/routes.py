@@ -165,7 +165,9 @@ class ServedAdapters:
         try:
             return await self._load(name, str(folder))
         except TrimtabError as cause:
-            raise type(cause)(str(cause).replace(f"{root}/", "")) from cause  # where the folder is is no client's business
+            raise type(cause)(
+                str(cause).replace(f"{root}/", ""), code=cause.name
+            ) from cause  # where the folder is is no client's business
 
     async def _load(self, name: str, folder: str) -> Adapter:
         own, hf_config = current_adapters(), self._engine.vllm_config.model_config.hf_text_config

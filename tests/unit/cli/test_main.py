@@ -163,13 +163,13 @@ def test_usage_errors(cli, arguments: Sequence[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "none.toml", "--out", "r"], "error[settings]: cannot read none.toml"),
-        (["show", "./none"], "error[files]: "),
-        (["doctor", "./none"], "error[model]: model folder none does not exist"),
-        (["doctor", "testbed:none"], "error[input]: no bundled model 'none'"),
-        (["stage", "grade", "."], "error[settings]: cannot read run.toml"),
-        (["experiment", "causal", "."], "error[settings]: cannot read run.toml"),
-        (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error[files]: "),
+        (["run", "none.toml", "--out", "r"], "error[settings/unreadable]: cannot read none.toml"),
+        (["show", "./none"], "error[files/no-artifact]: "),
+        (["doctor", "./none"], "error[model/no-folder]: model folder none does not exist"),
+        (["doctor", "testbed:none"], "error[input/no-bundled-model]: no bundled model 'none'"),
+        (["stage", "grade", "."], "error[settings/unreadable]: cannot read run.toml"),
+        (["experiment", "causal", "."], "error[settings/unreadable]: cannot read run.toml"),
+        (["evaluate", "--model", "testbed:none", "--task", "testbed", "--steering", "./none"], "error[files/no-artifact]: "),
     ],
 )
 def test_failures_are_one_message_without_a_traceback(

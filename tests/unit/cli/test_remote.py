@@ -37,8 +37,12 @@ def test_a_run_at_a_url(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("url", "module", "message"),
     [
-        ("s4://bucket/run", None, "error[input]: s4://bucket/run: there is no file system s4://; give a folder, or a URL"),
-        ("gs://bucket/run", "gcsfs", "error[files]: gs://bucket/run needs a package that is not installed"),
+        (
+            "s4://bucket/run",
+            None,
+            "error[input/unknown-file-system]: s4://bucket/run: there is no file system s4://; give a folder, or a URL",
+        ),
+        ("gs://bucket/run", "gcsfs", "error[files/no-client]: gs://bucket/run needs a package that is not installed"),
     ],
 )
 def test_a_url_that_cannot_be_opened_is_one_line(

@@ -73,7 +73,7 @@ def test_show_as_text(tasks: Run, tmp_path: Path) -> None:
     ]
     assert tasks("show", "strategy-qa", "--data", path, "--split", "test")[::2] == (
         1,
-        "error[data]: task 'strategy-qa' gave no problem for the asked splits\n",
+        "error[data/no-problem]: task 'strategy-qa' gave no problem for the asked splits\n",
     )
 
 
@@ -124,7 +124,7 @@ def test_check_counts_what_was_left_out(tasks: Run) -> None:
 def test_errors_are_one_line(tasks: Run, arguments: tuple[str, ...], message: str) -> None:
     code, out, err = tasks(*arguments)
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith(("error[input]: ", "error[settings]: "))
+    assert err.startswith(("error[input", "error[settings"))
     assert message in err
 
 

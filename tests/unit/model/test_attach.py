@@ -255,8 +255,9 @@ def test_refused_options(qwen3):
         attach(qwen3, steering, strength=float("nan"))
     with pytest.raises(InputError, match="one per row"):
         attach(qwen3, steering, strength=torch.ones(2, 2))
-    with attach(qwen3, steering), pytest.raises(ModelError, match="steered already"), attach(qwen3, steering):
+    with attach(qwen3, steering), pytest.raises(ModelError, match="steered already") as refused, attach(qwen3, steering):
         pass
+    assert refused.value.code == "model/steered-already"
     with attach(qwen3, steering, strength=torch.ones(2)), pytest.raises(ModelError, match="repeat_interleave"):
         whole_logits(qwen3, torch.ones(3, 4, dtype=torch.int64), use_cache=True)
 

@@ -78,7 +78,7 @@ _SPARE_SECONDS = 30.0
 class TrustedTesterError(TrimtabError):
     """The tester itself failed: no verdict on a program follows from it."""
 
-    code = "grader"
+    kind = "grader"
 
 
 class TrustedTester:
@@ -109,7 +109,7 @@ class TrustedTester:
             return decode(Channel(self._connected().fileno()).receive(seconds + _SPARE_SECONDS))  # type: ignore[return-value]
         except (EOFError, TimeoutError, OSError, ChannelError, CodecError) as error:
             self.close()
-            raise TrustedTesterError(f"the tester failed: {type(error).__name__}: {error}") from error
+            raise TrustedTesterError(f"the tester failed: {type(error).__name__}: {error}", code="failed") from error
 
     def close(self) -> None:
         """End the process."""

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class SandboxError(TrimtabError):
     """The sandbox itself failed: no verdict on a program follows from it."""
 
-    code = "sandbox"
+    kind = "sandbox"
 
 
 class NoSandboxError(SandboxError):

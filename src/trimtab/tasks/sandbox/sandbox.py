@@ -232,7 +232,7 @@ def _first_that_runs(unsafe: bool) -> Backend:
         else:
             return backend
     ways_out = "" if unsafe else f". {_WAYS_OUT}"
-    raise NoSandboxError(f"no sandbox runs here, so no program is graded. {'; '.join(refused)}{ways_out}")
+    raise NoSandboxError(f"no sandbox runs here, so no program is graded. {'; '.join(refused)}{ways_out}", code="none")
 
 
 class _Tested(NamedTuple):
@@ -268,6 +268,7 @@ def _test(backend: Backend, bwrap: str | None) -> tuple[str, ...]:
         worked = [deed for deed in what_works(program) if deed not in left_open]
     if worked:
         raise SandboxError(
-            f"backend {backend} does not hold on this machine: its self-test worked at {', '.join(worked)}; no program is run"
+            f"backend {backend} does not hold on this machine: its self-test worked at {', '.join(worked)}; no program is run",
+            code="does-not-hold",
         )
     return layers

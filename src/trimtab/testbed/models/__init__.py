@@ -23,5 +23,7 @@ def resolve(source: str) -> str:
         return source
     name = source.removeprefix(PREFIX)
     if name not in names():
-        raise InputError(f"no bundled model {name!r}; bundled are: {', '.join(PREFIX + known for known in names())}")
+        raise InputError(
+            f"no bundled model {name!r}; bundled are: {', '.join(PREFIX + known for known in names())}", code="no-bundled-model"
+        )
     return str(Path(str(files(__name__))) / name)
