@@ -24,7 +24,7 @@ from trimtab.model import LanguageModel
 from trimtab.model.hook_points import columns, hook_neurons
 from trimtab.model.plan import NeuronPlan
 from trimtab.progress import Progress, silent
-from trimtab.steering import PositionScope, Steering
+from trimtab.steering import Steering
 from trimtab.store import AnyPath, Record, load_tensors, read_record, save_tensors, write_json
 from trimtab.traces import Trace
 
@@ -161,7 +161,7 @@ class _Edit:
         return plan.steer(batched, self._weight.to(device)).reshape(activation.shape)
 
 
-def _first(trace: Trace, scope: PositionScope) -> int:
+def _first(trace: Trace, scope: str) -> int:
     """The first position that is steered: of the first generated token, the last prompt token, or the first of all."""
     return {"generated": len(trace.prompt_ids), "last-and-generated": len(trace.prompt_ids) - 1, "all": 0}[scope]
 

@@ -13,7 +13,7 @@ from trimtab.evaluation.verdict import paired
 from trimtab.experiments.comparisons import GAIN, PUBLISHED_STRENGTH, Part, Row, gain_words, gathered
 from trimtab.experiments.search import Search
 from trimtab.findings import Cell, Findings, Frame
-from trimtab.gate import ALWAYS
+from trimtab.gate import ALWAYS, RandomOpening
 from trimtab.interventions import ENHANCEMENT, scale
 from trimtab.neurons import Neurons
 from trimtab.ranking import CRITERIA, rank
@@ -112,7 +112,9 @@ class ValidationAnswers:
         """For which problems a gate that reads the prompt fires."""
         outcomes = self.search.answers(Split.VALIDATION, self.search.steering, "auto", self.problems, "gate")
         p_fail = np.array([float(outcome.p_fail) for outcome in outcomes])  # type: ignore[arg-type]  # such a gate has one
-        return (self.search.steering.gate.value(p_fail) > 0).tolist()
+        gate = self.search.steering.gate
+        assert not isinstance(gate, RandomOpening)
+        return (gate.value(p_fail) > 0).tolist()
 
     def under(self, steering: Steering, gated: bool, label: str = "") -> list[Outcome]:
         """Answers with the steering always on, or behind the gate of the chosen point."""

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.gate import AnyGate, AttentionGate, PromptScope
+from trimtab.errors import InputError
+from trimtab.gate import AnyGate, AttentionGate, PromptScope, RandomOpening, RunningGate
 from trimtab.model import LanguageModel
 from trimtab.recording import batch_features, prompt_traces
 from trimtab.store import make_plan
@@ -21,8 +22,10 @@ def predict(model: LanguageModel, gate: AnyGate, prompts: Prompts, *, batch_toke
         batch_tokens: bounds rows x longest prompt of one forward.
 
     Raises:
-        InputError: a prompt that cannot be forwarded, or a neuron that the model has not.
+        InputError: a prompt that cannot be forwarded, a neuron that the model has not, or a gate that reads responses.
     """
+    if isinstance(gate, RunningGate | RandomOpening):
+        raise InputError(f"a gate {gate.label} says nothing of a prompt; give one that reads prompts, of study.fit_gate()")
     if not gate.reads:
         return dict.fromkeys(prompts, 1.0 if gate.kind == "always" else 0.0)
     tokens = read_prompts(model, prompts, gate.layer, gate.index, gate.scope, batch_tokens=batch_tokens)

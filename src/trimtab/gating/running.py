@@ -301,11 +301,12 @@ def assess_running(
         p, warned = readings.at_share(share), first <= np.maximum(1, np.round(share * length))
         beside = [Estimate(auroc(failed, s), *delong_interval(failed, s)) for s in (baselines[i] if baselines else ())]
         area = Estimate(auroc(failed, p), *delong_interval(failed, p))
-        over = None
+        by_length = by_words = over = None
         if beside:
-            over = Estimate(area.value - beside[1].value, *delong_difference(failed, p, baselines[i][1]))
+            by_length, by_words = beside
+            over = Estimate(area.value - by_words.value, *delong_difference(failed, p, baselines[i][1]))
         points.append(
-            TimePoint(share, area, *(beside or (None, None)), over, float(warned[failed].mean()), float(warned[~failed].mean()))
+            TimePoint(share, area, by_length, by_words, over, float(warned[failed].mean()), float(warned[~failed].mean()))
         )
     told = failed & np.isfinite(first)
     lead = length[told] - first[told]

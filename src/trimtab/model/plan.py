@@ -170,7 +170,9 @@ def _neuron_plan(steering: Steering, rows: NDArray[np.int64], place: Callable[[T
     return NeuronPlan(place(torch.tensor(steering.index[rows])), gain if gain.any() else None, shift)
 
 
-def _feature_plan(gate: AnyGate | None, rows: NDArray[np.int64], place: Callable[[Tensor], Tensor]) -> FeaturePlan | None:
+def _feature_plan(
+    gate: PromptGate | RunningGate | None, rows: NDArray[np.int64], place: Callable[[Tensor], Tensor]
+) -> FeaturePlan | None:
     if gate is None or not len(rows):
         return None
     weight = gate.query if isinstance(gate, AttentionGate) else gate.weight

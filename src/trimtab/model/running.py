@@ -35,9 +35,11 @@ class RunningRule(NamedTuple):
     def of(cls, gate: RunningGate, device: torch.device) -> "RunningRule":
         """The rule of one gate."""
         on, off = gate.levels
-        numbers = [torch.tensor(number, dtype=torch.float32, device=device) for number in (gate.bias, gate.floor, on, off)]
+        bias, floor, on, off = (
+            torch.tensor(number, dtype=torch.float32, device=device) for number in (gate.bias, gate.floor, on, off)
+        )
         after = torch.tensor(gate.after, device=device)
-        return cls(*numbers, after, torch.tensor(gate.action == "scale", device=device))
+        return cls(bias, floor, on, off, after, torch.tensor(gate.action == "scale", device=device))
 
 
 class RunningState(NamedTuple):
@@ -51,7 +53,7 @@ class RunningState(NamedTuple):
     """
 
     mean: Tensor
-    count: Tensor
+    count: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  # a tuple counts, too
     steers: Tensor
     value: Tensor
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from math import gcd
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -306,7 +306,7 @@ def start_batch(
     def collect() -> Recorded:
         recorded: Recorded = {}
         for i, scope in enumerate(scopes):
-            arrays = sums.collect(i) | (written.collect(i) if written is not None else {})
+            arrays: dict[str, Any] = sums.collect(i) | (written.collect(i) if written is not None else {})
             _refuse_not_finite(arrays, traces)
             tokens = np.array([stop - start for start, stop in (row[i] for row in spans)], np.int64)
             if isinstance(sums, BlockSums):

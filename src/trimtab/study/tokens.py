@@ -15,6 +15,7 @@ from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import UNSTEERED
 from trimtab.evaluation.runner import Condition, read_response_ids
 from trimtab.evaluation.verdict import matched
+from trimtab.gate import RandomOpening, RunningGate
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Entry, digest_of
 from trimtab.tasks import render_prompt
@@ -68,6 +69,9 @@ def record_tokens(
     """
     steering = judged.steering
     assert steering is not None
+    if isinstance(steering.gate, RunningGate | RandomOpening):
+        study.note("the tokens of the judged pair are not recorded: their gate decides again at each token")
+        return None
     ids = {name: [read_response_ids(entry.folder) for entry in found] for name, found in entries.items()}
     if any(each is None for found in ids.values() for each in found):
         return None
@@ -135,10 +139,11 @@ def _chosen(
 
 def _g(judged: Condition, outcome: Outcome) -> float:
     assert judged.steering is not None
-    if judged.gate == "on":
+    gate = judged.steering.gate
+    if judged.gate == "on" or isinstance(gate, RandomOpening):
         return 1.0
     p_fail = np.array([0.0 if outcome.p_fail is None else outcome.p_fail])
-    return float(judged.steering.gate.value(p_fail)[0])
+    return float(gate.value(p_fail)[0])
 
 
 def same_as(name: str, judged: Outcome, base: Outcome, responses: Mapping[str, JudgedResponse]) -> str:

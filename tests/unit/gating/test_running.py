@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from trimtab.gate import RunningGate
+from trimtab.errors import InputError
+from trimtab.gate import RandomOpening, RunningGate
+from trimtab.gating.reading import predict
 from trimtab.gating.running import SHARES, Readings, assess_running, set_thresholds
 from trimtab.gating.settings import RunningGateSettings
 from trimtab.stats.auroc import auroc
@@ -56,3 +58,9 @@ def test_baselines_stand_beside_it() -> None:
         assert point.length_auroc.value == auroc(readings.failed, none)
         assert point.difference is not None
         assert point.difference.value == point.auroc.value - 1.0
+
+
+def test_a_gate_that_reads_responses_says_nothing_of_a_prompt() -> None:
+    gate = RandomOpening(np.array([1, 0], np.int64))
+    with pytest.raises(InputError, match="says nothing of a prompt"):
+        predict(None, gate, {"p": (1, 2)})  # type: ignore[arg-type]
