@@ -6,7 +6,6 @@ gguf package and handed to ``llama_set_adapter_cvec``, as ``llama-cli --control-
 
 import ctypes
 import logging
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from trimtab.errors import InputError, ModelError
 from trimtab.export.checkpoint import Checkpoint
 from trimtab.export.target import Answered, Engine, EngineOptions, Written, not_installed, residual_pushes
 from trimtab.model import LanguageModel
+from trimtab.model.opening import DAMAGED
 from trimtab.steering import Steering
 from trimtab.store import replace_file
 from trimtab.store.atomic import one_line
@@ -205,18 +205,7 @@ ADDS_FFN_PLAINLY = ("qwen2", "qwen3", "llama", "mistral", "phi3", "gpt2", "gpt_n
 """Families whose FFN output enters the residual unscaled and without a norm, and for which llama.cpp applies control vectors."""
 
 
-_DAMAGED = (
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-    struct.error,
-)
+_DAMAGED = (OSError, ValueError, *DAMAGED)
 """What gguf raises for a file that is truncated, empty or something else."""
 _CONVERT = "give the base model as llama.cpp's convert_hf_to_gguf.py writes it"
 

@@ -254,22 +254,9 @@ def _placement(device: str) -> torch.device | None:
     return placement
 
 
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    ImportError,
-    RuntimeError,
-    SafetensorError,
-    # of damaged files, whose headers are taken at their word
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-    struct.error,
-)
+DAMAGED = (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError, struct.error)
+"""What readers raise for damaged files, whose headers they take at their word."""
+_UNREADABLE = (OSError, ValueError, ImportError, RuntimeError, SafetensorError, *DAMAGED)
 """What transformers and the readers below it raise for a checkpoint that cannot be opened."""
 
 

@@ -19,6 +19,11 @@ class _Prefill(NamedTuple):
     layers: tuple[tuple[Tensor, Tensor], ...]
 
 
+def kept_positions(batch_tokens: int) -> int:
+    """How many positions of a cache are kept at most: those of half a batch."""
+    return batch_tokens // 2
+
+
 class Prefills:
     """Prefills of batches of prompts on one model, for as long as its weights stay as they are.
 
@@ -32,7 +37,7 @@ class Prefills:
         """Nothing is kept yet.
 
         Args:
-            batch_tokens: of the sampling; as many bytes are kept as the cache of half a batch of that size takes.
+            batch_tokens: of the sampling; as many bytes are kept as :func:`kept_positions` take in a cache.
         """
         self._batch_tokens = batch_tokens
         self._kept: dict[Prompts, _Prefill] = {}
@@ -74,7 +79,7 @@ class Prefills:
         of_layers = sum(keys.nbytes + values.nbytes for keys, values in layers)
         a_position = of_layers // (len(prompts) * cache.get_seq_length())
         size = of_layers + logits.nbytes
-        if self._bytes + size > self._batch_tokens // 2 * a_position:
+        if self._bytes + size > kept_positions(self._batch_tokens) * a_position:
             return
         self._kept[tuple(prompts)] = _Prefill(logits, tuple((_whole(keys), _whole(values)) for keys, values in layers))
         self._bytes += size

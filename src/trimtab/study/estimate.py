@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trimtab.model import LanguageModel
 from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
+from trimtab.sampling.prefills import kept_positions
 from trimtab.study.base import open_configured
 from trimtab.study.settings import Settings, Stage
 from trimtab.tasks import load_problems
@@ -24,7 +25,7 @@ class Cost:
     Args:
         tokens: generated tokens by stage.
         disk_bytes: of the moments, by far the largest files.
-        memory_bytes: weights and the key-value cache of one batch.
+        memory_bytes: weights, the key-value cache of one batch, and the prompts that are kept for other conditions.
         tokens_per_second: measured on the first steps of the run's own first batch; None when nothing is generated.
         seconds: tokens over that speed; None when nothing is generated, for reading imported traces is not measured.
     """
@@ -43,7 +44,7 @@ class Cost:
         lines = [f"{stage:<12}{tokens:>14,} tokens at most" for stage, tokens in self.tokens.items()]
         lines += [
             f"{'disk':<12}{self.disk_bytes / 1e6:>14,.1f} MB at most",
-            f"{'memory':<12}{self.memory_bytes / 1e6:>14,.1f} MB for weights and one batch's cache",
+            f"{'memory':<12}{self.memory_bytes / 1e6:>14,.1f} MB for weights, one batch's cache and kept prompts",
         ]
         if self.tokens_per_second is None or self.seconds is None:
             return "\n".join([*lines, "time is not estimated: nothing is generated, and reading imported traces is not measured"])
@@ -85,7 +86,7 @@ def estimate(config: Settings, until: Stage) -> Cost:
     return Cost(
         tokens=tokens,
         disk_bytes=_disk(config, model, counts[Split.TRAIN] * config.sampling.n, greedy),
-        memory_bytes=_weights(model) + _cache(model, config.sampling.batch_tokens),
+        memory_bytes=_weights(model) + _cache(model, config.sampling.batch_tokens + kept_positions(config.sampling.batch_tokens)),
         tokens_per_second=speed,
         seconds=sum(tokens.values()) / speed,
     )
