@@ -42,7 +42,7 @@ def measure(sizes: Sizes, workshop: Path) -> dict[str, object]:
         prompt_lengths=[tokens // 2] * rows,
     ):
         expected = scored(model.hf_model)
-        steered, plain = (torch.compile(one.model, dynamic=False) for one in (model, other))
+        steered, plain = (torch.compile(one.hf_model, dynamic=False) for one in (model, other))
         difference = float((scored(steered) - expected).abs().max())
         effect = float((scored(plain) - expected).abs().max())
         if not difference < min(TOLERANCE, effect / 2):

@@ -42,6 +42,7 @@ class Snippet:
     page: str
     text: str
     mark: str
+    at: int
 
 
 def snippets(language: str) -> Iterator[Snippet]:
@@ -51,12 +52,12 @@ def snippets(language: str) -> Iterator[Snippet]:
             if block["language"] != language:
                 continue
             if language == "python":
-                yield Snippet(page, block["text"], block["mark"] or "")
+                yield Snippet(page, block["text"], block["mark"] or "", block.start())
                 continue
             for line in _commands(block["text"]):
                 command, _, comment = line.partition("  #")
                 words = re.findall(r"\w+", comment)
-                yield Snippet(page, command.strip(), next((mark for mark in MARKS if mark in words), ""))
+                yield Snippet(page, command.strip(), next((mark for mark in MARKS if mark in words), ""), block.start())
 
 
 def _commands(block: str) -> Iterator[str]:
@@ -136,13 +137,15 @@ def _run_once(command: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", sorted({snippet.page for snippet in [*PYTHON, *COMMANDS] if snippet.mark == "long"}))
 def test_what_is_long(page: str, workplace: Path) -> None:
-    for snippet in COMMANDS:
-        if snippet.page == page and snippet.mark == "long":
-            _run_once(snippet.text)
+    """In the order of the page: its long commands, and all of its Python."""
+    wanted = [snippet for snippet in COMMANDS if snippet.mark == "long"]
+    wanted += [snippet for snippet in PYTHON if snippet.mark == "long" or _runs(snippet)]
     namespace: dict[str, object] = {"__name__": "page"}
-    for snippet in PYTHON:
-        if snippet.page == page and (snippet.mark == "long" or _runs(snippet)):
+    for snippet in sorted((each for each in wanted if each.page == page), key=lambda each: each.at):
+        if snippet in PYTHON:
             exec(compile(snippet.text, page, "exec"), namespace)
+        else:
+            _run_once(snippet.text)
 
 
 @pytest.mark.parametrize("snippet", COMMANDS, ids=lambda snippet: snippet.text[:60])

@@ -168,7 +168,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fuzzed]:
         record_opening(root / "ledger.jsonl", "evaluate", f"40 problems of abc-{i}", "fingerprint")
     # a torn end may be of any opening, so a count is never too low
     files["ledger.jsonl"] = Fuzzed(
-        root / "ledger.jsonl", lambda: [openings(root / "ledger.jsonl", f"abc-{i}") > 0 for i in range(3)]
+        root / "ledger.jsonl", lambda: [openings(root / "ledger.jsonl", f"abc-{i}") > 0 for i in range(3)], appended=True
     )
     for name, found in {"steering": gate(), "steering-attention": attention()}.items():
         steering = Steering.of(neurons(), 0.3, gate=found, facts={"criterion": "adaras"})

@@ -217,7 +217,8 @@ def problems_of(
             problem = _problem_of_row(_renamed(row, fields or {}, place), number, place, split, kind)
             _check_repeated(found.setdefault(problem.id, problem), problem, place)
         except InputError as error:
-            wrong.append(str(error))
+            told = str(error)
+            wrong.append(told if told.startswith(place) else f"{place}: {told}")  # a value knows nothing of its file
     _refuse(wrong)
     if not found:
         raise NotEnoughDataError(f"{where} holds no row; give a file with at least one")

@@ -349,3 +349,10 @@ def test_all_rows_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
     ]
     with pytest.raises(InputError, match="2 rows cannot be used:"):
         load_problems(TaskSettings(source=_write(tmp_path, [{"question": f"{i}?", "answer": " "} for i in range(2)])))
+
+
+def test_a_row_without_an_id_names_its_file_and_row() -> None:
+    with pytest.raises(InputError, match=r"own\.jsonl, row 2: a problem needs an id and a question"):
+        problems_of(
+            [{"id": "a", "question": "1 + 1?", "answer": "2"}, {"id": "", "question": "2 + 2?", "answer": "4"}], "own.jsonl"
+        )
