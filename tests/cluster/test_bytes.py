@@ -5,7 +5,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -64,15 +64,18 @@ def test_local_then_ray_then_local(model: LanguageModel, model_folder: Path, tmp
 def killing(signatures: Path) -> Iterator[list[int]]:
     """Every few seconds ``kill -9`` one of the processes that signed; yields those that were killed."""
     killed: list[int] = []
+    ended: set[int] = set()
     over, draw = threading.Event(), random.Random(0)
 
     def kill() -> None:
         while not over.wait(KILL_EVERY_S):
-            signed = [int(path.name) for path in signatures.glob("*") if int(path.name) not in killed]
+            signed = [int(path.name) for path in signatures.glob("*") if int(path.name) not in ended]
             if signed:
                 victim = draw.choice(signed)
-                os.kill(victim, signal.SIGKILL)
-                killed.append(victim)
+                ended.add(victim)
+                with suppress(ProcessLookupError):  # Ray ended it, and has begun another
+                    os.kill(victim, signal.SIGKILL)
+                    killed.append(victim)
 
     thread = threading.Thread(target=kill)
     thread.start()
