@@ -93,7 +93,7 @@ def test_outcomes_differ_at_near_ties_only(judged: dict[str, Path], reasoner: La
         for name in ("vllm", "transformers")
     )
     assert ours.keys() == theirs.keys()
-    assert len(ours) == 14 * 40
+    assert len(ours) == 16 * 40
     apart = [key for key in ours if ours[key].response != theirs[key].response]
     gaps = [_gap(judged["transformers"].parent / "steering", reasoner, ours[key], theirs[key]) for key in apart]
     figures(f"{len(apart)} of {len(ours)} outcomes of evaluate --engine vllm differ")
@@ -102,7 +102,7 @@ def test_outcomes_differ_at_near_ties_only(judged: dict[str, Path], reasoner: La
     assert len(apart) <= 6
     for key in ours.keys() - set(apart):
         one, other = ours[key], theirs[key]
-        assert (one.verdict, one.tokens, one.fired) == (other.verdict, other.tokens, other.fired)
+        assert (one.score, one.tokens, one.fired) == (other.score, other.tokens, other.fired)
         assert one.p_fail == pytest.approx(other.p_fail, abs=1e-4)
     assert {o.fired for o in ours.values() if o.condition == "gated"} == {True, False}
 
