@@ -178,7 +178,7 @@ class Attachment:
         self._undo: ExitStack | None = None
         self._guard = GenerateGuard(model, layout.base, self, follows_rows=self._runs)
         self._conversation = Conversation()
-        self._first_of_generate = False
+        self._first_of_generate = self._generated_next = False
         self._model_calls = self._forwards = 0
         self._outer_ids: Tensor | None = None
         self._only_scored, self._reached = True, False
@@ -313,6 +313,17 @@ class Attachment:
         """
         self._conversation.note_sampled(tokens)
 
+    def expect_generated(self) -> None:
+        """The next forward, on top of a cache, reads several tokens of each row that belong to its response: all are steered.
+
+        Raises:
+            ModelError: a running gate, which decides between one token and the next.
+        """
+        if self._runs:
+            raise ModelError("a running gate decides at each token, so a response cannot be read many tokens at a time")
+        self._generated_next = True
+        self._conversation.forget()
+
     def generation_begins(self) -> None:
         """``generate`` was called."""
         self._first_of_generate = True
@@ -377,7 +388,8 @@ class Attachment:
         if forward.past == 0:
             return self._prefill(forward, first)
         every = every_position(forward)
-        if self._scope == "all":
+        generated, self._generated_next = self._generated_next, False
+        if generated or self._scope == "all":
             return _Turn(Positions(every, None), starts=False)
         if forward.length == 1 and not first:
             if self._conversation.begun:

@@ -126,7 +126,8 @@ def answers(
             study.open_test(what, list({problem.id: problem for problem in opened}.values()))
         here = executor is LOCAL or (executor is None and study.settings.executor.kind == "local")
         prefills: dict[int, Prefills] = {}
-        for entry in missing:
+        # the bare model first: its responses are the drafts of the others
+        for entry in sorted(missing, key=lambda entry: by_name[entry.name].condition.steering is not None):
             each = by_name[entry.name]
             model = each.model or study.model
             kept = prefills.setdefault(id(model), Prefills(each.sampling.batch_tokens)) if here else None
@@ -142,6 +143,7 @@ def answers(
                 generator=study.generator,
                 label=f"{what}: {each.condition.name}",
                 prefills=kept,
+                drafts=_drafts(study, each, missing) if here else None,
             )
             jobs.append((model, job))
         for model in {id(model): model for model, _ in jobs}.values():
@@ -150,6 +152,15 @@ def answers(
             write_table(job.parts.folder / OUTCOMES, job.outcomes(), Outcome)
     stored = [study.remember(entry, lambda entry=entry: read_table(entry.folder / OUTCOMES, Outcome)) for entry in entries]
     return [[replace(o, condition=each.condition.name) for o in rows] for each, rows in zip(asked, stored, strict=True)]
+
+
+def _drafts(study: "Study", asked: Asked, missing: Sequence[Entry]) -> AnyPath | None:
+    """Where the bare model's answers to the same requests are, or will be before these are asked for."""
+    if asked.condition.steering is None or asked.sampling.temperature:
+        return None
+    bare = replace(asked.condition, name=UNSTEERED, steering=None, gate="on", first_tokens=0)
+    entry = _answers_entry(study, asked._replace(condition=bare))
+    return entry.folder if entry.done or entry.name in {each.name for each in missing} else None
 
 
 def _plain(condition: Condition) -> Condition:
