@@ -45,6 +45,8 @@ class Way:
 _WAYS = (Way(True, True), Way(False, True), Way(False, False))
 _PROOF_LENGTHS, _PROOF_TOKENS = (7, 3, 12), 5
 _ROW_DROPPED = 1
+_BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError)
+"""What architectures raise that do not take a padded batch or a forward of several tokens on top of a cache."""
 _PROOF_LIMIT = {torch.float32: 1e-3, torch.float64: 1e-3}
 _COARSE_LIMIT = 0.1
 _ways: WeakKeyDictionary[nn.Module, Way] = WeakKeyDictionary()
@@ -77,7 +79,7 @@ def _proved_way(model: LanguageModel) -> Way:
         try:
             with grouped_attention(model.hf_model) if way.grouped else nullcontext():
                 difference = _difference(model, requests, alone, torch.stack(tokens), way.drops)
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
+        except _BROKEN as error:
             first, _, _ = str(error).partition("\n")
             reason = reason or f"a padded batch raised {type(error).__name__}: {first[:100]}"
             continue
@@ -147,10 +149,13 @@ def drafts_hold(model: LanguageModel) -> bool:
     columns fails it.
     """
     if model.hf_model not in _drafting:
-        way = way_of(model)
-        exact = model.hf_model.dtype in _PROOF_LIMIT and way.drops
-        with grouped_attention(model.hf_model) if way.grouped else nullcontext():
-            _drafting[model.hf_model] = exact and _drafts_differ(model) <= _PROOF_LIMIT[model.hf_model.dtype]
+        way, limit = way_of(model), _PROOF_LIMIT.get(model.hf_model.dtype)
+        try:
+            with grouped_attention(model.hf_model) if way.grouped else nullcontext():
+                _drafting[model.hf_model] = limit is not None and way.drops and _drafts_differ(model) <= limit
+        except _BROKEN as error:
+            logger.info("%s reads no drafts: %s: %s", model.identity.name, type(error).__name__, error)
+            _drafting[model.hf_model] = False
     return _drafting[model.hf_model]
 
 
