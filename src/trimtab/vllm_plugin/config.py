@@ -16,7 +16,7 @@ from trimtab.moments import TokenScope
 TESTED = ("0.32", "0.33")
 LIVE = "0.32"
 """The version that the live suite runs on; 0.33 was read."""
-PLUGIN = "1"
+PLUGIN = "2"
 """Of the hooks and their buffers; a part of the key of compiled graphs, so raise it when either changes."""
 
 

@@ -199,6 +199,22 @@ class ResolvedOptions:
         """Whether the request has a steering, even if its gate stays closed."""
         return self.slot > 0
 
+    @property
+    def asks(self) -> bool:
+        """Whether its gate decides."""
+        return self.steers and self.gate == GATE_CODE["auto"]
+
+    def value(self, reads: bool, constant: float) -> float:
+        """Return g before a gate has read the prompt.
+
+        Args:
+            reads: whether one will.
+            constant: g where none does.
+        """
+        if not self.asks:
+            return float(self.gate == GATE_CODE["on"])
+        return 0.0 if reads else constant
+
     def first_position(self, prompt_length: int) -> int:
         """Return the first steered position."""
         return {"generated": prompt_length, "last-and-generated": prompt_length - 1, "all": 0}[self.scope]
