@@ -6,7 +6,7 @@ away is taken back by writing over it.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -116,6 +116,26 @@ class SlotGate:
     warns: Warns = Warns()
 
 
+_SUFFIX = 9
+"""Characters that vLLM adds to a caller's request id: a dash and eight random ones."""
+
+
+def find_request(asked: str, known: Iterable[str]) -> str | None:
+    """Return the engine's id of a request, given that or the caller's id: the latest of several, None if there is none.
+
+    The samples of a request with n > 1 are ``0_ID``, ``1_ID`` ...
+
+    Args:
+        asked: an id.
+        known: the engine's ids, the latest last.
+
+    Example:
+        >>> find_request("7", ["6-0a1b2c3d", "7-0a1b2c3d"])
+        '7-0a1b2c3d'
+    """
+    return next((own for own in reversed(list(known)) if asked in (own, own[:-_SUFFIX])), None)
+
+
 class Summary(NamedTuple):
     """What a running gate has done in one response; numbers of tokens count from 1, and 0 stands for none."""
 
@@ -128,13 +148,14 @@ class Summary(NamedTuple):
 
 @dataclass(slots=True)
 class _Course:
-    """The pages of one response, and how many of its tokens were looked at for a warning; None once it has warned."""
+    """The pages of one response, and how many of its tokens were looked at for a warning, None once it has warned."""
 
     request_id: str
     warns: Warns
     pages: list[int] = field(default_factory=list)
     tokens: int = 0
     searched: int | None = 0
+    taken: bool = False
 
     def places(self, first: int, last: int) -> NDArray[np.int64]:
         """Where the records of these tokens are; record 0 is the state before the first token."""
@@ -146,7 +167,7 @@ class Warned(NamedTuple):
     """A response whose running p(fail) has reached the threshold.
 
     Args:
-        request_id: the engine's.
+        request_id: the caller's.
         token: number of the token, from 1.
         p: after it.
     """
@@ -241,6 +262,9 @@ class Courses:
     def end(self, req_index: int) -> None:
         """End a response; its course is kept until it is taken or too many others are."""
         course = self._running.pop(req_index)
+        if course.taken:
+            self._free.extend(course.pages)
+            return
         if course.request_id in self._ended:
             self._drop(course.request_id)
         self._ended[course.request_id] = course
@@ -252,13 +276,23 @@ class Courses:
             self._drop(next(iter(self._ended)))
 
     def take(self, request_id: str) -> NDArray[np.float32] | None:
-        """Return p(fail) and g in force at each token of an ended response, once: float32 ``[token, 2]``; waits."""
-        course = self._ended.get(request_id)
-        if course is None:
+        """Return p(fail) and g in force at each token of a response, once: float32 ``[token, 2]``; waits for the device.
+
+        A worker hears that a response has ended when the next step begins, so it need not have.
+
+        Args:
+            request_id: see :func:`find_request`.
+        """
+        running = {course.request_id: course for course in self._running.values()}
+        own = find_request(request_id, [*self._ended, *running])
+        if own is None:
             return None
+        course = running[own] if own in running else self._ended[own]
         self.search()
         found = self._read(course)[:, [P, IN_FORCE]].cpu().numpy()
-        self._drop(request_id)
+        course.taken = True
+        if own in self._ended:
+            self._drop(own)
         return found
 
     def summary(self, req_index: int) -> Tensor:
@@ -303,7 +337,7 @@ class Courses:
         course.searched = None if len(hits) else course.tokens
         if len(hits):
             self.warnings += 1
-            self._warned.append(Warned(course.request_id, int(number[hits[0]]), float(p[hits[0]])))
+            self._warned.append(Warned(course.request_id[:-_SUFFIX], int(number[hits[0]]), float(p[hits[0]])))
 
     def _read(self, course: _Course) -> Tensor:
         return self.records[to_device(course.places(1, course.tokens), self.records.device)]

@@ -2,7 +2,6 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,28 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trimtab.vllm_plugin.courses import IGNORED, Courses, SlotGate, Summary
+from trimtab.vllm_plugin.courses import IGNORED, Courses, SlotGate, Summary, find_request
 from trimtab.vllm_plugin.options import ResolvedOptions
-
-_SUFFIX = 9
-"""Characters that vLLM adds to a caller's request id: a dash and eight random ones."""
-
-
-def find_request(asked: str, known: Iterable[str]) -> str | None:
-    """Return the engine's id of a request, given that or the caller's id: the latest of several, None if there is none.
-
-    The samples of a request with n > 1 are ``0_ID``, ``1_ID`` ...
-
-    Args:
-        asked: an id.
-        known: the engine's ids, the latest last.
-
-    Example:
-        >>> find_request("7", ["6-0a1b2c3d", "7-0a1b2c3d"])
-        '7-0a1b2c3d'
-    """
-    return next((own for own in reversed(list(known)) if asked in (own, own[:-_SUFFIX])), None)
-
 
 BUCKETS = ("prompt", "last-prompt", "response")
 """Kinds of tokens whose sums are kept apart; every token scope is a union of them."""

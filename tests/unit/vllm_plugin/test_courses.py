@@ -109,6 +109,11 @@ def by_hand(own: Steering, prompt: torch.Tensor, response: torch.Tensor, strengt
     return Course(p, g, torch.stack(outputs) if outputs else torch.zeros(0, D_MODEL))
 
 
+def named(i: int) -> str:
+    """A request's id as vLLM makes it of the caller's."""
+    return f"r{i}-01234567"
+
+
 def entries(made: EngineSteering, slot: int, gate: int = 1, strength: float = 1.0) -> dict[str, object]:
     return ResolvedOptions(slot, made.tables.digests[slot], strength, "generated", gate).entries()
 
@@ -150,7 +155,7 @@ def test_every_token_is_steered_as_in_a_loop_over_tokens(asked_for: list[tuple],
 
     def begin(i: int) -> None:
         slot, strength, gate, prompt, _ = asked_for[i]
-        made.begin(f"r{i}", entries(made, slot, gate, strength) if slot else None, prompt, far[i])
+        made.begin(named(i), entries(made, slot, gate, strength) if slot else None, prompt, far[i])
 
     while any(done[i] < len(h) for i, h in enumerate(whole)):
         batch = {}
@@ -158,22 +163,22 @@ def test_every_token_is_steered_as_in_a_loop_over_tokens(asked_for: list[tuple],
             if done[i] == len(whole[i]) or rng.random() < 0.2:
                 continue
             if rng.random() < 0.15:
-                made.pause(f"r{i}")
+                made.pause(named(i))
                 done[i] = 0
             begin(i)
             stop = int(rng.integers(done[i] + 1, far[i] + 1))
-            batch[f"r{i}"] = (done[i], whole[i][done[i] : stop])
+            batch[named(i)] = (done[i], whole[i][done[i] : stop])
         if not batch:
             continue
         for name, output in step(made, stack, batch).items():
-            i = int(name[1:])
+            i = int(name[1:-9])
             outputs[i][done[i] : done[i] + len(output)] = output
             done[i] += len(output)
             if done[i] == far[i]:  # its last token was forwarded, so it has one more
                 far[i] = min(far[i] + 1, len(whole[i]))
     told = [made.gate_outputs.find(f"r{i}") for i in range(len(whole))]
     for i in rng.permutation(len(whole)).tolist():
-        made.end(f"r{i}")
+        made.end(named(i))
     for i, (slot, strength, gate, prompt, length) in enumerate(asked_for):
         if not slot:
             torch.testing.assert_close(outputs[i], unsteered(whole[i]), rtol=1e-4, atol=1e-4)
@@ -233,7 +238,7 @@ def test_a_response_token_after_a_gap_stops_the_engine() -> None:
 
 
 def fill(made: Courses, name: str, p: list[float], req_index: int = 1) -> None:
-    made.begin(req_index, name, 0.0, Warns(0.5, 2))
+    made.begin(req_index, f"{name}-01234567", 0.0, Warns(0.5, 2))
     runs, one = np.ones(1, np.bool_), np.ones(1, np.int64)
     for t, value in enumerate(p):
         new = made.plan(req_index * one, t * one, one, one, runs).new
