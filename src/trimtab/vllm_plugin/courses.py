@@ -32,6 +32,11 @@ IGNORED, AND, OR = range(3)
 """How a request joins its running gate: the caller has set the gate, or as the gate says."""
 
 
+def places(tokens: int) -> int:
+    """Return how many records a response of so many tokens takes up, one before its first token among them, in whole pages."""
+    return (tokens // PAGE + 1) * PAGE
+
+
 class RunningRows:
     """The rule of each slot's running gate, ``[row]``, and what warns: p(fail) that reaches ``threshold``."""
 

@@ -77,12 +77,13 @@ def check(request: Mapping[str, object]) -> None:
         InputError: naming the key, the value and what is accepted.
     """
     own = current_adapters()
-    resolved = resolve(RequestOptions.parse(_options(request), own.loaded()), own.default, own.loaded(), own.guard)
+    loaded = own.loaded()
+    resolved = resolve(RequestOptions.parse(_options(request), loaded), own.default, loaded, own.guard, own.config.watch)
     if resolved.record:
         raise InputError("record 1 cannot be used over HTTP, which has no route for moments; accepted: 0")
     salt = request.get("cache_salt")
     cache_salt(salt if isinstance(salt, str) else None, resolved)
-    if resolved.steers and request.get("use_beam_search"):
+    if resolved.edits and request.get("use_beam_search"):
         raise InputError(
             "use_beam_search cannot be steered: each of its steps is a request of its own, whose prompt holds what was "
             "generated; accepted: no beam search, or steering 'none'"

@@ -153,7 +153,7 @@ class EngineSteering:
             gate = self.tables.gates.slots[options.slot]
             state = self.requests.begin(request_id, options, prompt_length, gate)
             self.requests.host.watched[state.req_index] = self._monitor and gate.reads and not gate.runs
-            self.steered_requests += options.steers
+            self.steered_requests += options.edits
         elif request_id in self._paused:
             self._paused.remove(request_id)
             self.requests.resume(state, known)
