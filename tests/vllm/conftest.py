@@ -57,5 +57,5 @@ def compiled(steerings: dict[str, str]) -> Any:
 @pytest.fixture(scope="session")
 def cramped(steerings: dict[str, str]) -> Any:
     """An engine with too little cache for its requests, so that it preempts some."""
-    given = {name: steerings[name] for name in ("mild", "six", "sun", "gated", *RUNNING)}
+    given = {name: steerings[name] for name in ("mild", "mild-gated", "six", "sun", "gated", *RUNNING)}
     return start(PluginConfig(steerings=given, max_steerings=14), num_gpu_blocks_override=9, max_model_len=192)

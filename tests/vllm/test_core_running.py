@@ -11,7 +11,7 @@ from running_gates import RUNNING, by_hooks
 from trimtab.gate import RunningGate
 from trimtab.model import LanguageModel
 from trimtab.steering import Steering
-from trimtab.vllm_plugin.offline import courses
+from trimtab.vllm_plugin.offline import courses, gate_outputs, status, warnings_to
 
 LEVEL, MARGIN = 1e-4, 2e-3
 """What rounding may change: p(fail), and the log probability of a token over that of another."""
@@ -118,3 +118,99 @@ def test_mixed_requests_are_steered_token_by_token_as_by_the_hooks(
     assert found.counts["requests"] >= number
     assert found.counts["changes"] > number / 4
     assert found.counts["near ties"] + found.counts["near a threshold"] < number / 20
+
+
+def test_preempted_responses_go_on_as_by_the_hooks(
+    cramped: Any, reasoner: LanguageModel, steerings: dict[str, str], figures: Figures
+) -> None:
+    """More long responses than the cache holds: some are taken out, and computed again under what was decided before."""
+    scheduler = cramped.llm_engine.engine_core.engine_core.scheduler
+    preempted: list[str] = []
+    original = scheduler._preempt_request
+
+    def noted(request: Any, *args: Any, **kwargs: Any) -> Any:
+        preempted.append(request.request_id)
+        return original(request, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler, "_preempt_request", noted)
+        found = run(cramped, reasoner, steerings, 48, most=80, seed=1)
+    figures(f"the same with {len(preempted)} preemptions, {found.counts['changes']} changes")
+    print(found.counts)
+    assert len(preempted) > 20
+    assert found.counts["changes"] > 40
+    assert found.counts["near ties"] + found.counts["near a threshold"] <= 3
+
+
+def test_responses_that_are_thrown_back_while_they_run_go_on_as_by_the_hooks(
+    eager: Any, reasoner: LanguageModel, steerings: dict[str, str]
+) -> None:
+    """vLLM can throw back all running requests, and forget the tokens that are under way."""
+    engine, asked = eager.llm_engine, prompts(reasoner)
+    requests = [{"steering": name, "strength": 1.0} for name in list(RUNNING)[:6]]
+    for i, (prompt, own) in enumerate(zip(asked, requests, strict=True)):
+        engine.add_request(f"back-{i}", {"prompt_token_ids": prompt}, sampling(24, **own))
+    answers: dict[int, list[int]] = {}
+    steps = 0
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            if output.finished:
+                answers[int(output.request_id[5:])] = tokens(output)
+        steps += 1
+        if steps % 7 == 0:
+            assert engine.reset_prefix_cache(reset_running_requests=True)
+    read = courses(eager, [f"back-{i}" for i in range(6)])
+    compared = Compared()
+    compare(compared, reasoner, steerings, asked, requests, [answers[i] for i in range(6)], read)
+    assert compared.counts["tokens"] > 6 * 20
+
+
+def test_a_cached_prompt_changes_nothing(eager: Any, reasoner: LanguageModel, steerings: dict[str, str]) -> None:
+    long = (prompts(reasoner)[1] * 3)[:100]
+    requests = [{"steering": name, "strength": 1.0} for name in ("last-open", "last-and")] * 2
+    outputs = [answer(eager, [long], [sampling(20, **own)])[0] for own in requests]
+    assert [output.num_cached_tokens >= 64 for output in outputs] == [False, False, True, True]
+    compared = Compared()
+    read = courses(eager, [output.request_id for output in outputs])
+    compare(compared, reasoner, steerings, [long] * 4, requests, [tokens(output) for output in outputs], read)
+    assert compared.counts["requests"] == 4
+
+
+def test_a_running_gate_warns_while_it_only_watches(
+    eager: Any, reasoner: LanguageModel, steerings: dict[str, str], figures: Figures
+) -> None:
+    asked, told = prompts(reasoner) * 4, []
+    gate = Steering.from_pretrained(steerings["mean-open"]).gate
+    before = status(eager)
+    plain = [tokens(output) for output in answer(eager, asked, [sampling(30)] * len(asked))]
+    with warnings_to(eager, lambda *each: told.append(each), seconds=0.0):
+        outputs = answer(eager, asked, [sampling(30, steering="mean-open", gate="off")] * len(asked))
+    assert [tokens(output) for output in outputs] == plain
+    ids = [output.request_id for output in outputs]
+    facts = gate_outputs(eager, ids)
+    expected = {}
+    for request_id, course in zip(ids, courses(eager, ids), strict=True):
+        assert course is not None
+        warned = np.flatnonzero(course[:, 0] >= gate.cutoff)
+        if len(warned):
+            expected[request_id] = (int(warned[0]) + 1, float(course[warned[0], 0]))
+    assert 0 < len(expected) < len(asked)
+    assert {request_id: (token, p) for request_id, token, p in told} == expected
+    assert len(told) == len(expected)
+    for request_id, one in zip(ids, facts, strict=True):
+        assert one is not None
+        assert (one["fired"], one["steered_tokens"], one["running_gate"]["opened_at"]) == (False, 0, None)
+        assert one["running_gate"]["warned_at"] == expected.get(request_id, (None,))[0]
+        assert one["running_gate"]["tokens"] in (29, 30)  # a step that is scheduled ahead forwards the last token too
+    after = status(eager)
+    assert after["warnings"] - before["warnings"] == len(expected)
+    assert after["requests_steered"] == before["requests_steered"]
+    figures(f"{len(expected)} warnings of {len(asked)} unsteered responses")
+
+
+def test_a_request_may_say_from_which_token_on_it_is_steered(eager: Any, reasoner: LanguageModel) -> None:
+    asked = prompts(reasoner)[:1] * 4
+    requests: list[dict[str, Any]] = [{}, {"steering": "six"}, {"steering": "six", "first_token": 5}, {"steering": "six"}]
+    plain, whole, late, _ = (tokens(output) for output in answer(eager, asked, [sampling(12, **own) for own in requests]))
+    assert late[:5] == plain[:5]  # token 6 is the first after a steered one
+    assert set(late[5:]) == set(whole[1:]) == {whole[1]}

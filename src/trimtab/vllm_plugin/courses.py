@@ -42,9 +42,9 @@ class RunningRows:
 
     def __init__(self, n_rows: int, device: torch.device) -> None:
         """Start with rules that never steer."""
-        numbers = [torch.zeros(n_rows, device=device) for _ in range(4)]
+        bias, floor, on, off = torch.zeros(4, n_rows, device=device)
         after, scales = (torch.zeros(n_rows, dtype=kind, device=device) for kind in (torch.int64, torch.bool))
-        self.rule = RunningRule(*numbers, after, scales)
+        self.rule = RunningRule(bias, floor, on, off, after, scales)
 
     def load(self, slot: int, gate: RunningGate) -> None:
         """Set a slot's rule."""

@@ -313,11 +313,11 @@ async def status(request: Request) -> JSONResponse:
 
 @router.get("/requests/{request_id}")
 async def gate_outputs(request: Request, request_id: str) -> JSONResponse:
-    """Return p(fail), decision and monitor of each prompt and choice, by the ``id`` of the answer."""
+    """Return p(fail), decision, running gate and monitor of each prompt and choice, by the ``id`` of the answer."""
     answers = await _adapters(request).answers(request_id)
     if not answers:
         return answer_error(
-            f"no steered request {request_id!r} is remembered; the last 4,096 are, and unsteered ones never", HTTPStatus.NOT_FOUND
+            f"no request {request_id!r} is remembered; the last 4,096 that were steered or watched are", HTTPStatus.NOT_FOUND
         )
     return JSONResponse({"id": request_id, "answers": answers})
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trimtab.errors import MismatchError, ModelError
 from trimtab.vllm_plugin.config import LIVE, PLUGIN, PluginConfig, check_version, installed
+from trimtab.vllm_plugin.courses import Warned
 from trimtab.vllm_plugin.hooks import LayerTable, StepBuffers, down_projections
 from trimtab.vllm_plugin.recording import Recording
 from trimtab.vllm_plugin.refusals import check_engine, read_steering
@@ -209,10 +210,10 @@ class WorkerSteering:
         found = self.steering.requests.courses.take(request_id)
         return None if found is None else found.T.tolist()
 
-    def warnings(self, since: int) -> tuple[list[tuple[str, int, float]], int]:
+    def warnings(self, since: int) -> tuple[list[Warned], int]:
         """Return the warnings after the first ``since``, and how many there are in all."""
         courses = self.steering.requests.courses
-        return [tuple(each) for each in courses.warned(since)], courses.warnings
+        return courses.warned(since), courses.warnings
 
     def moments(self, request_id: str) -> dict[str, object] | None:
         """Return the recorded sums of a request, once."""
@@ -291,7 +292,7 @@ class WorkerExtension:
         """Return p(fail) after each response token and g at it, once; None where no running gate read the request."""
         return self.trimtab_steering.course(request_id)
 
-    def trimtab_warnings(self, since: int) -> tuple[list[tuple[str, int, float]], int]:
+    def trimtab_warnings(self, since: int) -> tuple[list[Warned], int]:
         """Return the warnings of running gates after the first ``since`` (request, token, p(fail)), and how many there are."""
         return self.trimtab_steering.warnings(since)
 
