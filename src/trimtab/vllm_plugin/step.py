@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.errors import ModelError
-from trimtab.vllm_plugin.courses import IN_FORCE, VALUE, CoursePlan, CourseReading, joined
+from trimtab.vllm_plugin.courses import AND, IN_FORCE, VALUE, CoursePlan, CourseReading, joined
 from trimtab.vllm_plugin.hooks import StepBuffers, to_device
 from trimtab.vllm_plugin.options import ResolvedOptions
 from trimtab.vllm_plugin.recording import RecordedSums, Recording
@@ -246,7 +246,7 @@ class EngineSteering:
         if courses.new.shape[1]:
             token, row, before, after, read, join = to_device(courses.new, device)
             records = requests.courses.records[before]
-            in_force = g[token] = joined(g[token], records[:, VALUE], join)
+            in_force = g[token] = joined(g[token], records[:, VALUE], join, bool((courses.new[5] == AND).all()))
             self._reading = CourseReading(token, row, after, read, records, in_force)
         return strength * g
 
