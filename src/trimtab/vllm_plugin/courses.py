@@ -50,7 +50,7 @@ class RunningRows:
 
     def step(self, reading: "CourseReading", score: Tensor) -> Tensor:
         """Return the records after tokens, float32 ``[token, 5]``, from those before them and ``w . x`` of each ``[token]``."""
-        bias, floor, on, off, after, scales = self._table[reading.row].unbind(1)
+        bias, floor, on, off, after, scales = self._table.index_select(0, reading.row).unbind(1)
         mean, _, steers, value, _ = reading.records.unbind(1)
         state = RunningState(mean, reading.read, steers > 0, value)
         rule = RunningRule(bias, floor, on, off, after, scales > 0)
