@@ -1,12 +1,14 @@
 """What steering costs in vLLM, and whether the verdict stays the same.
 
     python benchmarks/vllm_engine.py [RUN] [--requests 128] [--tokens 96] [--repeats 9] [--threads 2] [--eager] [--problems 1000]
+        [--models 12x768 bundled]
 
 RUN is a finished run of the testbed, such as that of ``trimtab demo``. Needs vLLM (docs/vllm.md). For a random Qwen3 of 12
 layers and width 768 and for the bundled model, three engines wait in processes of their own: without the plugin
 (``VLLM_PLUGINS=``), with the plugin installed and not asked for, and with it and a steering of 50 neurons, once behind a gate of
 4096 features that fires on every prompt and once behind a running gate on the same features that opens at the first token. They
-take turns on the same requests, so that every ratio is of neighbours in time. Then the test problems of RUN are answered unsteered and gated, by vLLM and by transformers. The last line is one JSON object.
+take turns on the same requests, so that every ratio is of neighbours in time. Then the test problems of RUN are answered
+unsteered and gated, by vLLM and by transformers. The last line is one JSON object.
 """
 
 import argparse
