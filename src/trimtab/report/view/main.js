@@ -30,7 +30,7 @@ function drawHeader() {
     el("div", { class: "brand" }, el("b", {}, "trimtab"), el("span", { class: "run" }, visible(meta.model), " on ", visible(meta.task), `, ${meta.split} split`)),
     el("details", { class: `verdict ${meta.word.replace(" ", "-")}` }, el("summary", {}, el("b", {}, word), " ", visible(lead.replace(`${word}: `, "")), "."),
       el("p", {}, visible(rest.join(". "))), meta.notes.map(note => el("p", {}, visible(note)))),
-    el("div", { class: "tabs", role: "tablist", "aria-label": "What is shown" }, [["pair", "Responses"], ["neurons", "Neurons"]].map(([tab, name]) => el("button", {
+    el("div", { class: "tabs", role: "tablist", "aria-label": "What is shown" }, [["pair", "Responses"], ["neurons", `${PLACES[0].toUpperCase()}${PLACES.slice(1)}s`]].map(([tab, name]) => el("button", {
       role: "tab", id: `tab-${tab}`, "aria-controls": "main", disabled: tab === "neurons" && !meta.neurons.length,
       onclick: () => { document.body.classList.toggle("reading", true); update({ tab, token: null }); },
     }, name))), el("button", { class: "help", "aria-label": "Keys (?)", onclick: help }, "?"));
@@ -47,7 +47,7 @@ function help() {
   const keys = [["j  k", "next and previous pair"], ["/", "search"], ["f  b", "fixed alone, broken alone"], ["d", "open the token at which they part"], ["← →", "move among tokens, after Tab"], ["Enter", "open a token"], ["Esc", "close"], ["?", "this list"]];
   const dialog = el("dialog", { id: "help", "aria-labelledby": "help-title", onclose: () => dialog.remove() }, el("h2", { id: "help-title" }, "Keys"),
     el("dl", {}, keys.flatMap(([key, text]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, text)])),
-    el("p", { class: "note" }, "A contribution is what the edits of the steered neurons add to the logit of the chosen token directly, through the final norm and the unembedding; what later layers and later tokens make of them is left out. Probabilities are those of one forward over the whole response."),
+    el("p", { class: "note" }, "A contribution is what steering's edits add to the logit of the chosen token directly, through the final norm and the unembedding; what later layers and later tokens make of them is left out. Probabilities are those of one forward over the whole response."),
     el("form", { method: "dialog" }, el("button", { class: "primary" }, "Close")));
   document.body.append(dialog);
   dialog.showModal();
