@@ -167,6 +167,14 @@ CODES = {
         "The settings file is missing or cannot be read.",
         "Check the path.",
     ),
+    "settings/no-run": Explained(
+        "The folder holds no `run.toml`: it is an artifact, or a folder of something else.",
+        "Give the run directory itself, such as `runs/demo` for the artifact `runs/demo/steering`.",
+    ),
+    "settings/not-evaluated": Explained(
+        "The run stopped before its evaluation, so there are no pairs of responses to look at.",
+        "Repeat the command that began it, which continues where it stopped; then call `trimtab view`.",
+    ),
     "settings/not-toml": Explained(
         "The settings file has a syntax error.",
         "Correct the line that the message names.",

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trimtab.analysis.token_record import Hit
 from trimtab.analysis.vocabulary import TokenPush, project_directions, project_vocabulary, token_text
-from trimtab.errors import ModelError, NotEnoughDataError
+from trimtab.errors import ConfigError, ModelError, NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.verdict import judge, matched
@@ -73,6 +73,34 @@ def build_view(study: "Study", evaluation: Evaluation, tuning: Tuning | None) ->
         doses=pair is not None and not (pair.record.why_not or pair.record.why_no_dose),
         running_threshold=None if pair is None or pair.probe is None else pair.probe.cutoff,
     )
+
+
+def check_evaluated(root: AnyPath) -> None:
+    """Raise ConfigError unless a run directory holds a finished evaluation, which can be read and need not be made."""
+    if not _finished(root, "evaluate"):
+        raise ConfigError(
+            f"{root} holds no finished evaluation, so there are no pairs to look at; repeat the command that began it, which "
+            "continues where it stopped",
+            code="not-evaluated",
+        )
+    if not _finished(root, "tune") and not (root / "steering").exists():
+        raise ConfigError(
+            f"{root} was written by an older `trimtab evaluate --out`, which did not keep the artifact that it judged; open its "
+            "view.html, or evaluate again into another folder",
+            code="not-evaluated",
+        )
+
+
+def evaluation_of_run(study: "Study") -> tuple[Evaluation, Tuning | None]:
+    """The evaluation of a run directory: of what its grid chose, or of the artifact that ``trimtab evaluate --out`` judged."""
+    root = study.cache.root
+    if _finished(root, "tune"):
+        return study.evaluate(), study.tuned()
+    return study.evaluate(load_steering(root / "steering")), None
+
+
+def _finished(root: AnyPath, verb: str) -> bool:
+    return any(True for _ in (root / verb).glob("*/key.json"))
 
 
 def build_bare_view(study: "Study") -> View:
