@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -167,6 +168,8 @@ def test_running_p_fail_colours_tokens_of_both_responses_and_draws_its_course(br
     show(browser, address, "problem=p0")
     assert "running p(fail)" in [option.text for option in Select(one(browser, "#colour")).options]
     assert not browser.find_elements(By.CSS_SELECTOR, ".fail-chart")
+    loose = "return Array.from(document.getElementById('main').childNodes).filter(n => n.nodeType !== 1).map(n => n.data)"
+    assert browser.execute_script(loose) == []
     Select(one(browser, "#colour")).select_by_value("fail")
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "#base-3.fail"))
     shade = "return getComputedStyle(document.getElementById(arguments[0])).getPropertyValue('--a')"
@@ -230,6 +233,19 @@ def test_the_neuron_page_shows_distribution_words_contexts_and_ranks(browser: We
     until(browser, lambda b: texts(b, ".neuron h2") == ["layer 1 index 3"])
     one(browser, ".hits a").click()
     until(browser, lambda b: texts(b, ".heading h1") == ["p0"])
+
+
+def test_the_header_names_files_without_their_folders_and_the_first_pair_is_a_flip(browser: WebDriver, tmp_path: Path) -> None:
+    view = replace(make_view(4), model="/models/a/tiny.gguf", task="local:data/sums.jsonl")
+    outcomes = {name: rows[1:] for name, rows in view.outcomes.items()}  # without the one that was fixed
+    show(browser, saved(tmp_path, render_view(replace(view, outcomes=outcomes))))
+    assert one(browser, ".run").text == "tiny.gguf on sums.jsonl, test split"
+    assert one(browser, ".run").get_attribute("title") == "/models/a/tiny.gguf on local:data/sums.jsonl"
+    assert one(browser, ".verdict summary b").text == "Helps:"
+    assert one(browser, ".heading .badge").text == "Broken"
+    resize(browser, *NARROW)
+    show(browser, saved(tmp_path, render_view(view)), "tab=neurons")
+    assert one(browser, ".neuron h2").is_displayed()
 
 
 def test_a_link_opens_what_was_looked_at(browser: WebDriver, page: str) -> None:

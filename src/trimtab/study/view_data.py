@@ -282,7 +282,7 @@ def _own_neurons(
                 float(steering.shift[n]),
                 correct_mean=None if correct is None else float(correct.mean()),
                 incorrect_mean=None if incorrect is None else float(incorrect.mean()),
-                ranks=ranks[n],
+                ranks=dict(sorted(ranks[n].items(), key=lambda rank: rank[0] != steering.facts.get("criterion"))),
                 ranked=steering.model.n_neurons,
                 histogram=None if correct is None or incorrect is None else _histogram(correct, incorrect),
                 promoted=promoted,

@@ -24,11 +24,14 @@ function openRow(row) {
   if (matchMedia("(max-width: 52rem)").matches) scrollTo(0, 0);
 }
 
+// A file's name without its folders; the whole path is in the title.
+const shortName = name => (/^(local:|[./~])/.test(name) || /\.gguf$/.test(name) ? name.replace(/^local:/, "").replace(/.*\/(?=[^/]+\/?$)/, "") : name);
+
 function drawHeader() {
   const [lead, ...rest] = meta.sentence.split(". "), word = meta.word[0].toUpperCase() + meta.word.slice(1);
   document.getElementById("top").replaceChildren(
-    el("div", { class: "brand" }, el("b", {}, "trimtab"), el("span", { class: "run" }, visible(meta.model), " on ", visible(meta.task), `, ${meta.split} split`)),
-    el("details", { class: `verdict ${meta.word.replace(" ", "-")}` }, el("summary", {}, el("b", {}, word), " ", visible(lead.replace(`${word}: `, "")), "."),
+    el("div", { class: "brand" }, el("b", {}, "trimtab"), el("span", { class: "run", title: `${meta.model} on ${meta.task}` }, visible(shortName(meta.model)), " on ", visible(shortName(meta.task)), `, ${meta.split} split`)),
+    el("details", { class: `verdict ${meta.word.replace(" ", "-")}` }, el("summary", {}, el("b", {}, `${word}:`), " ", visible(lead.replace(`${word}: `, "")), "."),
       el("p", {}, visible(rest.join(". "))), meta.notes.map(note => el("p", {}, visible(note)))),
     el("div", { class: "tabs", role: "tablist", "aria-label": "What is shown" }, [["pair", "Responses"], ["neurons", `${PLACES[0].toUpperCase()}${PLACES.slice(1)}s`]].map(([tab, name]) => el("button", {
       role: "tab", id: `tab-${tab}`, "aria-controls": "main", disabled: tab === "neurons" && !meta.neurons.length,
@@ -74,8 +77,9 @@ addEventListener("scroll", unhover, { passive: true, capture: true });
 function start() {
   if (readHash()) document.body.classList.add("reading");
   else {
-    const flipped = visibleRows().find(row => kindOf(row) === "fixed" && meta.chunk[row] >= 0);
-    if (flipped !== undefined) state.row = flipped;
+    const held = kind => visibleRows().find(row => kindOf(row) === kind && meta.chunk[row] >= 0);
+    state.row = held("fixed") ?? held("broken") ?? state.row;
+    if (state.tab === "neurons") document.body.classList.add("reading");
   }
   drawHeader();
   drawTabs();

@@ -5,11 +5,11 @@ function drawNeurons() {
   document.getElementById("sheet")?.remove();
   const known = Object.keys(meta.neurons[0]?.ranks ?? {});
   const table = el("table", { class: "neurons" },
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, PLACES), known.map(name => el("th", { scope: "col" }, name)), el("th", { scope: "col" }, "difference"))),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, PLACES), known.map(name => el("th", { scope: "col" }, name)), el("th", { scope: "col" }, PLACES === "direction" ? "norm" : "difference"))),
     el("tbody", {}, meta.neurons.map((each, i) => el("tr", { class: i === state.neuron ? "current" : "" },
       el("th", { scope: "row" }, el("a", { href: "#", "aria-current": i === state.neuron ? "true" : null, "data-neuron": i, onclick: event => { event.preventDefault(); update({ neuron: i }); } }, each.address)),
-      known.map(name => el("td", {}, each.ranks[name] ?? "–")),
-      el("td", {}, each.correct_mean === null ? "–" : signed(each.correct_mean - each.incorrect_mean))))));
+      known.map(name => el("td", {}, typeof each.ranks[name] === "number" ? count(each.ranks[name]) : "–")),
+      el("td", {}, each.index === null ? (PLACES === "direction" ? String(each.norm) : "–") : each.correct_mean === null ? "–" : signed(each.correct_mean - each.incorrect_mean))))));
   main.replaceChildren(
     el("div", { class: "heading" }, el("button", { class: "quiet back", onclick: () => document.body.classList.remove("reading") }, "‹ All problems"), el("h1", {}, `${PLACES[0].toUpperCase()}${PLACES.slice(1)}s`), el("span", { class: "domain" }, `${plural(meta.neurons.length, PLACES)} steered at strength ${meta.strength}`)),
     el("div", { class: "neuron-page" }, el("div", { class: "scroll" }, table), neuron ? neuronPage(neuron) : null));

@@ -76,7 +76,7 @@ function responses() {
   return [
     same ? el("p", { class: "same" }, steeredAsleep() ? "The gate stayed closed: the response is the unsteered one." : "Both responses are the same, token by token.") : divergence(alignment),
     toolbar(),
-    state.colour === "fail" ? failChart(base, steered) : null,
+    ...(state.colour === "fail" ? failChart(base, steered) : []),
     el("div", { class: "pair" }, column("base", base, "Unsteered"), column("steered", steered, conditionLabel(state.condition).replace(/^\w/, letter => letter.toUpperCase()))),
     forks(),
   ];
@@ -137,18 +137,18 @@ function toolbar() {
 // Running p(fail) of both responses over their tokens, and the gate's threshold.
 function failChart(base, steered) {
   const sides = [["base", base], ["steered", steered]].filter(([, side]) => side.tokens.some(token => typeof token.fail === "number"));
-  if (!sides.length) return null;
+  if (!sides.length) return [];
   const width = 720, height = 110, left = 30, top = 6, bottom = 18, longest = Math.max(...sides.map(([, side]) => side.tokens.length), 2);
   const x = i => left + i / (longest - 1) * (width - left - 4), y = p => top + (1 - p) * (height - top - bottom);
   const label = (text, at, anchor = "end") => { const made = svg("text", { x: at[0], y: at[1], "text-anchor": anchor }); made.textContent = text; return made; };
   const line = ([name, side]) => svg("polyline", { class: name, points: side.tokens.map((token, i) => `${x(i).toFixed(1)},${y(token.fail).toFixed(1)}`).join(" ") });
   const last = sides.map(([name, side]) => `${name === "base" ? "unsteered" : "steered"} ends at ${side.tokens.at(-1).fail.toFixed(2)}`).join(", ");
-  return el("figure", { class: "fail-chart" },
+  return [el("figure", { class: "fail-chart" },
     el("figcaption", {}, "Running p(fail): ", sides.map(([name]) => el("span", {}, el("span", { class: `key ${name}` }), name === "base" ? "unsteered" : "steered")), el("span", {}, `threshold ${meta.running.toFixed(2)}`)),
     svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Running p(fail) by token; ${last}; threshold ${meta.running}` },
       svg("line", { x1: left, x2: width - 4, y1: y(0), y2: y(0), class: "axis" }), svg("line", { x1: left, x2: width - 4, y1: y(1), y2: y(1), class: "axis" }),
       svg("line", { x1: left, x2: width - 4, y1: y(meta.running), y2: y(meta.running), class: "threshold" }),
-      label("1", [left - 6, y(1) + 4]), label("0", [left - 6, y(0) + 4]), label("token 1", [left, height - 4], "start"), label(`token ${longest}`, [width - 4, height - 4]), ...sides.map(line)));
+      label("1", [left - 6, y(1) + 4]), label("0", [left - 6, y(0) + 4]), label("token 1", [left, height - 4], "start"), label(`token ${longest}`, [width - 4, height - 4]), ...sides.map(line)))];
 }
 
 function grade(response) {
