@@ -20,6 +20,9 @@ MODEL = "testbed:reasoner"
 KEY = "key-of-the-tests"
 SMALL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "LRU_CACHE_CAPACITY": "32", "MALLOC_ARENA_MAX": "1"}
 """oneDNN keeps a thousand kernels, one a batch size, which takes 400 MiB and many thousand requests: a leak would drown in it."""
+KEPT_ALIVE = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "600"}
+"""Seconds: vLLM closes a connection 5 s after its last answer was sent, which a slow reader has then just read. A request that is
+written to it at that moment fails, and no server is to blame."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ def serving(
     engine += [f"--api-key={KEY}", "--disable-uvicorn-access-log"]
     words = [sys.executable, *command, *options, *engine]
     settings = (
-        {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | SMALL_CACHES | dict(environment or {})
+        {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        | KEPT_ALIVE
+        | SMALL_CACHES
+        | dict(environment or {})
     )
     log = folder / "server.log"
     with (

@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from safetensors.numpy import save_file
 
 from fuzzing import Fuzzed, as_lines, survey
 from trimtab.comparison.readers import read_results
-from trimtab.errors import StoreError
+from trimtab.errors import StoreError, TrimtabError
 from trimtab.evaluation.outcomes import Outcome, read_outcomes_json, write_outcomes_json
+from trimtab.export.record import ExportRecord, read_export, write_record
 from trimtab.findings import Findings, Frame
 from trimtab.gate import AttentionGate, Gate
 from trimtab.moments import Moments
@@ -32,6 +34,7 @@ from trimtab.store import (
     Plan,
     any_path,
     atomic,
+    digest_of,
     key_facts,
     load_gate,
     load_neurons,
@@ -49,7 +52,9 @@ from trimtab.store import (
     write_json,
     write_table,
 )
-from trimtab.store.import_lists import read_adaras_csv, read_plain_json
+from trimtab.store.export_files import digests_of
+from trimtab.store.import_lists import read_adaras_csv, read_neurons, read_plain_json
+from trimtab.study.gather import write_rows
 from trimtab.study.settings import load_settings
 from trimtab.tasks.files import read_rows
 from trimtab.tasks.loading import problems_of
@@ -98,6 +103,35 @@ def read_recording(folder: Path) -> list[object]:
         recording.shape("response"),
         list(recording.stream("response")),
     ]
+
+
+def exported(folder: Path, files: dict[str, Fuzzed]) -> None:
+    """The files of exports, as ``trimtab verify`` reads them; what the targets write is in tests/unit/export."""
+    folder.mkdir()
+    save_file({"down_proj.lora_A.weight": np.ones((8, 4), np.float32)}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8, "target_modules": ["down_proj"]}\n')
+    (folder / "neurons.csv").write_text("overall_neuron_index,weight\n5,1.5\n20,-2\n")
+    (folder / "control-vector.gguf").write_bytes(b"GGUF\x03\0\0\0" + RNG.bytes(200))
+    facts: dict[str, object] = {"max_lora_rank": 8}
+    listed = digests_of(folder)
+    record = ExportRecord(
+        target="lora",
+        steering="blake2b:0",
+        n_neurons=4,
+        strength=0.5,
+        scope="all",
+        dropped={},
+        model=IDENTITY,
+        license="mit",
+        facts=facts,
+        usage="vllm serve",
+        files=listed,
+        versions={},
+    )
+    write_record(record, folder)
+    for name in (*listed, "export.json"):
+        files[f"export/{name}"] = Fuzzed(folder / name, lambda: [read_export(folder).model_dump(), digests_of(folder)])
+    files["export/list"] = Fuzzed(folder / "neurons.csv", lambda: read_neurons(folder / "neurons.csv", MODEL))
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +189,13 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fuzzed]:
         lambda f: Findings.from_json(read_json(f / "findings.json")).to_json(),  # type: ignore[arg-type]
         "findings.json",
     )
+    rows: list[dict[str, object]] = [{"question": f"What is {i} + {i}?", "answer": str(2 * i), "x": i / 3} for i in range(9)]
+    kept = cache.entry("rows", {"rows": digest_of(rows)})
+    with kept.claim():
+        write_rows(kept.folder / "problems.jsonl", rows)
+    own_rows = Path(str(kept.folder)) / "problems.jsonl"
+    files["rows/problems.jsonl"] = Fuzzed(own_rows, lambda: list(read_rows(own_rows)))
+    exported(root / "export", files)
     folder = entry("key", lambda f: None, key_facts, "key.json")
     assert folder.is_dir()
     write_table(root / "outcomes.parquet", [outcome(i) for i in range(30)], under="evaluate/x")
@@ -246,6 +287,7 @@ def test_nothing_but_what_was_written_is_read_for_long(sealed: dict[str, Fuzzed]
         ("digests of tables", ".parquet"),
         ("sums of tensors", ".safetensors"),
         ("lines", ".jsonl"),
+        ("digests of exports", ".gguf"),
     ],
 )
 def test_the_suite_fails_where_a_check_is_taken_out(
@@ -260,6 +302,8 @@ def test_the_suite_fails_where_a_check_is_taken_out(
         monkeypatch.setattr(pa.parquet, "ParquetFile", lambda source, page_checksum_verification: whole(source))
     elif kind == ".safetensors":
         monkeypatch.setattr(tensors.CheckedSlice, "_checked", lambda self, found, read: found)
+    elif kind == ".gguf":
+        monkeypatch.setattr("trimtab.export.record.check_files", lambda *args: None)
     else:
         from trimtab.store import ledger
 
@@ -278,6 +322,7 @@ def test_a_file_of_another_result_is_refused_by_name(tmp_path: Path) -> None:
         with entry.claim():
             write_table(entry.folder / "problems.parquet", [problem(seed)])
             write_json(entry.folder / "problems.json", {"seed": seed})
+            write_json(entry.folder / "contrast.json", {"n": seed})
             save_gate(gate(), entry.folder / "gate")
             save_tensors(entry.folder / "part.safetensors", {"x": np.arange(3.0)}, {})
         folders.append(Path(str(entry.folder)))
@@ -285,6 +330,7 @@ def test_a_file_of_another_result_is_refused_by_name(tmp_path: Path) -> None:
     reads: dict[str, Callable[[Path], object]] = {
         "problems.parquet": lambda path: read_table(path, Problem),
         "problems.json": read_json,
+        "contrast.json": read_json,
         "key.json": lambda path: key_facts(path.parent),
         "gate/gate.json": lambda path: load_gate(path.parent),
         "gate/gate.safetensors": lambda path: load_gate(path.parent),
@@ -299,6 +345,30 @@ def test_a_file_of_another_result_is_refused_by_name(tmp_path: Path) -> None:
             read(here / name)
         (here / name).write_bytes(own)
         read(here / name)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[" * 150 + "]" * 150, '{"a":' * 150 + "1" + "}" * 150])
+def test_deep_json_in_any_file_is_one_line(sealed: dict[str, Fuzzed], content: str) -> None:
+    for name, (path, read, *_) in sealed.items():
+        if path.suffix != ".json" or name == "export/adapter_config.json":  # which is compared as bytes and not parsed
+            continue
+        whole = path.read_bytes()
+        path.write_text(content)
+        with pytest.raises(TrimtabError, match="nested more than 100 deep") as caught:
+            read()
+        assert "\n" not in str(caught.value), name
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("size", [10**30, -1, 0])
+@pytest.mark.parametrize("name", ["n_layers", "d_ff", "vocab_size"])
+def test_a_size_that_no_model_has_is_refused_also_under_a_seal_that_fits(tmp_path: Path, name: str, size: int) -> None:
+    save_neurons(neurons(), tmp_path)
+    content = read_json(tmp_path / "neurons.json")
+    content["model"][name] = size  # type: ignore[index]  # an object
+    write_json(tmp_path / "neurons.json", content, "")
+    with pytest.raises(StoreError, match=rf"neurons\.json.*{name} is {size}; a model's sizes lie between 1 and"):
+        load_neurons(tmp_path)
 
 
 def test_a_file_outside_its_result_names_its_key(tmp_path: Path) -> None:

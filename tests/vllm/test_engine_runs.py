@@ -117,6 +117,18 @@ def _gap(artifact: Path, reasoner: LanguageModel, one: Outcome, other: Outcome) 
     return partings(reasoner, [Request("x", prompt)], *answers, condition.steering, condition.gate)[0].gap
 
 
+def test_running_gates_are_evaluated_with_their_control(sampled: Path, figures: Figures) -> None:
+    gates = ("running", "both-gates", "running-random")
+    with Study.from_toml(sampled) as study:
+        judged = study.evaluate(gates=gates, controls=(), random_sets=5)
+        assert study.settings.engine == "vllm"
+    assert set(gates) <= judged.outcomes.keys()
+    assert [row.condition for row in judged.steered] == list(gates)
+    assert [row.responses for row in judged.steered] == [40] * 3
+    assert any(row.steered > 0 for row in judged.steered)
+    figures("; ".join(f"{row.condition}: {row.steered:.1f} tokens steered a response" for row in judged.steered))
+
+
 def test_another_engine_is_another_key(sampled: Path) -> None:
     before = set(sampled.glob("sample/*/key.json"))
     call("stage", "sample", sampled, "--engine", "transformers")

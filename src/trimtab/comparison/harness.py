@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trimtab.comparison.files import read_json_object, read_lines
@@ -123,8 +123,25 @@ def _response(file: "AnyPath", row: Mapping[str, object], metric: str) -> Scored
         prompt=prompt,
         target=target,
         document_hash=_document_hash(row, target),
+        question="\n".join(_texts(row.get("doc"))),
         prompt_hash=str(row.get("prompt_hash", "")) or (_hash(prompt) if prompt else ""),
     )
+
+
+_NAMES = re.compile(r"(?:.*_)?(?:id|idx|ind|index|key|uuid|hash)|.*Id", re.DOTALL)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts and numbers of a document, but those by which it is only named."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not _NAMES.fullmatch(str(key)):
+                yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)
 
 
 def _document_hash(row: Mapping[str, object], target: str) -> str:

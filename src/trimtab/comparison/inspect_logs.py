@@ -110,6 +110,7 @@ def _response(file: "AnyPath", sample: "EvalSample", scorer: str) -> ScoredRespo
         target=target,
         document_hash=digest(question, target, *(sample.choices or [])),
         prompt_hash=digest(_json(asked[:first])) if asked[:first] else "",
+        question="\n".join([question, *(sample.choices or [])]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -46,12 +47,16 @@ class Paired(NamedTuple):
         unscored: which responses of each have no score.
         shared: how many samples both have.
         flips: in the order of the documents.
+        clusters: of each document, the name of its cluster of near-duplicates.
+        without_text: documents without a text to find them by, each of which is its own cluster.
     """
 
     sides: tuple[NDArray[np.bool_], NDArray[np.bool_]]
     unscored: tuple[NDArray[np.bool_], NDArray[np.bool_]]
     shared: int
     flips: tuple[Flip, ...]
+    clusters: tuple[str, ...]
+    without_text: int
 
 
 def differences(base: Results, other: Results, allowed: Collection[str]) -> tuple[dict[str, tuple[str, str]], list[Difference]]:
@@ -97,8 +102,14 @@ def differences(base: Results, other: Results, allowed: Collection[str]) -> tupl
     return names, _merged([item for item in refused if item.kind in allowed] + told)
 
 
-def pair(task: str, base: TaskResults, other: TaskResults) -> Paired:
-    """The responses of both inputs to the documents that both hold, in the order of the base."""
+def pair(task: str, base: TaskResults, other: TaskResults, alike: Mapping[str, str] = MappingProxyType({})) -> Paired:
+    """The responses of both inputs to the documents that both hold, in the order of the base.
+
+    Args:
+        task: the name under which it is shown.
+        base, other: the same task of both inputs.
+        alike: the cluster of near-duplicates by document, of each that has a text.
+    """
     documents = [document for document in base.responses if document in other.responses]
     first, second = base.samples, other.samples
     if len(first) == len(second) == 1:
@@ -122,6 +133,8 @@ def pair(task: str, base: TaskResults, other: TaskResults) -> Paired:
         (_matrix(base, documents, first, None), _matrix(other, documents, second, None)),
         shared,
         flips,
+        tuple(alike.get(document, f"{task}/{document}") for document in documents),
+        sum(document not in alike for document in documents),
     )
 
 
@@ -185,7 +198,8 @@ def _listed_differences(first: TaskResults, second: TaskResults) -> list[Differe
         if not all(item.document_hash for document in both for item in one.responses[document].values())
     ]
     if lacking:
-        found.append(Difference("documents", f"documents: paired by id alone, since {' and '.join(lacking)} has no text of them"))
+        who = " and ".join(lacking) + (" have" if len(lacking) > 1 else " has")
+        found.append(Difference("documents", f"documents: paired by id alone, since {who} no text of them"))
     return found
 
 

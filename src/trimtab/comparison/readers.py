@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trimtab.comparison import harness, inspect_logs
 from trimtab.comparison.files import flat, read_csv, read_json_object, read_lines, read_parquet, read_text
-from trimtab.comparison.results import Results, ScoredResponse, TaskResults, by_document, chosen, digest
+from trimtab.comparison.results import Results, ScoredResponse, TaskResults, by_document, chosen, digest, own_texts
 from trimtab.errors import InputError
 
 if TYPE_CHECKING:
@@ -161,27 +162,38 @@ def _evalplus_samples(file: "AnyPath", problem: str, samples: object) -> list[Ma
 
 
 def _simple(source: str, format_name: str, rows: Sequence[Mapping[str, object]]) -> Results:
-    """``id`` and ``correct``; ``task``, ``sample``, ``response`` and ``prompt`` where they are given. Others are not read."""
+    """``id`` and ``correct``; ``task``, ``sample``, ``response``, ``prompt`` and ``question`` where they are given."""
     by_task: dict[str, list[ScoredResponse]] = {}
     for number, row in enumerate(rows, 1):
         missing = [name for name in ("id", "correct") if name not in row]
         if missing:
             raise InputError(f"{source}, row {number}: no {' and no '.join(missing)}; give {ACCEPTED}")
-        prompt = _text(row.get("prompt"))
+        prompt, question = _text(row.get("prompt")), _text(row.get("question"))
         response = ScoredResponse(
             document=_name(source, number, "id", row["id"]),
             correct=_correct(source, number, row["correct"]),
             sample=_name(source, number, "sample", 0 if row.get("sample") is None else row["sample"]),
             response=_text(row.get("response")),
             prompt=prompt,
+            document_hash=digest(question) if question else "",
             prompt_hash=digest(prompt) if prompt else "",
+            question=question,
         )
         by_task.setdefault(_text(row.get("task")), []).append(response)
     tasks = {
-        name: TaskResults(by_document(f"{source}{f', task {name}' if name else ''}", responses))
+        name: TaskResults(by_document(f"{source}{f', task {name}' if name else ''}", _with_questions(responses)))
         for name, responses in by_task.items()
     }
     return Results(source, format_name, "", tasks)
+
+
+def _with_questions(responses: list[ScoredResponse]) -> list[ScoredResponse]:
+    """Where a task has prompts and no questions, a question is what is a prompt's own."""
+    if any(one.question for one in responses):
+        return responses
+    return [
+        replace(one, question=text) for one, text in zip(responses, own_texts([one.prompt for one in responses]), strict=True)
+    ]
 
 
 def _name(source: str, number: int, column: str, value: object) -> str:
@@ -230,6 +242,7 @@ def _run_table(source: str, table: "AnyPath", rows: Sequence[Mapping[str, object
             response=_text(row["response"]),
             prompt=_text(document.get("question")),
             target=_text(document.get("answer")),
+            question=_text(document.get("question")),
             document_hash=digest(json.dumps(document, sort_keys=True, default=str)) if document else "",
         )
         by_task.setdefault(str(row["domain"]), []).append(scored)
@@ -245,6 +258,7 @@ def _run_table(source: str, table: "AnyPath", rows: Sequence[Mapping[str, object
         f"trimtab, {condition}",
         name,
         {task: TaskResults(by_document(source, responses), settings) for task, responses in by_task.items()},
+        _clusters(table.parent, config),
     )
 
 
@@ -252,6 +266,22 @@ def _problems(run: "AnyPath", config: Mapping[str, object]) -> dict[str, Mapping
     """By id: the problems under the key that ``run.toml`` names, or those of an old run, which lie in its folder."""
     file = run / str(_keys(config).get("problems", "")) / "problems.parquet"
     return {str(row["id"]): row for row in read_parquet(file)} if file.exists() else {}
+
+
+def _clusters(run: "AnyPath", config: Mapping[str, object]) -> dict[str, str] | None:
+    """By id, the first of the near-duplicates of each problem that has any, as the run found them; None of an old run.
+
+    The testbed's problems have none: they are unique, though all of one form.
+    """
+    from trimtab.store import read_json
+
+    file = run / str(_keys(config).get("problems", "")) / "problems.json"
+    if not file.exists():
+        return None
+    facts = read_json(file)
+    splits = facts.get("splits", {}) if isinstance(facts, Mapping) else {}
+    within: Mapping[str, Sequence[str]] = splits.get("near_duplicates", {}).get("within", {})
+    return {str(problem): str(first) for first, ids in within.items() for problem in ids}
 
 
 def _keys(config: Mapping[str, object]) -> Mapping[str, object]:

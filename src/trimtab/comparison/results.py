@@ -2,10 +2,12 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from trimtab.errors import InputError
+from trimtab.stats.likeness import cluster_labels
 
 LISTED = 5
 
@@ -21,6 +23,7 @@ class ScoredResponse:
         response, prompt, target: as text, "" where the file holds none.
         document_hash: of question and target; "" where the file does not say.
         prompt_hash: of the whole prompt as the model saw it; "" where the file does not say.
+        question: the document's own text, by which near-duplicates are found; "" where the file holds none.
     """
 
     document: str
@@ -31,6 +34,7 @@ class ScoredResponse:
     target: str = ""
     document_hash: str = ""
     prompt_hash: str = ""
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,31 @@ class Results:
         format: the tool that wrote it.
         model: its name, "" where the file does not say.
         tasks: by name; a file that names no task has one, ``""``.
+        clusters: of near-duplicates, where the input tells them: by document, for those that are in one.
     """
 
     source: str
     format: str
     model: str
     tasks: Mapping[str, TaskResults]
+    clusters: Mapping[str, str] | None = None
+
+    def alike(self) -> dict[tuple[str, str], str] | None:
+        """The cluster of near-duplicates of each document that has a text, by task and document; None where none has.
+
+        They are what the input tells, else found as those of the problems of a run, over all tasks:
+        :func:`trimtab.stats.likeness.cluster_labels`.
+        """
+        documents = [(task, document) for task, results in self.tasks.items() for document in results.responses]
+        if self.clusters is not None:
+            return {(task, document): self.clusters.get(document, document) for task, document in documents}
+        texts = {
+            (task, document): text
+            for task, document in documents
+            if (text := next(iter(self.tasks[task].responses[document].values())).question.strip())
+        }
+        labels = dict(zip(texts, map(str, cluster_labels(list(texts.values()))), strict=True))
+        return labels or None
 
 
 def by_document(source: str, responses: Iterable[ScoredResponse]) -> dict[str, dict[str, ScoredResponse]]:
@@ -100,6 +123,21 @@ def by_document(source: str, responses: Iterable[ScoredResponse]) -> dict[str, d
             "leave these documents out of both inputs"
         )
     return table
+
+
+def own_texts(prompts: Sequence[str]) -> list[str]:
+    """What is left of prompts without the words that all of them begin or end with, such as an instruction or solved examples.
+
+    Example:
+        >>> own_texts(["Solve: 2 + 2. Answer:", "Solve: 3 + 3. Answer:"])
+        ['2 + 2.', '3 + 3.']
+    """
+    texts = [prompt.split() for prompt in prompts]
+    for _ in range(2):  # what they begin with, then, backwards, what they end with
+        shared = sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, zip(*texts, strict=False)))
+        start = max(0, min([shared, *(len(words) - 1 for words in texts)]))  # at least a word is left of each
+        texts = [words[start:][::-1] for words in texts]
+    return [" ".join(words) for words in texts]
 
 
 def digest(*parts: str) -> str:

@@ -40,21 +40,23 @@ def _name(one: "Input") -> str:
 
 def _table(rows: "Sequence[TaskVerdict]") -> Iterator[str]:
     several = any(row.comparison.base_k * row.comparison.k > 1 for row in rows)
-    columns = (*COLUMNS[:2], "samples", *COLUMNS[2:]) if several else COLUMNS
-    cells = [columns, *(_cells(row, several) for row in rows)]
+    alike = any(row.comparison.clusters for row in rows)
+    columns = (*COLUMNS[:2], *(["clusters"] if alike else []), *(["samples"] if several else []), *COLUMNS[2:])
+    cells = [columns, *(_cells(row, several, alike) for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
 
 
-def _cells(row: "TaskVerdict", several: bool) -> tuple[str, ...]:
+def _cells(row: "TaskVerdict", several: bool, alike: bool) -> tuple[str, ...]:
     c = row.comparison
+    clusters = (str(c.clusters or c.n),) if alike else ()
     samples = (str(c.k) if c.base_k == c.k else f"{c.base_k}, {c.k}",) if several else ()
     gain = f"{points(c.gain)} [{points(c.gain_low)}, {points(c.gain_high)}]"
     smallest = "none" if row.minimum_detectable_gain is None else points(row.minimum_detectable_gain)
     unscored = f"{row.base_unscored}, {row.unscored}"
     figures = (percent(c.base_accuracy), percent(c.accuracy), gain, f"{c.p:.2g}", f"{row.p_holm:.2g}")
-    return (row.task or "all", str(c.n), *samples, *figures, str(c.fixed), str(c.broken), smallest, unscored, row.word)
+    return (row.task or "all", str(c.n), *clusters, *samples, *figures, str(c.fixed), str(c.broken), smallest, unscored, row.word)
 
 
 def _macro(macro: "MacroAverage") -> str:

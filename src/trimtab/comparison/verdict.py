@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -73,8 +73,8 @@ class TaskVerdict:
 class MacroAverage:
     """Accuracies and gain with every task weighing the same.
 
-    The interval is bootstrapped over documents within the tasks; None where a task has a single document, or where within no
-    task one document differs from another.
+    The interval is bootstrapped over documents within the tasks, near-duplicates together; None where a task has a single
+    document or cluster, or where within no task one document differs from another.
     """
 
     tasks: int
@@ -176,7 +176,8 @@ def compare(
 
     Reads lm-evaluation-harness, Inspect, evalplus, JSON lines, CSV or Parquet with ``id`` and ``correct``, and runs of trimtab.
     With one response a document the test is exact McNemar, else a sign-flip permutation test over documents; responses without
-    a score count as wrong and are bounded, and above 1 % of them there is no verdict.
+    a score count as wrong and are bounded, and above 1 % of them there is no verdict. Near-duplicate documents count once, as
+    clusters, as they do in :meth:`trimtab.Study.evaluate`.
 
     Args:
         base: the first file or folder.
@@ -206,10 +207,11 @@ def compare_results(base: Results, others: Sequence[Results], *, allow: Collecti
     """Judge results in memory; see :func:`compare`."""
     told: list[tuple[Difference, ...]] = []
     tasks: list[dict[str, Paired]] = []
+    alike = base.alike()
     for other in others:
         names, differing = differences(base, other, allow)
         told.append(tuple(differing))
-        tasks.append({name: pair(name, base.tasks[one], other.tasks[another]) for name, (one, another) in names.items()})
+        tasks.append(_paired(base, other, names, alike))
     judged = [{name: _judge([paired]) for name, paired in by_name.items()} for by_name in tasks]
     overall = [_overall(list(by_name.values())) for by_name in tasks]
     by_task = iter(holm([one.comparison.p for each in judged for one in each.values()]).tolist())
@@ -219,6 +221,7 @@ def compare_results(base: Results, others: Sequence[Results], *, allow: Collecti
         rows = tuple(_task_verdict(name, one, next(by_task), alpha) for name, one in each.items())
         p = next(by_input) if whole else None
         word, sentence = _sentence(whole, p, rows, len(others), alpha)
+        sentence = " ".join([sentence, *_without_text(list(pairs.values()))])
         against.append(
             Against(
                 _input(other),
@@ -235,6 +238,31 @@ def compare_results(base: Results, others: Sequence[Results], *, allow: Collecti
     return Comparison(_input(base), tuple(against), alpha)
 
 
+def _paired(
+    base: Results, other: Results, names: Mapping[str, tuple[str, str]], alike: Mapping[tuple[str, str], str] | None
+) -> dict[str, Paired]:
+    """The tasks by the names under which they are shown; near-duplicates are the base's where it has the texts."""
+    side, found = (0, alike) if alike is not None else (1, other.alike() or {})
+    return {
+        name: pair(
+            name,
+            base.tasks[own[0]],
+            other.tasks[own[1]],
+            {document: cluster for (task, document), cluster in found.items() if task == own[side]},
+        )
+        for name, own in names.items()
+    }
+
+
+def _without_text(tasks: Sequence[Paired]) -> list[str]:
+    """A sentence where near-duplicates could not be looked for, else none."""
+    missing, n = sum(task.without_text for task in tasks), sum(len(task.clusters) for task in tasks)
+    if not missing:
+        return []
+    which = "the documents" if missing == n else f"{missing} of {n} documents"
+    return [f"Near-duplicates among {which} would count as independent: no text of them is in the inputs."]
+
+
 def _input(results: Results) -> Input:
     return Input(results.source, results.format, results.model)
 
@@ -243,8 +271,9 @@ def _judge(tasks: Sequence[Paired]) -> _Judged:
     base, other = (np.concatenate([task.sides[i] for task in tasks]) for i in range(2))
     base_unscored, other_unscored = (np.concatenate([task.unscored[i] for task in tasks]) for i in range(2))
     shared = min(task.shared for task in tasks)
-    comparison = compare_arrays(base, other, shared)
-    return _Judged(comparison, unscored_bounds(base, other, base_unscored, other_unscored, shared))
+    clusters = [name for task in tasks for name in task.clusters]
+    comparison = compare_arrays(base, other, shared, clusters)
+    return _Judged(comparison, unscored_bounds(base, other, base_unscored, other_unscored, shared, clusters))
 
 
 def _overall(tasks: Sequence[Paired]) -> _Judged | None:
@@ -290,7 +319,8 @@ def _macro(tasks: Sequence[Paired]) -> MacroAverage:
     base, other = ([side.mean(axis=1) for side in sides] for sides in zip(*(task.sides for task in tasks), strict=True))
     gains = [after - before for before, after in zip(base, other, strict=True)]
     low = high = None
-    if min(map(len, gains)) > 1 and any(np.ptp(one) > 0 for one in gains):
-        low, high = bootstrap_macro(np.concatenate(gains), np.repeat(np.arange(len(gains)), [len(one) for one in gains]))
+    if min(len(set(task.clusters)) for task in tasks) > 1 and any(np.ptp(one) > 0 for one in gains):
+        strata = np.repeat(np.arange(len(gains)), [len(one) for one in gains])
+        low, high = bootstrap_macro(np.concatenate(gains), strata, [name for task in tasks for name in task.clusters])
     means = [float(np.mean([one.mean() for one in sides])) for sides in (base, other)]
     return MacroAverage(len(tasks), means[0], means[1], means[1] - means[0], low, high)

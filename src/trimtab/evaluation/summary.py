@@ -262,15 +262,16 @@ def _averages(
         Mean(c.accuracy, c.low, c.high),
         Mean(c.gain, c.gain_low, c.gain_high),
     )
-    return micro, Average("macro", n_groups, *(_macro(values, strata) for values in (before, after, after - before)))
+    names = np.array(named_clusters(base, clusters))
+    return micro, Average("macro", n_groups, *(_macro(values, strata, names) for values in (before, after, after - before)))
 
 
-def _macro(values: NDArray[np.float64], strata: NDArray[np.str_]) -> Mean:
-    groups = [values[strata == name] for name in np.unique(strata)]
-    value = float(np.mean([group.mean() for group in groups]))
-    if min(map(len, groups)) < 2 or not any(np.ptp(group) > 0 for group in groups):
+def _macro(values: NDArray[np.float64], strata: NDArray[np.str_], clusters: NDArray[np.str_]) -> Mean:
+    groups = [strata == name for name in np.unique(strata)]
+    value = float(np.mean([values[group].mean() for group in groups]))
+    if min(len(set(clusters[group])) for group in groups) < 2 or not any(np.ptp(values[group]) > 0 for group in groups):
         return Mean(value, None, None)
-    return Mean(value, *bootstrap_macro(values, strata))
+    return Mean(value, *bootstrap_macro(values, strata, clusters.tolist()))
 
 
 def _reading_order(group: str) -> tuple[bool, float, str]:

@@ -113,28 +113,40 @@ def bootstrap_ratio(
 
 
 def bootstrap_macro(
-    values: ArrayLike, strata: ArrayLike, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
+    values: ArrayLike,
+    strata: ArrayLike,
+    clusters: Sequence[str] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """Percentile interval of the macro average, the unweighted mean over strata of each one's mean; drawn within the strata.
 
     Args:
         values: ``[problem]``.
         strata: ``[problem]``, a label per problem, such as its domain.
+        clusters: ``[problem]``, the name of its cluster of near-duplicates, which is drawn with all it holds of a stratum.
         resamples, level, seed: as in :func:`bootstrap_mean`.
 
     Raises:
         InputError: lengths differ or a value is not finite.
-        NotEnoughDataError: a stratum of fewer than two problems.
+        NotEnoughDataError: a stratum of fewer than two problems or clusters.
     """
     numbers, labels = np.asarray(values, np.float64), np.asarray(strata)
     if numbers.ndim != 1 or labels.shape != numbers.shape or not np.isfinite(numbers).all():
         raise InputError(f"need finite values [problem] and one stratum each, got {list(numbers.shape)} and {list(labels.shape)}")
-    groups = [numbers[labels == label] for label in np.unique(labels)]
+    strata_of = [labels == label for label in np.unique(labels)]
+    if clusters is None or len(set(clusters)) == numbers.size:
+        groups = [numbers[own, None] for own in strata_of]
+    else:
+        names, both = np.asarray(clusters), np.column_stack([numbers, np.ones_like(numbers)])
+        groups = [_by_problem(both[own], names[own]) for own in strata_of]
     smallest = min((len(group) for group in groups), default=0)
     if smallest < 2:
         raise NotEnoughDataError(f"a bootstrap needs two or more problems, in every stratum, got {smallest}")
-    sums = _resampled_sums([group[:, None] for group in groups], resamples, seed)
-    means = np.mean([drawn[:, 0] / len(group) for drawn, group in zip(sums, groups, strict=True)], axis=0)
+    drawn = zip(_resampled_sums(groups, resamples, seed), groups, strict=True)
+    means = np.mean([sums[:, 0] / (sums[:, 1] if sums.shape[1] == 2 else len(group)) for sums, group in drawn], axis=0)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
@@ -238,7 +250,7 @@ def _resampled_sums(groups: Sequence[NDArray[np.float64]], resamples: int, seed:
     return [np.concatenate(drawn) for drawn in sums]
 
 
-def _by_problem(values: NDArray[np.float64], problems: Sequence[str]) -> NDArray[np.float64]:
+def _by_problem(values: NDArray[np.float64], problems: ArrayLike) -> NDArray[np.float64]:
     """Sums ``[problem, column]`` of ``[trace, column]``, problems in the order of their ids."""
     names, member = np.unique(np.asarray(problems), return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))

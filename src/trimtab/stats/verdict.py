@@ -120,7 +120,7 @@ def figures(comparison: PairedComparison) -> str:
     """Accuracies, gain, interval, test, flips and n, as the main clause of a sentence."""
     c = comparison
     p = "p < 0.0001" if c.p < 0.0001 else f"p = {c.p:.2g}"
-    responses = "" if c.test == "McNemar" else f" over {_responses(c)}"
+    responses = "" if c.base_k == c.k == 1 else f" over {_responses(c)}"
     pairs = "" if c.pairs == c.n else f" of {c.pairs} pairs"
     clusters = f" in {c.clusters} clusters of near-duplicates, each of which counts once in the test" if c.clusters else ""
     counts = f"{c.fixed} fixed, {c.broken} broken{pairs}" if c.pairs else "no pairs of responses"

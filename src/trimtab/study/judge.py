@@ -62,7 +62,7 @@ from trimtab.study.tuning import steering_at
 
 logger = logging.getLogger(__name__)
 
-VERSIONS: Mapping[str, int] = {"evaluate": 1, "experiment": 3, "sft": 1, "trained": 1, "tokens": 1, "places": 1}
+VERSIONS: Mapping[str, int] = {"evaluate": 1, "experiment": 3, "sft": 1, "trained": 1, "tokens": 2, "places": 1}
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
 ADARAS_CRITERION = "adaras"
 STEERED_ROWS = "steered.parquet"

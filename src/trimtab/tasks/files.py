@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trimtab.errors import InputError
-from trimtab.store import parse_json
+from trimtab.store import digest_of, key_facts, parse_json
 from trimtab.store.atomic import one_line
+from trimtab.store.seal import damaged, place_of
 
 Row = dict[str, object]
 
@@ -18,6 +19,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     Raises:
         InputError: the file is missing, of another kind, truncated, or a line is no JSON object.
+        StoreError: problems in memory that a study keeps, and that are not what they were.
     """
     if not path.is_file():
         raise InputError(f"no file at {path}; give the path of a .jsonl or .parquet file", code="no-file")
@@ -29,9 +31,21 @@ def read_rows(path: Path) -> Iterator[Row]:
                 f"{path} cannot be read as Parquet ({one_line(error)}); it may be truncated, write it again"
             ) from error
     elif path.suffix in (".jsonl", ".json"):
-        yield from _json_lines(path)
+        yield from _own_rows(path) if place_of(path).under.startswith("rows/") else _json_lines(path)
     else:
         raise InputError(f"{path.name}: unknown kind {path.suffix!r}; accepted: .jsonl, .parquet")
+
+
+def _own_rows(path: Path) -> Iterator[Row]:
+    """Rows that trimtab keeps of problems in memory, whose key is made of what they hold."""
+    rows = list(_json_lines(path))
+    try:
+        digest = digest_of(rows)
+    except InputError as cause:  # text that UTF-8 cannot hold
+        raise damaged(path) from cause
+    if key_facts(path.parent).get("rows") != digest:
+        raise damaged(path)
+    yield from rows
 
 
 def _json_lines(path: Path) -> Iterator[Row]:

@@ -78,6 +78,21 @@ def test_micro_weighs_problems_and_macro_domains(table: Breakdown) -> None:
     assert macro.gain.low < macro.gain.value < macro.gain.high
 
 
+def test_near_duplicates_count_once_in_every_row_and_average() -> None:
+    base, condition = _two(BASE, CONDITION)
+    clusters = {f"p{i}": f"p{i // 2 * 2}" for i in range(20)}
+    (table,) = break_down(base, condition, clusters=clusters)
+    assert [row.comparison.clusters for row in table.rows] == [None, None, 10]
+    strata = np.repeat(["sums", "cups", "dates"], [20, 4, 6])
+    gains = np.array(
+        [int(a == "1") - int(b == "1") for a, b in zip("".join(CONDITION.values()), "".join(BASE.values()), strict=True)]
+    )
+    names = [clusters.get(f"p{i}", f"p{i}") for i in range(30)]
+    _, macro = table.averages
+    assert (macro.gain.low, macro.gain.high) == bootstrap_macro(gains, strata, names)
+    assert (macro.gain.low, macro.gain.high) != bootstrap_macro(gains, strata)
+
+
 def test_averages_of_several_responses_are_over_shares() -> None:
     base = [*outcomes("x", "10", "00", domains=["a"]), *outcomes("x", "1100", "1000", domains=["b"], start=2)]
     condition = [*outcomes("x", "11", "10", domains=["a"]), *outcomes("x", "1100", "1000", domains=["b"], start=2)]

@@ -223,6 +223,21 @@ def test_one_stratum_is_the_plain_bootstrap():
     assert bootstrap_macro(values, ["all"] * 30) == bootstrap_mean(values)
 
 
+def test_near_duplicates_are_drawn_together_in_a_macro_average():
+    """Each value six times: as wide as the values alone, and the mean of a stratum weighs its clusters by their sizes."""
+    values = np.random.default_rng(7).normal(size=40)
+    strata = np.repeat(["a", "b"], 20)
+    names = [f"c{i:02d}" for i in range(40)]
+    alone = bootstrap_macro(values, strata)
+    together = bootstrap_macro(np.repeat(values, 6), np.repeat(strata, 6), list(np.repeat(names, 6)))
+    assert together == pytest.approx(alone, abs=1e-12)
+    apart = bootstrap_macro(np.repeat(values, 6), np.repeat(strata, 6))
+    assert apart.high - apart.low < 0.6 * (together.high - together.low)
+    assert bootstrap_macro(values, strata, names) == alone
+    with pytest.raises(NotEnoughDataError, match="got 1"):
+        bootstrap_macro([0.1, 0.2, 0.3, 0.4], ["a", "a", "b", "b"], ["x", "x", "y", "z"])
+
+
 def test_seeds():
     values = np.random.default_rng(4).normal(size=40)
     assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1)

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from trimtab.cli.view import view_command
-from trimtab.errors import InputError, ModelError
+from trimtab.errors import InputError, ModelError, TrimtabError
 from trimtab.evaluation.rows import UNSTEERED
 from trimtab.study import Evaluation, Study
 from trimtab.study.fork import fork
@@ -244,6 +245,26 @@ def test_the_command_writes_the_page_and_prints_where(finished: Path, tmp_path: 
     assert json.loads(result.stdout) == {"view": str(tmp_path / "v.html")}
     assert (tmp_path / "v.html").read_text() == (finished / "view.html").read_text()
     assert 'href="view.html"' in (finished / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("missing", "code"), [("run.toml", "settings/no-run"), ("evaluate", "settings/not-evaluated")])
+def test_the_command_computes_nothing_for_a_folder_without_a_finished_evaluation(
+    finished: Path, tmp_path: Path, missing: str, code: str
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    gone = folder / missing
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    before = sorted(str(path) for path in folder.rglob("*"))
+    result = CliRunner().invoke(view_command, [str(folder)])
+    assert isinstance(result.exception, TrimtabError)
+    assert result.exception.code == code
+    assert sorted(str(path) for path in folder.rglob("*")) == before
+
+
+def test_a_folder_of_an_older_evaluation_says_so(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("tune", "steering"))
+    result = CliRunner().invoke(view_command, [str(folder)])
+    assert "older `trimtab evaluate --out`" in str(result.exception)
 
 
 def test_the_command_shows_texts_where_the_model_cannot_be_opened(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.errors import InputError
+from trimtab.stats import likeness
 from trimtab.tasks import near_duplicates as module
 from trimtab.tasks.near_duplicates import Likeness, clusters_within, near_duplicates
 from trimtab.traces import Problem, Split
@@ -80,7 +81,7 @@ def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     problems = _problems(*((list(Split)[i % 3], question) for i, question in enumerate(questions)))
     whole = near_duplicates(problems, 0.3)
     assert any(pair.likeness is Likeness.NEAR for pair in whole)
-    monkeypatch.setattr(module, "_BLOCK", 3)
+    monkeypatch.setattr(likeness, "_BLOCK", 3)
     assert near_duplicates(problems, 0.3) == whole
 
 
