@@ -6,7 +6,7 @@ away is taken back by writing over it.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,24 +38,22 @@ def places(tokens: int) -> int:
 
 
 class RunningRows:
-    """The rule of each slot's running gate, ``[row]``, and what warns: p(fail) that reaches ``threshold``."""
+    """The rule of each slot's running gate, one row of a table, which costs one gather a step where six tensors cost six."""
 
     def __init__(self, n_rows: int, device: torch.device) -> None:
-        """Start with rules that never steer."""
-        bias, floor, on, off = torch.zeros(4, n_rows, device=device)
-        after, scales = (torch.zeros(n_rows, dtype=kind, device=device) for kind in (torch.int64, torch.bool))
-        self.rule = RunningRule(bias, floor, on, off, after, scales)
+        """Start with rules of nothing."""
+        self._table = torch.zeros(n_rows, len(RunningRule._fields), device=device)
 
     def load(self, slot: int, gate: RunningGate) -> None:
         """Set a slot's rule."""
-        for part, value in zip(self.rule, RunningRule.of(gate, self.rule.bias.device), strict=True):
-            part[slot] = value
+        self._table[slot] = torch.stack([part.float() for part in RunningRule.of(gate, self._table.device)])
 
     def step(self, reading: "CourseReading", score: Tensor) -> Tensor:
         """Return the records after tokens, float32 ``[token, 5]``, from those before them and ``w . x`` of each ``[token]``."""
-        rule = RunningRule(*(part[reading.row] for part in self.rule))
-        records = reading.records
-        state = RunningState(records[:, MEAN], reading.read, records[:, STEERS] > 0, records[:, VALUE])
+        bias, floor, on, off, after, scales = self._table.index_select(0, reading.row).unbind(1)
+        mean, _, steers, value, _ = reading.records.unbind(1)
+        state = RunningState(mean, reading.read, steers > 0, value)
+        rule = RunningRule(bias, floor, on, off, after, scales > 0)
         new, p = step(rule, state, score, torch.ones_like(score, dtype=torch.bool))
         return torch.stack([new.mean, p, new.steers.float(), new.value, reading.in_force], 1)
 
@@ -80,8 +78,14 @@ class CourseReading(NamedTuple):
     in_force: Tensor
 
 
-def joined(asked: Tensor, own: Tensor, join: Tensor) -> Tensor:
-    """Return g of each token: that of the question's gate, joined with the running gate's own as :data:`AND`, :data:`OR` say."""
+def joined(asked: Tensor, own: Tensor, join: Tensor, only_and: bool) -> Tensor:
+    """Return g of each token: that of the question's gate, joined with the running gate's own as :data:`AND`, :data:`OR` say.
+
+    Args:
+        only_and: whether all of ``join`` is :data:`AND`, as the host knows.
+    """
+    if only_and:
+        return torch.minimum(asked, own)
     return torch.where(join == AND, torch.minimum(asked, own), torch.where(join == OR, torch.maximum(asked, own), asked))
 
 
@@ -195,6 +199,9 @@ class CoursePlan:
     again: NDArray[np.int64]
 
 
+NO_COURSES = CoursePlan(np.zeros((6, 0), np.int64), np.zeros((2, 0), np.int64))
+
+
 class Courses:
     """Records of all responses that running gates read, in pages.
 
@@ -208,6 +215,8 @@ class Courses:
         self.records = torch.zeros(0, 5, device=device)
         self._free: list[int] = []
         self._running: dict[int, _Course] = {}
+        # of running requests, by index: tokens that were read, and the place of the last record
+        self._tokens, self._last = np.zeros(64, np.int64), np.zeros(64, np.int64)
         self._ended: OrderedDict[str, _Course] = OrderedDict()
         self._unsearched: list[_Course] = []
         self._kept = 0
@@ -218,13 +227,17 @@ class Courses:
         """Begin a response, with g of its own before a decision."""
         course = self._running[req_index] = _Course(request_id, warns)
         course.pages.append(self._page())
+        while req_index >= len(self._tokens):
+            self._tokens, self._last = (np.concatenate([each, np.zeros_like(each)]) for each in (self._tokens, self._last))
+        self._tokens[req_index], self._last[req_index] = 0, course.pages[0] * PAGE
         first = np.array([0.0, np.nan, initial, initial, 0.0], np.float32)
         self.records[course.pages[0] * PAGE] = to_device(first, self.records.device)
 
     def rewind(self, req_index: int, tokens: int) -> None:
         """Take back the tokens of a response after so many."""
         course = self._running[req_index]
-        course.tokens = min(course.tokens, tokens)
+        self._tokens[req_index] = min(self._tokens[req_index], tokens)
+        self._last[req_index] = self._place(course, int(self._tokens[req_index]))
         if course.searched is not None:
             course.searched = min(course.searched, tokens)
 
@@ -247,26 +260,31 @@ class Courses:
         Raises:
             ModelError: two new tokens of one response, or one after a gap.
         """
-        new, again = [], []
-        for token in np.flatnonzero(runs & (number >= 0)).tolist():
-            course, t = self._running[int(req_index[token])], int(number[token])
-            if t < course.tokens:
-                if join[token] != IGNORED:
-                    again.append((token, self._place(course, t + 1)))
-                continue
-            if t > course.tokens:
-                raise ModelError(
-                    f"request {course.request_id} hands over token {t + 1} of its response before token {t} was "
-                    "decided, so its running gate cannot tell whether to steer; report this with the engine's options"
-                )
-            new.append((token, row[token], self._place(course, t), self._place(course, t + 1), t, join[token]))
-        for token, *_ in new:
-            self._running[int(req_index[token])].tokens += 1
-        return CoursePlan(_table(new, 6), _table(again, 2))
+        token = np.flatnonzero(runs & (number >= 0))
+        if not len(token):
+            return NO_COURSES
+        owner, t = req_index[token], number[token]
+        is_new, seen = t >= self._tokens[owner], t < self._tokens[owner]
+        new, of, at = token[is_new], owner[is_new], t[is_new]
+        for request in of[at > self._tokens[of]]:
+            raise ModelError(
+                f"request {self._running[int(request)].request_id} hands over token {int(at[of == request].max()) + 1} of its "
+                "response before the one before it was decided, so its running gate cannot tell whether to steer; report this "
+                "with the engine's options"
+            )
+        before = self._last[of]
+        after = before + 1
+        for i in np.flatnonzero((at + 1) % PAGE == 0).tolist():
+            after[i] = self._place(self._running[int(of[i])], int(at[i]) + 1)
+        self._last[of], self._tokens[of] = after, at + 1
+        again = token[seen & (join[token] != IGNORED)]
+        places = [self._place(self._running[int(req_index[i])], int(number[i]) + 1) for i in again.tolist()]
+        return CoursePlan(np.stack([new, row[new], before, after, at, join[new]]), np.stack([again, np.array(places, np.int64)]))
 
     def end(self, req_index: int) -> None:
         """End a response; its course is kept until it is taken or too many others are."""
         course = self._running.pop(req_index)
+        course.tokens = int(self._tokens[req_index])
         if course.taken:
             self._free.extend(course.pages)
             return
@@ -288,7 +306,7 @@ class Courses:
         Args:
             request_id: see :func:`find_request`.
         """
-        running = {course.request_id: course for course in self._running.values()}
+        running = {course.request_id: course for course in self._counted()}
         own = find_request(request_id, [*self._ended, *running])
         if own is None:
             return None
@@ -303,6 +321,7 @@ class Courses:
     def summary(self, req_index: int) -> Tensor:
         """Return a :class:`Summary` of a response that has not ended, float32 ``[5]`` on the device."""
         course = self._running[req_index]
+        course.tokens = int(self._tokens[req_index])
         if not course.tokens:
             return torch.tensor([torch.nan, 0.0, 0.0, 0.0, 0.0], device=self.records.device)
         read = self._read(course)
@@ -325,7 +344,7 @@ class Courses:
 
     def search(self) -> None:
         """Look for warnings since the last time; waits for the device."""
-        courses = [*self._unsearched, *self._running.values()]
+        courses = [*self._unsearched, *self._counted()]
         self._unsearched.clear()
         waiting = [course for course in courses if course.searched is not None and course.tokens > course.searched]
         if not waiting:
@@ -334,6 +353,12 @@ class Courses:
         found = self.records[to_device(np.concatenate(places), self.records.device), P].cpu().numpy()
         for course, p in zip(waiting, np.split(found, np.cumsum([len(each) for each in places])[:-1]), strict=True):
             self._search(course, p)
+
+    def _counted(self) -> list[_Course]:
+        """Return the courses of running requests, after their tokens were counted."""
+        for req_index, course in self._running.items():
+            course.tokens = int(self._tokens[req_index])
+        return list(self._running.values())
 
     def _search(self, course: _Course, p: NDArray[np.float32]) -> None:
         searched = course.searched or 0
@@ -364,7 +389,3 @@ class Courses:
         course = self._ended.pop(request_id)
         self._kept -= len(course.pages) * PAGE
         self._free.extend(course.pages)
-
-
-def _table(rows: Sequence[tuple[int, ...]], columns: int) -> NDArray[np.int64]:
-    return np.array(rows, np.int64).reshape(-1, columns).T.copy()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.errors import ModelError
-from trimtab.vllm_plugin.courses import IN_FORCE, VALUE, CoursePlan, CourseReading, joined
+from trimtab.vllm_plugin.courses import AND, IN_FORCE, VALUE, CoursePlan, CourseReading, joined
 from trimtab.vllm_plugin.hooks import StepBuffers, to_device
 from trimtab.vllm_plugin.options import ResolvedOptions
 from trimtab.vllm_plugin.recording import RecordedSums, Recording
@@ -245,8 +245,10 @@ class EngineSteering:
             g[token] = requests.courses.records[place, IN_FORCE]
         if courses.new.shape[1]:
             token, row, before, after, read, join = to_device(courses.new, device)
-            records = requests.courses.records[before]
-            in_force = g[token] = joined(g[token], records[:, VALUE], join)
+            records = requests.courses.records.index_select(0, before)
+            only_and = bool((courses.new[5] == AND).all())
+            in_force = joined(g.index_select(0, token), records[:, VALUE], join, only_and)
+            g.index_copy_(0, token, in_force)
             self._reading = CourseReading(token, row, after, read, records, in_force)
         return strength * g
 
@@ -258,8 +260,8 @@ class EngineSteering:
         gates, requests = self.tables.gates, self.requests
         if self._reading is not None:
             reading, self._reading = self._reading, None
-            score = self._summed(self.step.score[reading.token])
-            requests.courses.records[reading.after] = gates.running.step(reading, score)
+            score = self._summed(self.step.score.index_select(0, reading.token))
+            requests.courses.records.index_copy_(0, reading.after, gates.running.step(reading, score))
         if plan.decide.shape[1]:
             token, req_index, row, asked = to_device(plan.decide, self.step.device)
             probability = gates.probability(self._summed(self.step.score[token]), row)

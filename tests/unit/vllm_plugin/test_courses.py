@@ -233,7 +233,7 @@ def test_a_response_token_after_a_gap_stops_the_engine() -> None:
     stack = Stack()
     made = engine(stack, [LOADED[0]])
     made.begin("r", entries(made, 1), 1, 3)
-    with pytest.raises(ModelError, match="request r hands over token 2 of its response before token 1 was decided"):
+    with pytest.raises(ModelError, match="request r hands over token 2 of its response before the one before it was decided"):
         step(made, stack, {"r": (0, embedded(0, 3))})
 
 
