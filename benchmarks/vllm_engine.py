@@ -1,12 +1,14 @@
 """What steering costs in vLLM, and whether the verdict stays the same.
 
     python benchmarks/vllm_engine.py [RUN] [--requests 128] [--tokens 96] [--repeats 9] [--threads 2] [--eager] [--problems 1000]
+        [--models 12x768 bundled]
 
 RUN is a finished run of the testbed, such as that of ``trimtab demo``. Needs vLLM (docs/vllm.md). For a random Qwen3 of 12
 layers and width 768 and for the bundled model, three engines wait in processes of their own: without the plugin
-(``VLLM_PLUGINS=``), with the plugin installed and not asked for, and with it and a steering of 50 neurons behind a gate of 4096
-features that fires on every prompt. They take turns on the same requests, so that every ratio is of neighbours in time. Then
-the test problems of RUN are answered unsteered and gated, by vLLM and by transformers. The last line is one JSON object.
+(``VLLM_PLUGINS=``), with the plugin installed and not asked for, and with it and a steering of 50 neurons, once behind a gate of
+4096 features that fires on every prompt and once behind a running gate on the same features that opens at the first token. They
+take turns on the same requests, so that every ratio is of neighbours in time. Then the test problems of RUN are answered
+unsteered and gated, by vLLM and by transformers. The last line is one JSON object.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.export.checkpoint import open_checkpoint
-from trimtab.gate import Gate
+from trimtab.gate import Gate, RunningGate
 from trimtab.steering import Steering
 from trimtab.testbed.models import resolve
 from trimtab.testbed.random_model import byte_tokenizer, random_qwen3
@@ -34,8 +36,9 @@ from trimtab.testbed.random_model import byte_tokenizer, random_qwen3
 NEURONS, FEATURES, PROMPT_TOKENS = 50, 4096, 32
 BUNDLED, LARGE = "bundled", "12x768"
 MARK = "trimtab-benchmark "
-KINDS = {"absent": ("unsteered",), "unused": ("unsteered",), "plugin": ("unsteered", "steered", "gated")}
-"""What each process runs: ``steered`` does not ask the gate, ``gated`` does; both steer every request."""
+KINDS = {"absent": ("unsteered",), "unused": ("unsteered",), "plugin": ("unsteered", "steered", "gated", "running")}
+"""What each process runs: ``steered`` does not ask the gate, ``gated`` does, ``running`` asks one at every token; all steer every
+request."""
 
 
 class Worker:
@@ -90,14 +93,20 @@ def work(settings: dict[str, Any]) -> None:
     if settings["name"] == "plugin":
         from trimtab.vllm_plugin.offline import open_llm, status
 
-        llm = open_llm(settings["model"], {"s": settings["steering"]}, **arguments)
+        folder = Path(settings["steering"])
+        llm = open_llm(settings["model"], {"s": folder / "gated", "r": folder / "running"}, **arguments)
         added = float(status(llm)["startup_seconds"])  # type: ignore[arg-type]
     else:
         llm = LLM(settings["model"], **arguments)
     tell(start=time.perf_counter() - began, added=added)
     vocabulary = llm.llm_engine.model_config.get_vocab_size()
     ids = np.random.default_rng(0).integers(8, vocabulary, (settings["requests"], PROMPT_TOKENS)).tolist()
-    options = {"unsteered": None, "steered": {"steering": "s", "gate": "on"}, "gated": {"steering": "s"}}
+    options = {
+        "unsteered": None,
+        "steered": {"steering": "s", "gate": "on"},
+        "gated": {"steering": "s"},
+        "running": {"steering": "r"},
+    }
     for line in sys.stdin:
         asked = SamplingParams(
             temperature=0.0, max_tokens=settings["tokens"], ignore_eos=True, detokenize=False, extra_args=options[line.strip()]
@@ -114,16 +123,18 @@ def tell(**figures: float) -> None:
     print(MARK + json.dumps(figures), flush=True)
 
 
-def steering_of(model: str, folder: Path) -> Path:
-    """50 neurons over all layers that move a little, behind a gate that fires on every prompt."""
+def steerings_of(model: str, folder: Path) -> Path:
+    """A folder with 50 neurons over all layers that move a little, behind a gate of either kind."""
     identity, draw = open_checkpoint(model).identity, np.random.default_rng(0)
     flat = draw.permutation(identity.n_neurons)[:NEURONS]
     read = np.sort(draw.permutation(identity.n_neurons)[:FEATURES])
     weight = draw.normal(0.0, 1e-6, len(read)).astype(np.float32)
-    gate = Gate("logistic", layer=read // identity.d_ff, index=read % identity.d_ff, weight=weight, bias=5.0, threshold=0.5)
+    place = {"layer": read // identity.d_ff, "index": read % identity.d_ff, "weight": weight, "bias": 5.0, "threshold": 0.5}
     gain, shift = (draw.normal(0.0, 0.01, NEURONS).astype(np.float32) for _ in range(2))
-    steering = Steering(flat // identity.d_ff, flat % identity.d_ff, gain, shift, 1.0, "generated", gate, identity)
-    return Path(steering.save_pretrained(folder))
+    for name, gate in (("gated", Gate("logistic", **place)), ("running", RunningGate(**place))):
+        neurons = flat // identity.d_ff, flat % identity.d_ff
+        Steering(*neurons, gain, shift, 1.0, "generated", gate, identity).save_pretrained(folder / name)
+    return folder
 
 
 @contextmanager
@@ -143,7 +154,7 @@ def speed(label: str, model: str, folder: Path, given: argparse.Namespace) -> di
     print(f"{label}: {model}", flush=True)
     passes = [(name, kind) for name, kinds in KINDS.items() for kind in kinds]
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in passes}
-    with workers(model, steering_of(model, folder / f"steering-{label}"), given) as started:
+    with workers(model, steerings_of(model, folder / f"steering-{label}"), given) as started:
         for name, kind in passes:
             started[name].seconds(kind)  # the first pass warms up
         for repeat in range(given.repeats):
@@ -157,8 +168,10 @@ def speed(label: str, model: str, folder: Path, given: argparse.Namespace) -> di
         "unsteered with plugin over absent": ratio(base, own),
         "steered over absent": ratio(base, seconds["plugin", "steered"]),
         "gated over absent": ratio(base, seconds["plugin", "gated"]),
+        "running over absent": ratio(base, seconds["plugin", "running"]),
         "steered over unsteered": ratio(own, seconds["plugin", "steered"]),
         "gated over unsteered": ratio(own, seconds["plugin", "gated"]),
+        "running over unsteered": ratio(own, seconds["plugin", "running"]),
     }
     rate = given.requests * given.tokens / statistics.median(base)
     for name, (low, middle, high) in ratios.items():
@@ -227,6 +240,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="Of each engine; only one runs at a time.")
     parser.add_argument("--problems", type=int, default=1000)
+    parser.add_argument("--models", nargs="+", choices=[LARGE, BUNDLED], default=[LARGE, BUNDLED])
     parser.add_argument("--eager", action="store_true", help="Compile nothing: to try this script, not to measure.")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -238,8 +252,9 @@ def main() -> None:
         folder, tokenizer = Path(scratch), byte_tokenizer()
         random_qwen3(tokenizer, 12, 768, 2304).save_pretrained(folder / LARGE)
         tokenizer.save_pretrained(folder / LARGE)
-        figures[LARGE] = speed(LARGE, str(folder / LARGE), folder, given)
-        figures[BUNDLED] = speed(BUNDLED, str(resolve("testbed:reasoner")), folder, given)
+        models = {LARGE: str(folder / LARGE), BUNDLED: str(resolve("testbed:reasoner"))}
+        for label in given.models:
+            figures[label] = speed(label, models[label], folder, given)
     if given.run is not None:
         figures["verdict"] = verdict(given.run, given)
     print(json.dumps(figures))

@@ -32,11 +32,11 @@ CODES = {
         "Repair or remove the line that the message names.",
     ),
     "input/no-such-field": Explained(
-        "The file's columns have other names than those that were looked for.",
+        "No column of the file has one of the names that were looked for.",
         'Name them in the section `[task]`: `fields = {question = "...", answer = "..."}`.',
     ),
     "input/unusable-rows": Explained(
-        "Rows of the file lack a field, or have an empty question or answer, wrong choices, or tests that cannot be read.",
+        "Some rows of the file lack a field, or have an empty question or answer, wrong choices, or tests that cannot be read.",
         "Repair or remove the rows; the message gives each one's reason.",
     ),
     "input/repeated-question": Explained(
@@ -65,11 +65,11 @@ CODES = {
     ),
     "input/template-drops-question": Explained(
         "The chat template leaves the question out, so that all problems get one prompt.",
-        "Set `prompt.style`, or repair the template.",
+        'Set `prompt.style = "adaras-plain"`, or repair the template.',
     ),
     "input/prompt-too-long": Explained(
         "A prompt and its new tokens do not fit into the engine's context.",
-        "Lower `sampling.max_new_tokens`, give shorter prompts, or give the engine a longer context.",
+        "Lower `sampling.max_new_tokens`, give shorter prompts, or raise `vllm.max_length` where the model allows it.",
     ),
     "input/no-gym": Explained(
         "A `gym:` task needs the package reasoning-gym.",
@@ -93,7 +93,7 @@ CODES = {
     ),
     "input/too-few-eligible": Explained(
         "`k` is larger than the number of neurons that the criterion can rank.",
-        "Give a smaller `k`.",
+        "Give a smaller `k`; where none is eligible, another criterion or more traces.",
     ),
     "input/moment-not-recorded": Explained(
         "The criterion reads a moment that the recording lacks.",
@@ -104,11 +104,11 @@ CODES = {
         "Give a list of this model; layers and indices count from 0.",
     ),
     "input/not-finite-activations": Explained(
-        "The model's activations overflow, mostly in float16.",
+        "Activations are NaN or infinite: the model overflows, usually in float16.",
         "Use `--dtype bfloat16` or `float32`.",
     ),
     "input/gate-without-threshold": Explained(
-        "The gate tells p(fail), but has no threshold above which it steers.",
+        "The gate gives p(fail), but has no threshold above which it steers.",
         "Choose one on the validation split, as `study.fit_gate()` does, or give one, as the message shows.",
     ),
     "input/gate-scope": Explained(
@@ -116,8 +116,8 @@ CODES = {
         "Use scope `generated`, or the gate `always`.",
     ),
     "input/export-cannot-express": Explained(
-        "The target of the export has no place for a shift, a scope or a gate.",
-        "Choose another target, or leave the part out with `--drop` and look at the effect.",
+        "The export's format has no place for a gain, a shift, a scope or a gate of this steering.",
+        "Choose another target, or leave the part out with `--drop` and let `trimtab verify` measure what that costs.",
     ),
     "input/never-steers": Explained(
         "The strength is 0 or the gate is `never`, so an export would change nothing.",
@@ -128,7 +128,7 @@ CODES = {
         "`--allow-pickle`, if you trust where the file comes from.",
     ),
     "input/unknown-results": Explained(
-        "The file or folder to compare is of no tool that trimtab reads.",
+        "No reader of `trimtab compare` knows the format of this file or folder.",
         "Give one of the kinds that the message lists.",
     ),
     "input/averages-only": Explained(
@@ -144,7 +144,7 @@ CODES = {
         "Evaluate both on the same version of the data.",
     ),
     "input/several-results": Explained(
-        "A file holds several models, metrics or filters.",
+        "The results are of several models, metrics or filters.",
         "Choose one with the option that the message names.",
     ),
     "input/steering-not-loaded": Explained(
@@ -152,8 +152,8 @@ CODES = {
         "Name one of those that the message lists, or load it.",
     ),
     "input/no-steering-slot": Explained(
-        "All slots of the server are taken.",
-        "Unload a steering, or start the engine with a larger `max_steerings`.",
+        "Every slot of the server holds a steering, or one whose last requests still run.",
+        "Unload a steering, wait for the requests that the message names, or start the engine with a larger `max_steerings`.",
     ),
     "input/unknown-file-system": Explained(
         "The URL begins with a scheme that no installed file system has.",
@@ -166,6 +166,14 @@ CODES = {
     "settings/unreadable": Explained(
         "The settings file is missing or cannot be read.",
         "Check the path.",
+    ),
+    "settings/no-run": Explained(
+        "The folder holds no `run.toml`: it is an artifact, or a folder of something else.",
+        "Give the run directory itself, such as `runs/demo` for the artifact `runs/demo/steering`.",
+    ),
+    "settings/not-evaluated": Explained(
+        "The run stopped before its evaluation, so there are no pairs of responses to look at.",
+        "Repeat the command that began it, which continues where it stopped; then call `trimtab view`.",
     ),
     "settings/not-toml": Explained(
         "The settings file has a syntax error.",
@@ -240,8 +248,8 @@ CODES = {
         "Delete the file that the message names, and run the same command again.",
     ),
     "files/ledger-damaged": Explained(
-        "The file that counts how often the test problems were opened is empty or was edited.",
-        "Restore it from a copy, or start in a new folder.",
+        "`ledger.jsonl`, which counts how often the test problems were opened, is empty, damaged or was edited.",
+        "Put back a copy of it; or move it away, and say in what you report that the count began again at 0.",
     ),
     "files/held-elsewhere": Explained(
         "Another process works on this folder.",
@@ -260,11 +268,11 @@ CODES = {
         "Run the command in the message.",
     ),
     "model/no-folder": Explained(
-        "There is no model folder at the path.",
+        "There is no model folder and no GGUF file at the path.",
         "Give a folder written by `save_pretrained`, or a hub id such as `ORG/NAME`.",
     ),
     "model/cannot-open": Explained(
-        "transformers cannot open the model; the message begins with its reason.",
+        "transformers cannot open the model or its tokenizer; the message begins with its reason.",
         "Check the id, download the model while online, or install the package that is named.",
     ),
     "model/no-gguf": Explained(
@@ -272,7 +280,7 @@ CODES = {
         "`pip install 'trimtab[gguf]'`",
     ),
     "model/missing-weights": Explained(
-        "The checkpoint lacks weights, mostly because a download is incomplete.",
+        "The checkpoint lacks weights, usually because a download is incomplete.",
         "Download it again.",
     ),
     "model/no-tokenizer": Explained(
@@ -300,11 +308,11 @@ CODES = {
         "Use a transformer.",
     ),
     "model/training-mode": Explained(
-        "The model is in training mode, where dropout makes every forward another.",
+        "The model is in training mode, where dropout makes each forward pass differ.",
         "`model.eval()`",
     ),
     "model/nan-logits": Explained(
-        "The model computes logits that are NaN, mostly in float16.",
+        "The model computes logits that are NaN, usually in float16.",
         "`--dtype float32` or `bfloat16`.",
     ),
     "model/nothing-to-steer": Explained(
@@ -312,31 +320,31 @@ CODES = {
         "Select one at least.",
     ),
     "model/steered-already": Explained(
-        "The model is attached already, and two steerings would overlap.",
-        "Leave the first `attach` block, or add the steerings: `a + b`.",
+        "The model is inside an `attach` block already, and a second one would overlap it.",
+        "Leave the first block, or attach the sum of both steerings, `a + b`.",
     ),
     "model/copied-while-steered": Explained(
         "A copy of a steered model would keep its hooks.",
         "Leave the `attach` block, then copy.",
     ),
     "model/another-thread": Explained(
-        "Two threads ran one attached model, whose gate is that of one batch.",
+        "Two threads, or two calls of `generate`, ran one attached model at once; its gate and positions are those of one batch.",
         "Run one batch after the other.",
     ),
     "model/hooks-did-not-run": Explained(
-        "A fused kernel bypasses the modules at which steering acts.",
+        "A fused kernel bypasses the modules at which steering acts, so it would have changed nothing.",
         "`use_kernels=False`, and no other fused MLP.",
     ),
     "model/chunked-prefill": Explained(
-        "A forward brings several tokens on top of a cache, as assisted decoding and chunked prefill do.",
-        "Switch these off.",
+        "A forward brought several tokens on top of a cache, as assisted decoding and chunked prefill do.",
+        "Switch these off; the message says how a conversation is continued.",
     ),
     "model/prompt-read-before": Explained(
         "The prompt was read before `attach`, so the gate saw nothing.",
         "Run the whole `generate` within the block.",
     ),
     "model/rows-changed": Explained(
-        "Rows left the batch after the prefill.",
+        "Rows left the batch after the prefill, and the attachment was not told which.",
         "`attachment.select_rows(rows)`",
     ),
     "model/padded-right": Explained(
@@ -344,11 +352,11 @@ CODES = {
         '`tokenizer.padding_side = "left"`',
     ),
     "model/prompt-lengths": Explained(
-        "Without a cache, or in a whole forward, the end of each prompt must be told, and it was not or does not fit.",
-        "Give `prompt_lengths`, one per row, between 1 and the row's tokens.",
+        "A forward without a cache holds prompt and response, and `prompt_lengths`, which tells them apart, is missing or wrong.",
+        "Attach with `prompt_lengths`, one per row, between 1 and the row's number of tokens; or use the cache.",
     ),
     "model/generate-option": Explained(
-        "An option of `generate` takes tokens another way than the gate and the hooks can follow.",
+        "With this option `generate` handles tokens in a way that the gate and the hooks cannot follow.",
         "Leave the option out.",
     ),
     "model/gate-in-engine": Explained(
@@ -356,7 +364,7 @@ CODES = {
         'Fit with `gate.pooling = "last"`, or use the gate `always`.',
     ),
     "model/experts-in-engine": Explained(
-        "In vLLM the fused kernel of a mixture of experts hands over no neuron.",
+        "In vLLM the experts run in one fused kernel, in which no neuron can be reached.",
         "Use a dense model, or export the steering.",
     ),
     "engine/not-installed": Explained(
@@ -389,7 +397,7 @@ CODES = {
     ),
     "data/nothing-to-contrast": Explained(
         "No problem has both a correct and an incorrect trace.",
-        "More traces a problem, a higher temperature, or problems of middling difficulty.",
+        "Sample more traces a problem, raise the temperature, or take problems of middling difficulty.",
     ),
     "data/empty-split": Explained(
         "A split that is read holds no problem.",
@@ -400,12 +408,12 @@ CODES = {
         "Ask for other counts or domains.",
     ),
     "data/too-few-for-gate": Explained(
-        "The gate needs failed and solved problems to learn from.",
-        "More train problems, or the gate `always`.",
+        "The gate learns from ten failed and ten solved train problems at least.",
+        'Add train problems, or take easier or harder ones; or do without a gate: `gate.kind = "always"`.',
     ),
     "data/too-few-mixed": Explained(
         "The criterion compares traces of one problem, and too few problems have both scores.",
-        "More traces, or the criterion `mean-difference`.",
+        "Sample more traces, or take the criterion `mean-difference`.",
     ),
     "cluster/no-connection": Explained(
         "No Ray cluster answers at the address.",
@@ -424,8 +432,8 @@ CODES = {
         "`pip install 'trimtab[sandbox]'`, or the system's `bubblewrap`.",
     ),
     "sandbox/does-not-hold": Explained(
-        "The sandbox's self-test broke out of it, so it stops nothing here.",
-        "Choose another backend; [the sandbox](design/sandbox.md) lists them.",
+        "In its self-test a program did what the sandbox forbids (the message says what), so no program is run.",
+        "Repair or update the backend, or use another machine; [the sandbox](design/sandbox.md) says what each one needs.",
     ),
     "grader/failed": Explained(
         "The process that runs a benchmark's tests failed; no response was graded by it.",

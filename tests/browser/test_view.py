@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -162,6 +163,54 @@ def test_colours_tips_and_the_opened_token_say_what_the_file_holds(browser: WebD
     until(browser, lambda b: texts(b, ".neuron h2") == ["layer 1 index 2"])
 
 
+def test_running_p_fail_colours_tokens_of_both_responses_and_draws_its_course(browser: WebDriver, tmp_path: Path) -> None:
+    address = saved(tmp_path, render_view(make_view(8, running=True)))
+    show(browser, address, "problem=p0")
+    assert "running p(fail)" in [option.text for option in Select(one(browser, "#colour")).options]
+    assert not browser.find_elements(By.CSS_SELECTOR, ".fail-chart")
+    loose = "return Array.from(document.getElementById('main').childNodes).filter(n => n.nodeType !== 1).map(n => n.data)"
+    assert browser.execute_script(loose) == []
+    Select(one(browser, "#colour")).select_by_value("fail")
+    until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "#base-3.fail"))
+    shade = "return getComputedStyle(document.getElementById(arguments[0])).getPropertyValue('--a')"
+    assert [browser.execute_script(shade, f"{side}-{i}") for side in ("base", "steered") for i in (3, 5)] == [
+        "0.298",  # 8 bits of 0.3
+        "0.502",
+    ] * 2
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".fail-chart polyline")) == 2
+    assert "threshold 0.25" in one(browser, ".fail-chart figcaption").text
+    assert "steered ends at" in (one(browser, ".fail-chart svg").get_attribute("aria-label") or "")
+    browser.execute_script("document.getElementById('base-3').dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))")
+    assert "p(fail) so far 0.30" in one(browser, "#tip").text
+    one(browser, "#base-3").click()
+    until(browser, lambda b: "p(fail) 0.30 once it is read, threshold 0.25" in one(b, "#sheet").text)
+    assert "colour=fail" in browser.current_url
+    assert not _serious(browser)
+
+
+def test_without_a_running_gate_there_is_no_such_colour(browser: WebDriver, page: str) -> None:
+    show(browser, page, "problem=p0&colour=fail")
+    options = [option.get_attribute("value") for option in Select(one(browser, "#colour")).options]
+    assert options == ["none", "contribution", "neuron", "surprise", "dose"]
+    assert Select(one(browser, "#colour")).first_selected_option.text == "contribution"
+
+
+def test_directions_have_pages_and_contributions_and_no_dose(browser: WebDriver, tmp_path: Path) -> None:
+    address = saved(tmp_path, render_view(make_view(8, directions=6)))
+    show(browser, address, "problem=p0&token=steered.4")
+    options = {option.get_attribute("value"): option.text for option in Select(one(browser, "#colour")).options}
+    assert "dose" not in options
+    assert options["neuron"] == "one direction"
+    sheet = one(browser, "#sheet").text
+    assert "Directions on its logit" in sheet
+    assert "FFN" not in sheet
+    assert texts(browser, "#sheet .pushes tr")[0].startswith("direction after layer 2")
+    one(browser, "#tab-neurons").click()
+    until(browser, lambda b: "a vector of norm 3.25" in one(b, ".neuron").text)
+    assert not browser.find_elements(By.CSS_SELECTOR, ".histogram")
+    assert not _serious(browser)
+
+
 def test_the_grade_shows_answer_rule_steps_and_the_second_check(browser: WebDriver, page: str) -> None:
     show(browser, page, "problem=p0")
     base, steered = texts(browser, ".grade")
@@ -184,6 +233,19 @@ def test_the_neuron_page_shows_distribution_words_contexts_and_ranks(browser: We
     until(browser, lambda b: texts(b, ".neuron h2") == ["layer 1 index 3"])
     one(browser, ".hits a").click()
     until(browser, lambda b: texts(b, ".heading h1") == ["p0"])
+
+
+def test_the_header_names_files_without_their_folders_and_the_first_pair_is_a_flip(browser: WebDriver, tmp_path: Path) -> None:
+    view = replace(make_view(4), model="/models/a/tiny.gguf", task="local:data/sums.jsonl")
+    outcomes = {name: rows[1:] for name, rows in view.outcomes.items()}  # without the one that was fixed
+    show(browser, saved(tmp_path, render_view(replace(view, outcomes=outcomes))))
+    assert one(browser, ".run").text == "tiny.gguf on sums.jsonl, test split"
+    assert one(browser, ".run").get_attribute("title") == "/models/a/tiny.gguf on local:data/sums.jsonl"
+    assert one(browser, ".verdict summary b").text == "Helps:"
+    assert one(browser, ".heading .badge").text == "Broken"
+    resize(browser, *NARROW)
+    show(browser, saved(tmp_path, render_view(view)), "tab=neurons")
+    assert one(browser, ".neuron h2").is_displayed()
 
 
 def test_a_link_opens_what_was_looked_at(browser: WebDriver, page: str) -> None:
@@ -240,9 +302,9 @@ def test_a_thousand_problems_are_listed_within_a_second(browser: WebDriver, tmp_
     address = saved(tmp_path, render_view(make_view(1000, longest=60)))
     show(browser, address)
     assert len(listed(browser)) == 1000
-    timing = browser.execute_script(
-        "return performance.getEntriesByType('paint').find(e => e.name === 'first-contentful-paint').startTime"
-    )
+    painted = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    timing = until(browser, lambda b: b.execute_script(painted))
+    assert isinstance(timing, int | float)
     assert timing < 3000  # a second where nothing else runs; CI shares its cores
 
 
@@ -273,14 +335,18 @@ def test_nothing_keeps_anybody_out(browser: WebDriver, page: str, width: int, he
     resize(browser, width, height, dark=dark)
     show(browser, page, fragment)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert not _serious(browser)
+
+
+def _serious(browser: WebDriver) -> list[tuple[str, list[str]]]:
+    """What axe-core calls serious or critical on the page as it stands."""
     browser.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text())
     found = browser.execute_async_script("axe.run().then(arguments[0])")
-    serious = [
+    return [
         (v["id"], [node["html"][:200] for node in v["nodes"][:3]])
         for v in found["violations"]
         if v["impact"] in ("serious", "critical")
     ]
-    assert not serious
 
 
 def test_on_a_narrow_page_a_problem_opens_over_the_list_and_leads_back(browser: WebDriver, page: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from running_gates import running_gates
 from sentinels import QUESTIONS, half_open, sentinel
 from trimtab.errors import TrimtabError
 from trimtab.gate import ALWAYS, AnyGate
@@ -84,7 +85,7 @@ def mild(model: LanguageModel, gate: AnyGate, seed: int = 0) -> Steering:
 
 
 def artifacts(model: LanguageModel, folder: Path) -> dict[str, str]:
-    """One folder for each steering of the tests: two mild ones, one of them gated, and two sentinels with their gated twin."""
+    """One folder for each steering of the tests: mild ones, some of them gated, and sentinels, one of them gated."""
     gate = half_open(model, prompts(model))
     made = {
         "mild": mild(model, ALWAYS),
@@ -95,6 +96,8 @@ def artifacts(model: LanguageModel, folder: Path) -> dict[str, str]:
         "ivy": sentinel(model, "ivy"),
         "gated": sentinel(model, "minus", gate=gate),
     }
+    for seed, (name, own) in enumerate(running_gates(model, prompts(model), gate).items()):
+        made[name] = mild(model, own, seed=10 + seed)
     return {name: str(steering.save_pretrained(folder / name)) for name, steering in made.items()}
 
 

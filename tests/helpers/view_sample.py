@@ -17,8 +17,20 @@ KINDS = ((False, True), (True, False), (True, True), (False, False))
 """Unsteered and gated scores of the problems, in turn: fixed, broken, both right, both wrong."""
 
 
-def make_view(n: int = 12, *, hostile: str = "", tokens: bool = True, longest: int = 8, response: str = "") -> View:
-    """Problems p0, p1, ... whose kinds take turns; the first of every four has the gate fire."""
+def make_view(
+    n: int = 12,
+    *,
+    hostile: str = "",
+    tokens: bool = True,
+    longest: int = 8,
+    response: str = "",
+    running: bool = False,
+    directions: int = 0,
+) -> View:
+    """Problems p0, p1, ... whose kinds take turns; the first of every four has the gate fire.
+
+    ``running`` gives every token a running p(fail); of six places ``directions`` are directions of the residual stream.
+    """
     problems = {f"p{i}": Problem(f"p{i}", f"question {i} {hostile}", f"8{hostile}", Split.TEST, "sums") for i in range(n)}
     rng = np.random.default_rng(0)
     ids = {
@@ -36,7 +48,7 @@ def make_view(n: int = 12, *, hostile: str = "", tokens: bool = True, longest: i
             own = ids[name, outcome.problem_id]
             pieces = [WORDS[i] for i in own]
             pieces[-1] += hostile + response
-            rows = token_rows(own, acted=name == "gated")
+            rows = token_rows(own, acted=name == "gated", running=running)
             recorded[name, outcome.problem_id, 0, 0] = ResponseTokens(own, tuple(pieces), rows, 2.0 if name == "gated" else 0.0)
     return View(
         model=f"a model{hostile}",
@@ -51,13 +63,18 @@ def make_view(n: int = 12, *, hostile: str = "", tokens: bool = True, longest: i
         threshold=0.5,
         tokens=recorded,
         token_text=dict(enumerate(f"{word}{hostile}" for word in WORDS)) if tokens else {},
-        neurons=tuple(_neuron(i, hostile) for i in range(6)) if tokens else (),
+        neurons=tuple(_neuron(i, hostile) if i < 6 - directions else _direction(i) for i in range(6)) if tokens else (),
         contributions=tokens,
+        doses=tokens and not directions,
+        running_threshold=0.25 if running else None,
     )
 
 
-def token_rows(ids: tuple[int, ...], *, acted: bool) -> TokenRows:
-    """Numbers that say where they come from: token t has probability 1 / (t + 2), and neuron j adds (j + 1) / 10."""
+def token_rows(ids: tuple[int, ...], *, acted: bool, running: bool = False) -> TokenRows:
+    """Numbers that say where they come from.
+
+    Token t has probability 1 / (t + 2) and, with a running gate, p(fail) t / 10; neuron j adds (j + 1) / 10.
+    """
     n = len(ids)
     logprob = -np.log(np.arange(n, dtype=np.float32) + 2)
     alternative = np.stack([[i, *[j for j in range(5) if j != i][:4]] for i in ids]).astype(np.int32)
@@ -72,6 +89,7 @@ def token_rows(ids: tuple[int, ...], *, acted: bool) -> TokenRows:
         neuron=np.tile(np.array([2, 1, 0], np.int32), (n, 1)),
         contribution=contribution,
         dose=np.where(on, 0.5, 0.0).astype(np.float32),
+        p_fail=np.minimum(np.arange(n, dtype=np.float32) / 10, 1) if running else None,
     )
 
 
@@ -103,6 +121,10 @@ def _outcome(name: str, problem: str, i: int, text: str) -> Outcome:
         p_fail=0.9 - i % 4 / 5 if name == "gated" else None,
         fired=i % 4 == 0 if name == "gated" else None,
     )
+
+
+def _direction(i: int) -> ViewNeuron:
+    return ViewNeuron(f"direction after layer {i}", i, None, 0.0, 0.0, promoted=((" 8", 2.5),), norm=3.25)
 
 
 def _neuron(i: int, hostile: str) -> ViewNeuron:

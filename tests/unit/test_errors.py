@@ -83,7 +83,8 @@ def test_an_error_keeps_its_code_in_another_process() -> None:
         ("tasks show local:none.jsonl", "input/no-file"),
         ("tasks show nothing", "input/unknown-task"),
         ("tasks show local:torn.jsonl", "input/not-json"),
-        ("tasks show local:columns.jsonl", "input/unusable-rows"),
+        ("tasks show local:columns.jsonl", "input/no-such-field"),
+        ("tasks show local:one.jsonl", "input/unusable-rows"),
         ("tasks show local:twice.jsonl", "input/repeated-question"),
         ("tasks show local:empty.jsonl", "input/unusable-rows"),
         ("run none.toml --out r", "settings/unreadable"),
@@ -102,6 +103,7 @@ def test_the_command_line_prints_the_code(
 ) -> None:
     files = {
         "torn.jsonl": '{"question": ',
+        "one.jsonl": '{"question": "1 + 1", "answer": "2"}\n{"question": "1 + 2", "gold_": "3"}\n',
         "columns.jsonl": '{"ask": "1 + 1", "gold": "2"}\n',
         "twice.jsonl": '{"question": "1 + 1", "answer": "2"}\n{"question": "1 + 1", "answer": "2"}\n',
         "empty.jsonl": '{"question": "", "answer": "2"}\n',

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from live_engines import MODEL, Figures, artifacts, start
+from running_gates import RUNNING
 from trimtab.model import LanguageModel, open_model
 from trimtab.vllm_plugin.config import PluginConfig, installed
 
@@ -43,11 +44,18 @@ def steerings(reasoner: LanguageModel, tmp_path_factory: pytest.TempPathFactory)
 def eager(steerings: dict[str, str]) -> Any:
     """An engine without compilation, with room for more steerings; prompts are read in chunks."""
     given = {name: path for name, path in steerings.items() if name not in ("ivy", "other")}
-    return start(PluginConfig(steerings=given, max_steerings=7, monitor=True), max_num_batched_tokens=32)
+    return start(PluginConfig(steerings=given, max_steerings=14, monitor=True), max_num_batched_tokens=32)
 
 
 @pytest.fixture(scope="session")
 def compiled(steerings: dict[str, str]) -> Any:
     """A compiled engine with small batches of tokens, so that most prompts are read in chunks."""
-    given = {name: steerings[name] for name in ("mild", "mild-gated", "six", "sun", "gated")}
-    return start(PluginConfig(steerings=given, monitor=True), enforce_eager=False, max_num_batched_tokens=32)
+    given = {name: steerings[name] for name in ("mild", "mild-gated", "six", "sun", "gated", *RUNNING)}
+    return start(PluginConfig(steerings=given, max_steerings=14, monitor=True), enforce_eager=False, max_num_batched_tokens=32)
+
+
+@pytest.fixture(scope="session")
+def cramped(steerings: dict[str, str]) -> Any:
+    """An engine with too little cache for its requests, so that it preempts some."""
+    given = {name: steerings[name] for name in ("mild", "mild-gated", "six", "sun", "gated", *RUNNING)}
+    return start(PluginConfig(steerings=given, max_steerings=14), num_gpu_blocks_override=9, max_model_len=192)

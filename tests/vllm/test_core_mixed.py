@@ -70,8 +70,8 @@ def test_a_gate_decides_as_in_transformers(eager: Any, reasoner: LanguageModel, 
     )
     expected = []
     for prompt in asked:
-        with torch.no_grad(), attach(reasoner.model, steering, layout=reasoner.layout, identity=reasoner.identity) as attached:
-            reasoner.model(torch.tensor([prompt]), use_cache=True)
+        with torch.no_grad(), attach(reasoner.hf_model, steering, layout=reasoner.layout, identity=reasoner.identity) as attached:
+            reasoner.hf_model(torch.tensor([prompt]), use_cache=True)
         assert attached.probability is not None
         expected.append(float(attached.probability[0]))
     np.testing.assert_allclose([facts["p_fail"] for facts in read], expected, atol=1e-5)
@@ -100,7 +100,7 @@ def test_the_monitor_is_the_mean_probe_of_generated_tokens(
     seen: list[torch.Tensor] = []
     handle = reasoner.layout.down[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with handle, torch.no_grad():
-        reasoner.model(torch.tensor([prompt + tokens(output)[: facts["monitored_tokens"]]]))
+        reasoner.hf_model(torch.tensor([prompt + tokens(output)[: facts["monitored_tokens"]]]))
     features = seen[0][0, len(prompt) :, gate.index].double().numpy()
     assert facts["monitored_tokens"] in (8, 9)  # a step that is scheduled ahead forwards the last token too
     assert facts["monitor"] == pytest.approx(gate.probability(features).mean(), abs=1e-5)

@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_engines import Figures, answer, prompts, sampling, start, tokens
+from live_engines import Figures, answer, prompts, sampling, tokens
 from live_rows import mixes, word
 from trimtab.model import LanguageModel
-from trimtab.vllm_plugin.config import PluginConfig
 from trimtab.vllm_plugin.offline import adapters_of, load, status, unload
 
 
@@ -18,13 +17,6 @@ def test_two_hundred_random_mixes_in_the_compiled_engine(compiled: Any, reasoner
     assert total > 1000
     assert wrong == 0
     assert status(compiled)["self_test"] == {"layers": (0, 1, 2, 3), "identical": True, "counted": True}
-
-
-@pytest.fixture(scope="module")
-def cramped(steerings: dict[str, str]) -> Any:
-    """An engine with too little cache for its requests, so that it preempts some."""
-    given = {name: steerings[name] for name in ("six", "sun", "gated")}
-    return start(PluginConfig(steerings=given), num_gpu_blocks_override=9, max_model_len=192)
 
 
 def test_preempted_requests_go_on_as_they_were(cramped: Any, reasoner: LanguageModel, figures: Figures) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from live_engines import Figures
+from running_gates import running_gates
 from sentinels import half_open
 from tiny_testbed import some_problems
 from trimtab.errors import InputError
-from trimtab.gate import Gate
+from trimtab.gate import Gate, RandomOpening
 from trimtab.model import LanguageModel
 from trimtab.recording import record_batch
 from trimtab.sampling import TRANSFORMERS, Request, SamplingSettings, VllmEngine, VllmOptions
@@ -88,6 +90,50 @@ def test_the_gate_sees_what_it_sees_in_transformers(
     for one, fires, without, with_it in zip(ours, fired, bare, steered, strict=True):
         assert one.response_ids == (with_it if fires else without).response_ids
     assert sum(b.response_ids != s.response_ids for b, s in zip(bare, steered, strict=True)) > 10
+
+
+@pytest.mark.parametrize("name", ["mean-open", "slow-scale", "last-and"])
+def test_a_running_gate_takes_the_course_that_it_takes_in_transformers(
+    engine: VllmEngine, reasoner: LanguageModel, requests: list[Request], gated: Steering, figures: Figures, name: str
+) -> None:
+    some, question = requests[:16], gated.gate
+    assert isinstance(question, Gate)
+    gate = running_gates(reasoner, [list(request.prompt_ids) for request in some], question)[name]
+    steering = gated.with_gate(gate)
+    ours = engine.generate(reasoner, some, GREEDY, steering, "auto")
+    theirs = TRANSFORMERS.generate(reasoner, some, GREEDY, steering, "auto")
+    found = partings(reasoner, some, theirs, ours, steering, "auto")
+    assert only_near_ties(found)
+    assert len(found) <= 2
+    apart = {parting.id for parting in found}
+    same = [pair for pair in zip(ours, theirs, strict=True) if pair[0].id not in apart]
+    for one, other in same:
+        assert one.course is not None
+        assert other.course is not None
+        torch.testing.assert_close(one.course.probability, other.course.probability, rtol=0, atol=1e-4)
+        torch.testing.assert_close(one.course.value, other.course.value, rtol=0, atol=2e-4)
+        assert one.course.steered_tokens == other.course.steered_tokens
+        assert (one.p_fail is None) == (other.p_fail is None) == (gate.question is None)
+    steered = sum(one.course.steered_tokens for one, _ in same if one.course is not None)
+    assert 0 < steered < sum(len(one.response_ids) - 1 for one, _ in same)
+    figures(f"offline {name}: {steered} tokens steered in {len(same)} responses, as in transformers")
+
+
+def test_a_control_that_opens_at_random_opens_where_it_does_in_transformers(
+    engine: VllmEngine, reasoner: LanguageModel, requests: list[Request], gated: Steering
+) -> None:
+    some = requests[:16]
+    steering = gated.with_gate(RandomOpening(np.array([0, 1, 2, 9, 30]), seed=3))
+    ours = engine.generate(reasoner, some, GREEDY, steering, "auto")
+    theirs = TRANSFORMERS.generate(reasoner, some, GREEDY, steering, "auto")
+    apart = {parting.id for parting in partings(reasoner, some, theirs, ours, steering, "auto")}
+    assert len(apart) <= 2
+    for one, other in zip(ours, theirs, strict=True):
+        if one.id not in apart:
+            assert one.course is not None
+            assert other.course is not None
+            assert torch.equal(one.course.value, other.course.value)
+    assert len({one.course.opened_at for one in ours if one.course is not None}) == 5
 
 
 def test_steerings_come_and_go(engine: VllmEngine, reasoner: LanguageModel, requests: list[Request]) -> None:

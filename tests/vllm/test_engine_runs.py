@@ -102,7 +102,7 @@ def test_outcomes_differ_at_near_ties_only(judged: dict[str, Path], reasoner: La
     assert len(apart) <= 6
     for key in ours.keys() - set(apart):
         one, other = ours[key], theirs[key]
-        assert (one.verdict, one.tokens, one.fired) == (other.verdict, other.tokens, other.fired)
+        assert (one.score, one.tokens, one.fired) == (other.score, other.tokens, other.fired)
         assert one.p_fail == pytest.approx(other.p_fail, abs=1e-4)
     assert {o.fired for o in ours.values() if o.condition == "gated"} == {True, False}
 
@@ -115,6 +115,18 @@ def _gap(artifact: Path, reasoner: LanguageModel, one: Outcome, other: Outcome) 
     prompt = render_prompt(reasoner.tokenizer, problems[one.problem_id].question)
     answers = [[Generation("x", tuple(reasoner.tokenizer.encode(o.response)), "stop")] for o in (one, other)]
     return partings(reasoner, [Request("x", prompt)], *answers, condition.steering, condition.gate)[0].gap
+
+
+def test_running_gates_are_evaluated_with_their_control(sampled: Path, figures: Figures) -> None:
+    gates = ("running", "both-gates", "running-random")
+    with Study.from_toml(sampled) as study:
+        judged = study.evaluate(gates=gates, controls=(), random_sets=5)
+        assert study.settings.engine == "vllm"
+    assert set(gates) <= judged.outcomes.keys()
+    assert [row.condition for row in judged.steered] == list(gates)
+    assert [row.responses for row in judged.steered] == [40] * 3
+    assert any(row.steered > 0 for row in judged.steered)
+    figures("; ".join(f"{row.condition}: {row.steered:.1f} tokens steered a response" for row in judged.steered))
 
 
 def test_another_engine_is_another_key(sampled: Path) -> None:

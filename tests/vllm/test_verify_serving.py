@@ -34,6 +34,13 @@ def test_a_gated_steering_passes_compiled(steerings: dict[str, str], figures: Fi
     figures("; ".join(line.removeprefix("decode").strip() for line in lines if line.startswith("decode")))
 
 
+def test_a_running_gate_passes(steerings: dict[str, str]) -> None:
+    done = run("pass", "--steering", steerings["last-open"], "--enforce-eager", "--quiet")
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("ok ") and " gate: running" in line]
+    assert "0 otherwise than by the hooks" in line
+
+
 def test_what_fails_is_named_and_the_exit_code_is_1(steerings: dict[str, str]) -> None:
     """The hooks are given another strength than the engine, which has therefore not their effect."""
     other = (

@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from trimtab.analysis.contributions import DirectPath, EditWatch, direct_path, why_not
+from trimtab.analysis.contributions import DirectPath, EditWatch, direct_path, why_no_dose, why_not
 from trimtab.analysis.passes import Readout, find_readout, steered_pass
 from trimtab.errors import InputError, ModelError
+from trimtab.gate import RunningGate
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance
 from trimtab.recording.tokens import n_forwarded, right_padded
 from trimtab.steering import Steering
-from trimtab.store import AnyPath, Parts, Plan, load_tensors, make_plan
+from trimtab.store import AnyPath, Parts, Plan, digest_of, load_tensors, make_plan
 from trimtab.traces import Trace
 
 ALTERNATIVES, LARGEST, CONTEXTS = 5, 3, 12
-"""Most likely tokens, neurons of largest contribution, and tokens on which a neuron is most active."""
+"""Most likely tokens, places of largest contribution, and tokens on which a neuron is most active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,12 @@ class TokenRows:
         logprob: float32 ``[T]``, nats, of the token that was chosen.
         alternative, alternative_logprob: int32 and float32 ``[T, 5]``, the most likely tokens, most likely first.
         acted: bool ``[T]``, whether the forward that chose the token was steered.
-        total: float32 ``[T]``, logit of the chosen token that the K edits add directly; 0 where steering does not act.
-        neuron, contribution: int32 and float32 ``[T, 3]``, the neurons of largest absolute contribution, in the steering's order.
-        dose: float32 ``[T]``, norm of the edit over the norm of what the FFN of the steered layers writes.
+        total: float32 ``[T]``, logit of the chosen token that all edits add directly; 0 where steering does not act.
+        neuron, contribution: int32 and float32 ``[T, 3]``, the places (neurons, then directions, in the steering's order) of
+            largest absolute contribution; 0 where steering does not act.
+        dose: float32 ``[T]``, norm of the edit over the norm of what the FFN of the steered layers writes; 0 where it has none.
+        p_fail: float32 ``[T]``, running p(fail) once the token is read; the last token, which nobody reads, keeps that of the
+            token before it. None without a running gate.
     """
 
     logprob: NDArray[np.float32]
@@ -61,6 +65,7 @@ class TokenRows:
     neuron: NDArray[np.int32]
     contribution: NDArray[np.float32]
     dose: NDArray[np.float32]
+    p_fail: NDArray[np.float32] | None = None
 
 
 class Hit(NamedTuple):
@@ -86,6 +91,11 @@ class TokenRecord:
         """Why there are no contributions; empty where there are."""
         return str(self._parts.plan.settings["why_not"])
 
+    @property
+    def why_no_dose(self) -> str:
+        """Why there is no dose; empty where there is."""
+        return str(self._parts.plan.settings["why_no_dose"])
+
     def read(self) -> tuple[dict[str, TokenRows], list[list[Hit]]]:
         """The rows of every response by its id, and of every neuron the unsteered tokens on which it is most active, most first.
 
@@ -97,7 +107,7 @@ class TokenRecord:
         for part, ids in enumerate(self._parts.plan.parts):
             tensors, _ = load_tensors(self._parts.path(part))
             bounds = np.cumsum(tensors["count"])[:-1]
-            columns = {name: np.split(tensors[name], bounds) for name in _COLUMNS}
+            columns = {name: np.split(tensors[name], bounds) for name in _COLUMNS if name in tensors}
             for i, name in enumerate(ids):
                 rows[name] = TokenRows(**{column: values[i] for column, values in columns.items()})
             value, row, token = tensors["hit_value"], tensors["hit_row"], tensors["hit_token"]
@@ -117,6 +127,7 @@ class TokensJob:
     responses: Mapping[str, JudgedResponse]
     steering: Steering
     parts: Parts
+    probe: RunningGate | None = None
     label: str = "tokens"
 
     @property
@@ -134,7 +145,7 @@ class TokensJob:
         path = None if self.plan.settings["why_not"] else direct_path(model, self.steering, readout)
         for part in parts:
             batch = [self.responses[name] for name in self.plan.parts[part]]
-            self.parts.write_tensors(part, _tensors(model, batch, self.steering, readout, path), {})
+            self.parts.write_tensors(part, _tensors(model, batch, self.steering, readout, path, self.probe), {})
             advance(len(batch), sum(len(response.trace.response_ids) for response in batch))
 
 
@@ -146,6 +157,7 @@ def tokens_job(
     *,
     batch_tokens: int,
     why_not: str = "",
+    probe: RunningGate | None = None,
 ) -> TokensJob:
     """Plan the record of some responses, store the plan, and compute nothing yet.
 
@@ -154,6 +166,7 @@ def tokens_job(
         steering: what acted on those of a strength other than 0.
         batch_tokens: bounds rows x longest row of one forward.
         why_not: why no contribution is computed; empty to compute them.
+        probe: a running gate, whose p(fail) is recorded at every token.
 
     Raises:
         InputError: a response without a token.
@@ -167,12 +180,14 @@ def tokens_job(
         "model": model.identity.fingerprint,
         "dtype": str(model.hf_model.dtype),
         "why_not": why_not,
+        "why_no_dose": why_no_dose(model, steering),
+        **({} if probe is None else {"probe": digest_of([probe.settings, {n: a.tolist() for n, a in probe.arrays.items()}])}),
     }
     sizes = [n_forwarded(response.trace) for response in responses.values()]
     plan = make_plan(list(responses), sizes, batch_tokens, facts)
     parts = Parts(folder, ".safetensors")
     parts.ensure_plan(plan)
-    return TokensJob(responses, steering, parts)
+    return TokensJob(responses, steering, parts, probe)
 
 
 def mean_doses(model: LanguageModel, responses: Mapping[str, JudgedResponse], steering: Steering) -> dict[str, float | None]:
@@ -187,7 +202,7 @@ def mean_doses(model: LanguageModel, responses: Mapping[str, JudgedResponse], st
     Raises:
         ModelError: a model whose dose cannot be read, such as a mixture of experts.
     """
-    if reason := why_not(model, steering, find_readout(model)):
+    if reason := why_no_dose(model, steering) or why_not(model, steering, find_readout(model)):
         raise ModelError(f"the dose of this steering cannot be read: {reason}")
     with TemporaryDirectory() as folder:
         job = tokens_job(model, responses, steering, Path(folder), batch_tokens=16_384)
@@ -215,8 +230,9 @@ class TokenPass:
         hidden: ``[token, d_model]``, after the final norm.
         chosen: int64 ``[token]``, ids.
         weight: float32 ``[token]``, strength times g where the forward was steered.
-        contributions: float32 ``[token, neuron]``; None without a path.
+        contributions: float32 ``[token, place]``; None without a path.
         dose: float32 ``[token]``.
+        p_fail: float32 ``[token]``; None without a probe.
         watch: what was seen, of all positions.
     """
 
@@ -226,56 +242,83 @@ class TokenPass:
     weight: Tensor
     contributions: Tensor | None
     dose: Tensor
+    p_fail: NDArray[np.float32] | None
     watch: EditWatch
 
 
 @torch.inference_mode()
-def pass_tokens(model: LanguageModel, batch: Sequence[JudgedResponse], steering: Steering, path: DirectPath | None) -> TokenPass:
+def pass_tokens(
+    model: LanguageModel,
+    batch: Sequence[JudgedResponse],
+    steering: Steering,
+    path: DirectPath | None,
+    probe: RunningGate | None = None,
+) -> TokenPass:
     """Run a batch, each row at its own strength, and gather the positions that chose its tokens."""
     traces = [response.trace for response in batch]
     ids = right_padded(model, traces)
-    watch = EditWatch(model, steering, acting(batch, steering.scope, ids.shape[1]), path)
+    everywhere = acting(batch, steering.scope, ids.shape[1])
+    watch = EditWatch(model, steering, everywhere, path, probe)
     strength = torch.tensor([response.strength for response in batch])
     with ExitStack() as hooks:
         watch.install(hooks)
         if strength.any():
             # after the watch's hooks, which see what the model computed
             hooks.enter_context(steered_pass(model, traces, steering, "on", strength))
+        watch.install_last(hooks)
         hidden = model.layout.base(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
     rows = torch.cat([torch.full((len(t.response_ids),), row) for row, t in enumerate(traces)])
     columns = torch.cat([torch.arange(len(t.prompt_ids) - 1, n_forwarded(t)) for t in traces])
     chosen = torch.tensor([token for trace in traces for token in trace.response_ids])
     picked = hidden[rows.to(hidden.device), columns.to(hidden.device)]
-    weight = acting(batch, steering.scope, ids.shape[1])[rows, columns]
+    weight = everywhere[rows, columns]
+    on = weight != 0
     contributions = None
     if path is not None:
-        assert watch.stream is not None
-        factor = path.norm_factor(watch.stream[rows.to(hidden.device), columns.to(hidden.device)], picked).cpu()
-        contributions = path.contributions(watch.delta[rows, columns], chosen, factor)
-    return TokenPass(
-        [len(t.response_ids) for t in traces], picked, chosen, weight, contributions, watch.dose[rows, columns], watch
-    )
+        contributions = torch.zeros(len(chosen), len(steering))
+        if on.any():
+            assert watch.stream is not None
+            row, column, here = rows[on], columns[on], on.to(hidden.device)
+            factor = path.norm_factor(watch.stream[row.to(hidden.device), column.to(hidden.device)], picked[here]).cpu()
+            contributions[on] = path.contributions(watch.delta(row, column), chosen[on], factor)
+    p_fail = None if probe is None else np.concatenate([_running(probe, t, watch.features[i]) for i, t in enumerate(traces)])
+    counts = [len(t.response_ids) for t in traces]
+    return TokenPass(counts, picked, chosen, weight, contributions, watch.dose[rows, columns], p_fail, watch)
+
+
+def _running(probe: RunningGate, trace: Trace, features: Tensor) -> NDArray[np.float32]:
+    """Running p(fail) of a response, ``[T]``; that of no token at all is the bias alone."""
+    read = features[len(trace.prompt_ids) : n_forwarded(trace)].numpy()
+    p = probe.probability(read) if len(read) else 1 / (1 + np.exp(-np.array([probe.bias])))
+    return np.append(p, p[-1:])[: len(trace.response_ids)].astype(np.float32)
 
 
 def _tensors(
-    model: LanguageModel, batch: Sequence[JudgedResponse], steering: Steering, readout: Readout, path: DirectPath | None
+    model: LanguageModel,
+    batch: Sequence[JudgedResponse],
+    steering: Steering,
+    readout: Readout,
+    path: DirectPath | None,
+    probe: RunningGate | None,
 ) -> dict[str, NDArray[Any]]:
-    found = pass_tokens(model, batch, steering, path)
+    found = pass_tokens(model, batch, steering, path, probe)
     logprob, ids, alternatives = _probabilities(readout, found.hidden, found.chosen)
     contributions = found.contributions
     if contributions is None:
-        contributions = torch.zeros(len(found.chosen), len(steering.layer))
-    largest = contributions.abs().topk(min(LARGEST, len(steering.layer)), -1).indices
+        contributions = torch.zeros(len(found.chosen), len(steering))
+    largest = contributions.abs().topk(min(LARGEST, len(steering)), -1).indices
+    acted = found.weight != 0
     return {
         "count": np.array(found.counts),
         "logprob": logprob.numpy(),
         "alternative": ids.to(torch.int32).numpy(),
         "alternative_logprob": alternatives.numpy(),
-        "acted": (found.weight != 0).numpy(),
+        "acted": acted.numpy(),
         "total": contributions.sum(-1).numpy(),
-        "neuron": largest.to(torch.int32).numpy(),
+        "neuron": torch.where(acted[:, None], largest, 0).to(torch.int32).numpy(),
         "contribution": contributions.gather(-1, largest).numpy(),
         "dose": found.dose.numpy(),
+        **({} if found.p_fail is None else {"p_fail": found.p_fail}),
         **_hits(batch, found.watch.activations),
     }
 

@@ -236,16 +236,8 @@ def project_vocabulary(
     if norms.final is not None:
         directions = norms.final.apply(directions)
     logits = _unembed(model, directions)
-    spread = logits.std(axis=1, keepdims=True)
-    z = np.divide(logits - logits.mean(axis=1, keepdims=True), spread, out=np.zeros_like(logits), where=spread > 0)
     neurons = []
-    for row in range(len(layer)):
-        order = np.argsort(-logits[row], kind="stable")
-        sides = (order[:top], order[::-1][:top])
-        promoted, demoted = (
-            tuple(TokenPush(i, token_text(model.tokenizer, i), float(logits[row, i]), float(z[row, i])) for i in side.tolist())
-            for side in sides
-        )
+    for row, (promoted, demoted) in enumerate(_sides(model, logits, top)):
         at = int(layer[row]), int(index[row])
         neurons.append(NeuronVocabulary(*at, in_words(model.identity, *at), promoted, demoted))
     return VocabularyProjection(
@@ -255,6 +247,39 @@ def project_vocabulary(
         any(one in norms.after_ffn for one in np.unique(layer).tolist()),
         getattr(model.hf_model.config.get_text_config(), "final_logit_softcapping", None),  # absent where there is none
     )
+
+
+def project_directions(
+    model: LanguageModel, vectors: NDArray[np.float32], *, top: int = TOP
+) -> list[tuple[tuple[TokenPush, ...], tuple[TokenPush, ...]]]:
+    """The tokens that each direction of the residual stream promotes and demotes most, through the final norm.
+
+    Args:
+        vectors: float32 ``[direction, d_model]``.
+        top: tokens of each sign.
+
+    Raises:
+        ModelError: as of :func:`project_vocabulary`.
+    """
+    norms, written = find_norms(model), vectors.astype(np.float64)
+    return _sides(model, _unembed(model, written if norms.final is None else norms.final.apply(written)), top)
+
+
+def _sides(
+    model: LanguageModel, logits: NDArray[np.float64], top: int
+) -> list[tuple[tuple[TokenPush, ...], tuple[TokenPush, ...]]]:
+    """The tokens of the largest and of the smallest logits of each row, ``[row, token]``."""
+    spread = logits.std(axis=1, keepdims=True)
+    z = np.divide(logits - logits.mean(axis=1, keepdims=True), spread, out=np.zeros_like(logits), where=spread > 0)
+    found = []
+    for row in range(len(logits)):
+        order = np.argsort(-logits[row], kind="stable")
+        promoted, demoted = (
+            tuple(TokenPush(i, token_text(model.tokenizer, i), float(logits[row, i]), float(z[row, i])) for i in side.tolist())
+            for side in (order[:top], order[::-1][:top])
+        )
+        found.append((promoted, demoted))
+    return found
 
 
 def _written(

@@ -20,7 +20,7 @@ from trimtab.cli.output import Output
 from trimtab.evaluation.outcomes import write_outcomes_json
 from trimtab.model import rebind
 from trimtab.steering import PositionScope, Steering
-from trimtab.store import AnyPath, read_directions, write_table
+from trimtab.store import AnyPath, read_directions, save_steering, write_table
 from trimtab.store.import_directions import SCOPES, holds_directions
 from trimtab.study import Evaluation, Study, parse_settings, with_engine, with_executor
 
@@ -143,8 +143,9 @@ def _control_vector(
 
 
 def _leave(study: Study, evaluation: Evaluation) -> None:
-    """What a run directory shows: settings, outcomes, report."""
+    """What a run directory shows: settings, outcomes, report; and the artifact, without which it cannot be viewed again."""
     study.save()
+    save_steering(evaluation.steering, study.cache.root / "steering", force=True)
     rows = [row for rows in evaluation.outcomes.values() for row in rows]
     write_table(study.cache.root / "outcomes.parquet", rows, under=evaluation.key)
     study.report()

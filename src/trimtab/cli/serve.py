@@ -20,6 +20,7 @@ import click
 )
 @click.option("--side", type=click.Choice(["input", "output"]), help="Which side of down_proj is edited.  [default: input]")
 @click.option("--monitor", is_flag=True, help="Keep a running score of the tokens as they are generated.")
+@click.option("--watch", metavar="NAME", help="Read unsteered requests with the running gate of this steering, and warn.")
 @click.option(
     "--max-dose",
     type=click.FloatRange(min=0.0, min_open=True),
@@ -44,6 +45,7 @@ def serve_command(
     neurons_per_layer: int | None,
     side: str | None,
     monitor: bool,
+    watch: str | None,
     max_dose: float | None,
     over_dose: str | None,
     load_from: Path | None,
@@ -51,7 +53,7 @@ def serve_command(
     """Serve MODEL over vLLM's own OpenAI server, each request with the steering it names.
 
     Every other option, and all that follows --, goes to vLLM unchanged. A request chooses with vllm_xargs: steering, strength,
-    gate, scope. See docs/vllm.md.
+    gate, scope, first_token. See docs/vllm.md.
     """
     from trimtab.testbed.models import resolve
     from trimtab.vllm_plugin.config import parse_config
@@ -65,6 +67,7 @@ def serve_command(
         "neurons_per_layer": neurons_per_layer,
         "side": side,
         "monitor": monitor,
+        "watch": watch,
         "max_dose": max_dose,
         "over_dose": over_dose,
         "load_from": None if load_from is None else str(load_from),

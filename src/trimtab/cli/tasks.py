@@ -68,7 +68,7 @@ def _parameters(context: click.Context, option: click.Parameter, given: tuple[st
 @click.argument("source")
 @click.option("--n", type=click.IntRange(min=1), default=3, show_default=True, help="How many problems.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True)
-@click.option("--model", default="", help="Render with this model's chat template: a hub id, a folder or testbed:NAME.")
+@click.option("--model", default="", help="Render with its chat template: a hub id, a folder, a GGUF file or testbed:NAME.")
 @_source_options
 @output_options
 def show(
@@ -213,17 +213,11 @@ def _settings(**values: object) -> "TaskSettings":
 
 def _template_of(model: str, settings: "TaskSettings") -> "Callable[[str], str]":
     """The prompt as text of a model: its tokenizer is opened, not its weights."""
-    from transformers import AutoTokenizer
-
-    from trimtab.errors import ModelError
+    from trimtab.model import open_tokenizer
     from trimtab.tasks.loading import task_prompt
     from trimtab.tasks.prompts import render_prompt
-    from trimtab.testbed.models import resolve
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(model))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot open the tokenizer of {model}: {error}; give a hub id, a folder or testbed:NAME") from error
+    tokenizer = open_tokenizer(model)
     return lambda question: str(tokenizer.decode(list(render_prompt(tokenizer, question, task_prompt(settings)))))
 
 

@@ -15,8 +15,8 @@ from trimtab.store import AnyPath
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="Of --serve; 0 takes a free one.")
 @output_options
 def view_command(run: AnyPath, out: AnyPath | None, serving: bool, port: int, as_json: bool, quiet: bool) -> None:
-    """Look at every pair of responses of RUN, a run directory: where steered and unsteered part, with which probabilities, and
-    which neurons did it.
+    """Look at every pair of responses of RUN, a folder that run, demo or evaluate --out left: where steered and unsteered part,
+    with which probabilities, and which neurons did it.
 
     The page is one HTML file that loads nothing from anywhere. With --serve it is at an address that only this machine can open
     and that nobody can guess, and a response can be gone on with from any token, at any strength.
@@ -24,19 +24,20 @@ def view_command(run: AnyPath, out: AnyPath | None, serving: bool, port: int, as
     from trimtab.report.view_page import render_view
     from trimtab.store import write_text
     from trimtab.study import Study
-    from trimtab.study.view_data import build_bare_view, build_view
+    from trimtab.study.view_data import build_bare_view, build_view, check_evaluated, evaluation_of_run
 
     output = Output(as_json, quiet)
     with Study.from_toml(run, progress=output.progress, note=output.note) as study:
         evaluation = None
+        check_evaluated(run)
         try:
             _ = study.model
         except ModelError as error:
             output.note(f"the model could not be opened, so the page has texts and scores alone: {error}")
             view = build_bare_view(study)
         else:
-            evaluation = study.evaluate()
-            view = build_view(study, evaluation, study.tuned())
+            evaluation, tuning = evaluation_of_run(study)
+            view = build_view(study, evaluation, tuning)
         if serving:
             from trimtab.study.view_server import serve_view
 

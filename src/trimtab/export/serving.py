@@ -26,14 +26,14 @@ from trimtab.export.engines import hooks_engine
 from trimtab.export.record import package_versions
 from trimtab.export.target import Answered
 from trimtab.export.verify import TOLERANCE
-from trimtab.gate import ALWAYS
+from trimtab.gate import ALWAYS, RunningGate
 from trimtab.gating.reading import predict
-from trimtab.model import LanguageModel, check_identity
+from trimtab.model import LanguageModel, attach, check_identity
 from trimtab.progress import Advance, Progress, silent
 from trimtab.sampling.vllm_engine import starting_vllm, vllm_environment
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import KEY, PluginConfig, Side, check_version
-from trimtab.vllm_plugin.offline import gate_outputs, open_llm, status
+from trimtab.vllm_plugin.offline import courses, gate_outputs, open_llm, status
 
 LOGPROB = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.05}
 """The largest difference of two log probabilities of one token, in nats, by dtype; and below it two tokens are a near tie."""
@@ -174,6 +174,37 @@ def gate_line(
         largest <= tolerance and not wrong,
         f"{label}: p(fail) of {len(seen)} prompts within {largest:.1e} of the hooks', accepted {tolerance:g}; {sum(fired)} fire, "
         f"{wrong} otherwise than in the hooks",
+    )
+
+
+def course_line(
+    label: str,
+    seen: Sequence[NDArray[np.float32] | None],
+    expected: Sequence[NDArray[np.float32]],
+    levels: Sequence[float],
+    tolerance: float,
+) -> Line:
+    """Compare what a running gate has read and decided in each response, up to the first token that is near one of its levels.
+
+    Args:
+        seen, expected: p(fail) and g, float32 ``[token, 2]`` a response; those of an engine may have one token more.
+        levels: thresholds of p(fail).
+    """
+    if any(one is None for one in seen):
+        return Line("gate", False, f"{label}: {sum(one is None for one in seen)} of {len(seen)} responses were not read")
+    tokens = wrong = steered = 0
+    largest = 0.0
+    for one, other in zip((one for one in seen if one is not None), expected, strict=True):
+        near = np.flatnonzero(np.abs(other[:, :1] - np.array(levels)).min(1) <= tolerance)
+        end = int(near[0]) + 1 if len(near) else len(other)
+        p, g = np.abs(one[:end] - other[:end]).T
+        tokens, steered, wrong = tokens + end, steered + int((other[:end, 1] > 0).sum()), wrong + int((g > 2 * tolerance).sum())
+        largest = max(largest, float(p.max(initial=0.0)))
+    return Line(
+        "gate",
+        largest <= tolerance and not wrong,
+        f"{label}: p(fail) after {tokens} tokens of {len(seen)} responses within {largest:.1e} of the hooks', accepted "
+        f"{tolerance:g}; {steered} are steered, {wrong} otherwise than by the hooks",
     )
 
 
@@ -318,12 +349,28 @@ def _gate(model: LanguageModel, steering: Steering, prompts: Sequence[tuple[int,
     gate = steering.gate
     if not gate.reads:
         return Line("gate", True, f"{gate.label}: it reads nothing")
+    if isinstance(gate, RunningGate):
+        answers = _run(plugin, prompts, [{"steering": "s"}], max_tokens=NEW_TOKENS)
+        told = courses(plugin, [answer.request_id for answer in answers])
+        by_hooks = [
+            _course(model, steering, prompt, answer.outputs[0].token_ids) for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        return course_line(gate.label, told, by_hooks, gate.levels, P_FAIL[_dtype(model)])
     answers = _run(plugin, prompts, [{"steering": "s"}], max_tokens=2)
     told = gate_outputs(plugin, [answer.request_id for answer in answers])
     seen = [None if one is None else one["p_fail"] for one in told]
     fired = [one is not None and bool(one["fired"]) for one in told]
     expected = list(predict(model, gate, {str(i): prompt for i, prompt in enumerate(prompts)}).values())
     return gate_line(gate.label, seen, fired, expected, gate.cutoff, P_FAIL[_dtype(model)])  # type: ignore[arg-type]
+
+
+def _course(model: LanguageModel, steering: Steering, prompt: tuple[int, ...], response: Sequence[int]) -> NDArray[np.float32]:
+    """p(fail) after each token of a response and g at it by the hooks, float32 ``[token, 2]``; its last token is not read."""
+    ids = torch.tensor([[*prompt, *response[:-1]]], device=model.device)
+    known = {"layout": model.layout, "identity": model.identity, "prompt_lengths": [len(prompt)]}
+    with torch.inference_mode(), attach(model.hf_model, steering, **known) as attachment:  # type: ignore[arg-type]
+        model.hf_model(ids)
+    return torch.stack(attachment.courses[0], 1).numpy()
 
 
 def _run(llm: Any, prompts: Sequence[tuple[int, ...]], options: Sequence[Mapping[str, object]], **sampling: Any) -> list[Any]:

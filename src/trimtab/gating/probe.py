@@ -77,7 +77,7 @@ def check_classes(failed: NDArray[np.bool_]) -> None:
         raise NotEnoughDataError(
             f"a gate needs at least {MINIMUM_PER_CLASS} failed and {MINIMUM_PER_CLASS} solved problems, got {n_failed} failed "
             f"and {n_solved} solved; add problems, choose {'harder' if n_failed < n_solved else 'easier'} ones, "
-            "or use gate 'always'",
+            'or set gate.kind = "always"',
             code="too-few-for-gate",
         )
 

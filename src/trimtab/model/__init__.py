@@ -5,7 +5,7 @@ from trimtab.model.attach import Attachment, attach
 from trimtab.model.check import Diagnosis, LayerFinding, check_model
 from trimtab.model.hook_points import down_weights, hook_neurons, watch_neurons
 from trimtab.model.identity import check_identity, identify, rebind, tokenizer_fingerprint, weights_digest
-from trimtab.model.opening import LanguageModel, checkpoint_dtype, open_model
+from trimtab.model.opening import LanguageModel, checkpoint_dtype, open_model, open_tokenizer
 from trimtab.model.probes import prove
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "hook_neurons",
     "identify",
     "open_model",
+    "open_tokenizer",
     "prove",
     "rebind",
     "tokenizer_fingerprint",

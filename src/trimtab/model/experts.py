@@ -198,6 +198,10 @@ class ExpertNeurons:
             )
         return activation.masked_fill(~_reaches(routed, expert), 0.0)
 
+    def routing(self, routed: Routed) -> Tensor:
+        """What the edits are multiplied by on their way out: float32 ``[token, neuron]``, 0 where a token is not routed."""
+        return _weight_at(routed, self._at(routed)[0])
+
     def push(self, routed: Routed, change: Tensor) -> Tensor:
         """What a change of these activations, float32 ``[token, neuron]``, adds to the output: float32 ``[token, d_model]``."""
         expert, within = self._at(routed)

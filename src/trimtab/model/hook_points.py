@@ -62,6 +62,24 @@ def watch_neurons(layout: FfnLayout, layer: int, index: Tensor, see: Callable[[T
     return hook_neurons(layout, layer, look, chosen)
 
 
+def watch_routing(layout: FfnLayout, layer: int, index: Tensor, see: Callable[[Tensor], None]) -> RemovableHandle:
+    """Show ``see`` the routing weights of some neurons of a layer of experts at every forward, float32 ``[token, neuron]``.
+
+    Args:
+        index: int64 ``[neuron]``, coordinates in the layer's d_ff.
+    """
+    experts = layout.modules[layer]
+    assert experts is not None
+    assert layout.layers[layer].sparse
+    refuse_offloaded(layer, experts)
+    neurons = ExpertNeurons(experts, index)
+
+    def after(module: nn.Module, args: tuple[object, ...], output: Tensor) -> None:  # noqa: ARG001
+        see(neurons.routing(read_routing(module, args)))
+
+    return experts.register_forward_hook(after)
+
+
 def decoder_blocks(layout: FfnLayout) -> tuple[nn.Module, ...]:
     """One block per layer, in order: the list of modules of which each holds the neurons of its layer.
 

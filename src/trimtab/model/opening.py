@@ -164,6 +164,17 @@ def open_model(
     return LanguageModel(model, tokenizer, layout, identify(model, name, revision, layout=layout))
 
 
+def open_tokenizer(
+    source: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that :func:`open_model` opens for the same source, without the weights.
+
+    Raises:
+        ModelError: a missing or unreadable tokenizer.
+    """
+    return _load_tokenizer(_origin(resolve(_checked_source(source)), revision, trust_remote_code))
+
+
 def checkpoint_dtype(source: str | Path, revision: str | None = None, trust_remote_code: bool = False) -> str:
     """The dtype that a checkpoint is stored in, as ``auto`` takes it where there is a GPU.
 

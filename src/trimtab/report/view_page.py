@@ -88,16 +88,18 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class ViewNeuron:
-    """One steered neuron.
+    """One place of the steering: a neuron, or a direction.
 
     Args:
+        index: None for a direction, which is added after its layer.
         ranks: its place in the ranking of each criterion, from 1; None where it is not among the neurons that are kept.
         promoted, demoted: tokens of the vocabulary projection with their z.
+        norm: of a direction; None for a neuron.
     """
 
     address: str
     layer: int
-    index: int
+    index: int | None
     gain: float
     shift: float
     correct_mean: float | None = None
@@ -108,6 +110,7 @@ class ViewNeuron:
     promoted: tuple[tuple[str, float], ...] = ()
     demoted: tuple[tuple[str, float], ...] = ()
     hits: tuple[ViewHit, ...] = ()
+    norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +127,11 @@ class View:
         threshold: of the gate; None where it reads nothing.
         tokens: of responses by ``(condition, problem, seed, sample)``; empty where none were recorded.
         token_text: the text of a token by its id, for the alternatives.
-        neurons: that are steered, in the steering's order.
+        neurons: that are steered, in the steering's order; directions after them.
         notes: what a reader has to know, such as why there are no contributions.
         contributions: whether the tokens have contributions.
+        doses: whether they have doses.
+        running_threshold: of the running gate whose p(fail) the tokens have; None where they have none.
     """
 
     model: str
@@ -144,6 +149,8 @@ class View:
     neurons: Sequence[ViewNeuron] = ()
     notes: tuple[str, ...] = ()
     contributions: bool = False
+    doses: bool = False
+    running_threshold: float | None = None
 
 
 def render_view(view: View, *, limit: int | None = SIZE_LIMIT, live: bool = False) -> str:
@@ -312,13 +319,15 @@ def _meta(view: View, rows: Sequence[_Row]) -> dict[str, object]:
         "neurons": [_neuron(neuron) for neuron in view.neurons],
         "tokens": bool(view.tokens),
         "contributions": view.contributions,
+        "doses": view.doses,
+        "running": _rounded(view.running_threshold),
         "size": _CHUNK,
     }
 
 
 def _neuron(neuron: ViewNeuron) -> dict[str, object]:
     plain = asdict(neuron)
-    for name in ("gain", "shift", "correct_mean", "incorrect_mean"):
+    for name in ("gain", "shift", "norm", "correct_mean", "incorrect_mean"):
         plain[name] = _rounded(plain[name])
     return plain
 
@@ -451,12 +460,15 @@ def _tokens(found: ResponseTokens, words: _Words, blob: bytearray) -> dict[str, 
         blob += _levels(rows.total, scale, 127, np.int8)
         blob += _levels(rows.contribution, scale, 127, np.int8)
         blob += _levels(rows.dose, dose, 255, np.uint8)
+    if rows.p_fail is not None:
+        blob += _levels(rows.p_fail, 1.0, 255, np.uint8)
     blob += b"\0" * (-len(blob) % 4)
     return {
         "at": start,
         "n": len(found.ids),
         "alternatives": rows.alternative.shape[1],
         "neurons": n_neurons if acted else 0,
+        "running": rows.p_fail is not None,
         "scale": scale,
         "dose": dose,
         "strength": found.strength,

@@ -13,11 +13,14 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.errors import EngineError, InputError, ModelError, TrimtabError
-from trimtab.gate import ALWAYS
+from trimtab.gate import ALWAYS, RandomOpening, RunningGate
 from trimtab.model import LanguageModel
+from trimtab.model.plan import question_of
+from trimtab.model.running import Course
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.sampling.decoding import SamplingSettings
 from trimtab.sampling.generate import Generation, Request, end_tokens
@@ -25,10 +28,12 @@ from trimtab.sampling.generator import RecordedGenerations
 from trimtab.sampling.prefills import Prefills
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import PLUGIN, Moment, PluginConfig, RecordConfig, check_version
-from trimtab.vllm_plugin.offline import gate_outputs, load, open_llm, unload
+from trimtab.vllm_plugin.courses import KEPT, places
+from trimtab.vllm_plugin.offline import courses, gate_outputs, load, open_llm, unload
 from trimtab.vllm_plugin.offline import moments as fetch_moments
 from trimtab.vllm_plugin.options import RequestOptions
 from trimtab.vllm_plugin.requests import RING
+from trimtab.vllm_plugin.tables import linear_gates
 
 
 class VllmOptions(BaseModel):
@@ -111,7 +116,7 @@ class Needs:
 
 
 def attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> Steering | None:
-    """Return the steering to load: without its gate where the caller holds it open, None where it never steers."""
+    """Return the steering to load: without its gate where the caller decides by request, None where it never steers."""
     if steering is None or gate == "off":
         return None
     if not len(steering):
@@ -123,15 +128,25 @@ def attached(steering: Steering | None, gate: Literal["auto", "on", "off"]) -> S
         raise ModelError(
             "vLLM steers neurons, and this steering adds a direction to the residual stream; use engine transformers"
         )
-    chosen = steering.with_gate(ALWAYS) if gate == "on" else steering
+    alone = gate == "on" or isinstance(steering.gate, RandomOpening)  # which is drawn by request, see first_tokens
+    chosen = steering.with_gate(ALWAYS) if alone else steering
     return None if chosen.gate.kind == "never" else chosen
+
+
+def first_tokens(steering: Steering | None, gate: Literal["auto", "on", "off"], requests: Sequence[Request]) -> list[int] | None:
+    """Return the token of each response from which a control that opens at random steers, 0 for none; None without one."""
+    if steering is None or gate != "auto" or not isinstance(steering.gate, RandomOpening):
+        return None
+    return [steering.gate.draw(request.prompt_ids) for request in requests]
 
 
 def needs_of(model: str, steering: Steering | None) -> Needs:
     """Return the needs of a steering; None stands for the bare model."""
     if steering is None:
         return Needs(model)
-    features = int(np.bincount(steering.gate.layer).max()) if steering.gate.reads else 0
+    read = [(gate.layer, gate.index) for gate in linear_gates(steering.gate)]
+    places = np.unique(np.concatenate([np.stack(each, 1) for each in read]), axis=0) if read else np.zeros((0, 2), np.int64)
+    features = int(np.bincount(places[:, 0]).max()) if read else 0
     return Needs(model, int(np.bincount(steering.layer).max()), features)
 
 
@@ -217,14 +232,27 @@ class VllmEngine:
             chosen = attached(steering, gate)
             self._start(model, needs_of(_model(model), chosen))
             self._hold(chosen)
-            options = RequestOptions(steering=self._loaded)
-            reads = chosen is not None and chosen.gate.reads
+            opened = first_tokens(steering, gate, requests)
+            firsts = dict(zip([request.id for request in requests], opened or [1] * len(requests), strict=True))
+            reads = chosen is not None and question_of(chosen.gate) is not None
+            runs = chosen is not None and isinstance(chosen.gate, RunningGate)
             found: list[Generation] = []
-            for some in _slices(requests, RING if reads else len(requests)):
-                answers = self._answer(model, some, settings, options)
+            remembered = RING if reads else len(requests)
+            if runs:
+                remembered = min(remembered, max(1, KEPT // places(settings.max_new_tokens)))
+            for some in _slices(requests, remembered):
+                asked = [self._options(firsts[request.id]) for request in some]
+                answers = self._answer(model, some, settings, asked)
                 p_fail = self._probabilities(answers) if reads else [None] * len(answers)
-                found += _generations(end_tokens(model, settings.stop), some, answers, p_fail)
+                courses = self._courses(answers) if runs else [None] * len(answers)
+                if opened is not None:
+                    courses = [opening(firsts[request.id], settings.max_new_tokens) for request in some]
+                found += _generations(end_tokens(model, settings.stop), some, answers, p_fail, courses)
             return found
+
+    def _options(self, first: int) -> RequestOptions:
+        """Return the options of a request that is steered from this token on, 0 for none."""
+        return RequestOptions(steering=self._loaded, first_token=first if first > 1 else None) if first else RequestOptions()
 
     def generate_recorded(
         self,
@@ -248,8 +276,9 @@ class VllmEngine:
             record = RecordConfig(moments=names, scopes=tuple(scopes))
             self._start(model, Needs(_model(model), record=record))
             self._hold(None)
-            answers = self._answer(model, requests, settings, RequestOptions(record=True))
-            generations = _generations(end_tokens(model, settings.stop), requests, answers, [None] * len(answers))
+            answers = self._answer(model, requests, settings, [RequestOptions(record=True)] * len(requests))
+            nothing = [None] * len(answers)
+            generations = _generations(end_tokens(model, settings.stop), requests, answers, nothing, nothing)
             recorded = fetch_moments(self._llm, [answer.request_id for answer in answers])
             return RecordedGenerations(generations, cast("dict[TokenScope, Moments]", recorded))
 
@@ -261,7 +290,11 @@ class VllmEngine:
             gc.collect()  # the engine's objects refer to each other
 
     def _answer(
-        self, model: LanguageModel, requests: Sequence[Request], settings: SamplingSettings, options: RequestOptions
+        self,
+        model: LanguageModel,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        options: Sequence[RequestOptions],
     ) -> list[Any]:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
@@ -282,9 +315,9 @@ class VllmEngine:
                 max_tokens=settings.max_new_tokens,
                 stop_token_ids=ends,
                 detokenize=False,
-                extra_args=options.extra_args(),
+                extra_args=own.extra_args(),
             )
-            for request in requests
+            for request, own in zip(requests, options, strict=True)
         ]
         prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
         self._llm.reset_prefix_cache()
@@ -304,6 +337,13 @@ class VllmEngine:
                 f"vLLM remembers no gate of request {found.index(None)} of {len(found)}; run it again, and report this"
             )
         return cast("list[float]", found)
+
+    def _courses(self, answers: Sequence[Any]) -> list[Course]:
+        """Return what the running gate did in each response; a token more where the engine has scheduled one ahead."""
+        found = courses(self._llm, [answer.request_id for answer in answers])
+        if any(one is None for one in found):
+            raise ModelError("vLLM remembers no course of a response; run it again, and report this")
+        return [Course(*torch.from_numpy(one.T.copy())) for one in found if one is not None]
 
     def _hold(self, steering: Steering | None) -> None:
         """Load this steering and unload the one before it."""
@@ -393,11 +433,22 @@ def _slices(requests: Sequence[Request], most: int) -> list[Sequence[Request]]:
     return [requests[start : start + most] for start in range(0, len(requests), most)]
 
 
+def opening(first: int, tokens: int) -> Course:
+    """Return the course of a response that is steered from a token on, 0 for none, as far as it can go."""
+    number = torch.arange(1, tokens + 1)
+    return Course(torch.full((tokens,), torch.nan), ((first > 0) & (number >= first)).float())
+
+
 def _generations(
-    ends: tuple[int, ...], requests: Sequence[Request], answers: Sequence[Any], p_fail: Sequence[float | None]
+    ends: tuple[int, ...],
+    requests: Sequence[Request],
+    answers: Sequence[Any],
+    p_fail: Sequence[float | None],
+    courses: Sequence[Course | None],
 ) -> list[Generation]:
     found = []
-    for request, answer, probability in zip(requests, answers, p_fail, strict=True):
+    for request, answer, probability, course in zip(requests, answers, p_fail, courses, strict=True):
         ids = tuple(answer.outputs[0].token_ids)
-        found.append(Generation(request.id, ids, "stop" if ids[-1] in ends else "length", probability))
+        done = None if course is None else course.upto(len(ids) - 1)
+        found.append(Generation(request.id, ids, "stop" if ids[-1] in ends else "length", probability, done))
     return found

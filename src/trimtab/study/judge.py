@@ -77,7 +77,7 @@ VERSIONS: Mapping[str, int] = {
     "experiment": 3,
     "sft": 1,
     "trained": 1,
-    "tokens": 1,
+    "tokens": 2,
     "places": 1,
 }
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""

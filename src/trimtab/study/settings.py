@@ -209,6 +209,12 @@ def is_intact(data: Mapping[str, object], file: AnyPath) -> bool:
 def _toml(file: AnyPath) -> dict[str, object]:
     try:
         return parse_toml(read_bytes(file).decode())
+    except IsADirectoryError as error:
+        raise ConfigError(
+            f"{file} holds no run.toml, so it is no run directory; give a folder that `trimtab run` or `trimtab evaluate --out` "
+            "wrote, or a settings file",
+            code="no-run",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {error}", code="unreadable") from error
     except ValueError as error:

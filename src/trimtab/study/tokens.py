@@ -18,6 +18,7 @@ from trimtab.evaluation.verdict import matched
 from trimtab.gate import RandomOpening, RunningGate
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Entry, digest_of
+from trimtab.study import find
 from trimtab.tasks import render_prompt
 from trimtab.traces import Problem, Trace
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 TOKEN_LIMIT = 2_000_000
 """Tokens that are recorded at most: of all flips first, then of other pairs in the order of a hash."""
+CPU_POSITIONS = 4_096
+"""Positions of one forward on a CPU, whose caches hold the activations of that many and no more: a quarter faster than 16,384."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,11 +39,13 @@ class PairTokens:
         responses: of every recorded response by its name: its tokens, and the strength (times g) that acted on it.
         record: what the model said of them.
         steering: that acted on the judged ones.
+        probe: the running gate whose p(fail) is recorded; None where the study has none.
     """
 
     responses: Mapping[str, JudgedResponse]
     record: TokenRecord
     steering: Steering
+    probe: RunningGate | None = None
 
 
 def response_name(outcome: Outcome) -> str:
@@ -89,18 +94,22 @@ def record_tokens(
     }
     responses = _chosen(judged, steering, outcomes, tokens, prompts)
     recorded = _without_repeats(responses, outcomes)
+    probe = find.fit_running_gate(study) if study.settings.evaluation.gates else None
+    batch_tokens = study.settings.recording.batch_tokens
+    if study.model.device.type == "cpu":
+        batch_tokens = min(batch_tokens, CPU_POSITIONS)
     facts = {
         "answers": {name: [entry.name for entry in found] for name, found in entries.items()},
         "steering": steering.digest,
         "responses": digest_of({name: response.strength for name, response in recorded.items()}),
-        "batch_tokens": study.settings.recording.batch_tokens,
+        "batch_tokens": batch_tokens,
+        **({} if probe is None else {"probe": study.keys["running-gate"]}),
     }
     entry = study.entry("tokens", {**facts, **study.forward_facts()})
 
     def work(folder: AnyPath) -> None:
-        batch_tokens = study.settings.recording.batch_tokens
         reason = why_not(study.model, steering, find_readout(study.model))
-        job = tokens_job(study.model, recorded, steering, folder, batch_tokens=batch_tokens, why_not=reason)
+        job = tokens_job(study.model, recorded, steering, folder, batch_tokens=batch_tokens, why_not=reason, probe=probe)
         study.run([job])
 
     try:
@@ -108,7 +117,7 @@ def record_tokens(
     except ModelError as error:  # the verdict does not hang on what the view would show
         study.note(f"the tokens of the judged pair are not recorded, so the view has no probabilities: {error}")
         return None
-    return PairTokens(responses, record, steering)
+    return PairTokens(responses, record, steering, probe)
 
 
 def _chosen(

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from trimtab.analysis.token_record import Hit
-from trimtab.analysis.vocabulary import project_vocabulary, token_text
-from trimtab.errors import ModelError, NotEnoughDataError
+from trimtab.analysis.vocabulary import TokenPush, project_directions, project_vocabulary, token_text
+from trimtab.errors import ConfigError, ModelError, NotEnoughDataError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import ALWAYS, GATED, UNSTEERED
 from trimtab.evaluation.verdict import judge, matched
@@ -52,6 +52,8 @@ def build_view(study: "Study", evaluation: Evaluation, tuning: Tuning | None) ->
         tokens, text, hits = _tokens(study.model.tokenizer, evaluation, pair)
         if pair.record.why_not:
             notes.append(f"Contributions are not told for this model: {pair.record.why_not}.")
+        elif pair.record.why_no_dose:
+            notes.append(f"There is no dose to colour by: {pair.record.why_no_dose}.")
     return View(
         model=study.model.identity.name,
         task=study.settings.task.source,
@@ -68,7 +70,37 @@ def build_view(study: "Study", evaluation: Evaluation, tuning: Tuning | None) ->
         neurons=_neurons(study, evaluation.steering, tuning, _contexts(pair, tokens, hits)),
         notes=tuple(notes),
         contributions=pair is not None and not pair.record.why_not,
+        doses=pair is not None and not (pair.record.why_not or pair.record.why_no_dose),
+        running_threshold=None if pair is None or pair.probe is None else pair.probe.cutoff,
     )
+
+
+def check_evaluated(root: AnyPath) -> None:
+    """Raise ConfigError unless a run directory holds a finished evaluation, which can be read and need not be made."""
+    if not _finished(root, "evaluate"):
+        raise ConfigError(
+            f"{root} holds no finished evaluation, so there are no pairs to look at; repeat the command that began it, which "
+            "continues where it stopped",
+            code="not-evaluated",
+        )
+    if not _finished(root, "tune") and not (root / "steering").exists():
+        raise ConfigError(
+            f"{root} was written by an older `trimtab evaluate --out`, which did not keep the artifact that it judged; open its "
+            "view.html, or evaluate again into another folder",
+            code="not-evaluated",
+        )
+
+
+def evaluation_of_run(study: "Study") -> tuple[Evaluation, Tuning | None]:
+    """The evaluation of a run directory: of what its grid chose, or of the artifact that ``trimtab evaluate --out`` judged."""
+    root = study.cache.root
+    if _finished(root, "tune"):
+        return study.evaluate(), study.tuned()
+    return study.evaluate(load_steering(root / "steering")), None
+
+
+def _finished(root: AnyPath, verb: str) -> bool:
+    return any(True for _ in (root / verb).glob("*/key.json"))
 
 
 def build_bare_view(study: "Study") -> View:
@@ -205,8 +237,34 @@ def _contexts(
 def _neurons(
     study: "Study", steering: Steering, tuning: Tuning | None, contexts: Sequence[tuple[ViewHit, ...]]
 ) -> tuple[ViewNeuron, ...]:
+    return (*_own_neurons(study, steering, tuning, contexts), *_directions(study, steering))
+
+
+def _directions(study: "Study", steering: Steering) -> list[ViewNeuron]:
+    """The directions as pages of their own, after the neurons, in the order in which contributions name them."""
+    if not steering.has_directions:
+        return []
+    pushes = _pushes(study, steering, directions=True) or [((), ())] * len(steering.direction)
+    return [
+        ViewNeuron(
+            f"direction after layer {layer}",
+            layer,
+            None,
+            0.0,
+            0.0,
+            norm=float(np.linalg.norm(vector)),
+            promoted=promoted,
+            demoted=demoted,
+        )
+        for layer, vector, (promoted, demoted) in zip(steering.direction_layer.tolist(), steering.direction, pushes, strict=True)
+    ]
+
+
+def _own_neurons(
+    study: "Study", steering: Steering, tuning: Tuning | None, contexts: Sequence[tuple[ViewHit, ...]]
+) -> list[ViewNeuron]:
     if not steering.has_neurons:
-        return ()
+        return []
     ranks = _ranks(study, steering) if tuning else [{} for _ in range(len(steering.layer))]
     means = _trace_means(study, steering) if tuning else None
     pushes = _pushes(study, steering)
@@ -224,7 +282,7 @@ def _neurons(
                 float(steering.shift[n]),
                 correct_mean=None if correct is None else float(correct.mean()),
                 incorrect_mean=None if incorrect is None else float(incorrect.mean()),
-                ranks=ranks[n],
+                ranks=dict(sorted(ranks[n].items(), key=lambda rank: rank[0] != steering.facts.get("criterion"))),
                 ranked=steering.model.n_neurons,
                 histogram=None if correct is None or incorrect is None else _histogram(correct, incorrect),
                 promoted=promoted,
@@ -232,7 +290,7 @@ def _neurons(
                 hits=contexts[n] if contexts else (),
             )
         )
-    return tuple(found)
+    return found
 
 
 def _ranks(study: "Study", steering: Steering) -> list[dict[str, int | None]]:
@@ -299,14 +357,22 @@ def _histogram(correct: NDArray[np.float32], incorrect: NDArray[np.float32]) -> 
     return Histogram(float(f"{low:.4g}"), float(f"{edges[-1]:.4g}"), *counts)
 
 
-def _pushes(study: "Study", steering: Steering) -> list[tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]]:
-    """Tokens that each neuron promotes and demotes; empty where this architecture has no vocabulary projection."""
+_Pushes = list[tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]]
+
+
+def _pushes(study: "Study", steering: Steering, directions: bool = False) -> _Pushes:
+    """Tokens that each neuron, or each direction, promotes and demotes; empty where there is no vocabulary projection."""
     try:
-        projection = project_vocabulary(study.model, steering.layer, steering.index, top=PROMOTED)
+        if directions:
+            found = project_directions(study.model, steering.direction, top=PROMOTED)
+        else:
+            neurons = project_vocabulary(study.model, steering.layer, steering.index, top=PROMOTED).neurons
+            found = [(neuron.promoted, neuron.demoted) for neuron in neurons]
     except ModelError as error:
         study.note(f"the view has no vocabulary projection: {error}")
         return []
-    return [
-        tuple(tuple((push.token, round(push.z, 2)) for push in side) for side in (neuron.promoted, neuron.demoted))  # type: ignore[misc]
-        for neuron in projection.neurons
-    ]
+    return [(_pairs(promoted), _pairs(demoted)) for promoted, demoted in found]
+
+
+def _pairs(side: Sequence[TokenPush]) -> tuple[tuple[str, float], ...]:
+    return tuple((push.token, round(push.z, 2)) for push in side)

@@ -211,6 +211,7 @@ def problems_of(
     """
     found: dict[str, Problem] = {}
     wrong: list[str] = []
+    number, missing = 0, list[InputError]()
     for number, row in enumerate(rows, start=1):
         place = f"{where}, row {number}"
         try:
@@ -218,7 +219,14 @@ def problems_of(
             _check_repeated(found.setdefault(problem.id, problem), problem, place)
         except InputError as error:
             told = str(error)
+            missing += [error] if error.name == "no-such-field" else []
             wrong.append(told if told.startswith(place) else f"{place}: {told}")  # a value knows nothing of its file
+    if missing and len(missing) == number:
+        raise InputError(
+            f"{missing[0]}. Every row of {where} lacks a field like this: name your columns in the section [task], "
+            'fields = {question = "...", answer = "..."}',
+            code="no-such-field",
+        )
     _refuse(wrong)
     if not found:
         raise NotEnoughDataError(f"{where} holds no row; give a file with at least one")

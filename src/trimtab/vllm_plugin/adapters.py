@@ -144,6 +144,11 @@ class Adapters:
                     code="no-steering-slot",
                 )
             adapter = Adapter.of(name, free, path, steering)
+            if name == self.config.watch and not adapter.runs:
+                raise InputError(
+                    f"{name!r} cannot watch unsteered requests: its gate is {adapter.gate}, and none that decides again at each "
+                    "token; accepted: a steering behind a running gate"
+                )
             self.guard.check(adapter)
             if self.guard.limit is not None and adapter.dose is None:
                 logger.warning("the dose of %r was not measured, so max_dose does not hold for it", name)
@@ -177,6 +182,8 @@ class Adapters:
                 raise InputError(
                     f"{name!r} is the default of requests that name no steering; start the engine with another default"
                 )
+            if name == self.config.watch:
+                raise InputError(f"{name!r} watches unsteered requests; start the engine with another steering to watch them")
             adapter = self._loaded.pop(name)
             self._draining[adapter.slot] = adapter
             return adapter
@@ -191,8 +198,12 @@ class Adapters:
         with self._lock:
             del self._draining[slot]
 
-    def admit(self, extra_args: Mapping[str, object] | None) -> tuple[ResolvedOptions, Lease | None]:
+    def admit(self, extra_args: Mapping[str, object] | None, whole: bool = True) -> tuple[ResolvedOptions, Lease | None]:
         """Resolve a request that has arrived.
+
+        Args:
+            extra_args: of the request.
+            whole: whether its prompt is known; where outputs become prompts, nothing watches it.
 
         Returns:
             What the workers are told, and the request's ``extra_args`` from now on: ours replaced by the resolved ones, everybody
@@ -203,7 +214,7 @@ class Adapters:
         """
         with self._lock:
             options = RequestOptions.parse(extra_args, self._loaded)
-            resolved = resolve(options, self.default, self._loaded, self.guard)
+            resolved = resolve(options, self.default, self._loaded, self.guard, self.config.watch if whole else None)
             self._note_dose(options, resolved)
             if resolved.record and self.config.record is None:
                 raise InputError("record 1 cannot be used: this engine was started without `record`; accepted: 0")
@@ -232,6 +243,8 @@ class Adapters:
 
     def enter(self, resolved: ResolvedOptions) -> None:
         """Count a request under the name of its steering, once vLLM has accepted it; see ``entered``."""
+        if not resolved.edits:
+            return
         with self._lock:
             self.entered.update(adapter.name for adapter in self._loaded.values() if adapter.slot == resolved.slot)
 
@@ -293,7 +306,7 @@ def cache_salt(own: str | None, resolved: ResolvedOptions) -> str | None:
     """
     if own is not None and own.startswith(SALT_PREFIX):
         raise InputError(f"cache_salt {own!r} cannot be used; accepted: one that does not begin with {SALT_PREFIX!r}")
-    if not resolved.steers:
+    if not resolved.edits:
         return own
     parts = [own, resolved.digest, resolved.strength, resolved.scope, resolved.gate]
     return SALT_PREFIX + hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
@@ -307,7 +320,7 @@ def with_own_blocks(generate: ExtraKeys) -> ExtraKeys:
     ) -> tuple[tuple[object, ...] | None, int]:
         keys, next_mm_idx = generate(request, start_token_idx, end_token_idx, start_mm_idx)
         resolved = ResolvedOptions.of(request.sampling_params.extra_args if request.sampling_params else None)
-        alone = resolved.steers and resolved.scope != "all"
+        alone = resolved.edits and resolved.scope != "all"
         if alone and end_token_idx > resolved.first_position(request.num_prompt_tokens):
             keys = (*(keys or ()), ("trimtab_request", request.request_id))
         return keys, next_mm_idx
@@ -364,7 +377,7 @@ def _admit(adapters: Adapters, original: Any, request_id: str, prompt: Any, para
     if not isinstance(params, SamplingParams):
         return original(request_id, prompt, params, *args, **kwargs)
     try:
-        resolved, lease = adapters.admit(params.extra_args)
+        resolved, lease = adapters.admit(params.extra_args, whole=not kwargs.get("resumable"))
         if resolved.steers and kwargs.get("resumable"):
             raise InputError(
                 "a resumable session cannot be steered, because its outputs become prompts; "

@@ -15,7 +15,7 @@ from trimtab.store.atomic import parse_json, parse_toml
 TESTED = ("0.32", "0.33")
 LIVE = "0.32"
 """The version that the live suite runs on; 0.33 was read."""
-PLUGIN = "1"
+PLUGIN = "2"
 """Of the hooks and their buffers; a part of the key of compiled graphs, so raise it when either changes."""
 
 
@@ -89,7 +89,8 @@ class PluginConfig(BaseModel):
         side: where a steering acts: on the down projection's ``input``, exact for every intervention; or on its ``output``, for
             additive interventions only, which also works where the down projection is quantised or wrapped by LoRA.
         record: sum up moments of activations for requests with ``record=1``; offline only.
-        monitor: also read the gate's probe at each generated token.
+        watch: name of a steering whose running gate reads the responses of unsteered requests and warns; it changes nothing.
+        monitor: also read the gate's probe at each generated token, where that is not a running gate.
         self_test: check at the start that every hook steers, and that an unsteered request is not changed.
         force_model: accept an artifact of other weights with the same sizes, a fine-tune for example.
         load_from: a folder; clients of a server may load the artifacts in it. None lets them load nothing.
@@ -112,6 +113,7 @@ class PluginConfig(BaseModel):
     features_per_layer: int = Field(default=64, ge=0)
     side: Side = "input"
     record: RecordConfig | None = None
+    watch: str | None = None
     monitor: bool = False
     self_test: bool = True
     force_model: bool = False
@@ -131,6 +133,8 @@ class PluginConfig(BaseModel):
             raise ValueError(f"over_dose {self.over_dose!r} has no effect without max_dose; give a limit such as 0.5")
         if self.default is not None and self.default not in self.steerings:
             raise ValueError(f"default {self.default!r} is none of the steerings: {', '.join(self.steerings) or 'none given'}")
+        if self.watch is not None and self.watch not in self.steerings:
+            raise ValueError(f"watch {self.watch!r} is none of the steerings: {', '.join(self.steerings) or 'none given'}")
         return self
 
 

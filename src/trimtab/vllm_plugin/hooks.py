@@ -24,13 +24,15 @@ class StepBuffers:
     Args:
         rows: int64 ``[token]``, slot of the steering.
         weight: float32 ``[token]``, strength times gate, 0 outside the scope.
-        score: float32 ``[token]``, ``w . x`` of the slot's gate, summed up over the layers of this rank.
+        readers: int64 ``[token]``, row of what is read: the slot's by its gate of the question, another by its running gate.
+        score: float32 ``[token]``, ``w . x`` of that row, summed up over the layers of this rank.
         target: int64 ``[token]``, row of the recorded sums; the last one is of no request.
         steered: int64 ``[1]``, tokens with a weight in this step.
     """
 
     rows: Tensor
     weight: Tensor
+    readers: Tensor
     score: Tensor
     target: Tensor
     steered: Tensor
@@ -42,6 +44,7 @@ class StepBuffers:
         return cls(
             torch.zeros(tokens, **integers),
             torch.zeros(tokens, device=device),
+            torch.zeros(tokens, **integers),
             torch.zeros(tokens, device=device),
             torch.zeros(tokens, **integers),
             torch.zeros(1, **integers),
@@ -65,6 +68,7 @@ class StepBuffers:
         """
         self.rows.zero_()
         self.weight.zero_()
+        self.readers.zero_()
         self.score.zero_()
         self.target.fill_(nowhere)
         self.steered.zero_()
@@ -116,6 +120,7 @@ class LayerTable(nn.Module):
     sums: Tensor
     rows: Tensor
     weight: Tensor
+    readers: Tensor
     score: Tensor
     target: Tensor
     steered: Tensor
@@ -134,7 +139,7 @@ class LayerTable(nn.Module):
 
         Args:
             step: shared by all layers.
-            n_rows: slots and the rows beside them.
+            n_rows: slots and the rows beside them. There are twice as many of what is read, the second half for running gates.
             neurons, features: columns of the tables.
             d_model: width of the output side's table, 0 on the input side.
             sums: float32 ``[moment, row, d_ff]`` where moments are recorded.
@@ -149,12 +154,12 @@ class LayerTable(nn.Module):
             "gain": torch.zeros(n_rows, neurons, device=device),
             "shift": torch.zeros(n_rows, neurons, device=device),
             "feature_index": torch.zeros(features, dtype=torch.int64, device=device),
-            "feature_weight": torch.zeros(n_rows, features, device=device),
+            "feature_weight": torch.zeros(2 * n_rows, features, device=device),
             "output_shift": torch.zeros(n_rows, d_model, device=device),
             "fired": torch.zeros(1, dtype=torch.int64, device=device),
             "sums": torch.zeros(0, device=device) if sums is None else sums,
         }
-        shared = {"rows": step.rows, "weight": step.weight, "score": step.score, "target": step.target, "steered": step.steered}
+        shared = {name: getattr(step, name) for name in ("rows", "weight", "readers", "score", "target", "steered")}
         for name, tensor in (own | shared).items():
             self.register_buffer(name, tensor, persistent=False)
 
@@ -169,7 +174,7 @@ class LayerTable(nn.Module):
         rows = self.rows[:tokens]
         if self.reads:
             features = activation.index_select(1, self.feature_index).float()
-            self.score[:tokens].add_((features * self.feature_weight.index_select(0, rows)).sum(1))
+            self.score[:tokens].add_((features * self.feature_weight.index_select(0, self.readers[:tokens])).sum(1))
         if self.records:
             torch.ops.trimtab.accumulate(activation, self.target[:tokens], self.sums, self.moments)
         if not self.steers_input:

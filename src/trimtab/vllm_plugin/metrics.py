@@ -43,6 +43,8 @@ class SteeringMetrics(Collector):
         decisions = {"fired": fired, "not_fired": read - fired}
         yield _by("trimtab_gate_decisions", "Prompts that a gate has read, by what it decided.", "decision", decisions)
         yield _histogram("trimtab_gate_p_fail", "p(fail) of the prompts that a gate has read.", self.engine["p_fail_histogram"])
+        warned = self.engine["warnings"]
+        yield CounterMetricFamily("trimtab_warnings", "Responses of which a running gate has warned.", warned)
         yield CounterMetricFamily("trimtab_steered_tokens", "Tokens that were steered.", self.engine["steered_tokens"])
         loaded, draining = len(current_adapters().loaded()), len(current_adapters().draining())
         slots = GaugeMetricFamily("trimtab_slots", "Room for steerings.", labels=["state"])

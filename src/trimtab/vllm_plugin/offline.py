@@ -1,10 +1,14 @@
 """An engine in this process, with the plugin."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.moments import Moments
@@ -87,6 +91,65 @@ def unload(llm: LLM, name: str) -> None:
 def gate_outputs(llm: LLM, request_ids: Sequence[str]) -> list[dict[str, object] | None]:
     """Return p(fail), g and the monitor of each request; see :class:`trimtab.vllm_plugin.requests.GateOutputs`."""
     return [llm.collective_rpc("trimtab_request", args=(request_id,))[0] for request_id in request_ids]
+
+
+def courses(llm: LLM, request_ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
+    """Return what a running gate did in ended responses: p(fail) after each token and g at it, float32 ``[token, 2]``.
+
+    None where no running gate read the response, it was fetched before, or too many have ended since: the engine keeps the last
+    million tokens. An engine that schedules ahead forwards the end token, too, so there may be one more than in transformers.
+    """
+    told = [llm.collective_rpc("trimtab_course", args=(request_id,))[0] for request_id in request_ids]
+    return [None if one is None else np.array(one, np.float32).T.reshape(-1, 2) for one in told]
+
+
+OnWarning: TypeAlias = Callable[[str, int, float], None]
+"""Is called with the id of a request, the number of a token of its response, from 1, and p(fail) after that."""
+
+
+@contextmanager
+def warnings_to(llm: LLM, on_warning: OnWarning, seconds: float = 0.05) -> Iterator[None]:
+    """Call a function for each response whose running p(fail) reaches the threshold of its gate, while it is written.
+
+    It is called in this thread between two steps of the engine, once a response, and for the last ones when the block ends.
+
+    Args:
+        llm: a running engine.
+        on_warning: what is called.
+        seconds: between two questions to the engine, each of which waits for the device.
+
+    Example:
+        >>> with warnings_to(llm, lambda request, token, p: print(request, token, p)):  # doctest: +SKIP
+        ...     llm.generate(prompts, SamplingParams(extra_args={"steering": "careful", "gate": "off"}))
+    """
+    engine = llm.llm_engine
+    told, asked, original = _warned(llm, 0)[1], time.monotonic(), engine.step
+
+    def tell() -> None:
+        nonlocal told, asked
+        new, told = _warned(llm, told)
+        asked = time.monotonic()
+        for request_id, token, p in new:
+            on_warning(request_id, token, p)
+
+    @wraps(original)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        outputs = original(*args, **kwargs)
+        if time.monotonic() - asked >= seconds:
+            tell()
+        return outputs
+
+    engine.step = step
+    try:
+        yield
+        tell()
+    finally:
+        engine.step = original
+
+
+def _warned(llm: LLM, since: int) -> tuple[list[tuple[str, int, float]], int]:
+    """Return the warnings after the first ``since``, and how many there are in all."""
+    return llm.collective_rpc("trimtab_warnings", args=(since,))[0]
 
 
 def status(llm: LLM) -> dict[str, object]:

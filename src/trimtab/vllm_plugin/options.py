@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 
 from trimtab.dose import Dose
 from trimtab.errors import InputError
+from trimtab.gate import RunningGate
 from trimtab.steering import PositionScope, Steering
 from trimtab.vllm_plugin.config import NONE, OverDose
 
@@ -25,6 +26,7 @@ class Adapter:
         gate: what a person calls its gate.
         neurons: how many it steers.
         dose: at unit strength, None where the artifact does not tell.
+        runs: whether its gate decides again at each token.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Adapter:
     gate: str
     neurons: int
     dose: Dose | None = None
+    runs: bool = False
 
     @classmethod
     def of(cls, name: str, slot: int, path: str, steering: Steering) -> "Adapter":
@@ -52,6 +55,7 @@ class Adapter:
             steering.gate.label,
             len(steering),
             Dose.of(steering.facts),
+            isinstance(steering.gate, RunningGate),
         )
 
 
@@ -116,7 +120,7 @@ class DoseGuard:
 
 GateOverride = Literal["auto", "on", "off"]
 
-KEYS = ("steering", "strength", "gate", "scope", "record")
+KEYS = ("steering", "strength", "gate", "scope", "first_token", "record")
 INTERNAL = "trimtab_"
 """What the names of our own entries begin with, which no caller may send."""
 
@@ -131,6 +135,7 @@ class RequestOptions:
         gate: ``auto`` asks the steering's gate, ``on`` steers, ``off`` does not.
         scope: which tokens are steered; None takes the artifact's.
         record: sum up the moments of this request's activations.
+        first_token: number of the first token of the response that is steered, from 1; None steers from the first.
     """
 
     steering: str | None = None
@@ -138,6 +143,7 @@ class RequestOptions:
     gate: GateOverride = "auto"
     scope: PositionScope | None = None
     record: bool = False
+    first_token: int | None = None
 
     @classmethod
     def parse(cls, xargs: Mapping[str, object] | None, loaded: Mapping[str, Adapter]) -> "RequestOptions":
@@ -162,11 +168,13 @@ class RequestOptions:
             gate=cast("GateOverride", _one_of("gate", given.get("gate", "auto"), get_args(GateOverride))),
             scope=cast("PositionScope | None", _scope(given.get("scope"))),
             record=_flag("record", given.get("record", False)),
+            first_token=_number("first_token", given.get("first_token")),
         )
 
     def extra_args(self) -> dict[str, object]:
         """Return the ``extra_args`` that :meth:`parse` reads back as these options."""
         entries: dict[str, object] = {"steering": self.steering, "strength": self.strength, "scope": self.scope}
+        entries["first_token"] = self.first_token
         if self.gate != "auto":
             entries["gate"] = self.gate
         if self.record:
@@ -185,6 +193,7 @@ class ResolvedOptions:
         scope: which tokens are steered.
         gate: 1 asks the gate, 2 steers, 0 does not.
         record: as of :class:`RequestOptions`.
+        first_token: the first one of the response that the scope ``generated`` holds, from 1.
     """
 
     slot: int = 0
@@ -193,30 +202,51 @@ class ResolvedOptions:
     scope: PositionScope = "generated"
     gate: int = 0
     record: bool = False
+    first_token: int = 1
 
     @property
     def steers(self) -> bool:
         """Whether the request has a steering, even if its gate stays closed."""
         return self.slot > 0
 
+    @property
+    def edits(self) -> bool:
+        """Whether its response can be another than that of an unsteered request."""
+        return self.steers and self.gate != GATE_CODE["off"]
+
+    @property
+    def asks(self) -> bool:
+        """Whether its gate decides."""
+        return self.steers and self.gate == GATE_CODE["auto"]
+
+    def value(self, reads: bool, constant: float) -> float:
+        """Return g before a gate has read the prompt.
+
+        Args:
+            reads: whether one will.
+            constant: g where none does.
+        """
+        if not self.asks:
+            return float(self.gate == GATE_CODE["on"])
+        return 0.0 if reads else constant
+
     def first_position(self, prompt_length: int) -> int:
         """Return the first steered position."""
-        return {"generated": prompt_length, "last-and-generated": prompt_length - 1, "all": 0}[self.scope]
+        generated = prompt_length + self.first_token - 1
+        return {"generated": generated, "last-and-generated": prompt_length - 1, "all": 0}[self.scope]
 
     def entries(self) -> dict[str, object]:
         """Return these options as entries of ``extra_args``; none for an unsteered request that records nothing."""
         if not self.steers and not self.record:
             return {}
-        names = ("slot", "digest", "strength", "scope", "gate", "record")
-        return {INTERNAL + name: getattr(self, name) for name in names}
+        return {INTERNAL + name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def of(cls, extra_args: Mapping[str, object] | None) -> "ResolvedOptions":
         """Read back the entries that :meth:`entries` wrote; none of them means an unsteered request."""
         if not extra_args or INTERNAL + "slot" not in extra_args:
             return UNSTEERED
-        names = ("slot", "digest", "strength", "scope", "gate", "record")
-        return cls(*(extra_args[INTERNAL + name] for name in names))  # type: ignore[arg-type]  # written by entries
+        return cls(*(extra_args[INTERNAL + name] for name in cls.__slots__))  # type: ignore[arg-type]  # written by entries
 
 
 UNSTEERED = ResolvedOptions()
@@ -225,22 +255,36 @@ GATE_CODE: Mapping[GateOverride, int] = {"off": 0, "auto": 1, "on": 2}
 
 
 def resolve(
-    options: RequestOptions, default: str | None, loaded: Mapping[str, Adapter], guard: DoseGuard = UNGUARDED
+    options: RequestOptions,
+    default: str | None,
+    loaded: Mapping[str, Adapter],
+    guard: DoseGuard = UNGUARDED,
+    watch: str | None = None,
 ) -> ResolvedOptions:
     """Resolve a request's options against the loaded steerings.
+
+    Args:
+        options: of the request.
+        default: name of the steering of a request that names none.
+        loaded: by name.
+        guard: of the dose.
+        watch: name of the steering whose running gate reads unsteered requests.
 
     Raises:
         InputError: options without a steering, a scope that the gate cannot decide, or too large a dose.
     """
     name = default if options.steering is None else options.steering
     if name is None or name == NONE:
-        given = [key for key in ("strength", "scope") if getattr(options, key) is not None]
+        given = [key for key in ("strength", "scope", "first_token") if getattr(options, key) is not None]
         given += ["gate"] if options.gate != "auto" else []
         if given:
             raise InputError(
                 f"{given[0]} has no effect on an unsteered request; name a steering too, one of {', '.join(loaded) or 'none'}"
             )
-        return ResolvedOptions(record=options.record)
+        if watch is None:
+            return ResolvedOptions(record=options.record)
+        reader = loaded[watch]
+        return ResolvedOptions(reader.slot, reader.digest, gate=GATE_CODE["off"], record=options.record)
     adapter = loaded[name]
     scope = adapter.scope if options.scope is None else options.scope
     if adapter.reads and options.gate == "auto" and scope != "generated":
@@ -248,10 +292,23 @@ def resolve(
             f"scope {scope!r} cannot wait for the gate of {name!r}, which decides after the prompt was read; "
             "accepted: scope 'generated', or gate 'on'"
         )
+    first = _first_token(options, adapter, scope)
     strength = adapter.strength if options.strength is None else options.strength
     if options.gate != "off":
         strength = guard.strength(adapter, strength)
-    return ResolvedOptions(adapter.slot, adapter.digest, strength, scope, GATE_CODE[options.gate], options.record)
+    return ResolvedOptions(adapter.slot, adapter.digest, strength, scope, GATE_CODE[options.gate], options.record, first)
+
+
+def _first_token(options: RequestOptions, adapter: Adapter, scope: PositionScope) -> int:
+    if options.first_token is None:
+        return 1
+    if scope != "generated" or (adapter.runs and options.gate == "auto"):
+        why = "whose gate decides from which token on" if adapter.runs and options.gate == "auto" else f"with scope {scope!r}"
+        raise InputError(
+            f"first_token {options.first_token} cannot be used for {adapter.name!r} {why}; accepted: scope 'generated', and a "
+            "gate of the question, 'on' or 'off'"
+        )
+    return options.first_token
 
 
 def _refused(key: str, value: object, accepted: str) -> InputError:
@@ -265,6 +322,14 @@ def _strength(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e6 or not math.isfinite(value):
         raise _refused("strength", value, "a finite number between -1e6 and 1e6, or nothing for the steering's own")
     return float(value)
+
+
+def _number(key: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**9:
+        raise _refused(key, value, "a whole number from 1 to 1e9, or nothing")
+    return value
 
 
 def _scope(value: object) -> object:

@@ -11,7 +11,8 @@ from torch import Tensor
 from trimtab.errors import ModelError
 from trimtab.moments import MOMENTS, TokenScope
 from trimtab.vllm_plugin.config import RecordConfig
-from trimtab.vllm_plugin.requests import BUCKETS, HostColumns, RequestState, find_request
+from trimtab.vllm_plugin.courses import find_request
+from trimtab.vllm_plugin.requests import BUCKETS, HostColumns, RequestState
 
 _SCOPES: dict[TokenScope, tuple[str, ...]] = {
     "response": ("response",),

@@ -118,12 +118,13 @@ def check_steering(steering: Steering, name: str, config: PluginConfig) -> None:
             the output side cannot express.
     """
     gate = steering.gate
-    if isinstance(gate, RunningGate | RandomOpening):
+    if isinstance(gate, RandomOpening):
         raise ModelError(
-            f"the gate of {name!r} is {gate.label!r}, which decides again at each token; an engine decides once, after the "
-            "prompt. Fix: attach the steering to the transformers model, or steer with a gate on the question or gate 'always'"
+            f"the gate of {name!r} draws a token by the prompt's ids, which no artifact tells an engine. Fix: attach the "
+            "steering to the transformers model, or let study.evaluate run it, whose engine draws for each request"
         )
-    if gate.reads and not (isinstance(gate, Gate) and gate.pooling == "last"):
+    question = gate.question if isinstance(gate, RunningGate) else gate
+    if question is not None and question.reads and not (isinstance(question, Gate) and question.pooling == "last"):
         raise ModelError(
             f"the gate of {name!r} is {gate.label}; an engine runs only linear gates on the last prompt token, because "
             "cached and chunked prompts are never in one forward. "

@@ -2,35 +2,16 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trimtab.vllm_plugin.courses import IGNORED, Courses, SlotGate, Summary, find_request
 from trimtab.vllm_plugin.options import ResolvedOptions
-
-_SUFFIX = 9
-"""Characters that vLLM adds to a caller's request id: a dash and eight random ones."""
-
-
-def find_request(asked: str, known: Iterable[str]) -> str | None:
-    """Return the engine's id of a request, given that or the caller's id: the latest of several, None if there is none.
-
-    The samples of a request with n > 1 are ``0_ID``, ``1_ID`` ...
-
-    Args:
-        asked: an id.
-        known: the engine's ids, the latest last.
-
-    Example:
-        >>> find_request("7", ["6-0a1b2c3d", "7-0a1b2c3d"])
-        '7-0a1b2c3d'
-    """
-    return next((own for own in reversed(list(known)) if asked in (own, own[:-_SUFFIX])), None)
-
 
 BUCKETS = ("prompt", "last-prompt", "response")
 """Kinds of tokens whose sums are kept apart; every token scope is a union of them."""
@@ -53,6 +34,9 @@ class HostColumns:
 
     Args:
         row: int64, slot of the steering.
+        reader: int64, row of what is read of the response.
+        runs: bool, whether a running gate reads it.
+        join: int64, see :data:`trimtab.vllm_plugin.courses.AND`.
         strength: float32, 0 where the gate is off.
         first: int64, first position that is steered.
         last: int64, position of the last prompt token.
@@ -66,6 +50,9 @@ class HostColumns:
     """
 
     row: NDArray[np.int64]
+    reader: NDArray[np.int64]
+    runs: NDArray[np.bool_]
+    join: NDArray[np.int64]
     strength: NDArray[np.float32]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
@@ -89,6 +76,9 @@ class HostColumns:
 
         return cls(
             row=integers(),
+            reader=integers(),
+            runs=flags(),
+            join=integers(),
             strength=np.zeros(capacity, np.float32),
             first=integers(),
             last=integers(),
@@ -118,6 +108,7 @@ class RequestStates:
         active: float32 ``[req_index]``, g of its gate; 0 before the decision.
         probability: float32 ``[req_index]``, p(fail); NaN before the decision.
         monitor: float32 ``[req_index]``, sum of p(fail) over generated tokens.
+        courses: of the responses that running gates read.
     """
 
     def __init__(self, capacity: int, device: torch.device) -> None:
@@ -128,6 +119,7 @@ class RequestStates:
             device: of the tensors.
         """
         self.states: dict[str, RequestState] = {}
+        self.courses = Courses(device)
         self.host = HostColumns.zeros(capacity)
         self._free = list(range(capacity - 1, NOBODY, -1))
         self.active = torch.zeros(capacity, device=device)
@@ -137,14 +129,11 @@ class RequestStates:
     def __len__(self) -> int:
         return len(self.states)
 
-    def begin(
-        self, request_id: str, options: ResolvedOptions, prompt_length: int, value: float | None, reads: bool
-    ) -> RequestState:
+    def begin(self, request_id: str, options: ResolvedOptions, prompt_length: int, gate: SlotGate) -> RequestState:
         """Begin a request that the worker has not seen.
 
         Args:
-            value: g where no gate decides it, else None.
-            reads: whether its steering has a gate that reads, also where the caller has decided.
+            gate: of its slot, which reads also where the caller has decided.
         """
         if not self._free:
             self._grow()
@@ -154,16 +143,32 @@ class RequestStates:
         host.clear(req_index)
         host.row[req_index], host.strength[req_index] = options.slot, options.strength if options.gate else 0.0
         host.first[req_index], host.last[req_index] = options.first_position(prompt_length), prompt_length - 1
-        host.pending[req_index], host.asked[req_index] = reads, value is None
-        self.active[req_index] = 0.0 if value is None else value
+        host.pending[req_index], host.asked[req_index] = gate.reads, options.asks and gate.reads
+        host.reader[req_index], host.runs[req_index] = gate.reader, gate.runs
+        host.join[req_index] = gate.join if options.asks else IGNORED
+        if gate.runs:
+            self.courses.begin(req_index, request_id, gate.initial, gate.warns)
+        self.active[req_index] = options.value(gate.reads, gate.constant)
         self.probability[req_index] = torch.nan
         self.monitor[req_index] = 0.0
         return state
+
+    def resume(self, state: RequestState, known: int) -> None:
+        """Take back what was read of tokens that the engine has thrown away before it resumes a preempted request.
+
+        Args:
+            known: tokens that it still has, those of the prompt included.
+        """
+        if self.host.runs[state.req_index] and known < self.host.seen[state.req_index]:
+            self.host.seen[state.req_index] = known
+            self.courses.rewind(state.req_index, max(0, known - state.prompt_length))
 
     def end(self, request_id: str) -> RequestState | None:
         """End a request and free its index; None for one that was never begun."""
         state = self.states.pop(request_id, None)
         if state is not None:
+            if self.host.runs[state.req_index]:
+                self.courses.end(state.req_index)
             self.host.clear(state.req_index)
             self._free.append(state.req_index)
         return state
@@ -182,21 +187,22 @@ RING = 4096
 
 
 class GateOutputs:
-    """p(fail), the gate's value and the monitor's sum of each request. They stay on the device until they are read."""
+    """p(fail), the gate's value, the monitor's sum and the course of each request; on the device until they are read."""
 
     def __init__(self, requests: RequestStates, device: torch.device) -> None:
         """Start without any output."""
         self._requests = requests
-        self._ring = torch.zeros(RING, 3, device=device)
-        self._ended: OrderedDict[str, tuple[int, RequestState, int]] = OrderedDict()
+        self._ring = torch.zeros(RING, 3 + len(Summary._fields), device=device)
+        self._ended: OrderedDict[str, tuple[int, RequestState, _Seen]] = OrderedDict()
         self._next = 0
 
     def end(self, request_id: str, state: RequestState) -> None:
         """Keep the outputs of a request whose index is about to be freed."""
         if len(self._ended) == RING:
             self._ended.popitem(last=False)
-        self._ring[self._next] = self._now(state)
-        self._ended[request_id] = (self._next, state, int(self._requests.host.monitored[state.req_index]))
+        now = self._now(state)
+        self._ring[self._next, : len(now)] = now
+        self._ended[request_id] = (self._next, state, self._seen(state))
         self._next = (self._next + 1) % RING
 
     def find(self, request_id: str) -> dict[str, object] | None:
@@ -204,31 +210,61 @@ class GateOutputs:
         running = find_request(request_id, self._requests.states)
         if running is not None:
             state = self._requests.states[running]
-            return self._facts(
-                running, state, self._now(state), int(self._requests.host.monitored[state.req_index]), running=True
-            )
+            return _facts(running, state, self._now(state), self._seen(state), running=True)
         ended = find_request(request_id, self._ended)
         if ended is None:
             return None
-        row, state, monitored = self._ended[ended]
-        return self._facts(ended, state, self._ring[row], monitored, running=False)
+        row, state, seen = self._ended[ended]
+        return _facts(ended, state, self._ring[row], seen, running=False)
 
     def _now(self, state: RequestState) -> Tensor:
         requests, req_index = self._requests, state.req_index
-        return torch.stack([requests.probability[req_index], requests.active[req_index], requests.monitor[req_index]])
+        own = torch.stack([requests.probability[req_index], requests.active[req_index], requests.monitor[req_index]])
+        return torch.cat([own, requests.courses.summary(req_index)]) if requests.host.runs[req_index] else own
 
-    @staticmethod
-    def _facts(request_id: str, state: RequestState, read: Tensor, monitored: int, running: bool) -> dict[str, object]:
-        probability, value, total = (float(number) for number in read.tolist())
-        return {
-            "request_id": request_id,
-            "slot": state.options.slot,
-            "p_fail": None if math.isnan(probability) else probability,
-            "g": value,
-            "fired": value > 0.0,
-            "strength": state.options.strength,
-            "scope": state.options.scope,
-            "monitor": total / monitored if monitored else None,
-            "monitored_tokens": monitored,
-            "running": running,
+    def _seen(self, state: RequestState) -> "_Seen":
+        host, req_index = self._requests.host, state.req_index
+        return _Seen(
+            bool(host.runs[req_index]),
+            max(0, int(host.seen[req_index]) - state.prompt_length),
+            max(0, int(host.seen[req_index] - host.first[req_index])),
+            int(host.monitored[req_index]),
+        )
+
+
+class _Seen(NamedTuple):
+    """Of a request: whether a running gate reads it, and its tokens in the response, in the scope, and in the monitor's sum."""
+
+    runs: bool
+    response: int
+    in_scope: int
+    monitored: int
+
+
+def _facts(request_id: str, state: RequestState, read: Tensor, seen: _Seen, running: bool) -> dict[str, object]:
+    probability, value, total, *course = (float(number) for number in read.tolist())
+    steered = seen.in_scope if value * state.options.strength else 0
+    told: dict[str, object] | None = None
+    if seen.runs:
+        p, value, warned, opened, tokens = course
+        steered = int(tokens) if state.options.strength else 0
+        told = {
+            "p_fail": None if math.isnan(p) else p,
+            "tokens": seen.response,
+            "warned_at": int(warned) or None,
+            "opened_at": int(opened) or None,
         }
+    return {
+        "request_id": request_id,
+        "slot": state.options.slot,
+        "p_fail": None if math.isnan(probability) else probability,
+        "g": value,
+        "fired": steered > 0 if seen.runs else value > 0.0,
+        "strength": state.options.strength,
+        "scope": state.options.scope,
+        "steered_tokens": steered,
+        "monitor": total / seen.monitored if seen.monitored else None,
+        "monitored_tokens": seen.monitored,
+        "running_gate": told,
+        "running": running,
+    }

@@ -77,12 +77,13 @@ def check(request: Mapping[str, object]) -> None:
         InputError: naming the key, the value and what is accepted.
     """
     own = current_adapters()
-    resolved = resolve(RequestOptions.parse(_options(request), own.loaded()), own.default, own.loaded(), own.guard)
+    loaded = own.loaded()
+    resolved = resolve(RequestOptions.parse(_options(request), loaded), own.default, loaded, own.guard, own.config.watch)
     if resolved.record:
         raise InputError("record 1 cannot be used over HTTP, which has no route for moments; accepted: 0")
     salt = request.get("cache_salt")
     cache_salt(salt if isinstance(salt, str) else None, resolved)
-    if resolved.steers and request.get("use_beam_search"):
+    if resolved.edits and request.get("use_beam_search"):
         raise InputError(
             "use_beam_search cannot be steered: each of its steps is a request of its own, whose prompt holds what was "
             "generated; accepted: no beam search, or steering 'none'"
@@ -312,11 +313,11 @@ async def status(request: Request) -> JSONResponse:
 
 @router.get("/requests/{request_id}")
 async def gate_outputs(request: Request, request_id: str) -> JSONResponse:
-    """Return p(fail), decision and monitor of each prompt and choice, by the ``id`` of the answer."""
+    """Return p(fail), decision, running gate and monitor of each prompt and choice, by the ``id`` of the answer."""
     answers = await _adapters(request).answers(request_id)
     if not answers:
         return answer_error(
-            f"no steered request {request_id!r} is remembered; the last 4,096 are, and unsteered ones never", HTTPStatus.NOT_FOUND
+            f"no request {request_id!r} is remembered; the last 4,096 that were steered or watched are", HTTPStatus.NOT_FOUND
         )
     return JSONResponse({"id": request_id, "answers": answers})
 

@@ -53,14 +53,19 @@ def _note_leavers(steering: EngineSteering, scheduled: Any) -> None:
 def _fill_v1(runner: Runner, steering: EngineSteering, count: NDArray[np.int32]) -> None:
     batch = runner.input_batch
     req_indices = [
-        steering.begin(request_id, _extra_args(runner.requests[request_id]), int(batch.num_prompt_tokens[i]))
+        steering.begin(
+            request_id,
+            _extra_args(runner.requests[request_id]),
+            int(batch.num_prompt_tokens[i]),
+            int(batch.num_tokens_no_spec[i]),
+        )
         for i, request_id in enumerate(batch.req_ids)
     ]
     steering.before_forward(req_indices, batch.num_computed_tokens_cpu[: len(req_indices)], count)
 
 
 def _begin(steering: EngineSteering, new: Any) -> None:
-    steering.begin(new.req_id, _extra_args(new), new.prompt_len)
+    steering.begin(new.req_id, _extra_args(new), new.prompt_len, len(new.prefill_token_ids))
 
 
 def _fill_v2(steering: EngineSteering, batch: Any) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.errors import ModelError
+from trimtab.vllm_plugin.courses import AND, IN_FORCE, VALUE, CoursePlan, CourseReading, joined
 from trimtab.vllm_plugin.hooks import StepBuffers, to_device
 from trimtab.vllm_plugin.options import ResolvedOptions
 from trimtab.vllm_plugin.recording import RecordedSums, Recording
@@ -22,42 +23,47 @@ class StepPlan:
 
     Args:
         row: int64, slot of the steering.
+        reader: int64, row of what is read.
         strength: float32, 0 outside the scope.
         req_index: int64, of the token's request.
         target: int64, row of the recorded sums.
         monitored: bool, a generated token that is read and computed for the first time.
         decide: int64 ``[4, prompt]`` of each gate to be read: last prompt token, request, row, and 1 where it decides.
+        courses: the tokens that running gates read.
     """
 
     row: NDArray[np.int64]
+    reader: NDArray[np.int64]
     strength: NDArray[np.float32]
     req_index: NDArray[np.int64]
     target: NDArray[np.int64]
     monitored: NDArray[np.bool_]
     decide: NDArray[np.int64]
+    courses: CoursePlan
 
     def __len__(self) -> int:
         return len(self.row)
 
 
 def plan_step(
-    host: HostColumns,
+    requests: RequestStates,
     req_indices: NDArray[np.int64],
     start: NDArray[np.int64],
     count: NDArray[np.int64],
     nowhere: int = 0,
     buckets: Sequence[str] = (),
 ) -> StepPlan:
-    """Lay the requests out as the batch does, and note in ``host`` which tokens are computed now.
+    """Lay the requests out as the batch does, and note in ``requests`` which tokens are computed now.
 
     Args:
-        host: columns of all requests.
+        requests: all of them.
         req_indices: the requests in the order of the batch, ``[request]``.
         start: position of each one's first token in this step, ``[request]``.
         count: its tokens in this step, ``[request]``.
         nowhere: the row of the recorded sums that is of no request.
         buckets: of :data:`BUCKETS` that are recorded.
     """
+    host = requests.host
     offset = np.cumsum(count) - count
     owner = np.repeat(np.arange(len(req_indices)), count)
     position = np.arange(len(owner)) + (start - offset)[owner]
@@ -75,7 +81,11 @@ def plan_step(
     host.seen[req_indices] = np.maximum(host.seen[req_indices], start + count)
     host.seen[NOBODY] = 0
     strength = np.where(position >= host.first[req_index], host.strength[req_index], np.float32(0.0))
-    return StepPlan(host.row[req_index], strength, req_index, target, monitored, decide)
+    row = host.row[req_index]
+    number = position - host.last[req_index] - 1
+    courses = requests.courses.plan(req_index, number, row, host.join[req_index], host.runs[req_index])
+    reader = np.where(number >= 0, host.reader[req_index], row)
+    return StepPlan(row, reader, strength, req_index, target, monitored, decide, courses)
 
 
 def _targets(
@@ -116,15 +126,20 @@ class EngineSteering:
         self.tables, self.step, self.requests, self.recording, self._monitor = tables, step, requests, recording, monitor
         self.gate_outputs = GateOutputs(requests, step.device)
         self.steered_requests = 0
+        self._paused: set[str] = set()
         self.testing = False
         self.expected = torch.zeros(1, dtype=torch.int64, device=step.device)
         self._plan: StepPlan | None = None
+        self._reading: CourseReading | None = None
         self._tensors: dict[str, Tensor] = {}
         self._used = step.capacity
         self.idle()
 
-    def begin(self, request_id: str, extra_args: dict[str, object] | None, prompt_length: int) -> int:
+    def begin(self, request_id: str, extra_args: dict[str, object] | None, prompt_length: int, known: int) -> int:
         """Return the index of a request that is about to run; its first step assigns it.
+
+        Args:
+            known: tokens that it has, those of the prompt included.
 
         Raises:
             ModelError: its slot holds another steering than the one it was admitted for.
@@ -135,10 +150,13 @@ class EngineSteering:
             if not options.steers and not options.record:
                 return NOBODY
             self._verify(request_id, options)
-            reads = self.tables.gates.reads[options.slot]
-            state = self.requests.begin(request_id, options, prompt_length, self._value(options), reads)
-            self.requests.host.watched[state.req_index] = self._monitor and reads
-            self.steered_requests += options.steers
+            gate = self.tables.gates.slots[options.slot]
+            state = self.requests.begin(request_id, options, prompt_length, gate)
+            self.requests.host.watched[state.req_index] = self._monitor and gate.reads and not gate.runs
+            self.steered_requests += options.edits
+        elif request_id in self._paused:
+            self._paused.remove(request_id)
+            self.requests.resume(state, known)
         if state.options.record and self.recording is not None:
             self.recording.enter(self.requests.host, request_id, state)
         return state.req_index
@@ -146,7 +164,10 @@ class EngineSteering:
     def pause(self, request_id: str) -> None:
         """Note that a request was preempted; it keeps its index and its gate's decision."""
         state = self.requests.states.get(request_id)
-        if state is not None and self.recording is not None:
+        if state is None:
+            return
+        self._paused.add(request_id)
+        if self.recording is not None:
             self.recording.leave(self.requests.host, request_id, state)
 
     def end(self, request_id: str) -> None:
@@ -158,11 +179,12 @@ class EngineSteering:
             self.recording.leave(self.requests.host, request_id, state)
         if state.options.steers:
             self.gate_outputs.end(request_id, state)
+        self._paused.discard(request_id)
         self.requests.end(request_id)
 
     def idle(self) -> None:
         """Prepare for a forward without requests."""
-        self._plan = None
+        self._plan = self._reading = None
         if self._used and not self.testing:
             self.step.clear(0 if self.recording is None else self.recording.nowhere)
             self._used = 0
@@ -188,7 +210,7 @@ class EngineSteering:
         recording = self.recording
         nowhere, buckets = (0, ()) if recording is None else (recording.nowhere, recording.buckets)
         plan = plan_step(
-            self.requests.host,
+            self.requests,
             np.asarray(req_indices, np.int64),
             start.astype(np.int64),
             count.astype(np.int64),
@@ -196,20 +218,39 @@ class EngineSteering:
             buckets,
         )
         step, total = self.step, len(plan)
-        integers = to_device(np.stack([plan.row, plan.req_index, plan.target]), step.device)
-        weight = to_device(plan.strength, step.device) * self.requests.active[integers[1]]
+        integers = to_device(np.stack([plan.row, plan.req_index, plan.target, plan.reader]), step.device)
+        weight = self._weight(plan, integers[1])
         step.rows[:total].copy_(integers[0])
         step.weight[:total].copy_(weight)
         step.target[:total].copy_(integers[2])
+        step.readers[:total].copy_(integers[3])
         step.score[:total].zero_()
         if self._used > total:  # what the last batch left behind, where a padded graph could still read it
             step.rows[total : self._used].zero_()
             step.weight[total : self._used].zero_()
+            step.readers[total : self._used].zero_()
             step.target[total : self._used].fill_(nowhere)
         torch.sum(weight != 0, 0, keepdim=True, out=step.steered)
         self.expected.add_(step.steered)
         self._used, self._plan = total, plan
         self._tensors = {"row": integers[0], "req_index": integers[1]}
+
+    def _weight(self, plan: StepPlan, req_index: Tensor) -> Tensor:
+        """Return strength times g of each token: of a running gate, as it said after the token before."""
+        device, requests = self.step.device, self.requests
+        strength, g = to_device(plan.strength, device), requests.active[req_index]
+        courses = plan.courses
+        if courses.again.shape[1]:
+            token, place = to_device(courses.again, device)
+            g[token] = requests.courses.records[place, IN_FORCE]
+        if courses.new.shape[1]:
+            token, row, before, after, read, join = to_device(courses.new, device)
+            records = requests.courses.records.index_select(0, before)
+            only_and = bool((courses.new[5] == AND).all())
+            in_force = joined(g.index_select(0, token), records[:, VALUE], join, only_and)
+            g.index_copy_(0, token, in_force)
+            self._reading = CourseReading(token, row, after, read, records, in_force)
+        return strength * g
 
     def after_forward(self) -> None:
         """Read the gates whose prompts have just ended, and the monitor."""
@@ -217,6 +258,10 @@ class EngineSteering:
         if plan is None:
             return
         gates, requests = self.tables.gates, self.requests
+        if self._reading is not None:
+            reading, self._reading = self._reading, None
+            score = self._summed(self.step.score.index_select(0, reading.token))
+            requests.courses.records.index_copy_(0, reading.after, gates.running.step(reading, score))
         if plan.decide.shape[1]:
             token, req_index, row, asked = to_device(plan.decide, self.step.device)
             probability = gates.probability(self._summed(self.step.score[token]), row)
@@ -249,6 +294,7 @@ class EngineSteering:
             "gate_read": int(tables.gates.histogram.sum()),
             "gate_fired": int(tables.gates.fired),
             "p_fail_histogram": tables.gates.histogram.tolist(),
+            "warnings": self.requests.courses.warned_so_far(),
         }
 
     def _verify(self, request_id: str, options: ResolvedOptions) -> None:
@@ -259,13 +305,6 @@ class EngineSteering:
                 f"{held or 'nothing'}; the input processor and this worker disagree, so the engine stops. "
                 "Fix: load and unload steerings through trimtab.vllm_plugin.offline or the routes only"
             )
-
-    def _value(self, options: ResolvedOptions) -> float | None:
-        """Return g if no gate has to be read, else None."""
-        if options.gate != 1 or not options.steers:
-            return 1.0 if options.gate == 2 else 0.0
-        gates = self.tables.gates
-        return None if gates.reads[options.slot] else gates.constant[options.slot]
 
     def _summed(self, score: Tensor) -> Tensor:
         """Sum a score of this rank's neurons over all ranks."""

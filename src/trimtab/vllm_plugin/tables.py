@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trimtab.errors import ModelError
-from trimtab.gate import AnyGate, Gate
+from trimtab.gate import ALWAYS, AnyGate, Gate, RunningGate
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import PluginConfig
+from trimtab.vllm_plugin.courses import AND, OR, RunningRows, SlotGate, Warns
 from trimtab.vllm_plugin.hooks import LayerTable, StepBuffers, hook, is_lora
 from trimtab.vllm_plugin.recording import Recording
 
@@ -120,19 +121,19 @@ HISTOGRAM = 20
 
 
 class GateRows:
-    """Bias, threshold and mode of each slot's gate, ``[row]``, and the decisions of all gates so far.
+    """Bias, threshold and mode of each slot's gate of the question, ``[row]``, and the decisions of these gates so far.
 
     Attributes:
-        reads: whether the slot's gate reads the prompt, on the host.
-        constant: its value where it reads nothing, on the host.
+        slots: the gate of each row.
+        running: rules of those that are running gates.
         histogram: int64 ``[bin]``, p(fail) of the prompts that were read.
         fired: int64 ``[1]``, how many of them are steered.
     """
 
     def __init__(self, n_rows: int, device: torch.device) -> None:
         """Start with gates that steer nothing."""
-        self.reads = [False] * n_rows
-        self.constant = [0.0] * n_rows
+        self.slots = [SlotGate()] * n_rows
+        self.running = RunningRows(n_rows, device)
         self.bias = torch.zeros(n_rows, device=device)
         self.threshold = torch.full((n_rows,), 0.5, device=device)
         self.proportional = torch.zeros(n_rows, dtype=torch.bool, device=device)
@@ -145,15 +146,23 @@ class GateRows:
         Raises:
             ModelError: not a linear one.
         """
-        if not isinstance(gate, Gate):
+        if isinstance(gate, RunningGate):
+            self.running.load(slot, gate)
+            join = OR if gate.question is not None and gate.join == "or" else AND
+            reader, warns = len(self.slots) + slot, Warns.of(gate)
+            # without a gate of the question, the smaller of 1 and its own g
+            self.slots[slot] = SlotGate(gate.question is not None, 1.0, reader, True, gate.initial, join, warns)
+            gate = gate.question or ALWAYS
+        elif isinstance(gate, Gate):
+            self.slots[slot] = SlotGate(gate.reads, float(gate.kind == "always"), slot)
+        else:
             raise ModelError(f"an engine runs only linear gates, not {gate.label}")
-        self.reads[slot], self.constant[slot] = gate.reads, float(gate.kind == "always")
         self.bias[slot], self.threshold[slot] = float(gate.bias), gate.cutoff
         self.proportional[slot] = gate.mode == "proportional"
 
     def clear(self, slot: int) -> None:
         """Remove a slot's gate."""
-        self.reads[slot], self.constant[slot] = False, 0.0
+        self.slots[slot] = SlotGate()
 
     def probability(self, score: Tensor, rows: Tensor) -> Tensor:
         """``p(fail) = sigmoid(score + bias)``, float32 ``[token]``."""
@@ -179,6 +188,13 @@ class LayerRoom:
     features: int
 
 
+def linear_gates(gate: AnyGate) -> tuple[Gate | RunningGate, ...]:
+    """Return what reads activations: the gate of the question, and the running gate."""
+    if isinstance(gate, RunningGate):
+        return (gate,) if gate.question is None else (gate.question, gate)
+    return (gate,) if isinstance(gate, Gate) and gate.reads else ()
+
+
 def plan_room(steerings: Sequence[Steering], config: PluginConfig, rank: Rank, n_layers: int) -> tuple[LayerRoom, ...]:
     """Return the columns of each layer: those that the first steerings use, and the spare ones."""
     rooms = []
@@ -186,8 +202,8 @@ def plan_room(steerings: Sequence[Steering], config: PluginConfig, rank: Rank, n
         used: tuple[set[int], set[int]] = (set(), set())
         for steering in steerings:
             used[0].update(rank.own(layer, steering.layer, steering.index)[1].tolist())
-            if steering.gate.reads:
-                used[1].update(rank.own(layer, steering.gate.layer, steering.gate.index)[1].tolist())
+            for gate in linear_gates(steering.gate):
+                used[1].update(rank.own(layer, gate.layer, gate.index)[1].tolist())
         spare = (config.neurons_per_layer, config.features_per_layer)
         rooms.append(LayerRoom(*(min(rank.width, len(own) + more) for own, more in zip(used, spare, strict=True))))
     return tuple(rooms)
@@ -200,7 +216,8 @@ class _Part:
     Args:
         neurons: their columns of the activation; on the output side those of all ranks, which sum up together what they write.
         gain, shift: of these neurons.
-        features, weight: what its gate reads.
+        features: what its gates read.
+        weight: of them in the row of its gate of the question and in that of its running gate, ``[2, feature]``.
     """
 
     neurons: NDArray[np.int64]
@@ -298,7 +315,8 @@ class SlotTables:
             elif len(part.neurons):
                 table.output_shift[slot] = written_by(self.down[layer], part.neurons, part.shift, self.rank, self._dtype)
             columns = self._take(table.feature_index, self._features[layer], part.features, slot)
-            table.feature_weight[slot, columns] = _on(table.feature_weight, part.weight)
+            for row, weight in zip((slot, self.n_rows + slot), part.weight, strict=True):
+                table.feature_weight[row, columns] = _on(table.feature_weight, weight)
         self.gates.load(slot, steering.gate)
         self.digests[slot] = steering.digest
 
@@ -307,6 +325,7 @@ class SlotTables:
         for layer, table in self.layers.items():
             for tensor in (table.gain, table.shift, table.feature_weight, table.output_shift):
                 tensor[slot] = 0.0
+            table.feature_weight[self.n_rows + slot] = 0.0
             self._neurons[layer].give_back(slot)
             self._features[layer].give_back(slot)
         self.gates.clear(slot)
@@ -317,11 +336,12 @@ class SlotTables:
         if self._output:
             place = np.flatnonzero(steering.layer == layer)
             neurons = steering.index[place]
-        gate = steering.gate
-        if not isinstance(gate, Gate) or not gate.reads:
-            return _Part(neurons, steering.gain[place], steering.shift[place], np.zeros(0, np.int64), np.zeros(0, np.float32))
-        read, features = self.rank.own(layer, gate.layer, gate.index)
-        return _Part(neurons, steering.gain[place], steering.shift[place], features, gate.weight[read])
+        read = [(gate, *self.rank.own(layer, gate.layer, gate.index)) for gate in linear_gates(steering.gate)]
+        features = np.unique(np.concatenate([own for *_, own in read])) if read else np.zeros(0, np.int64)
+        weight = np.zeros((2, len(features)), np.float32)
+        for gate, chosen, own in read:
+            np.add.at(weight[int(isinstance(gate, RunningGate))], np.searchsorted(features, own), gate.weight[chosen])
+        return _Part(neurons, steering.gain[place], steering.shift[place], features, weight)
 
     def _check_room(self, layer: int, part: _Part, slot: int, name: str) -> None:
         if self._output:

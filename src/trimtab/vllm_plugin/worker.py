@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trimtab.errors import MismatchError, ModelError
 from trimtab.vllm_plugin.config import LIVE, PLUGIN, PluginConfig, check_version, installed
+from trimtab.vllm_plugin.courses import Warned
 from trimtab.vllm_plugin.hooks import LayerTable, StepBuffers, down_projections
 from trimtab.vllm_plugin.recording import Recording
 from trimtab.vllm_plugin.refusals import check_engine, read_steering
@@ -204,6 +205,16 @@ class WorkerSteering:
         """Return the gate's outputs of a request."""
         return self.steering.gate_outputs.find(request_id)
 
+    def course(self, request_id: str) -> list[list[float]] | None:
+        """Return p(fail) after each response token and g at it, as two lists; None where no running gate read it. Once."""
+        found = self.steering.requests.courses.take(request_id)
+        return None if found is None else found.T.tolist()
+
+    def warnings(self, since: int) -> tuple[list[Warned], int]:
+        """Return the warnings after the first ``since``, and how many there are in all."""
+        courses = self.steering.requests.courses
+        return courses.warned(since), courses.warnings
+
     def moments(self, request_id: str) -> dict[str, object] | None:
         """Return the recorded sums of a request, once."""
         recording, total = self.steering.recording, self.steering.moments(request_id)
@@ -276,6 +287,14 @@ class WorkerExtension:
     def trimtab_request(self, request_id: str) -> dict[str, object] | None:
         """Return p(fail), the gate's decision and the monitor of a request; None if it is not remembered."""
         return self.trimtab_steering.request(request_id)
+
+    def trimtab_course(self, request_id: str) -> list[list[float]] | None:
+        """Return p(fail) after each response token and g at it, once; None where no running gate read the request."""
+        return self.trimtab_steering.course(request_id)
+
+    def trimtab_warnings(self, since: int) -> tuple[list[Warned], int]:
+        """Return the warnings of running gates after the first ``since`` (request, token, p(fail)), and how many there are."""
+        return self.trimtab_steering.warnings(since)
 
     def trimtab_moments(self, request_id: str) -> dict[str, object] | None:
         """Return the recorded sums of a request, once; see :func:`trimtab.vllm_plugin.recording.read_wire`."""

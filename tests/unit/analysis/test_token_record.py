@@ -1,5 +1,7 @@
 """The record of tokens against a naive forward each, on every family."""
 
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,18 +9,21 @@ import pytest
 import torch
 
 from analysis_samples import model, trace
-from tiny_models import FAMILIES
-from trimtab.analysis.contributions import direct_path, why_not
+from expert_oracle import D_EXPERT, visits
+from tiny_models import FAMILIES, MIXTURES
+from trimtab.analysis.contributions import direct_path, why_no_dose, why_not
 from trimtab.analysis.passes import find_readout
-from trimtab.analysis.token_record import JudgedResponse, TokenRecord, TokensJob, tokens_job
+from trimtab.analysis.token_record import JudgedResponse, TokenRecord, TokensJob, mean_doses, pass_tokens, tokens_job
+from trimtab.directions import Directions
 from trimtab.errors import InputError, ModelError
+from trimtab.gating.running import RunningProbe
 from trimtab.model import LanguageModel, down_weights
-from trimtab.model.hook_points import decoder_blocks, residual
+from trimtab.model.hook_points import watch_neurons
 from trimtab.neurons import Neurons
 from trimtab.steering import Steering
 
 LAST = 2
-REFUSED = ("gemma2", "gemma3_text", "olmo2", "qwen3_moe", "mixtral")
+REFUSED = ("gemma2", "gemma3_text", "olmo2")
 
 
 def steering_of(opened: LanguageModel, layers: tuple[int, ...] = (LAST, 0, LAST), gain: float = 0.0) -> Steering:
@@ -28,6 +33,13 @@ def steering_of(opened: LanguageModel, layers: tuple[int, ...] = (LAST, 0, LAST)
     zeros = np.zeros(n, np.float32)
     neurons = Neurons(np.array(layers), index, np.arange(n, 0, -1.0), shift, zeros, "test", opened.identity)
     return Steering.of(neurons, 1.5, intervention=lambda _: (np.full(n, gain, np.float32), shift))  # type: ignore[arg-type]
+
+
+def along(opened: LanguageModel, layers: tuple[int, ...] = (LAST,), neurons: Steering | None = None) -> Steering:
+    """A direction after each of some layers, beside neurons where they are given."""
+    vectors = np.random.default_rng(5).normal(0, 1, (len(layers), opened.identity.d_model)).astype(np.float32)
+    added = Directions(np.array(layers), vectors, "test", opened.identity).steering(1.5)
+    return added if neurons is None else neurons + added
 
 
 def record(
@@ -76,23 +88,32 @@ def test_probabilities_are_those_of_a_forward_of_the_response_alone(family: str,
     assert not rows["bare"].total.any()
 
 
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in REFUSED])
-@pytest.mark.parametrize("gain", [0.0, -1.0])
+def streams_of(opened: LanguageModel, response: JudgedResponse, steering: Steering) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the final norm is given in a steered forward and in an unsteered one, ``[T, d_model]``: they differ by the edits."""
+    streams: list[torch.Tensor] = []
+    norm = next(m for m in opened.layout.base.modules() if "Norm" in type(m).__name__ and _is_final(opened, m))
+    hook = norm.register_forward_pre_hook(lambda module, given: streams.append(given[0][0, 2:]))
+    assert logits_of(opened, response, steering).isfinite().all()
+    logits_of(opened, JudgedResponse(response.trace, 0.0), steering)
+    hook.remove()
+    return streams[0], streams[1]
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [(family, kind) for family in FAMILIES if family not in REFUSED for kind in ("adds", "ablates", "both")]
+    + [(family, "direction") for family in FAMILIES],
+)
 def test_contributions_of_the_last_layer_are_what_its_edits_add_with_the_norm_held(
-    family: str, gain: float, tmp_path: Path
+    family: str, kind: str, tmp_path: Path
 ) -> None:
     """The oracle takes the residual stream of a steered and of an unsteered forward, which differ by the edits alone."""
     opened = model(family)
-    steering = steering_of(opened, (LAST, LAST, LAST), gain)
+    neurons = steering_of(opened, (LAST, LAST, LAST), -1.0 if kind == "ablates" else 0.0)
+    steering = {"direction": along(opened), "both": along(opened, neurons=neurons)}.get(kind, neurons)
     response = JudgedResponse(trace("b", 3, 6), 2.0)
     rows, _ = record(opened, {"b": response}, steering, tmp_path / "r").read()
-    streams: list[torch.Tensor] = []
-    hook = decoder_blocks(opened.layout)[-1].register_forward_hook(
-        lambda block, given, output: streams.append(residual(output)[0, 2:])
-    )
-    steered = logits_of(opened, response, steering)
-    logits_of(opened, JudgedResponse(response.trace, 0.0), steering)
-    hook.remove()
+    streams = streams_of(opened, response, steering)
     edit = (streams[0] - streams[1]).double().numpy()
     readout = find_readout(opened)
     path = direct_path(opened, steering, readout)
@@ -107,8 +128,75 @@ def test_contributions_of_the_last_layer_are_what_its_edits_add_with_the_norm_he
     towards = head.weight[list(response.trace.response_ids)].detach().double().numpy()
     expected = (towards * factor * centred).sum(-1) * readout.scale
     np.testing.assert_allclose(rows["b"].total, expected, rtol=2e-3, atol=2e-4)
-    np.testing.assert_allclose(rows["b"].contribution.sum(-1), rows["b"].total, rtol=1e-4, atol=1e-5)  # three neurons are all
-    assert steered.isfinite().all()
+    assert np.abs(rows["b"].total).max() > 0
+    if len(steering) <= 3:
+        np.testing.assert_allclose(rows["b"].contribution.sum(-1), rows["b"].total, rtol=1e-4, atol=1e-5)  # three are all
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_a_neuron_of_an_expert_adds_what_the_routing_lets_through(family: str) -> None:
+    """By the experts done one token after the other; nothing where the token is not routed to the neuron's expert."""
+    opened = model(family)
+    neurons = np.arange(3) * (D_EXPERT + 1)
+    steering = replace(steering_of(opened, (LAST, LAST, LAST)), index=neurons)
+    response = JudgedResponse(trace("b", 3, 8), 1.0)
+    experts = opened.layout.modules[LAST]
+    assert experts is not None
+    given: list[tuple[torch.Tensor, ...]] = []
+    hook = experts.register_forward_pre_hook(lambda module, args: given.append(args))
+    logits_of(opened, response, steering)
+    hook.remove()
+    path = direct_path(opened, steering, find_readout(opened))
+    watched = pass_tokens(opened, [response], steering, path).watch
+    delta = watched.delta(torch.zeros(8, dtype=torch.int64), torch.arange(2, 10))
+    routed = {(visit.token, visit.expert): float(visit.weight) for visit in visits(experts, *given[0])}
+    let_through = [[routed.get((position, index // D_EXPERT), 0.0) for index in steering.index] for position in range(3, 10)]
+    np.testing.assert_allclose(delta[1:], steering.shift * np.array(let_through), rtol=1e-4, atol=1e-6)
+    assert not delta[0].any()
+    assert 0 < np.count_nonzero(let_through) < np.size(let_through)
+
+
+def test_directions_and_mixtures_have_contributions_and_no_dose(tmp_path: Path) -> None:
+    opened, mixture = model("qwen3"), model("mixtral")
+    found = record(opened, {"b": JudgedResponse(trace("b", 3, 4), 1.0)}, along(opened, (0, LAST)), tmp_path / "d")
+    rows, hits = found.read()
+    assert found.why_not == ""
+    assert "residual stream" in found.why_no_dose
+    assert rows["b"].contribution.shape == (4, 2)
+    assert not rows["b"].dose.any()
+    assert hits == []
+    assert "routing weight" in why_no_dose(mixture, steering_of(mixture))
+    for one, refused in ((opened, along(opened)), (mixture, steering_of(mixture))):
+        with pytest.raises(ModelError, match="cannot be read"):
+            mean_doses(one, {}, refused)
+
+
+@pytest.mark.parametrize("memory", [0, 3])
+def test_running_p_fail_is_that_of_a_probe_reading_the_response(memory: int, tmp_path: Path) -> None:
+    opened = model("qwen3")
+    rng = np.random.default_rng(2)
+    layer, index = np.array([2, 0, 1, 0]), np.array([7, 3, 9, 1])
+    probe = RunningProbe(layer, index, rng.normal(0, 3, 4), -0.4, memory)
+    responses = {f"{n}": JudgedResponse(trace(f"{n}", 4, n, n), 0.0) for n in (2, 5, 9)}
+    steered, one = JudgedResponse(trace("s", 3, 7), 2.0), JudgedResponse(trace("o", 3, 1), 0.0)
+    steering, gate = steering_of(opened, (0, 1)), probe.gate().with_threshold(0.5)
+    rows, _ = record(opened, {**responses, "s": steered, "o": one}, steering, tmp_path / "r", probe=gate).read()
+    scores = probe.read(opened, [response.trace for response in responses.values()])
+    for name, score in zip(responses, scores, strict=True):
+        p = 1 / (1 + np.exp(-score))
+        np.testing.assert_allclose(rows[name].p_fail, [*p, p[-1]], rtol=1e-4)  # type: ignore[arg-type]
+    np.testing.assert_allclose(rows["o"].p_fail, [1 / (1 + np.exp(0.4))], rtol=1e-5)  # type: ignore[arg-type]
+    # of a steered response it is what the model under steering shows, before each layer's own edit
+    seen = np.zeros((6, 4), np.float32)
+    with ExitStack() as hooks:
+        for row, (at, neuron) in enumerate(zip(layer.tolist(), index.tolist(), strict=True)):
+            keep = lambda a, row=row: seen.__setitem__((slice(None), row), a[0, 3:, 0])  # noqa: E731
+            hooks.callback(watch_neurons(opened.layout, at, torch.tensor([neuron]), keep).remove)
+        logits_of(opened, steered, steering)
+    p = 1 / (1 + np.exp(-probe.scores(seen)))
+    np.testing.assert_allclose(rows["s"].p_fail, [*p, p[-1]], rtol=1e-4)  # type: ignore[arg-type]
+    other, _ = record(opened, responses, steering, tmp_path / "without").read()
+    assert all(row.p_fail is None for row in other.values())
 
 
 def _is_final(opened: LanguageModel, module: torch.nn.Module) -> bool:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from steering_samples import neuron_set
 from tiny_testbed import save_tiny_testbed
 from trimtab.cli.main import main
+from trimtab.cli.view import view_command
 from trimtab.evaluation.outcomes import read_outcomes_json
 from trimtab.model import open_model
 from trimtab.steering import Steering
@@ -55,6 +57,10 @@ def test_a_verdict_with_controls_a_report_and_a_ledger(cli, tmp_path: Path) -> N
     assert any(name.startswith("random") for name in conditions)
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"run.toml", "outcomes.parquet", "report.html", "report.json"}
     assert openings(tmp_path / "run" / "ledger.jsonl") == 1
+    page = (tmp_path / "run" / "view.html").read_bytes()
+    shown = CliRunner().invoke(view_command, [str(tmp_path / "run"), "--out", str(tmp_path / "view.html"), "--quiet"])
+    assert shown.exit_code == 0, shown.output
+    assert (tmp_path / "view.html").read_bytes() == page, "the folder shows the artifact that it judged"
     rows, _ = read_outcomes_json(tmp_path / "outcomes.json")
     assert {row.condition for row in rows} >= {"unsteered", "always", "random-0"}
     assert cli(*SMALL, "--out", tmp_path / "run", "--quiet")[0] == 0

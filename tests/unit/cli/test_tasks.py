@@ -85,7 +85,7 @@ def test_show_renders_with_the_models_template(tasks: Run, tmp_path: Path) -> No
     assert "<|user|>" in shown["prompt"]
     code, _, err = tasks("show", "testbed", "--model", tmp_path / "none")
     assert code == 1
-    assert "cannot open the tokenizer" in err
+    assert err.startswith("error[model/no-folder]")
 
 
 def test_check_finds_leaks(tasks: Run, tmp_path: Path) -> None:

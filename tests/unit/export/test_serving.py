@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trimtab.export.serving import Cost, Line, Row, ServingProof, compare, effect_line, gate_line
+from trimtab.export.serving import Cost, Line, Row, ServingProof, compare, course_line, effect_line, gate_line
 
 TOLERANCE = 1e-3
 
@@ -70,6 +70,29 @@ def test_the_gate_is_compared_by_probability_and_by_decision(seen: list[float | 
 
 def test_a_decision_within_rounding_of_the_threshold_is_nobodys_fault() -> None:
     assert gate_line("logistic", [0.4999], [False], [0.5001], 0.5, TOLERANCE).ok
+
+
+COURSE = np.array([[0.2, 0.0], [0.6, 0.0], [0.7, 1.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changed", "ok"),
+    [({}, True), ({(0, 0): 0.21}, False), ({(2, 1): 0.0}, False), ({(2, 0): 0.7005}, True)],
+)
+def test_a_course_has_the_p_fail_and_the_decisions_of_the_hooks(changed: dict[tuple[int, int], float], ok: bool) -> None:
+    seen = np.concatenate([COURSE, [[0.9, 1.0]]]).astype(np.float32)  # the engine has read the end token, too
+    for place, value in changed.items():
+        seen[place] = value
+    line = course_line("running", [seen], [COURSE], (0.5, 0.0), TOLERANCE)
+    assert line.ok is ok
+    assert "after 3 tokens of 1 responses" in line.text
+    assert not course_line("running", [None], [COURSE], (0.5, 0.0), TOLERANCE).ok
+
+
+def test_after_a_token_near_a_threshold_a_course_may_part() -> None:
+    seen = COURSE.copy()
+    seen[2] = 0.1, 0.0
+    assert course_line("running", [seen], [COURSE], (0.6, 0.0), TOLERANCE).ok
 
 
 def test_the_block_ends_with_the_names_of_what_failed() -> None:

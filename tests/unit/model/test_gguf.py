@@ -11,7 +11,7 @@ from tiny_models import tiny
 from trimtab.errors import InputError, ModelError
 from trimtab.export.exporting import export_steering
 from trimtab.gate import ALWAYS
-from trimtab.model import check_model, down_weights, open_model
+from trimtab.model import check_model, down_weights, open_model, open_tokenizer
 from trimtab.steering import Steering
 
 WORDS = [f"w{number}" for number in range(94)]
@@ -81,6 +81,7 @@ def test_a_file_and_a_folder_that_holds_it(tmp_path: Path) -> None:
     assert model.tokenizer.chat_template == "{{ messages[0].content }}!"
     assert (model.identity.revision or "").startswith("gguf:")
     assert check_model(model).ok
+    assert open_tokenizer(file).get_vocab() == model.tokenizer.get_vocab()
     again = open_model(str(tmp_path), device="cpu")
     assert (again.identity.fingerprint, again.identity.revision) == (model.identity.fingerprint, model.identity.revision)
     _write(tmp_path / "other.gguf")

@@ -11,6 +11,7 @@ from trimtab.errors import ConfigError
 from trimtab.evaluation.runner import Condition
 from trimtab.report import read_report
 from trimtab.study import Settings, Study
+from trimtab.study.view_data import build_view
 
 
 def _directions(study: Study) -> Directions:
@@ -32,12 +33,23 @@ def test_a_steering_along_directions_gets_a_verdict_a_report_and_a_view(study: S
     assert (found.k, found.directions, found.criterion) == (0, (0, 1), "somebody's")
     page = (tmp_path / "report.html").read_text()
     assert "<dt>direction after layer</dt><dd>0, 1</dd>" in page
-    assert "adds to the residual stream itself" in (tmp_path / "view.html").read_text()
+    assert "There is no dose to colour by: a direction is added to the residual stream" in (tmp_path / "view.html").read_text()
+    view = build_view(study, evaluation, None)
+    assert view.contributions
+    assert not view.doses
+    assert [(each.address, each.index) for each in view.neurons] == [
+        ("direction after layer 0", None),
+        ("direction after layer 1", None),
+    ]
+    for each, vector in zip(view.neurons, along.direction, strict=True):
+        assert each.norm == pytest.approx(np.linalg.norm(vector))
+        assert len(each.promoted) == len(each.demoted) == 8
 
 
 def test_neurons_and_directions_at_once_are_judged_too(study: Study, tmp_path: Path) -> None:
     both = _directions(study).steering(2.0) + study.rank().top(3).steering(strength=10.0)
     evaluation = study.evaluate(both, controls=["random"])
+    assert [each.index is None for each in build_view(study, evaluation, None).neurons] == [False, False, False, True, True]
     found = read_report(study.report(tmp_path / "report.html").with_suffix(".json")).neurons
     assert (found.k, found.directions) == (3, (0, 1))
     assert evaluation.to_pandas()["condition"].tolist() == ["unsteered", "always", "gated", "random", "random-norm"]

@@ -6,7 +6,9 @@ import pytest
 from trimtab.errors import ConfigError, InputError
 from trimtab.evaluation.rows import BOTH_GATES, RUNNING, RUNNING_RANDOM
 from trimtab.gate import ALWAYS, RandomOpening, RunningGate
+from trimtab.gating.running import RunningProbe, readable
 from trimtab.study import Study
+from trimtab.study.view_data import build_view
 
 GATES = (RUNNING, BOTH_GATES, RUNNING_RANDOM)
 
@@ -46,6 +48,27 @@ def test_the_conditions_and_their_control(study: Study) -> None:
     assert evaluation.rows[RUNNING_RANDOM].p_holm is None  # a control is no claim
     assert evaluation.rows[RUNNING].p_holm is not None
     assert before.steered == ()
+
+
+def test_the_tokens_of_the_judged_pair_have_the_running_p_fail(study: Study) -> None:
+    evaluation = study.evaluate(controls=(), gates=(RUNNING,))
+    assert evaluation.tokens is not None
+    gate = study.fit_running_gate()
+    assert evaluation.tokens.probe is not None
+    assert evaluation.tokens.probe.settings == gate.settings
+    rows, _ = evaluation.tokens.record.read()
+    probe = RunningProbe(gate.layer, gate.index, gate.weight.astype(np.float64), gate.bias, gate.memory)
+    bare = readable([evaluation.tokens.responses[name].trace for name in rows if name.startswith("unsteered/")])
+    for trace, score in zip(bare, probe.read(study.model, bare), strict=True):
+        np.testing.assert_allclose(rows[trace.id].p_fail[:-1], 1 / (1 + np.exp(-score)), rtol=1e-3)  # type: ignore[index]
+    view = build_view(study, evaluation, study.tuned())
+    assert view.running_threshold == gate.cutoff
+    assert view.contributions
+    assert view.doses
+    without = study.evaluate(controls=(), gates=())
+    assert without.tokens is not None
+    assert without.tokens.probe is None
+    assert all(row.p_fail is None for row in without.tokens.record.read()[0].values())
 
 
 def test_without_a_question_there_is_nothing_to_join(study: Study) -> None:

@@ -3,9 +3,11 @@ import gc
 from dataclasses import dataclass, replace
 
 import pytest
+from pydantic import ValidationError
 
 from layered_stack import linear, steering
 from trimtab.errors import InputError, MismatchError
+from trimtab.gate import ALWAYS, RunningGate
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.adapters import Adapters, Lease, cache_salt, with_own_blocks
 from trimtab.vllm_plugin.config import PluginConfig, RecordConfig
@@ -134,6 +136,42 @@ class Request:
     request_id: str
     num_prompt_tokens: int
     sampling_params: Params | None
+
+
+def watching() -> Adapters:
+    own = linear(0)
+    adapters = Adapters(PluginConfig(steerings={"a": "a", "w": "w"}, watch="w"))
+    gate = RunningGate(own.layer, own.index, own.weight, threshold=0.5)
+    for name, gate_of in (("a", ALWAYS), ("w", gate)):
+        adapters.add(adapters.reserve(name, name, steering(1, scope="generated", gate=gate_of)))
+    return adapters
+
+
+def test_an_unsteered_request_is_watched_and_counted_as_unsteered() -> None:
+    adapters = watching()
+    resolved, lease = adapters.admit({"steering": "none"})
+    assert (resolved.slot, resolved.gate) == (2, 0)
+    assert adapters.requests(2) == 1
+    assert lease is not None
+    adapters.enter(resolved)
+    assert not adapters.entered
+    assert adapters.admit(None, whole=False) == (UNSTEERED, None)
+    with pytest.raises(InputError, match="'w' watches unsteered requests; start the engine with another steering"):
+        adapters.remove("w")
+
+
+def test_only_a_running_gate_can_watch() -> None:
+    adapters = Adapters(PluginConfig(steerings={"a": "a"}, watch="a"))
+    with pytest.raises(InputError, match=r"'a' cannot watch unsteered requests: its gate is always.*accepted: a steering behind"):
+        adapters.reserve("a", "a", steering(0))
+    with pytest.raises(ValidationError, match="watch 'b' is none of the steerings: a"):
+        PluginConfig(steerings={"a": "a"}, watch="b")
+
+
+def test_a_request_that_is_only_watched_shares_blocks_with_unsteered_ones() -> None:
+    watched = ResolvedOptions(1, "d", 1.0, "generated", 0)
+    assert cache_salt("own", watched) == "own"
+    assert cache_salt(None, watched) is None
 
 
 def test_an_unsteered_request_keeps_its_own_salt() -> None:

@@ -12,6 +12,7 @@ LOADED = {
     "plain": Adapter("plain", 1, "a", "d1", 0.7, "generated", False, "always", 5),
     "gated": Adapter("gated", 2, "b", "d2", 1.5, "generated", True, "logistic, last prompt token", 5),
 }
+RUNNING = LOADED | {"running": Adapter("running", 3, "c", "d3", 1.0, "generated", True, "running, mean so far", 5, runs=True)}
 
 
 def test_nothing_asked_is_the_default() -> None:
@@ -28,6 +29,7 @@ def test_nothing_asked_is_the_default() -> None:
         RequestOptions("plain", -0.5, "on", "all", True),
         RequestOptions("gated", gate="off"),
         RequestOptions("none"),
+        RequestOptions("plain", first_token=3),
     ],
 )
 def test_what_is_written_is_read_back(options: RequestOptions) -> None:
@@ -35,7 +37,7 @@ def test_what_is_written_is_read_back(options: RequestOptions) -> None:
 
 
 def test_what_workers_are_told_is_read_back() -> None:
-    told = ResolvedOptions(2, "d2", -1.25, "all", 2, True)
+    told = ResolvedOptions(2, "d2", -1.25, "all", 2, True, 4)
     assert ResolvedOptions.of(told.entries() | {"other": 1}) == told
     assert ResolvedOptions.of({"other": 1}) == UNSTEERED
     assert UNSTEERED.entries() == {}
@@ -58,6 +60,10 @@ def test_keys_of_others_are_left_alone() -> None:
         ({"gate": "maybe"}, "gate 'maybe' cannot be used; accepted: auto, on, off"),
         ({"gate": None}, "gate None cannot be used"),
         ({"scope": "prompt"}, "scope 'prompt' cannot be used; accepted: generated, last-and-generated, all"),
+        ({"first_token": 0}, "first_token 0 cannot be used; accepted: a whole number from 1 to 1e9, or nothing"),
+        ({"first_token": 2.0}, "first_token 2.0 cannot be used"),
+        ({"first_token": True}, "first_token True cannot be used"),
+        ({"first_token": 10**400}, "first_token 1000.* cannot be used"),
         ({"record": 2}, "record 2 cannot be used; accepted: 0, 1"),
         ({"record": "1"}, "record '1' cannot be used; accepted: 0, 1"),
         ({"trimtab_slot": 1}, "'trimtab_slot' is set by the engine itself; accepted keys: " + ", ".join(KEYS)),
@@ -73,20 +79,39 @@ def test_a_bad_value_is_named_with_what_is_accepted(xargs: dict[str, object], me
     [
         (
             RequestOptions(strength=1.0),
-            "strength has no effect on an unsteered request; name a steering too, one of plain, gated",
+            "strength has no effect on an unsteered request; name a steering too, one of plain, gated, running",
         ),
         (RequestOptions("none", gate="on"), "gate has no effect"),
         (RequestOptions("gated", scope="all"), "cannot wait for the gate of 'gated'"),
         (RequestOptions("gated", scope="last-and-generated"), "accepted: scope 'generated', or gate 'on'"),
+        (RequestOptions(first_token=2), "first_token has no effect on an unsteered request"),
+        (RequestOptions("plain", scope="all", first_token=2), "first_token 2 cannot be used for 'plain' with scope 'all'"),
+        (RequestOptions("running", first_token=2), "first_token 2 cannot be used for 'running' whose gate decides"),
+        (RequestOptions("running", scope="all"), "cannot wait for the gate of 'running'"),
     ],
 )
 def test_options_that_contradict_each_other(options: RequestOptions, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        resolve(options, None, LOADED)
+        resolve(options, None, RUNNING)
+
+
+def test_an_unsteered_request_is_watched_where_a_steering_watches() -> None:
+    watched = ResolvedOptions(3, "d3", gate=0)
+    assert resolve(RequestOptions(), None, RUNNING, watch="running") == watched
+    assert resolve(RequestOptions("none"), "plain", RUNNING, watch="running") == watched
+    assert (watched.steers, watched.edits, watched.asks) == (True, False, False)
+    assert resolve(RequestOptions(), "plain", RUNNING, watch="running").slot == 1
+    with pytest.raises(InputError, match="strength has no effect on an unsteered request"):
+        resolve(RequestOptions(strength=1.0), None, RUNNING, watch="running")
 
 
 def test_an_open_gate_allows_any_scope() -> None:
     assert resolve(RequestOptions("gated", gate="on", scope="all"), None, LOADED).scope == "all"
+
+
+def test_a_response_may_be_steered_from_a_later_token_on() -> None:
+    resolved = resolve(RequestOptions("running", gate="on", first_token=5), None, RUNNING)
+    assert resolved.first_position(7) == 11
 
 
 @pytest.mark.parametrize(("scope", "first"), [("generated", 7), ("last-and-generated", 6), ("all", 0)])

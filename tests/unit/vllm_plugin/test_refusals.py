@@ -78,9 +78,13 @@ def test_only_linear_gates_on_the_last_token_run_in_an_engine() -> None:
         with pytest.raises(ModelError, match=r"an engine runs only linear gates on the last prompt token.*Fix: fit the gate"):
             check_steering(steering(0, scope="generated", gate=gate), "g", PluginConfig())
     own = linear(0)
-    for gate in (RunningGate(own.layer, own.index, own.weight, threshold=0.5), RandomOpening(np.array([3]))):
-        with pytest.raises(ModelError, match=r"decides again at each token; an engine decides once.*Fix: attach the steering"):
-            check_steering(steering(0, scope="generated", gate=gate), "g", PluginConfig())
+    running = RunningGate(own.layer, own.index, own.weight, threshold=0.5)
+    with pytest.raises(ModelError, match=r"an engine runs only linear gates on the last prompt token.*Fix: fit the gate"):
+        check_steering(steering(0, scope="generated", gate=running.joined(mean, "or")), "g", PluginConfig())
+    with pytest.raises(ModelError, match=r"draws a token by the prompt's ids, which no artifact tells.*Fix: attach the steering"):
+        check_steering(steering(0, scope="generated", gate=RandomOpening(np.array([3]))), "g", PluginConfig())
+    for gate in (running, running.joined(linear(1), "and")):
+        check_steering(steering(0, scope="generated", gate=gate), "g", PluginConfig())
     check_steering(steering(0, scope="generated", gate=linear(0)), "g", PluginConfig())
     check_steering(steering(0, gate=Gate("never")), "g", PluginConfig())
 

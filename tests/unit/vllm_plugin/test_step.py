@@ -12,6 +12,7 @@ from trimtab.gate import NEVER, Gate
 from trimtab.moments import MOMENTS
 from trimtab.steering import PositionScope, Steering
 from trimtab.vllm_plugin.config import PluginConfig, RecordConfig
+from trimtab.vllm_plugin.courses import SlotGate
 from trimtab.vllm_plugin.options import UNSTEERED, ResolvedOptions
 from trimtab.vllm_plugin.recording import read_wire
 from trimtab.vllm_plugin.requests import BUCKETS, NOBODY, RING, RequestStates
@@ -52,7 +53,7 @@ def test_every_token_of_every_step_agrees_with_a_loop_over_positions(requests: l
         if not own.steers:
             req_indices.append(NOBODY)
             continue
-        state = states.begin(f"r{i}", own, prompt, None if gate == 1 else 1.0, reads=True)
+        state = states.begin(f"r{i}", own, prompt, SlotGate(reads=True))
         states.host.watched[state.req_index] = True
         states.host.record_row[state.req_index] = i
         req_indices.append(state.req_index)
@@ -68,7 +69,7 @@ def test_every_token_of_every_step_agrees_with_a_loop_over_positions(requests: l
                 done[i] = 0
         start = np.array([done[i] for i in batch])
         count = np.array([int(rng.integers(1, requests[i][5] - done[i] + 1)) for i in batch])
-        plan = plan_step(states.host, np.array([req_indices[i] for i in batch]), start, count, nowhere=99, buckets=BUCKETS)
+        plan = plan_step(states, np.array([req_indices[i] for i in batch]), start, count, nowhere=99, buckets=BUCKETS)
         token, deciding = 0, []
         for i, first, n in zip(batch, start, count, strict=True):
             slot, strength, scope, gate, prompt, _ = requests[i]
@@ -102,13 +103,13 @@ def test_every_token_of_every_step_agrees_with_a_loop_over_positions(requests: l
 def test_places_are_given_back_and_grow_when_they_run_out() -> None:
     states = RequestStates(2, CPU)
     own = options(1, 1.0, "generated", 1)
-    req_indices = [states.begin(str(i), own, 4, None, reads=True).req_index for i in range(5)]
+    req_indices = [states.begin(str(i), own, 4, SlotGate(reads=True)).req_index for i in range(5)]
     assert len(set(req_indices)) == 5
     assert NOBODY not in req_indices
     states.active[req_indices[4]] = 0.5
     assert states.end("4") is not None
     assert states.end("4") is None
-    again = states.begin("again", own, 4, None, reads=True)
+    again = states.begin("again", own, 4, SlotGate(reads=True))
     assert again.req_index == req_indices[4]
     assert float(states.active[again.req_index]) == 0.0
     assert torch.isnan(states.probability[again.req_index])
@@ -118,9 +119,9 @@ def test_places_are_given_back_and_grow_when_they_run_out() -> None:
 @pytest.mark.parametrize("buckets", [("response",), ("prompt", "last-prompt"), ("last-prompt",)])
 def test_only_the_kinds_of_tokens_that_are_needed_have_rows(buckets: tuple[str, ...]) -> None:
     states = RequestStates(2, CPU)
-    state = states.begin("r", options(1, 1.0, "all", 2), 3, 1.0, reads=False)
+    state = states.begin("r", options(1, 1.0, "all", 2), 3, SlotGate())
     states.host.record_row[state.req_index] = 1
-    plan = plan_step(states.host, np.array([state.req_index]), np.array([0]), np.array([5]), nowhere=50, buckets=buckets)
+    plan = plan_step(states, np.array([state.req_index]), np.array([0]), np.array([5]), nowhere=50, buckets=buckets)
     kinds = ("prompt", "prompt", "last-prompt", "response", "response")
     assert plan.target.tolist() == [len(buckets) + buckets.index(kind) if kind in buckets else 50 for kind in kinds]
 
@@ -166,7 +167,7 @@ def test_gates_decide_prompt_by_prompt_and_steer_from_the_first_generated_token(
     own = steering(0, scope="generated", gate=gate)
     made = engine(stack, [own])
     for i, n in enumerate(lengths):
-        made.begin(f"r{i}", asked(made), n)
+        made.begin(f"r{i}", asked(made), n, n)
     step(made, stack, {"r0": (0, prompts[0]), "r1": (0, prompts[1][:2])})  # a whole prompt and a chunk
     step(made, stack, {"r2": (0, prompts[2]), "r1": (2, prompts[1][2:]), "r3": (0, prompts[3])})
     found = [made.gate_outputs.find(f"r{i}") for i in range(4)]
@@ -190,7 +191,7 @@ def test_gates_decide_prompt_by_prompt_and_steer_from_the_first_generated_token(
 def test_a_gate_that_the_caller_has_set_is_read_and_not_asked(code: int, value: float) -> None:
     gate, stack, prompt = linear(3), Stack(), embedded(4)
     made = engine(stack, [steering(0, scope="generated", gate=gate)])
-    made.begin("r", asked(made, gate=code), 4)
+    made.begin("r", asked(made, gate=code), 4, 4)
     step(made, stack, {"r": (0, prompt)})
     found = made.gate_outputs.find("r")
     assert found["p_fail"] == pytest.approx(float(gate.probability(features(prompt, gate))[-1]), abs=1e-5)
@@ -204,7 +205,7 @@ def test_gates_that_read_nothing() -> None:
     stack = Stack()
     made = engine(stack, [steering(0), steering(1).with_gate(NEVER)])
     for slot in (1, 2):
-        made.begin(f"r{slot}", asked(made, slot), 2)
+        made.begin(f"r{slot}", asked(made, slot), 2, 2)
     step(made, stack, {"r1": (2, embedded(1)), "r2": (2, embedded(1))})
     assert made.step.weight[:2].tolist() == [1.0, 0.0]
     assert made.gate_outputs.find("r1")["p_fail"] is None
@@ -214,11 +215,11 @@ def test_a_decision_outlives_a_preemption_and_is_not_made_twice() -> None:
     gate, stack, prompt = linear(3), Stack(), embedded(4)
     p = float(gate.probability(features(prompt, gate))[-1])
     made = engine(stack, [steering(0, scope="generated", gate=linear(3, threshold=p - 0.01))])
-    made.begin("r", asked(made), 4)
+    made.begin("r", asked(made), 4, 4)
     step(made, stack, {"r": (0, prompt)})
     made.pause("r")
     step(made, stack, {"other": (0, embedded(6))})
-    assert made.begin("r", asked(made), 4) == made.requests.states["r"].req_index
+    assert made.begin("r", asked(made), 4, 4) == made.requests.states["r"].req_index
     step(made, stack, {"r": (0, torch.cat([prompt, embedded(2)]))})  # prompt and answer so far, again
     assert made.step.weight[:6].tolist() == [0.0] * 4 + [1.0] * 2
     assert made.status()["gate_read"] == 1
@@ -227,7 +228,7 @@ def test_a_decision_outlives_a_preemption_and_is_not_made_twice() -> None:
 def test_what_a_batch_left_behind_is_not_read_by_a_padded_graph() -> None:
     stack = Stack()
     made = engine(stack, [steering(0)], PluginConfig(neurons_per_layer=0, features_per_layer=0))
-    made.begin("r", asked(made), 1)
+    made.begin("r", asked(made), 1, 1)
     step(made, stack, {"r": (1, embedded(9))})
     assert made.step.weight[:9].tolist() == [1.0] * 9
     step(made, stack, {"r": (10, embedded(2))})
@@ -242,7 +243,7 @@ def test_what_a_batch_left_behind_is_not_read_by_a_padded_graph() -> None:
 def test_the_monitor_reads_each_generated_token_once() -> None:
     gate, stack, h = linear(3), Stack(), embedded(7)
     made = engine(stack, [steering(0, scope="generated", gate=gate)], monitor=True)
-    made.begin("r", asked(made, gate=0), 3)
+    made.begin("r", asked(made, gate=0), 3, 3)
     step(made, stack, {"r": (0, h[:5])})
     made.pause("r")
     step(made, stack, {"r": (0, h)})
@@ -266,8 +267,8 @@ def test_moments_are_sums_over_the_tokens_of_each_scope(count: int) -> None:
     for i in range(count):
         stack = Stack(i, count)
         made = engine(stack, [steering(0)], config, rank=(i, count))
-        req_index = made.begin("r-01234567", asked(made, gate=0, record=True), 5)
-        made.begin("s-01234567", asked(made, gate=2), 2)
+        req_index = made.begin("r-01234567", asked(made, gate=0, record=True), 5, 5)
+        made.begin("s-01234567", asked(made, gate=2), 2, 2)
 
         def forward(made: EngineSteering, stack: Stack, start: int, stop: int, req_index: int, i: int) -> None:
             made.before_forward([NOBODY, req_index], np.array([0, start]), np.array([2, stop - start]))
@@ -279,7 +280,7 @@ def test_moments_are_sums_over_the_tokens_of_each_scope(count: int) -> None:
 
         forward(made, stack, 0, 6, req_index, i)
         made.pause("r-01234567")
-        made.begin("r-01234567", asked(made, gate=0, record=True), 5)
+        made.begin("r-01234567", asked(made, gate=0, record=True), 5, 5)
         forward(made, stack, 0, 4, req_index, i)  # again
         forward(made, stack, 4, 8, req_index, i)
         made.end("r-01234567")
@@ -302,7 +303,7 @@ def test_rows_of_moments_are_given_back() -> None:
     stack = Stack()
     made = engine(stack, [steering(0)], config)
     for i in range(20):  # there are four
-        made.begin(f"r{i}", asked(made, record=True), 1)
+        made.begin(f"r{i}", asked(made, record=True), 1, 1)
         step(made, stack, {f"r{i}": (0, embedded(3))})
         made.end(f"r{i}")
     assert made.moments("r0").counts.tolist() == [0, 0, 2]
@@ -314,14 +315,14 @@ def test_a_slot_that_holds_another_steering_stops_the_engine() -> None:
     entries = asked(made)
     made.tables.load(1, Steering.with_strength(steering(0), 2.0), "other")
     with pytest.raises(ModelError, match=r"admitted for steering .* in slot 1, which holds .* Fix: load and unload"):
-        made.begin("r", entries, 3)
+        made.begin("r", entries, 3, 3)
 
 
 def test_requests_that_ask_for_nothing_leave_nothing() -> None:
     stack = Stack()
     made = engine(stack, [steering(0)])
-    assert made.begin("r", {"else": 1}, 3) == NOBODY
-    assert made.begin("q", None, 3) == NOBODY
+    assert made.begin("r", {"else": 1}, 3, 3) == NOBODY
+    assert made.begin("q", None, 3, 3) == NOBODY
     output = step(made, stack, {"r": (0, embedded(3))})
     with torch.no_grad():
         assert torch.equal(output, Stack()(embedded(3)))
@@ -333,7 +334,7 @@ def test_requests_that_ask_for_nothing_leave_nothing() -> None:
 def test_ended_requests_are_remembered_up_to_a_bound() -> None:
     made = engine(Stack(), [steering(0)])
     for i in range(RING + 2):
-        made.begin(f"r{i}-01234567", asked(made, strength=float(i)), 3)
+        made.begin(f"r{i}-01234567", asked(made, strength=float(i)), 3, 3)
         made.end(f"r{i}-01234567")
     assert made.gate_outputs.find("r0") is None
     assert made.gate_outputs.find("r1") is None

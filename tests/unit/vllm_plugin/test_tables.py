@@ -4,6 +4,7 @@ import torch
 
 from layered_stack import D_FF, D_MODEL, LAYERS, Stack, by_hand, engine, linear, steering
 from trimtab.errors import ModelError
+from trimtab.gate import RunningGate
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.config import PluginConfig
 from trimtab.vllm_plugin.step import EngineSteering
@@ -64,9 +65,15 @@ def test_ranks_hold_their_own_neurons_and_add_up(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_gates_score_is_the_sum_over_layers_and_ranks(count: int) -> None:
-    gate = linear(3)
-    loaded = [steering(0, scope="generated", gate=gate)]
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_gates_score_is_the_sum_over_layers_and_ranks(runs: bool, count: int) -> None:
+    """Of a gate of the question, and of a running gate that is joined with one and reads some of the same neurons."""
+    gate, own = linear(3), linear(4)
+    if runs:
+        own_gate = RunningGate(gate.layer, gate.index, gate.weight, threshold=0.5, question=own)
+        loaded, reader = [steering(0, scope="generated", gate=own_gate)], 10 + 1  # after 8 slots and 2 rows
+    else:
+        loaded, reader = [steering(0, scope="generated", gate=gate)], 1
     h = tokens()
     bare = Stack()
     features, state = [], h
@@ -81,6 +88,7 @@ def test_a_gates_score_is_the_sum_over_layers_and_ranks(count: int) -> None:
         stack = Stack(i, count)
         made = engine(stack, loaded, rank=(i, count))
         set_rows(made, [1] * 6, [0.0] * 6)
+        made.step.readers[:6] = reader
         state = h
         for layer, block in enumerate(bare.layers):
             with torch.no_grad():

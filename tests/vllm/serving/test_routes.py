@@ -5,9 +5,15 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sentinels import QUESTIONS, WORDS
+from trimtab.gate import RunningGate
+from trimtab.model import LanguageModel
+from trimtab.recording.features import batch_features
+from trimtab.steering import Steering
+from trimtab.traces import Trace
 from vllm_server import Server
 
 TOKENS = 5
@@ -43,8 +49,8 @@ def metrics(server: Server) -> dict[str, float]:
 def test_status_names_what_is_loaded_and_no_path(server: Server, artifacts: Path) -> None:
     status = get(server, "/v1/trimtab/status")
     assert (status["default"], status["loading"]) == ("minus", True)
-    assert [steering["name"] for steering in status["steerings"]] == ["minus", "six", "gated"]  # type: ignore[union-attr,index]
-    assert status["slots"] == {"total": 4, "free": 1}
+    assert [steering["name"] for steering in status["steerings"]] == ["minus", "six", "gated", "watchful"]  # type: ignore[union-attr,index]
+    assert status["slots"] == {"total": 5, "free": 1}
     assert status["engine"]["runner"] == "V1"  # type: ignore[index]
     assert str(artifacts) not in str(status)
 
@@ -90,6 +96,43 @@ def test_other_forms_of_chat_are_steered_and_scored_alike(
         assert http.post(path, json={"model": "reasoner", **asked, "vllm_xargs": {"steering": "x"}}).status_code == 400
 
 
+def test_an_unsteered_request_is_watched_and_a_warning_is_told_while_it_runs(
+    server: Server, prompts: list[list[int]], artifacts: Path, reasoner: LanguageModel
+) -> None:
+    gate = Steering.from_pretrained(artifacts / "watchful").gate
+    assert isinstance(gate, RunningGate)
+    before, told = metrics(server)["trimtab_warnings_total"], []
+    for prompt, question in zip(prompts, QUESTIONS, strict=True):
+        answer = ask(server, question, {"steering": "none"}, max_tokens=30, return_token_ids=True)
+        (scores,) = get(server, f"/v1/trimtab/requests/{answer['id']}")["answers"]  # type: ignore[misc]
+        response = answer["choices"][0]["token_ids"]  # type: ignore[index]
+        read = batch_features(
+            reasoner, [Trace("a", "a", 0, tuple(prompt), tuple(response), "", "length")], gate.layer, gate.index, "response"
+        )[0]
+        p = gate.probability(read)
+        course, warned = scores["running_gate"], np.flatnonzero(p >= gate.cutoff)
+        assert (course["tokens"], scores["steered_tokens"], scores["fired"]) == (29, 0, False)
+        assert course["p_fail"] == pytest.approx(p[-1], abs=1e-4)
+        assert course["warned_at"] == (int(warned[0]) + 1 if len(warned) else None)
+        told.append(len(warned) > 0)
+    assert set(told) == {True, False}
+    assert metrics(server)["trimtab_warnings_total"] - before == sum(told)
+
+
+def test_a_running_gate_steers_from_the_token_after_the_one_that_opened_it(server: Server) -> None:
+    opened = []
+    for question in QUESTIONS:
+        plain, steered = (ask(server, question, {"steering": name}, max_tokens=30) for name in ("none", "watchful"))
+        (scores,) = get(server, f"/v1/trimtab/requests/{steered['id']}")["answers"]  # type: ignore[misc]
+        at = scores["running_gate"]["opened_at"]
+        opened.append(at)
+        steers = at or 30
+        assert words(steered)[:steers] == words(plain)[:steers]
+        assert set(words(steered)[steers:]) <= {WORDS["six"][0]}
+        assert scores["steered_tokens"] == (30 - at if at else 0)  # its last token is not forwarded
+    assert len(set(opened)) > 2
+
+
 def test_a_caller_may_choose_the_id(server: Server) -> None:
     body = {"model": "reasoner", "prompt": "1", "max_tokens": 2, "vllm_xargs": {"steering": "six", "strength": 0.25}}
     with server.http() as http:
@@ -133,7 +176,7 @@ def test_load_and_unload_while_requests_run(server: Server) -> None:
         thread.join()
     assert not failures
     status = get(server, "/v1/trimtab/status")
-    assert (status["slots"], status["draining"]) == ({"total": 4, "free": 1}, [])
+    assert (status["slots"], status["draining"]) == ({"total": 5, "free": 1}, [])
 
 
 def test_a_request_that_runs_keeps_the_steering_that_is_unloaded(server: Server) -> None:
@@ -208,5 +251,5 @@ def test_metrics_stand_beside_vllms_own(server: Server) -> None:
     assert grown['trimtab_gate_decisions_total{decision="not_fired"}'] == 1
     assert grown['trimtab_gate_p_fail_bucket{le="+Inf"}'] == 2
     assert grown["trimtab_steered_tokens_total"] == 2 * (TOKENS - 1)
-    assert after['trimtab_slots{state="loaded"}'] == 3
+    assert after['trimtab_slots{state="loaded"}'] == 4
     assert any(name.startswith("vllm:request_success_total") for name in after)

@@ -27,7 +27,7 @@ const opened = number => once(number, async () => {
 
 // A response's tokens: pieces of its text with what the model said of each.
 function decode(response, chunk, known) {
-  const { at, n, alternatives, neurons, scale, dose, strength } = response.tokens;
+  const { at, n, alternatives, neurons, scale, dose, strength, running } = response.tokens;
   let offset = chunk.start + at;
   const take = (kind, length) => {
     const found = new kind(chunk.buffer.slice(offset, offset + length * kind.BYTES_PER_ELEMENT));
@@ -39,6 +39,7 @@ function decode(response, chunk, known) {
   const other = take(Word, n * alternatives), otherSurprise = take(Uint16Array, n * alternatives);
   const neuron = take(Uint16Array, n * neurons), acted = take(Uint8Array, neurons ? n : 0);
   const total = take(Int8Array, neurons ? n : 0), contribution = take(Int8Array, n * neurons), doses = take(Uint8Array, neurons ? n : 0);
+  const fails = take(Uint8Array, running ? n : 0);
   let place = 0;
   return Array.from(ids, (id, i) => {
     const piece = response.text.slice(place, place += lengths[i]);
@@ -50,7 +51,7 @@ function decode(response, chunk, known) {
       id, piece, word: known[id], start: place - piece.length, surprise: surprise[i] / 1000, p: Math.exp(-surprise[i] / 1000),
       likely: likely.map(([word, p]) => ({ id: word, word: known[word], p })),
       acted: Boolean(acted[i]), total: acted[i] ? total[i] / 127 * scale : 0, largest, dose: acted[i] ? doses[i] / 255 * dose : 0,
-      strength,
+      strength, fail: running ? fails[i] / 255 : null,
     };
   });
 }

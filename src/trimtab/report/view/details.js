@@ -35,21 +35,21 @@ function alternatives(token) {
   const rows = token.likely.some(({ id }) => id === token.id) ? token.likely : [...token.likely, { id: token.id, word: token.word, p: token.p }];
   return el("section", {}, el("h3", {}, "What could have stood here"), el("table", { class: "likely single" },
     el("tbody", {}, rows.map(row => el("tr", { class: row.id === token.id ? "chosen" : "" }, el("th", { scope: "row", dir: "auto" }, tokenLabel(row.word)), bar(row.p, state.token.side))))),
-    el("p", { class: "note" }, `surprise ${token.surprise.toFixed(2)} nats`));
+    el("p", { class: "note" }, `surprise ${token.surprise.toFixed(2)} nats${typeof token.fail === "number" ? `; p(fail) ${token.fail.toFixed(2)} once it is read, threshold ${meta.running.toFixed(2)}` : ""}`));
 }
 
 function neuronsOf(token) {
   if (!token.acted) return el("section", {}, el("h3", {}, "Steering"), el("p", { class: "note" }, state.token.side === "base" || steeredAsleep() ? "Nothing acted on this response." : "The forward that chose this token was not steered: steering begins with the first generated token."));
-  if (!meta.contributions) return el("section", {}, el("h3", {}, "Steering"), el("p", { class: "note" }, "Steering acted; contributions are not told for this model."));
+  if (!meta.contributions) return el("section", {}, el("h3", {}, "Steering"), el("p", { class: "note" }, "Steering acted. " + (meta.notes.find(note => note.startsWith("Contributions")) ?? "Contributions are not told for this model.")));
   const rows = token.every ?? token.largest, largest = Math.max(...rows.map(([, value]) => Math.abs(value)), 1e-9);
-  return el("section", {}, el("h3", {}, "Neurons on its logit"),
-    el("p", {}, el("b", {}, signed(token.total)), ` in all, at strength ${token.strength.toLocaleString("en-US", { maximumFractionDigits: 3 })}; the edit is ${token.dose < 0.995 ? `${percent(token.dose)} of` : times(token.dose)} what the FFNs write`),
+  return el("section", {}, el("h3", {}, `${PLACES[0].toUpperCase()}${PLACES.slice(1)}s on its logit`),
+    el("p", {}, el("b", {}, signed(token.total)), ` in all, at strength ${token.strength.toLocaleString("en-US", { maximumFractionDigits: 3 })}`, meta.doses ? `; the edit is ${token.dose < 0.995 ? `${percent(token.dose)} of` : times(token.dose)} what the FFNs write` : ""),
     el("table", { class: "pushes" }, el("tbody", {}, rows.map(([neuron, value]) => {
       const cell = el("td", { class: `push ${value < 0 ? "against" : "towards"}` }, el("span", { class: "fill" }), el("span", { class: "number" }, signed(value)));
       cell.style.setProperty("--p", String(Math.abs(value) / largest));
       return el("tr", {}, el("th", { scope: "row" }, el("a", { href: "#", onclick: event => { event.preventDefault(); update({ tab: "neurons", neuron }); } }, meta.neurons[neuron].address)), cell);
     }))),
-    token.every ? null : el("p", { class: "note" }, `The ${rows.length} largest of ${meta.neurons.length}${meta.live ? "; the others are on their way" : ""}.`));
+    token.every || rows.length >= meta.neurons.length ? null : el("p", { class: "note" }, `The ${rows.length} largest of ${meta.neurons.length}${meta.live ? "; the others are on their way" : ""}.`));
 }
 
 async function ask(path, body) {

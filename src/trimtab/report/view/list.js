@@ -41,7 +41,7 @@ function randomLine() {
     const values = sets.map(set => set[key]), low = Math.min(...values), high = Math.max(...values);
     return low === high ? `${low}` : `${low} to ${high}`;
   };
-  return el("p", { class: "controls" }, `${plural(sets.length, "random set")} of as many neurons: ${range("fixed")} fixed, ${range("broken")} broken.`);
+  return el("p", { class: "controls" }, `${plural(sets.length, "random set")} of as many ${PLACES}s: ${range("fixed")} fixed, ${range("broken")} broken.`);
 }
 
 function drawList() {

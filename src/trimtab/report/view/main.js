@@ -24,13 +24,16 @@ function openRow(row) {
   if (matchMedia("(max-width: 52rem)").matches) scrollTo(0, 0);
 }
 
+// A file's name without its folders; the whole path is in the title.
+const shortName = name => (/^(local:|[./~])/.test(name) || /\.gguf$/.test(name) ? name.replace(/^local:/, "").replace(/.*\/(?=[^/]+\/?$)/, "") : name);
+
 function drawHeader() {
   const [lead, ...rest] = meta.sentence.split(". "), word = meta.word[0].toUpperCase() + meta.word.slice(1);
   document.getElementById("top").replaceChildren(
-    el("div", { class: "brand" }, el("b", {}, "trimtab"), el("span", { class: "run" }, visible(meta.model), " on ", visible(meta.task), `, ${meta.split} split`)),
-    el("details", { class: `verdict ${meta.word.replace(" ", "-")}` }, el("summary", {}, el("b", {}, word), " ", visible(lead.replace(`${word}: `, "")), "."),
+    el("div", { class: "brand" }, el("b", {}, "trimtab"), el("span", { class: "run", title: `${meta.model} on ${meta.task}` }, visible(shortName(meta.model)), " on ", visible(shortName(meta.task)), `, ${meta.split} split`)),
+    el("details", { class: `verdict ${meta.word.replace(" ", "-")}` }, el("summary", {}, el("b", {}, `${word}:`), " ", visible(lead.replace(`${word}: `, "")), "."),
       el("p", {}, visible(rest.join(". "))), meta.notes.map(note => el("p", {}, visible(note)))),
-    el("div", { class: "tabs", role: "tablist", "aria-label": "What is shown" }, [["pair", "Responses"], ["neurons", "Neurons"]].map(([tab, name]) => el("button", {
+    el("div", { class: "tabs", role: "tablist", "aria-label": "What is shown" }, [["pair", "Responses"], ["neurons", `${PLACES[0].toUpperCase()}${PLACES.slice(1)}s`]].map(([tab, name]) => el("button", {
       role: "tab", id: `tab-${tab}`, "aria-controls": "main", disabled: tab === "neurons" && !meta.neurons.length,
       onclick: () => { document.body.classList.toggle("reading", true); update({ tab, token: null }); },
     }, name))), el("button", { class: "help", "aria-label": "Keys (?)", onclick: help }, "?"));
@@ -47,7 +50,7 @@ function help() {
   const keys = [["j  k", "next and previous pair"], ["/", "search"], ["f  b", "fixed alone, broken alone"], ["d", "open the token at which they part"], ["← →", "move among tokens, after Tab"], ["Enter", "open a token"], ["Esc", "close"], ["?", "this list"]];
   const dialog = el("dialog", { id: "help", "aria-labelledby": "help-title", onclose: () => dialog.remove() }, el("h2", { id: "help-title" }, "Keys"),
     el("dl", {}, keys.flatMap(([key, text]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, text)])),
-    el("p", { class: "note" }, "A contribution is what the edits of the steered neurons add to the logit of the chosen token directly, through the final norm and the unembedding; what later layers and later tokens make of them is left out. Probabilities are those of one forward over the whole response."),
+    el("p", { class: "note" }, "A contribution is what steering's edits add to the logit of the chosen token directly, through the final norm and the unembedding; what later layers and later tokens make of them is left out. Probabilities are those of one forward over the whole response."),
     el("form", { method: "dialog" }, el("button", { class: "primary" }, "Close")));
   document.body.append(dialog);
   dialog.showModal();
@@ -74,8 +77,9 @@ addEventListener("scroll", unhover, { passive: true, capture: true });
 function start() {
   if (readHash()) document.body.classList.add("reading");
   else {
-    const flipped = visibleRows().find(row => kindOf(row) === "fixed" && meta.chunk[row] >= 0);
-    if (flipped !== undefined) state.row = flipped;
+    const held = kind => visibleRows().find(row => kindOf(row) === kind && meta.chunk[row] >= 0);
+    state.row = held("fixed") ?? held("broken") ?? state.row;
+    if (state.tab === "neurons") document.body.classList.add("reading");
   }
   drawHeader();
   drawTabs();

@@ -5,22 +5,22 @@ function drawNeurons() {
   document.getElementById("sheet")?.remove();
   const known = Object.keys(meta.neurons[0]?.ranks ?? {});
   const table = el("table", { class: "neurons" },
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "neuron"), known.map(name => el("th", { scope: "col" }, name)), el("th", { scope: "col" }, "difference"))),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, PLACES), known.map(name => el("th", { scope: "col" }, name)), el("th", { scope: "col" }, PLACES === "direction" ? "norm" : "difference"))),
     el("tbody", {}, meta.neurons.map((each, i) => el("tr", { class: i === state.neuron ? "current" : "" },
       el("th", { scope: "row" }, el("a", { href: "#", "aria-current": i === state.neuron ? "true" : null, "data-neuron": i, onclick: event => { event.preventDefault(); update({ neuron: i }); } }, each.address)),
-      known.map(name => el("td", {}, each.ranks[name] ?? "–")),
-      el("td", {}, each.correct_mean === null ? "–" : signed(each.correct_mean - each.incorrect_mean))))));
+      known.map(name => el("td", {}, typeof each.ranks[name] === "number" ? count(each.ranks[name]) : "–")),
+      el("td", {}, each.index === null ? (PLACES === "direction" ? String(each.norm) : "–") : each.correct_mean === null ? "–" : signed(each.correct_mean - each.incorrect_mean))))));
   main.replaceChildren(
-    el("div", { class: "heading" }, el("button", { class: "quiet back", onclick: () => document.body.classList.remove("reading") }, "‹ All problems"), el("h1", {}, "Neurons"), el("span", { class: "domain" }, `${plural(meta.neurons.length, "neuron")} steered at strength ${meta.strength}`)),
+    el("div", { class: "heading" }, el("button", { class: "quiet back", onclick: () => document.body.classList.remove("reading") }, "‹ All problems"), el("h1", {}, `${PLACES[0].toUpperCase()}${PLACES.slice(1)}s`), el("span", { class: "domain" }, `${plural(meta.neurons.length, PLACES)} steered at strength ${meta.strength}`)),
     el("div", { class: "neuron-page" }, el("div", { class: "scroll" }, table), neuron ? neuronPage(neuron) : null));
 }
 
 function neuronPage(neuron) {
   const does = [neuron.gain ? `gain ${signed(neuron.gain)}` : null, neuron.shift ? `shift ${signed(neuron.shift)}` : null].filter(Boolean).join(", ");
   return el("article", { class: "neuron", "aria-label": neuron.address }, el("h2", {}, neuron.address),
-    el("p", { class: "note" }, `At unit strength: ${does || "nothing"}.`),
-    histogram(neuron),
-    el("div", { class: "columns" }, vocabulary("A positive activation promotes", neuron.promoted), vocabulary("and demotes", neuron.demoted)),
+    el("p", { class: "note" }, neuron.index === null ? `At unit strength a vector of norm ${neuron.norm} is added to the residual stream.` : `At unit strength: ${does || "nothing"}.`),
+    neuron.index === null ? null : histogram(neuron),
+    el("div", { class: "columns" }, vocabulary(neuron.index === null ? "It promotes" : "A positive activation promotes", neuron.promoted), vocabulary("and demotes", neuron.demoted)),
     neuron.hits.length ? el("section", {}, el("h3", {}, "Most active on these tokens of unsteered responses"), el("ol", { class: "hits" }, neuron.hits.map(hit => el("li", {},
       el("a", { class: "context", dir: "auto", href: "#" + new URLSearchParams({ problem: hit.problem }), onclick: event => { event.preventDefault(); openRow(meta.problem.indexOf(hit.problem)); } }, visible(hit.before), el("mark", {}, visible(hit.token)), visible(hit.after)), el("span", { class: "number" }, signed(hit.activation)))))) : null,
     Object.keys(neuron.ranks).length ? el("section", {}, el("h3", {}, "Place in each ranking"), el("dl", { class: "ranks" }, Object.entries(neuron.ranks).flatMap(([name, rank]) => [el("dt", {}, name), el("dd", {}, rank === null ? "not ranked" : `${count(rank)} of ${count(neuron.ranked)}`)]))) : null);

@@ -76,6 +76,7 @@ function responses() {
   return [
     same ? el("p", { class: "same" }, steeredAsleep() ? "The gate stayed closed: the response is the unsteered one." : "Both responses are the same, token by token.") : divergence(alignment),
     toolbar(),
+    ...(state.colour === "fail" ? failChart(base, steered) : []),
     el("div", { class: "pair" }, column("base", base, "Unsteered"), column("steered", steered, conditionLabel(state.condition).replace(/^\w/, letter => letter.toUpperCase()))),
     forks(),
   ];
@@ -93,7 +94,7 @@ function divergence(alignment) {
     el("p", { class: "fork", dir: "auto" }, at > 14 ? "… " : "", visible(before.trimStart()), " ",
       el("span", { class: "branches" }, el("b", { class: "branch base" }, word(one)), el("b", { class: "branch steered" }, word(two)))));
   if (pair.recorded && one && two) card.append(likelihoods(one, two));
-  if (two?.acted && meta.contributions) card.append(el("p", { class: "effect" }, "The neurons' edits add ", el("b", {}, signed(two.total)), " to the logit of ", el("b", {}, word(two)), " here, directly."));
+  if (two?.acted && meta.contributions) card.append(el("p", { class: "effect" }, PLACES === "neuron" ? "The neurons' edits add " : "The edits add ", el("b", {}, signed(two.total)), " to the logit of ", el("b", {}, word(two)), " here, directly."));
   return card;
 }
 
@@ -124,13 +125,30 @@ function bar(p, side, token) {
 
 function toolbar() {
   if (!pair.recorded) return el("p", { class: "note" }, meta.tokens ? "Probabilities and contributions are recorded for the judged condition alone." : "This run has no token probabilities: it was evaluated before they were kept, or without its model.");
-  const choices = Object.entries(COLOURS).filter(([key]) => meta.contributions || !["contribution", "neuron", "dose"].includes(key));
-  const legend = { contribution: [["against", "against the token"], ["towards", "towards it"]], neuron: [["against", "against the token"], ["towards", "towards it"]], surprise: [["surprise", "unlikely token"]], dose: [["dose", "large edit"]], none: [] }[state.colour];
+  const choices = Object.entries(COLOURS).filter(([key]) => KNOWN[key] ?? true);
+  const legend = { contribution: [["against", "against the token"], ["towards", "towards it"]], neuron: [["against", "against the token"], ["towards", "towards it"]], surprise: [["surprise", "unlikely token"]], dose: [["dose", "large edit"]], fail: [["fail", "likely to fail, by what was read so far"]], none: [] }[state.colour];
   return el("div", { class: "toolbar" },
-    el("label", {}, "Colour by ", el("select", { id: "colour", onchange: event => update({ colour: event.target.value }) }, choices.map(([key, name]) => el("option", { value: key, selected: key === state.colour }, name)))),
-    state.colour === "neuron" ? el("label", {}, "neuron ", el("select", { id: "neuron", onchange: event => update({ neuron: Number(event.target.value) }) }, meta.neurons.map((neuron, i) => el("option", { value: i, selected: i === state.neuron }, neuron.address)))) : null,
+    el("label", {}, "Colour by ", el("select", { id: "colour", onchange: event => update({ colour: event.target.value }) }, choices.map(([key, name]) => el("option", { value: key, selected: key === state.colour }, key === "neuron" ? `one ${PLACES}` : name)))),
+    state.colour === "neuron" ? el("label", {}, `${PLACES} `, el("select", { id: "neuron", onchange: event => update({ neuron: Number(event.target.value) }) }, meta.neurons.map((neuron, i) => el("option", { value: i, selected: i === state.neuron }, neuron.address)))) : null,
     el("span", { class: "legend" }, legend.map(([name, text]) => el("span", {}, el("i", { class: name }), text)), el("span", {}, el("u", {}, "underlined"), " steering acted"), el("span", {}, el("i", { class: "own" }), "only here")),
     state.colour === "neuron" && !meta.live ? el("span", { class: "faint" }, "where it is among a token's three largest") : null);
+}
+
+// Running p(fail) of both responses over their tokens, and the gate's threshold.
+function failChart(base, steered) {
+  const sides = [["base", base], ["steered", steered]].filter(([, side]) => side.tokens.some(token => typeof token.fail === "number"));
+  if (!sides.length) return [];
+  const width = 720, height = 110, left = 30, top = 6, bottom = 18, longest = Math.max(...sides.map(([, side]) => side.tokens.length), 2);
+  const x = i => left + i / (longest - 1) * (width - left - 4), y = p => top + (1 - p) * (height - top - bottom);
+  const label = (text, at, anchor = "end") => { const made = svg("text", { x: at[0], y: at[1], "text-anchor": anchor }); made.textContent = text; return made; };
+  const line = ([name, side]) => svg("polyline", { class: name, points: side.tokens.map((token, i) => `${x(i).toFixed(1)},${y(token.fail).toFixed(1)}`).join(" ") });
+  const last = sides.map(([name, side]) => `${name === "base" ? "unsteered" : "steered"} ends at ${side.tokens.at(-1).fail.toFixed(2)}`).join(", ");
+  return [el("figure", { class: "fail-chart" },
+    el("figcaption", {}, "Running p(fail): ", sides.map(([name]) => el("span", {}, el("span", { class: `key ${name}` }), name === "base" ? "unsteered" : "steered")), el("span", {}, `threshold ${meta.running.toFixed(2)}`)),
+    svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Running p(fail) by token; ${last}; threshold ${meta.running}` },
+      svg("line", { x1: left, x2: width - 4, y1: y(0), y2: y(0), class: "axis" }), svg("line", { x1: left, x2: width - 4, y1: y(1), y2: y(1), class: "axis" }),
+      svg("line", { x1: left, x2: width - 4, y1: y(meta.running), y2: y(meta.running), class: "threshold" }),
+      label("1", [left - 6, y(1) + 4]), label("0", [left - 6, y(0) + 4]), label("token 1", [left, height - 4], "start"), label(`token ${longest}`, [width - 4, height - 4]), ...sides.map(line)))];
 }
 
 function grade(response) {

@@ -18,11 +18,14 @@ const MARK_HINTS = {
 const SORTS = {
   order: "problem order", divergence: "first divergence", shorter: "most tokens saved", longer: "most tokens added", fail: "p(fail), highest first",
 };
-const COLOURS = { none: "nothing", contribution: "contribution", neuron: "one neuron", surprise: "surprise", dose: "dose" };
+const COLOURS = { none: "nothing", contribution: "contribution", neuron: "one neuron", surprise: "surprise", fail: "running p(fail)", dose: "dose" };
+const KNOWN = { contribution: meta.contributions, neuron: meta.contributions, dose: meta.doses, fail: meta.running !== null };
+const DEFAULT_COLOUR = meta.contributions ? "contribution" : meta.tokens ? "surprise" : "none";
+const PLACES = !meta.neurons.length ? "neuron" : meta.neurons.every(each => each.index === null) ? "direction" : meta.neurons.some(each => each.index === null) ? "place" : "neuron";
 
 const state = {
   row: 0, condition: meta.condition, kind: null, marks: new Set(), query: "", sort: "order", tab: "pair",
-  colour: meta.contributions ? "contribution" : meta.tokens ? "surprise" : "none", neuron: 0, token: null, folded: true,
+  colour: DEFAULT_COLOUR, neuron: 0, token: null, folded: true,
 };
 
 const kindOf = (row, condition = state.condition) => {
@@ -41,7 +44,7 @@ function readHash() {
   if (meta.conditions.includes(given.get("condition"))) state.condition = given.get("condition");
   if (given.get("tab") === "neurons" || given.get("tab") === "pair") state.tab = given.get("tab");
   if (given.get("filter") in KINDS) state.kind = given.get("filter");
-  if (given.get("colour") in COLOURS) state.colour = given.get("colour");
+  if (given.get("colour") in COLOURS && (KNOWN[given.get("colour")] ?? true)) state.colour = given.get("colour");
   if (given.get("sort") in SORTS) state.sort = given.get("sort");
   const neuron = Number(given.get("neuron") ?? NaN);
   if (Number.isInteger(neuron) && meta.neurons[neuron]) state.neuron = neuron;
@@ -62,7 +65,7 @@ function hashOf() {
   if (state.condition !== meta.condition) made.set("condition", state.condition);
   if (state.kind) made.set("filter", state.kind);
   if (state.sort !== "order") made.set("sort", state.sort);
-  if (state.colour !== (meta.contributions ? "contribution" : meta.tokens ? "surprise" : "none")) made.set("colour", state.colour);
+  if (state.colour !== DEFAULT_COLOUR) made.set("colour", state.colour);
   if (state.tab !== "pair") made.set("tab", state.tab);
   if (state.tab === "neurons" || state.colour === "neuron") made.set("neuron", state.neuron);
   if (state.token) made.set("token", `${state.token.side}.${state.token.i}`);

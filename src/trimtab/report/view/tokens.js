@@ -17,6 +17,7 @@ function tint(token, scales) {
     return [value < 0 ? "against" : "towards", Math.min(1, Math.abs(value) / scales[colour]) ** 0.8];
   }
   if (colour === "surprise" && token.surprise !== undefined) return ["surprise", Math.min(1, token.surprise / 4) ** 0.7];
+  if (colour === "fail" && typeof token.fail === "number") return ["fail", token.fail];
   if (colour === "dose" && token.acted && scales.dose) return ["dose", Math.min(1, token.dose / scales.dose)];
   return null;
 }
@@ -115,8 +116,9 @@ function unhover() {
 function tipLines(token, i) {
   const lines = [el("b", {}, tokenLabel(token.piece || token.word)), el("span", {}, `token ${i + 1}`)];
   if (token.p !== undefined) lines.push(el("span", {}, `p ${percent(token.p)} · surprise ${token.surprise.toFixed(2)} nats`));
+  if (typeof token.fail === "number") lines.push(el("span", {}, `p(fail) so far ${token.fail.toFixed(2)}`));
   if (token.acted && meta.contributions) {
-    lines.push(el("span", {}, `neurons ${signed(token.total)} on its logit · dose ${times(token.dose)}`));
+    lines.push(el("span", {}, `steering ${signed(token.total)} on its logit${meta.doses ? ` · dose ${times(token.dose)}` : ""}`));
     for (const [neuron, value] of token.largest.slice(0, 3)) lines.push(el("span", { class: "faint" }, `${signed(value)}  ${meta.neurons[neuron].address}`));
   } else if (token.acted) lines.push(el("span", {}, "steering acted"));
   return lines;
