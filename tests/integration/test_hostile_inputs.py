@@ -18,6 +18,7 @@ from trimtab.display import printable
 from trimtab.errors import InputError, ModelError, TrimtabError
 from trimtab.export.checkpoint import _stored, _tensors_of
 from trimtab.export.verify import questions_of
+from trimtab.model import open_model
 from trimtab.neurons import ModelIdentity, Neurons
 from trimtab.steering import Steering
 from trimtab.store import load_steering, save_steering
@@ -151,6 +152,15 @@ def test_links_in_a_circle(loop: Path) -> None:
 def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
     for call in (load_steering, lambda place: save_steering(steering(), place), lambda place: compare(place, place)):
         refused(lambda call=call: call(str(tmp_path / name)), "is no path", InputError)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "./" + "x" * 5000, "~nobody-of-this-name/model"])
+def test_names_that_no_model_can_have(name: str) -> None:
+    refused(lambda: open_model(name), "is no model", ModelError)
+
+
+def test_a_name_that_no_file_of_problems_can_have() -> None:
+    refused(lambda: list(read_rows(Path("x" * 5000 + ".jsonl"))), "is no path", InputError)
 
 
 READERS: dict[str, Callable[[Path], object]] = {

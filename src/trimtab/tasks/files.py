@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trimtab.errors import InputError
-from trimtab.store import digest_of, key_facts, parse_json
+from trimtab.store import any_path, digest_of, key_facts, parse_json
 from trimtab.store.atomic import one_line
 from trimtab.store.seal import damaged, place_of
 
@@ -21,7 +21,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         InputError: the file is missing, of another kind, truncated, or a line is no JSON object.
         StoreError: problems in memory that a study keeps, and that are not what they were.
     """
-    if not path.is_file():
+    if not any_path(path).is_file():
         raise InputError(f"no file at {path}; give the path of a .jsonl or .parquet file", code="no-file")
     if path.suffix == ".parquet":
         try:
