@@ -36,6 +36,15 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many inputs the suites of damage tried, which they hand over as the property ``tried``."""
+    reports = [report for found in terminalreporter.stats.values() for report in found if getattr(report, "when", "") == "call"]
+    for report in reports:
+        for name, value in report.user_properties:
+            if name == "tried":
+                terminalreporter.write_line(f"tried: {value}")
+
+
 @pytest.fixture
 def qwen3() -> PreTrainedModel:
     """A tiny random Qwen3."""

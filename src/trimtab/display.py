@@ -17,12 +17,12 @@ def as_html(text: str, table: "pandas.DataFrame") -> str:
     return f"{lines}{table.head(ROWS).to_html(index=False, border=0)}{rest}" if len(table) else lines
 
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     r"""Text of a file, a model or a library as a terminal may be shown it: what would move its cursor, colour or title, or turn
-    the direction of writing, stands as an escape.
+    the direction of writing, or is half a character, stands as an escape.
 
     Example:
         >>> print(printable("a\x1b[2Jb"))

@@ -68,7 +68,8 @@ def _commands(block: str) -> Iterator[str]:
         if line.endswith("\\"):
             line = line.removesuffix("\\")
         elif line.partition("  #")[0].count("'") % 2 == 0:
-            yield line.replace("\n", " ")
+            if not line.startswith("#"):
+                yield line.replace("\n", " ")
             line = ""
     assert not line, f"a command that never ends: {line}"
 

@@ -5,6 +5,7 @@ a fixed seed; ``slow`` does it for minutes. The last tests take the checks out a
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from safetensors.numpy import save_file
 
-from fuzzing import Fuzzed, as_lines, survey
+from fuzzing import Fuzzed, Silent, as_lines, survey
 from trimtab.comparison.readers import read_results
 from trimtab.errors import StoreError, TrimtabError
 from trimtab.evaluation.outcomes import Outcome, read_outcomes_json, write_outcomes_json
@@ -256,27 +257,37 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fuzzed]:
     }
 
 
-def test_nothing_but_what_was_written_is_read(sealed: dict[str, Fuzzed]) -> None:
+def told(counts: Counter[str], files: dict[str, Fuzzed], silent: list[Silent]) -> str:
+    """The figures of a survey."""
+    each = ", ".join(f"{n:,} {what}" for what, n in sorted(counts.items()))
+    return f"{sum(counts.values()):,} damages of {len(files)} files: {each}, {len(silent)} silent"
+
+
+def test_nothing_but_what_was_written_is_read(sealed: dict[str, Fuzzed], record_property: Callable[[str, object], None]) -> None:
     counts, silent = survey(sealed, seed=0, each=100)
-    print(f"{sum(counts.values())} damaged files of {len(sealed)} kinds: {dict(counts)}, {len(silent)} silent")
+    record_property("tried", told(counts, sealed, silent))
     assert silent == []
     assert sum(counts.values()) >= 2500
     assert counts["refused"] > 0.9 * sum(counts.values())
 
 
-def test_files_of_other_tools_raise_our_errors_alone(foreign: dict[str, Fuzzed]) -> None:
+def test_files_of_other_tools_raise_our_errors_alone(
+    foreign: dict[str, Fuzzed], record_property: Callable[[str, object], None]
+) -> None:
     counts, silent = survey(foreign, seed=0, each=100)
-    print(f"{sum(counts.values())} damaged files of {len(foreign)} kinds: {dict(counts)}, {len(silent)} silent")
+    record_property("tried", told(counts, foreign, silent))
     assert silent == []
     assert counts["refused"] > 100
 
 
 @pytest.mark.slow  # minutes
 @pytest.mark.parametrize("seed", range(1, 5))
-def test_nothing_but_what_was_written_is_read_for_long(sealed: dict[str, Fuzzed], foreign: dict[str, Fuzzed], seed: int) -> None:
+def test_nothing_but_what_was_written_is_read_for_long(
+    sealed: dict[str, Fuzzed], foreign: dict[str, Fuzzed], seed: int, record_property: Callable[[str, object], None]
+) -> None:
     for files in (sealed, foreign):
         counts, silent = survey(files, seed=seed, each=1000)
-        print(f"seed {seed}: {sum(counts.values())} damaged files: {dict(counts)}")
+        record_property("tried", f"seed {seed}, {told(counts, files, silent)}")
         assert silent == []
 
 

@@ -17,6 +17,7 @@ from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 from vllm.v1.worker.gpu.model_states.interface import ModelState
 
 from layered_stack import D_MODEL, Stack, engine, linear, steering
+from trimtab.gate import RunningGate
 from trimtab.vllm_plugin.options import ResolvedOptions
 from trimtab.vllm_plugin.runners import follow_v2
 from trimtab.vllm_plugin.step import EngineSteering
@@ -138,6 +139,26 @@ def test_a_preempted_request_comes_back_with_its_decision(parts: tuple[Stack, En
     runner.finish_requests(leavers({"r"}, set()))
     assert len(made.requests) == 0
     assert made.gate_outputs.find("r")["running"] is False
+
+
+def test_a_running_gate_opens_after_a_token_and_stays_so_through_a_preemption() -> None:
+    own, stack = linear(3), Stack()
+    gate = RunningGate(own.layer, own.index, own.weight, bias=100.0, threshold=0.5)
+    made, runner = engine(stack, [steering(0, scope="generated", gate=gate)]), Runner()
+    follow_v2(runner, made)
+    runner.model_state.add_request(0, new("r", 2, entries(made)))
+    weights = []
+    for start, count in ((0, 2), (2, 1), (3, 1)):
+        step(stack, runner, ["r"], [start], [count])
+        weights += made.step.weight[:count].tolist()
+    runner.finish_requests(leavers(set(), {"r"}))
+    runner.model_state.add_request(2, new("r", 2, entries(made), generated=3))
+    step(stack, runner, ["r"], [0], [5])
+    assert weights == [0.0, 0.0, 0.0, 1.0]
+    assert made.step.weight[:5].tolist() == [0.0, 0.0, 0.0, 1.0, 1.0]
+    runner.finish_requests(leavers({"r"}, set()))
+    told = made.gate_outputs.find("r")
+    assert (told["running_gate"]["tokens"], told["running_gate"]["opened_at"], told["steered_tokens"]) == (3, 2, 2)
 
 
 def test_dummy_tokens_are_never_steered(parts: tuple[Stack, EngineSteering, Runner]) -> None:

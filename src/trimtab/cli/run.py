@@ -157,7 +157,8 @@ def run_pipeline(study: "Study", until: Stage, output: Output) -> None:
         output.data(report.model_dump(mode="json"), "")
     else:
         output.verdict(report)
-        output.note(f"report: {study.cache.root / 'report.html'}    artifact: {study.cache.root / 'steering'}")
+        root = study.cache.root
+        output.note(f"report: {root / 'report.html'}    every pair: {root / 'view.html'}    artifact: {root / 'steering'}")
 
 
 def show_cost(settings: Settings, until: Stage, output: Output) -> None:

@@ -1,6 +1,5 @@
 """``trimtab tasks``."""
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -51,11 +50,13 @@ def _source_options(command: "Callable[..., None]") -> "Callable[..., None]":
 
 
 def _parameters(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, object]:  # noqa: ARG001
+    from trimtab.store import parse_json
+
     found: dict[str, object] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         try:
-            found[name] = json.loads(value)
+            found[name] = parse_json(value)
         except ValueError:
             found[name] = value
         if not equals or not name:

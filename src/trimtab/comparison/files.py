@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,7 @@ def read_parquet(file: "AnyPath", under: str | None = None) -> list[dict[str, ob
         rows: list[dict[str, object]] = pq.read_table(pa.BufferReader(content), page_checksum_verification=True).to_pylist()
     except OSError as cause:
         raise InputError(f"{file} cannot be read: {cause.strerror or cause}") from cause
-    except (pa.ArrowException, ValueError, MemoryError) as cause:
+    except (pa.ArrowException, ValueError, OverflowError, MemoryError) as cause:  # a date can lie beyond those of Python
         first, _, _ = str(cause).partition("\n")
         raise InputError(f"{file} is no Parquet file: {first}") from cause
     if not rows:
@@ -124,10 +125,21 @@ def flat(table: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     return texts
 
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""An escape of half a character, which is none without the other half."""
+
+
 def _parsed(text: str, place: str) -> object:
+    from trimtab.store.atomic import unique_keys
+
     try:
-        return json.loads(text)
+        value = json.loads(text, object_pairs_hook=unique_keys)
+        if _HALF.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as cause:
         raise InputError(f"{place}: no JSON ({cause.msg} at column {cause.colno})") from cause
-    except (RecursionError, ValueError) as cause:
-        raise InputError(f"{place}: JSON that cannot be read, nested too deeply or with a number too long") from cause
+    except RecursionError as cause:
+        raise InputError(f"{place}: JSON that cannot be read, nested too deeply") from cause
+    except ValueError as cause:  # a key that stands twice, half a character, or a number too long
+        raise InputError(f"{place}: JSON that cannot be read ({cause})") from cause
+    return value

@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trimtab.comparison.results import Results, ScoredResponse, TaskResults, by_document, chosen, digest
@@ -54,6 +55,7 @@ def _read(file: "AnyPath") -> "EvalLog":
             f"{file} is a log of Inspect, which inspect_ai reads; run: pip install 'trimtab[inspect]'", code="no-inspect"
         ) from cause
     try:
+        _refuse_bomb(file)
         return read_eval_log(str(file), resolve_attachments=True)
     except NotImplementedError as cause:  # how zipfile says that it does not know a compression, such as the zstd of newer logs
         raise InputError(
@@ -61,9 +63,38 @@ def _read(file: "AnyPath") -> "EvalLog":
             "pip install -U inspect_ai"
         ) from cause
     # what a damaged archive or log comes to inside inspect_ai
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as cause:
+    except _DAMAGED as cause:
         reason = (str(cause).splitlines() or [""])[0]
         raise InputError(f"{file} is no log that inspect_ai can read ({type(cause).__name__}: {reason})") from cause
+
+
+_DAMAGED = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RecursionError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+MOST_UNPACKED, MOST_RATIO = 2**30, 100
+"""Bytes to which a log may unpack, or else how many times its own size: real logs shrink to a tenth."""
+
+
+def _refuse_bomb(file: "AnyPath") -> None:
+    """Raise InputError for an archive that would fill the memory, by the sizes that it tells and that unpacking keeps to."""
+    if not isinstance(file, Path) or not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked, packed = sum(each.file_size for each in archive.infolist()), file.stat().st_size
+    if unpacked > MOST_UNPACKED and unpacked > MOST_RATIO * packed:
+        raise InputError(
+            f"{file} has {packed:,} bytes and would unpack to {unpacked:,}, more than {MOST_RATIO} times as many; "
+            "no log does that: get it again from where it was written"
+        )
 
 
 def _task(file: "AnyPath", log: "EvalLog", metric: str | None) -> TaskResults:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trimtab.comparison import harness, inspect_logs
@@ -90,11 +89,9 @@ def read_results(
 
 
 def _place(path: "str | AnyPath") -> "AnyPath":
-    if isinstance(path, str) and "://" in path:
-        from trimtab.store import any_path
+    from trimtab.store import any_path
 
-        return any_path(path)
-    return Path(path) if isinstance(path, str) else path
+    return any_path(path)
 
 
 def _folder(source: str, folder: "AnyPath", metric: str | None, filter_name: str | None, condition: str) -> Results:

@@ -4,7 +4,6 @@ Headers of safetensors files are read here, since ``safe_open`` does not tell wh
 them.
 """
 
-import json
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from trimtab.model.adapters import FAMILIES, find_ffn
 from trimtab.model.identity import sample_bytes, sample_stride, weight_fingerprint
 from trimtab.model.opening import GGUF, open_model
 from trimtab.neurons import ModelIdentity
+from trimtab.store.atomic import parse_json
 from trimtab.store.hub import download
 from trimtab.testbed.models import resolve
 
@@ -209,10 +209,7 @@ def _refuse(config: PretrainedConfig, source: str) -> None:
 def _stored(folder: Path, source: str) -> dict[str, StoredTensor]:
     """Every tensor of the files that the index names, or of the one file without an index."""
     index = folder / INDEX
-    if index.is_file():
-        files = sorted({folder / file for file in json.loads(index.read_text())["weight_map"].values()})
-    else:
-        files = sorted(folder.glob("*.safetensors"))
+    files = [folder / name for name in sorted(_indexed(index))] if index.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(
             f"{source} has no safetensors files; open it with transformers and write it again with save_pretrained, "
@@ -221,13 +218,29 @@ def _stored(folder: Path, source: str) -> dict[str, StoredTensor]:
     return {name: tensor for file in files for name, tensor in _tensors_of(file).items()}
 
 
+def _indexed(index: Path) -> set[str]:
+    """The files beside an index that it names. Raises ModelError for a damaged one, and for one that leads out of its folder."""
+    try:
+        content = parse_json(index.read_bytes())
+        files = content["weight_map"].values() if isinstance(content, dict) else ()  # type: ignore[union-attr]
+        wrong = [file for file in files if not isinstance(file, str) or Path(file).name != file or file in ("", "..")]
+    except (OSError, ValueError, KeyError, AttributeError) as cause:
+        raise ModelError(f"{index} is no index of safetensors files ({cause}); download the checkpoint again") from cause
+    if wrong or not files:
+        named = f"names {str(wrong[0])[:80]!r}, which lies not beside it" if wrong else "names no file"
+        raise ModelError(f"{index} {named}; download the checkpoint again")
+    return set(files)
+
+
 def _tensors_of(file: Path) -> dict[str, StoredTensor]:
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > file.stat().st_size:
                 raise ValueError("the header is longer than the file")
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length))
+        if not isinstance(header, dict):
+            raise TypeError("its header is no JSON object")
         header.pop("__metadata__", None)
         tensors = {
             name: StoredTensor(file, entry["dtype"], tuple(entry["shape"]), 8 + length + start, stop - start)

@@ -23,6 +23,7 @@ from trimtab.sampling import SamplingSettings, generate_batch
 from trimtab.sampling.agreement import NEAR_TIE
 from trimtab.sampling.batch import Request
 from trimtab.steering import Steering
+from trimtab.store import read_bytes
 from trimtab.tasks import CHAT, Prompt, render_prompt
 from trimtab.tasks.grading.grade import KindGrader
 from trimtab.tasks.loading import load_problems
@@ -45,7 +46,7 @@ QUESTIONS = (
 def questions_of(file: Path) -> list[str]:
     """One question a line. Raises InputError when there is none."""
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_bytes(file).decode().splitlines()]
     except (OSError, UnicodeDecodeError) as cause:
         raise InputError(f"cannot read {file}: {cause}; give a text file with one prompt a line") from cause
     found = [line for line in lines if line]

@@ -190,7 +190,13 @@ def checkpoint_dtype(source: str | Path, revision: str | None = None, trust_remo
 
 def _checked_source(source: str | Path) -> str:
     is_path = isinstance(source, Path) or source.startswith((".", "/", "~"))
-    folder = Path(source).expanduser()
+    try:
+        folder = Path(source).expanduser()
+        folder.exists()
+    except (OSError, RuntimeError) as cause:  # a name too long, and the home of nobody
+        raise ModelError(
+            f"{str(source)[:80]!r} is no model ({cause.args[-1]}); give a folder or a hub id like Qwen/Qwen3-1.7B"
+        ) from cause
     if str(source).endswith(GGUF) and folder.is_file():
         return str(folder)
     if is_path and not folder.is_dir():

@@ -32,7 +32,7 @@ Experiment = Annotated[Findings, PlainValidator(_findings), PlainSerializer(Find
 
 
 class Section(Record):
-    """Base of every section: frozen, no unknown key, no NaN. A list is taken for a tuple, which JSON does not have."""
+    """Base of every section: frozen, no unknown key, no NaN. Lists are read as tuples, which JSON does not have."""
 
     model_config = ConfigDict(strict=False)
 
@@ -89,8 +89,7 @@ class GateReport(Section):
 
 
 class NeuronRow(Section):
-    """One selected neuron. Without experts ``expert`` is None; with them
-    ``index`` counts within."""
+    """One selected neuron. In a dense model ``expert`` is None; in a mixture ``index`` counts within the expert."""
 
     layer: int
     index: int

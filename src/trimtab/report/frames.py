@@ -1,4 +1,4 @@
-"""The figures of a report as frames, in reading order, and those that a value shows of itself."""
+"""The figures of a report as frames, in reading order, and those that the ``plot()`` of a value draws."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -59,7 +59,7 @@ def report_frames(report: Report) -> list[Frame]:
 
 
 def frame_split(report: Report, name: str) -> str:
-    """Whose problems a frame of :func:`report_frames` is of."""
+    """The split whose problems a frame of :func:`report_frames` shows."""
     if name == "layers":
         return "train"
     if name in ("roc", "calibration", "thresholds") and report.gate is not None:
@@ -376,7 +376,7 @@ def dose_frame(tune: TuneReport, unsteered: float | None) -> Frame:
 def evaluation_figure(
     rows: Sequence[ConditionSummary], random_gains: Gains | None = None, split: str = "test", judged: str = ""
 ) -> "go.Figure":
-    """Accuracy and paired gain of every condition, side by side; what an evaluation shows of itself.
+    """Accuracy and paired gain of every condition, side by side: ``Evaluation.plot()``.
 
     Args:
         rows: in the order of the table, the unsteered model among them.
@@ -395,7 +395,7 @@ def evaluation_figure(
 
 
 def gate_figure(gate: "PromptGate") -> "go.Figure":
-    """ROC and calibration on the validation problems; what a fitted gate shows of itself.
+    """ROC and calibration on the validation problems: the ``plot()`` of a gate.
 
     Raises:
         InputError: a gate that was not assessed.
@@ -412,7 +412,7 @@ def gate_figure(gate: "PromptGate") -> "go.Figure":
 
 
 def running_gate_figure(gate: "RunningGate") -> "go.Figure":
-    """AUROC and warnings by the share of the response seen; what a fitted running gate shows of itself.
+    """AUROC and warnings by the share of the response seen: ``RunningGate.plot()``.
 
     Raises:
         InputError: a gate that was not assessed.
@@ -451,7 +451,7 @@ def timed_auroc_frame(assessed: RunningAssessment) -> Frame:
 
 
 def warned_frame(assessed: RunningAssessment) -> Frame:
-    """Share of failing and of correct responses that were warned of so far."""
+    """Share of failed and of correct responses about which the gate has warned so far."""
     rows: list[dict[str, Cell]] = []
     for point in assessed.points:
         of = {"failed": (point.warned, assessed.n_failed), "correct": (point.false_alarms, assessed.n - assessed.n_failed)}
@@ -472,7 +472,7 @@ def warned_frame(assessed: RunningAssessment) -> Frame:
 
 
 def neurons_figure(neurons: "Neurons") -> "go.Figure":
-    """Neurons per layer, and the mean difference of the first 20; what a set of neurons shows of itself."""
+    """Neurons per layer, and the mean difference of the first 20: ``Neurons.plot()``."""
     from trimtab.report.plots import together
 
     counts = [0] * neurons.model.n_layers

@@ -22,7 +22,7 @@ FINDINGS = "findings.json"
 NARROW = ("roc", "calibration")
 """Figures that stand side by side."""
 SHORT, LONG = 30, 400
-"""A table of more rows than SHORT is folded, one of more than LONG is left to the files."""
+"""A table with more rows than SHORT is folded; one with more than LONG is left to the files."""
 
 # one button, to save a figure; drag zooms and a double click goes back
 CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage"]]}
@@ -105,7 +105,7 @@ def split_sentence(report: Report) -> tuple[str, str, str]:
 
 
 def write_findings(findings: Findings, folder: AnyPath) -> AnyPath:
-    """Write ``NAME.csv`` for each frame, ``index.html``, at last ``findings.json``; the same findings give the same bytes.
+    """Write ``NAME.csv`` for each frame, ``index.html``, and last ``findings.json``; the same findings give the same bytes.
 
     The JSON says that the experiment is done, so a killed one is run again.
 

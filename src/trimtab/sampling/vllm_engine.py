@@ -248,7 +248,7 @@ class VllmEngine:
                 p_fail = self._probabilities(answers) if reads else [None] * len(answers)
                 courses = self._courses(answers) if runs else [None] * len(answers)
                 if opened is not None:
-                    courses = [_opening(firsts[request.id], settings.max_new_tokens) for request in some]
+                    courses = [opening(firsts[request.id], settings.max_new_tokens) for request in some]
                 found += _generations(end_tokens(model, settings.stop), some, answers, p_fail, courses)
             return found
 
@@ -435,7 +435,7 @@ def _slices(requests: Sequence[Request], most: int) -> list[Sequence[Request]]:
     return [requests[start : start + most] for start in range(0, len(requests), most)]
 
 
-def _opening(first: int, tokens: int) -> Course:
+def opening(first: int, tokens: int) -> Course:
     """Return the course of a response that is steered from a token on, 0 for none, as far as it can go."""
     number = torch.arange(1, tokens + 1)
     return Course(torch.full((tokens,), torch.nan), ((first > 0) & (number >= first)).float())

@@ -221,7 +221,7 @@ def parse_json(text: str | bytes) -> object:
         ValueError: the key 'a' stands twice in one object
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_once)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=unique_keys)
     except RecursionError as cause:
         raise ValueError(_TOO_DEEP) from cause
     _check_depth(value)
@@ -351,7 +351,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A hook of :func:`json.loads` that raises ValueError for a key that stands twice in one object."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()

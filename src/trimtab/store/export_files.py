@@ -33,6 +33,8 @@ def check_files(folder: Path, sha256: Mapping[str, str], names: Collection[str] 
         StoreError: a file is missing, cannot be read or has other bytes; it is named.
     """
     for name in sha256 if names is None else names:
+        if not _is_inside(name):
+            raise StoreError(f"{folder / EXPORT} names {name[:80]!r}, which is no file of that folder; {_AGAIN}")
         path = folder / name
         if not path.is_file():
             raise StoreError(f"{path} is missing or no file, which {EXPORT} names; {_AGAIN}")
@@ -52,6 +54,12 @@ def check_listed(path: Path) -> None:
     listed = record.get("files") if isinstance(record, dict) else None
     if isinstance(listed, dict) and path.name in listed:
         check_files(path.parent, {path.name: str(listed[path.name])})
+
+
+def _is_inside(name: str) -> bool:
+    """Whether it is the name of a file below a folder, as :func:`digests_of` writes it."""
+    parts = name.split("/")
+    return "\0" not in name and not {"", ".", ".."} & set(parts) and max(map(len, parts)) <= 255
 
 
 def _sha256(path: Path) -> str:

@@ -24,6 +24,7 @@ from trimtab.directions import Directions, layers_in_words
 from trimtab.errors import InputError
 from trimtab.neurons import ModelIdentity
 from trimtab.store.atomic import one_line, parse_json
+from trimtab.store.remote import check_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,6 +123,7 @@ def _directions(
 
 def _content(path: Path) -> bytes:
     try:
+        check_regular(path)
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise InputError(f"{path} has {size:,} bytes, and a file of directions at most {MOST_BYTES:,}; give the vector alone")

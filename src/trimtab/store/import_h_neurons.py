@@ -8,6 +8,7 @@ import numpy as np
 
 from trimtab.errors import InputError
 from trimtab.neurons import NEURON_DEFINITION, ModelIdentity, NeuronList
+from trimtab.store.atomic import unique_keys
 from trimtab.store.list_file import Address, ListFile
 
 _PLACE = "config.h_neurons"
@@ -26,7 +27,7 @@ def read_hprobes(path: Path, model: ModelIdentity) -> NeuronList:
     file = ListFile.read(path)
     file.refuse_experts(model)
     try:
-        content = json.loads(file.text())
+        content = json.loads(file.text(), object_pairs_hook=unique_keys)
         config = content["config"]
         rows, width, layers = config["h_neurons"], config["intermediate_dim"], config["layers"]
         deepest = max(layers)

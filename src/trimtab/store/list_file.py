@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError
 from trimtab.neurons import ModelIdentity
+from trimtab.store.remote import check_regular
 
 MOST_BYTES = 64 * 2**20
 """No list of neurons needs more; a larger file is refused before it is read."""
@@ -35,6 +36,7 @@ class ListFile:
     def read(cls, path: Path) -> "ListFile":
         """The whole file. Raises InputError when it cannot be read or is larger than :data:`MOST_BYTES`."""
         try:
+            check_regular(path)
             size = path.stat().st_size
             if size > MOST_BYTES:
                 raise InputError(f"{path} has {size:,} bytes, and a list of neurons at most {MOST_BYTES:,}; give the list alone")

@@ -53,7 +53,7 @@ def any_path(place: "str | os.PathLike[str] | AnyPath") -> AnyPath:
     """The path of what a user typed: text with ``://`` is a URL, and ``file://`` is a path on this machine like any other.
 
     Raises:
-        InputError: a scheme that fsspec does not know.
+        InputError: a scheme that fsspec does not know, or what can be no path of this machine.
         StoreError: its package is not installed, or it cannot be set up.
 
     Example:
@@ -64,10 +64,10 @@ def any_path(place: "str | os.PathLike[str] | AnyPath") -> AnyPath:
     """
     if not isinstance(place, str):
         # a remote path of the scheme file:// is an os.PathLike too, and stays remote
-        return place if isinstance(place, UPath) else Path(place)
+        return place if isinstance(place, UPath) else _local(place)
     scheme, separator, rest = place.partition("://")
     if not separator:
-        return Path(place)
+        return _local(place)
     if scheme not in available_protocols():
         raise InputError(
             f"{place}: there is no file system {scheme}://; give a folder, or a URL of fsspec such as s3://BUCKET/RUN, "
@@ -87,7 +87,21 @@ def any_path(place: "str | os.PathLike[str] | AnyPath") -> AnyPath:
         ) from cause
     except Exception as cause:  # each client library has errors of its own
         raise StoreError(f"{place} cannot be opened: {cause}; check the URL and its credentials") from cause
-    return Path(path.path) if path.protocol in ("file", "local") else path
+    return _local(path.path) if path.protocol in ("file", "local") else path
+
+
+def _local(place: str | os.PathLike[str]) -> Path:
+    """A path of this machine. Raises InputError for a name too long, a NUL byte and links in a circle: nothing can be there."""
+    path, refused = Path(place), ""
+    try:
+        path.stat()
+    except ValueError as cause:
+        refused = str(cause)
+    except OSError as cause:
+        refused = cause.strerror if cause.errno in (errno.ENAMETOOLONG, errno.ELOOP) else ""
+    if refused:
+        raise InputError(f"{str(place)[:80]!r} is no path ({refused}); give the path of a file or folder")
+    return path
 
 
 @contextmanager

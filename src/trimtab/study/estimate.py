@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 
 from trimtab.model import LanguageModel
+from trimtab.report.wording import duration
 from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
 from trimtab.sampling.prefills import kept_positions
 from trimtab.study.base import open_configured
@@ -50,7 +51,7 @@ class Cost:
             return "\n".join([*lines, "time is not estimated: nothing is generated, and reading imported traces is not measured"])
         lines += [
             f"{'speed':<12}{self.tokens_per_second:>14,.0f} tokens/s, measured on the run's own first batch",
-            f"{'time':<12}{self.seconds:>14,.0f} s at most",
+            f"{'time':<12}{duration(self.seconds):>14} at most: if every response runs to sampling.max_new_tokens",
         ]
         return "\n".join(lines)
 

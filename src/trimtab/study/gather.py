@@ -25,6 +25,7 @@ from trimtab.store import (
     write_text,
 )
 from trimtab.store.cache import KEY_FILE
+from trimtab.store.remote import check_regular
 from trimtab.study import recur
 from trimtab.study.values import Problems, Traces
 from trimtab.tasks import grade_traces
@@ -321,10 +322,12 @@ def starved(found: Traces) -> str | None:
 def file_digest(path: Path) -> str:
     """SHA-256 of a file of the user's. Raises InputError where there is none."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; give the path of a .jsonl or .parquet file") from error
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"cannot read {path}: {said}; give the path of a .jsonl or .parquet file") from error
 
 
 def write_rows(path: AnyPath, rows: Sequence[Mapping[str, object]]) -> None:

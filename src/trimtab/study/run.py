@@ -88,7 +88,9 @@ def _grade(study: Study) -> dict[str, object]:
     if hint := gather.starved(found):
         study.note(hint)
     wrong_steps = sum(grade.score is Score.CORRECT and grade.quality is False for grade in found.grades)
-    return {**Counter(str(grade.score) for grade in found.grades), "right answer, wrong steps": wrong_steps}
+    checked = any(grade.quality is not None for grade in found.grades)  # few tasks have a checker of steps
+    counts: dict[str, object] = dict(Counter(str(grade.score) for grade in found.grades))
+    return counts | ({"right answer, wrong steps": wrong_steps} if checked else {})
 
 
 def _contrast(study: Study) -> dict[str, object]:

@@ -23,6 +23,7 @@ from trimtab.analysis.token_record import JudgedResponse, pass_tokens
 from trimtab.errors import InputError, TrimtabError
 from trimtab.evaluation.rows import UNSTEERED
 from trimtab.report.view_page import View, render_view
+from trimtab.store import parse_json
 from trimtab.study.fork import fork, forked_answer
 from trimtab.study.tokens import PairTokens
 from trimtab.study.values import Evaluation
@@ -188,11 +189,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"send at most {LONGEST_BODY} bytes, with their length")
             return
         try:
-            asked = json.loads(self.rfile.read(int(length)))
+            asked = parse_json(self.rfile.read(int(length)))
             if not isinstance(asked, dict):
                 raise InputError("send one JSON object")
             answer = self.server.desk.answer(path.removeprefix("api/"), asked)
-        except (TrimtabError, json.JSONDecodeError, UnicodeDecodeError, torch.OutOfMemoryError) as error:
+        except (TrimtabError, ValueError, torch.OutOfMemoryError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
             return
         self._send(HTTPStatus.OK, json.dumps(answer, allow_nan=False).encode(), "application/json")

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from trimtab.errors import InputError
+from trimtab.store import parse_json
 from trimtab.tasks.benchmarks.code import code_tests, tests_from_json
 from trimtab.tasks.files import Row, text_field
 from trimtab.tasks.grading.grader import Grader
@@ -102,7 +103,7 @@ def _tests(row: Row) -> str:
     tests, preamble = row.get("tests"), str(row.get("preamble") or "")
     if isinstance(tests, str):
         try:
-            tests = json.loads(tests)
+            tests = parse_json(tests)
         except ValueError as error:
             raise InputError(f"tests is a text that is no JSON ({error}); give an object or a list of asserts") from error
     if isinstance(tests, list):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trimtab.errors import InputError
-from trimtab.store import digest_of, key_facts, parse_json
+from trimtab.store import any_path, digest_of, key_facts, parse_json
 from trimtab.store.atomic import one_line
 from trimtab.store.seal import damaged, place_of
 
@@ -21,12 +21,12 @@ def read_rows(path: Path) -> Iterator[Row]:
         InputError: the file is missing, of another kind, truncated, or a line is no JSON object.
         StoreError: problems in memory that a study keeps, and that are not what they were.
     """
-    if not path.is_file():
+    if not any_path(path).is_file():
         raise InputError(f"no file at {path}; give the path of a .jsonl or .parquet file", code="no-file")
     if path.suffix == ".parquet":
         try:
             yield from pq.read_table(path, page_checksum_verification=True).to_pylist()
-        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:  # a date can lie beyond Python's
             raise InputError(
                 f"{path} cannot be read as Parquet ({one_line(error)}); it may be truncated, write it again"
             ) from error
@@ -65,9 +65,13 @@ def _json_lines(path: Path) -> Iterator[Row]:
 
 
 def text_field(row: Row, names: tuple[str, ...], where: str) -> str:
-    """The first of these fields that the row has, as text. Raises InputError for none, and for what UTF-8 cannot hold."""
+    """The first of these fields that the row has, as text. Raises InputError for none, for bytes or lists, and for no Unicode."""
     for name in names:
         if row.get(name) is not None:
+            if isinstance(row[name], bytes | list | tuple | dict):
+                raise InputError(
+                    f"{where}: {name} is a {type(row[name]).__name__} and no text; name the column that holds text in task.fields"
+                )
             text = str(row[name])
             try:
                 text.encode()

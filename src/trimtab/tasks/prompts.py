@@ -1,9 +1,12 @@
 """How a question becomes the tokens that a model reads."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Literal
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateRuntimeError
 from pydantic import BaseModel, ConfigDict, field_validator
 from transformers import PreTrainedTokenizerBase
 
@@ -73,10 +76,44 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str, prompt: Pro
     messages = [*system, {"role": "user", "content": text}]
     options: dict[str, object] = {} if prompt.thinking == "default" else {"enable_thinking": prompt.thinking == "on"}
     try:
-        rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)  # type: ignore[arg-type]
+        with _bounded():
+            rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)  # type: ignore[arg-type]
     except _TEMPLATE_ERRORS as cause:
         raise _refused(cause, prompt) from cause
     return tuple(tokenizer.encode(str(rendered), add_special_tokens=False))
+
+
+MOST_STEPS = 1_000_000
+"""Lines of a template that one prompt may run; real ones run some hundred."""
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """End a template that would run for ever, such as loops of loops, by counting its lines; not under a debugger, which does so.
+
+    Raises:
+        TemplateRuntimeError: it ran more than :data:`MOST_STEPS`.
+    """
+    steps = 0
+
+    def line(frame: FrameType, event: str, argument: object) -> object:  # noqa: ARG001  # as Python calls it
+        nonlocal steps
+        steps += 1
+        if steps > MOST_STEPS:
+            raise TemplateRuntimeError(f"it had not ended after {MOST_STEPS:,} steps")
+        return line
+
+    def call(frame: FrameType, event: str, argument: object) -> object:  # noqa: ARG001
+        return line if frame.f_code.co_filename == "<template>" else None  # as Jinja names what it compiles
+
+    if sys.gettrace() is not None:
+        yield
+        return
+    sys.settrace(call)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
 _TEMPLATE_ERRORS = (

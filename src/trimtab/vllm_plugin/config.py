@@ -1,8 +1,6 @@
 """How an engine is configured: the tested versions of vLLM, the steerings, room for more, and what is recorded."""
 
-import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trimtab.errors import ConfigError, EngineError
 from trimtab.moments import TokenScope
+from trimtab.store.atomic import parse_json, parse_toml
 
 TESTED = ("0.32", "0.33")
 LIVE = "0.32"
@@ -186,7 +185,7 @@ def requested_config(additional_config: Mapping[str, object], environment: Mappi
     elif environment.get(ENVIRONMENT):
         given, source = environment[ENVIRONMENT], ENVIRONMENT
         if environment[ENVIRONMENT].lstrip().startswith("{"):
-            given = _decoded(environment[ENVIRONMENT], source, json.loads)
+            given = _decoded(environment[ENVIRONMENT].encode(), source, parse_json)
     else:
         return None
     if not isinstance(given, str):
@@ -194,13 +193,13 @@ def requested_config(additional_config: Mapping[str, object], environment: Mappi
     file, source = Path(given), f"{given} (of {source})"
     if not file.is_file():
         raise ConfigError(f"{source} is no file; accepted: the path of a TOML or JSON file, or a JSON object")
-    decode = json.loads if file.suffix == ".json" else tomllib.loads
-    return _absolute(parse_config(_decoded(file.read_text(), source, decode), source), file.parent)
+    decode = parse_json if file.suffix == ".json" else parse_toml
+    return _absolute(parse_config(_decoded(file.read_bytes(), source, decode), source), file.parent)
 
 
-def _decoded(text: str, source: str, decode: Callable[[str], object]) -> object:
+def _decoded(content: bytes, source: str, decode: Callable[[str], object]) -> object:
     try:
-        return decode(text)
+        return decode(content.decode())
     except ValueError as cause:  # of both formats
         raise ConfigError(f"{source} cannot be read: {cause}") from cause
 

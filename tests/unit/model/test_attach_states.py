@@ -1,6 +1,7 @@
-"""Attach, detach, nest, raise, generate, copy, in any order on one model: its logits come back bit for bit."""
+"""Attach, detach, nest, raise, generate, compile, copy, in any order on one model: its logits come back bit for bit."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -115,8 +116,30 @@ class Steered(RuleBasedStateMachine):
             self.active[1].detach()
 
 
-def _case(examples: int, steps: int) -> type:
-    machine = type("Steered", (Steered,), {})
+class Compiled(Steered):
+    """``compiled`` is the model as each backend compiled it, at any time: it runs again after hooks have come and gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compiled: dict[str, Callable[..., object]] = {}
+
+    @rule(backend=st.sampled_from(["eager", "aot_eager"]))
+    def compile(self, backend: str) -> None:
+        compiled = self.compiled.setdefault(backend, torch.compile(self.model, backend=backend))
+        self.own["_is_torch_compile"] = True  # torch leaves it there
+        cached = self.active is not None  # without a cache a scope would have to know where the prompts end
+        expected = whole_logits(self.model, self.ids, self.mask, use_cache=True) if cached else self.bare
+        assert torch.equal(whole_logits(compiled, self.ids, self.mask, use_cache=cached), expected)
+        if cached and self.active[0] == "all":
+            assert not torch.equal(expected, self.bare)
+
+    def teardown(self) -> None:
+        super().teardown()
+        torch.compiler.reset()
+
+
+def _case(machine: type[Steered], examples: int, steps: int) -> type:
+    machine = type(machine.__name__, (machine,), {})
     machine.TestCase.settings = settings(
         max_examples=examples,
         stateful_step_count=steps,
@@ -127,5 +150,22 @@ def _case(examples: int, steps: int) -> type:
     return machine.TestCase
 
 
-TestSteered = _case(5, 10)
-TestSteeredForLong = pytest.mark.slow(_case(100, 40))
+TestSteered = _case(Steered, 5, 10)
+TestSteeredForLong = pytest.mark.slow(_case(Steered, 100, 40))
+TestCompiledForLong = pytest.mark.slow(_case(Compiled, 20, 30))
+
+
+def test_a_compiled_model_is_steered_and_comes_back_bit_for_bit() -> None:
+    """One walk through that machine, which spends seconds on every graph."""
+    model = Compiled()
+    model.open("gpt2")
+    model.compile("eager")
+    for leave in (model.detach_and_leave, lambda: model.leave(ValueError("of the block"))):
+        model.enter("all")
+        model.compile("eager")
+        model.nest("strong")
+        leave()
+        model.compile("eager")
+        model.nothing_is_left_behind()
+    model.copy()
+    model.teardown()

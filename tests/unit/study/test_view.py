@@ -4,6 +4,7 @@ import http.client
 import json
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from trimtab.cli.view import view_command
 from trimtab.errors import InputError, ModelError, TrimtabError
 from trimtab.evaluation.rows import UNSTEERED
+from trimtab.report.view_page import render_view
 from trimtab.study import Evaluation, Study
 from trimtab.study.fork import fork
 from trimtab.study.view_data import build_bare_view, build_view, token_pieces
@@ -123,6 +125,40 @@ def test_the_view_shows_what_the_record_and_the_rankings_say(study: Study, judge
     for (condition, problem, seed, sample), found in view.tokens.items():
         outcome = next(o for o in judged.outcomes[condition] if (o.problem_id, o.seed, o.sample) == (problem, seed, sample))
         assert "".join(found.pieces) == outcome.response
+
+
+def test_the_chips_of_the_page_count_what_the_verdict_counts(study: Study, judged: Evaluation) -> None:
+    page = render_view(build_view(study, judged, study.tuned()))
+    meta = json.loads(page.split('id="meta">')[1].split("</script>")[0])
+    base, steered = ([bool(flag & 1) for flag in meta["flags"][name]] for name in (UNSTEERED, judged.condition))
+    found = Counter(zip(base, steered, strict=True))
+    row = judged.rows[judged.condition]
+    assert (found[False, True], found[True, False]) == (row.fixed, row.broken)
+    assert found.total() == row.n
+    for name in judged.outcomes:  # and of every other condition, the random sets among them
+        shown = [flag for flag in meta["flags"][name] if not flag & 64]
+        assert sum(flag & 1 for flag in shown) == sum(outcome.correct for outcome in judged.outcomes[name])
+
+
+def test_one_question_is_answered_at_a_time(study: Study, judged: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.study.view_server.SECONDS", 0.05)
+    desk, asked = ModelDesk(study, judged), threading.Event()
+    release = threading.Event()
+
+    def slow(question: object) -> dict[str, object]:
+        asked.set()
+        release.wait(20)
+        return {}
+
+    monkeypatch.setattr(desk, "_neurons", slow)
+    first = threading.Thread(target=desk.answer, args=("neurons", {}))
+    first.start()
+    assert asked.wait(20)
+    with pytest.raises(InputError, match="at work on another request"):
+        desk.answer("neurons", {})
+    release.set()
+    first.join()
+    assert desk.answer("neurons", {}) == {}
 
 
 def test_a_page_in_a_notebook_is_a_frame_without_our_origin(judged: Evaluation, tmp_path: Path) -> None:
