@@ -367,7 +367,7 @@ DEMO = Settings(
     sampling=SamplingSettings(n=6, temperature=1.0, max_new_tokens=104, batch_tokens=72_000),
     tune=TuneSettings(interventions=("add", "ablate-and-add"), k=(20, 50), strengths=(1.5, 2.0, 4.0), problems=120),
     contrast=ContrastSettings(recurrence=RecurrenceSettings(traces=60)),
-    evaluation=EvaluationSettings(control_problems=400),
+    evaluation=EvaluationSettings(control_problems=400, gates=("running", "running-random")),
     experiment=ExperimentSettings(other_models=("testbed:tuned", "testbed:second")),
 )
 """The demo: the whole pipeline on the bundled reasoner. Fixed before its test split was opened, but for the controls that came
