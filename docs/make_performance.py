@@ -75,6 +75,12 @@ def _decode(details: Row) -> str:
     return table("Steered decode", head, rows)
 
 
+def _drafts(details: Row) -> str:
+    head = ("", "plain over drafted", "least to most", "of processor time", "responses that stay as they are")
+    rows = [(k, r["ratio"], _range(r), r["processor_ratio"], f"{r['unchanged_responses']:.0%}") for k, r in details.items()]
+    return table("Conditions from drafts", head, rows)
+
+
 def _compiled(row: Row) -> str:
     head = ("", "steered over unsteered", "least to most", "largest difference to eager", "what steering changes")
     cells = ("compiled forward", row["ratio"], _range(row), row["largest_difference_to_eager"], row["largest_effect"])
@@ -178,6 +184,7 @@ SECTIONS = {
     "record": _record,
     "sample": _sample,
     "decode": _decode,
+    "drafts": _drafts,
     "compiled": _compiled,
     "published": _others("The published way"),
     "peers": _others("Ways that keep every activation"),

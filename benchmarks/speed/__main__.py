@@ -7,14 +7,26 @@ from pathlib import Path
 
 import click
 
-from benchmarks.speed import compiled, decoding, machine, others, padding, ranking, recording, sampling, scaling, sharing
+from benchmarks.speed import compiled, decoding, drafts, machine, others, padding, ranking, recording, sampling, scaling, sharing
 from benchmarks.speed.sizes import FULL, QUICK, Sizes
 from benchmarks.speed.table import ratios_of, table
 from benchmarks.speed.workers import ROOT
 from benchmarks.speed.workload import open_random_model
 from trimtab.model import open_model
 
-MEASUREMENTS = ("record", "decode", "compiled", "sample", "published", "peers", "scaling", "sharing", "ranking", "padding")
+MEASUREMENTS = (
+    "record",
+    "decode",
+    "drafts",
+    "compiled",
+    "sample",
+    "published",
+    "peers",
+    "scaling",
+    "sharing",
+    "ranking",
+    "padding",
+)
 
 
 @click.command()
@@ -62,6 +74,9 @@ def measure(sizes: Sizes, wanted: set[str], peers: Path | None, traces: Path | N
         actions = {
             "record": lambda: recording.measure(twelve, open_model("testbed:reasoner"), sizes),
             "decode": lambda: decoding.measure(open_random_model(workshop / "endless", *shape, endless=True), sizes),
+            "drafts": lambda: drafts.measure(
+                open_random_model(workshop / "endless", *shape, endless=True), open_model("testbed:reasoner"), sizes
+            ),
             "compiled": lambda: compiled.measure(sizes, workshop),
             "sample": lambda: sampling.measure(twelve, sizes),
             "published": lambda: others.published(workshop / "model", sizes, workshop),

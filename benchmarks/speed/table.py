@@ -8,6 +8,7 @@ PATHS: Mapping[str, tuple[str, ...]] = {
     "sample_record_over_sample": ("sample", "ratio"),
     "steered_over_unsteered_decode_b1_k50": ("decode", "batch 1, K 50", "ratio"),
     "steered_over_unsteered_decode_b32_k50": ("decode", "batch 32, K 50", "ratio"),
+    "plain_over_drafted_b8": ("drafts", "12x768, batch 8, hardly departs", "ratio"),
     "published_way_over_ours_wall": ("published", "published", "ratio"),
     "published_way_over_ours_disk": ("published", "published", "disk_ratio"),
     "transformer_lens_over_ours_record": ("peers", "transformer_lens", "ratio"),

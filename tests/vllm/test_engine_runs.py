@@ -93,7 +93,7 @@ def test_outcomes_differ_at_near_ties_only(judged: dict[str, Path], reasoner: La
         for name in ("vllm", "transformers")
     )
     assert ours.keys() == theirs.keys()
-    assert len(ours) == 14 * 40
+    assert len(ours) == 16 * 40
     apart = [key for key in ours if ours[key].response != theirs[key].response]
     gaps = [_gap(judged["transformers"].parent / "steering", reasoner, ours[key], theirs[key]) for key in apart]
     figures(f"{len(apart)} of {len(ours)} outcomes of evaluate --engine vllm differ")

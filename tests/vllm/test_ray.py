@@ -1,20 +1,21 @@
 """``--engine vllm`` in the actors of a Ray cluster: an engine in each of them, and the bytes of one engine here."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from study_samples import TIMED
 from tiny_testbed import tree_bytes
 from trimtab.cli.main import trimtab
 from trimtab.store import Parts, to_toml
+from trimtab.study import Study
 
 pytest.importorskip("ray")
 
 SECTIONS = {
-    "task": {"source": "testbed", "find": 60, "tune": 30, "test": 24},
+    "task": {"source": "testbed", "train": 60, "validation": 30, "test": 24},
     "sampling": {"n": 4, "temperature": 1.0, "max_new_tokens": 104, "batch_tokens": 6000},
     "recording": {"moments": ["sum"]},
     "ranking": {"criteria": ["mean-difference"], "k": 20},
@@ -24,15 +25,9 @@ SECTIONS = {
 RAY = ("--executor", "ray,address=local,actors=2,num_cpus=0.5")
 
 
-def call(stage: str, run: Path, *options: str) -> None:
-    done = CliRunner().invoke(trimtab, [stage, str(run), *options, "--json", "--quiet"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    json.loads(done.stdout.splitlines()[-1])
-
-
 def made(run: Path) -> dict[str, bytes]:
-    """Every file of a run but those that tell the time."""
-    return {name: data for name, data in tree_bytes(run).items() if name not in ("ledger.jsonl", "seconds.json")}
+    """Every file of a run but those that tell the time, and the settings, which name the executor."""
+    return {name: data for name, data in tree_bytes(run).items() if name not in TIMED and name != "run.toml"}
 
 
 @pytest.fixture(autouse=True)
@@ -45,18 +40,16 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_actors_with_an_engine_each_leave_the_bytes_of_one_engine_here(tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text(to_toml(SECTIONS))
-    engine = ("--engine", "vllm,enforce_eager=true")
+    engine = ("--engine", "vllm,enforce_eager=true", "--until", "evaluate", "--quiet")
     for name, executor in (("local", ()), ("ray", RAY)):
-        run = tmp_path / name
-        call("problems", run, "--config", str(tmp_path / "my.toml"))
-        call("sample", run, "--record", *engine, *executor)
-        for stage in ("grade", "contrast", "record", "rank", "gate"):
-            call(stage, run)
-        for stage in ("tune", "evaluate"):
-            call(stage, run, *engine, *executor)
-    plan = Parts(tmp_path / "ray" / "traces" / "sampled").plan
+        command = ["run", str(tmp_path / "my.toml"), "--out", str(tmp_path / name), *engine, *executor]
+        done = CliRunner().invoke(trimtab, command, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    with Study.from_toml(tmp_path / "ray") as study:
+        plan = Parts(study.cache.root / study.keys["sample"]).plan if study.traces() else None
+    assert plan is not None
     assert plan.settings["engine"]["name"] == "vllm"
     assert len(plan.parts) > 3
     ours, theirs = (made(tmp_path / name) for name in ("ray", "local"))
-    assert {"outcomes.parquet", "gate.safetensors", "steering/neurons.safetensors"} < ours.keys()
+    assert {"outcomes.parquet", "steering/neurons.safetensors"} < ours.keys()
     assert ours == theirs

@@ -154,6 +154,7 @@ class ConditionJob:
     parts: Parts
     generator: Generator = TRANSFORMERS
     prefills: Prefills | None = None
+    drafts: AnyPath | None = None
 
     @property
     def plan(self) -> Plan:
@@ -163,9 +164,10 @@ class ConditionJob:
         return self.parts.missing()
 
     def run(self, model: LanguageModel, parts: Iterable[int], advance: Advance) -> None:
+        drafts = None if self.drafts is None else read_response_ids(self.drafts)
         for part in parts:
             batch = [self.requests[i] for i in self.plan.parts[part]]
-            generations = self._generations(model, batch)
+            generations = self._generations(model, batch, drafts)
             # before the part, which says that both are there
             write_table(_ids_path(self.parts, part), [ResponseIds(g.id, g.response_ids) for g in generations], ResponseIds)
             courses = [(one.id, one.course) for one in generations if one.course is not None]
@@ -175,10 +177,12 @@ class ConditionJob:
             self.parts.write_table(part, self._outcomes(model, batch, generations))
             advance(len(batch), sum(len(g.response_ids) for g in generations))
 
-    def _generations(self, model: LanguageModel, batch: Sequence[Request]) -> list[Generation]:
+    def _generations(
+        self, model: LanguageModel, batch: Sequence[Request], drafts: Mapping[str, Sequence[int]] | None
+    ) -> list[Generation]:
         asked = self.condition
         if not asked.first_tokens:
-            return self.generator.generate(model, batch, self.settings, asked.steering, asked.gate, self.prefills)
+            return self.generator.generate(model, batch, self.settings, asked.steering, asked.gate, self.prefills, drafts)
         return after_beginning(self.generator, model, batch, self.settings, asked.steering, asked.gate, asked.first_tokens)
 
     def outcomes(self) -> list[Outcome]:
@@ -251,10 +255,12 @@ def condition_job(
     generator: Generator = TRANSFORMERS,
     label: str = "",
     prefills: Prefills | None = None,
+    drafts: AnyPath | None = None,
 ) -> ConditionJob:
     """Store the plan of :func:`evaluate_condition` and generate nothing yet.
 
-    ``prefills`` are shared with jobs of other conditions, of one model and in this process.
+    ``prefills`` are shared with jobs of other conditions, of one model and in this process. ``drafts`` is the folder of the bare
+    model's answers to the same requests, finished when this job runs; see :mod:`trimtab.sampling.drafts`.
     """
     facts = {
         "condition": condition.name,
@@ -267,7 +273,17 @@ def condition_job(
     parts.ensure_plan(plan)
     by_id = {problem.id: problem for problem in problems}
     return ConditionJob(
-        condition, label or f"evaluate {condition.name}", requests, by_id, settings, grader, checker, parts, generator, prefills
+        condition,
+        label or f"evaluate {condition.name}",
+        requests,
+        by_id,
+        settings,
+        grader,
+        checker,
+        parts,
+        generator,
+        prefills,
+        drafts,
     )
 
 

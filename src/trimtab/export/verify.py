@@ -21,7 +21,7 @@ from trimtab.model import LanguageModel, check_identity
 from trimtab.progress import Progress, silent
 from trimtab.sampling import SamplingSettings, generate_batch
 from trimtab.sampling.agreement import NEAR_TIE
-from trimtab.sampling.generate import Request
+from trimtab.sampling.batch import Request
 from trimtab.steering import Steering
 from trimtab.store import read_bytes
 from trimtab.tasks import CHAT, Prompt, render_prompt

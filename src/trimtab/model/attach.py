@@ -14,27 +14,25 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.errors import InputError, ModelError
-from trimtab.gate import ALWAYS, NEVER, AnyGate, RandomOpening, RunningGate
+from trimtab.gate import ALWAYS, NEVER, AnyGate
 from trimtab.model.adapters import FfnLayout, find_ffn, unwrapped
+from trimtab.model.coefficients import Coefficients, InForward
 from trimtab.model.conversation import Conversation
 from trimtab.model.forwards import (
     Forward,
     ForwardReader,
-    GateReading,
     Positions,
     attended,
-    begin_reading,
     column_of,
     every_position,
     place,
-    prompt_positions,
 )
 from trimtab.model.guard import OUTLIVED, GenerateGuard
 from trimtab.model.hook_points import hook_neurons, hook_residual
 from trimtab.model.identity import check_identity, identify
 from trimtab.model.opening import LanguageModel
-from trimtab.model.plan import LayerPlan, ResidualPlan, plan_layers, plan_residual, question_of
-from trimtab.model.running import Course, RandomBatch, RunningBatch, RunningReading
+from trimtab.model.plan import LayerPlan, ResidualPlan, plan_layers, plan_residual
+from trimtab.model.running import Course
 from trimtab.neurons import ModelIdentity
 from trimtab.steering import PositionScope, Steering
 
@@ -166,19 +164,15 @@ class Attachment:
     ) -> None:
         self._model, self._layout, self._plans = model, layout, dict(plans)
         self._residual_plans = dict(residual_plans)
-        self._gate, self._strength, self._prompt_lengths = gate, strength, prompt_lengths
-        self._question = question_of(gate)
-        self._runs = isinstance(gate, RunningGate | RandomOpening)
-        self._running: RunningBatch | None = None
-        self._watching: RunningReading | None = None
-        self._new: Tensor | None = None
-        self._row_strength: Tensor | None = None
+        self._prompt_lengths = prompt_lengths
+        self._rows = Coefficients(gate, strength, prompt_lengths)
+        self._now = InForward()
         self._scope: PositionScope = scope
         self._reader = ForwardReader(layout.base)
         self._undo: ExitStack | None = None
-        self._guard = GenerateGuard(model, layout.base, self, follows_rows=self._runs)
+        self._guard = GenerateGuard(model, layout.base, self, follows_rows=self._rows.runs)
         self._conversation = Conversation()
-        self._first_of_generate = False
+        self._first_of_generate = self._generated_next = False
         self._model_calls = self._forwards = 0
         self._outer_ids: Tensor | None = None
         self._only_scored, self._reached = True, False
@@ -186,12 +180,8 @@ class Attachment:
         self._thread_in_forward: int | None = None
         self._reading_prompt = False
         self._shape = (0, 0)
-        self._weight: Tensor | None = None
-        self._reading: GateReading | None = None
         self._fired: set[int] = set()
         self._passed: set[int] = set()
-        self.probability: Tensor | None = None
-        self.coefficient: Tensor | None = None
         steered = {layer for layer, plan in plans.items() if plan.neurons is not None} | residual_plans.keys()
         self.calls: dict[int, int] = dict.fromkeys(sorted(steered), 0)
 
@@ -257,32 +247,30 @@ class Attachment:
             self._undo = None
 
     @property
+    def probability(self) -> Tensor | None:
+        """See the class."""
+        return self._rows.probability
+
+    @property
+    def coefficient(self) -> Tensor | None:
+        """See the class."""
+        return self._rows.value
+
+    @property
     def reads_prompts(self) -> bool:
         """Whether the prompt's forward has to run under this attachment: a gate reads it there, or it is steered itself."""
-        return self._gate.reads or self._scope != "generated"
+        return self._rows.reads or self._scope != "generated"
 
     def select_rows(self, rows: Tensor) -> None:
         """Go on with these rows of the batch, int64 ``[kept]``, after a sampler dropped the others from its cache, or repeated
         some."""
-        if self.coefficient is None:
-            raise ModelError("select_rows before any prefill: there is no batch yet to select rows from")
-        if rows.dtype != torch.int64:
-            raise ModelError(
-                f"select_rows needs row numbers as int64, got {rows.dtype}; for a mask use mask.nonzero().squeeze(1)"
-            )
-        self.coefficient = self.coefficient[rows.to(self.coefficient.device)]
-        if self.probability is not None:
-            self.probability = self.probability[rows.to(self.probability.device)]
-        if self._running is not None:
-            self._running.select_rows(rows)
-        if self._row_strength is not None:
-            self._row_strength = self._row_strength[rows.to(self._row_strength.device)]
+        self._rows.select_rows(rows)
         self._conversation.select_rows(rows)
 
     @property
     def runs(self) -> bool:
         """Whether its gate decides again at each token."""
-        return self._runs
+        return self._rows.runs
 
     @property
     def courses(self) -> list[Course]:
@@ -291,17 +279,12 @@ class Attachment:
         Raises:
             ModelError: the gate decides once, or no prompt was read yet.
         """
-        if self._running is None:
-            raise ModelError(
-                f"gate {self._gate.kind!r} of this steering keeps no course: only a running gate does, after a prefill"
-            )
-        return self._running.courses()
+        return self._rows.courses
 
     def repeat_rows(self, rows: Tensor) -> None:
         """Before a response begins, go on with these rows, int64 ``[row]``, where several begin with one prompt."""
         self.select_rows(rows)
-        if self._running is not None:
-            self._running.number_rows()
+        self._rows.number_rows()
 
     def note_sampled(self, tokens: Tensor) -> None:
         """Before a further turn on the same cache, outside of ``generate``: the token of each row that was drawn last.
@@ -312,6 +295,17 @@ class Attachment:
             tokens: int64 ``[batch]``.
         """
         self._conversation.note_sampled(tokens)
+
+    def expect_generated(self) -> None:
+        """The next forward, on top of a cache, reads several tokens of each row that belong to its response: all are steered.
+
+        Raises:
+            ModelError: a running gate, which decides between one token and the next.
+        """
+        if self._rows.runs:
+            raise ModelError("a running gate decides at each token, so a response cannot be read many tokens at a time")
+        self._generated_next = True
+        self._conversation.forget()
 
     def generation_begins(self) -> None:
         """``generate`` was called."""
@@ -335,7 +329,7 @@ class Attachment:
         self._passed.clear()
         if self._reading_prompt:
             return
-        self._weight = self._reading = self._watching = self._new = None
+        self._now = InForward()
         forward = self._reader.read(args, kwargs)
         if forward.ids is None and self._outer_ids is not None and self._outer_ids.shape == (forward.batch, forward.length):
             forward = forward._replace(ids=self._outer_ids)  # a wrapper embeds the tokens itself
@@ -349,13 +343,9 @@ class Attachment:
         if turn.starts:
             self._start(forward, positions, base, args, kwargs)
         else:
-            self._go_on(forward)
-        if positions.steered is not None and self._running is not None:
-            if not turn.starts:
-                self._watch(positions.steered)
-        elif positions.steered is not None:
-            assert self.coefficient is not None
-            self._weight = self.coefficient.unsqueeze(1) * positions.steered
+            self._rows.go_on(forward)
+        if positions.steered is not None:
+            self._rows.steer(self._now, positions.steered, turn.starts)
 
     def _refuse_second_thread(self, forward: Forward) -> None:
         me = get_ident()
@@ -377,7 +367,8 @@ class Attachment:
         if forward.past == 0:
             return self._prefill(forward, first)
         every = every_position(forward)
-        if self._scope == "all":
+        generated, self._generated_next = self._generated_next, False
+        if generated or self._scope == "all":
             return _Turn(Positions(every, None), starts=False)
         if forward.length == 1 and not first:
             if self._conversation.begun:
@@ -418,7 +409,7 @@ class Attachment:
         return _Turn(Positions(steered, positions.prompt_end), starts=earlier is None)
 
     def _refuse_next_turn(self) -> None:
-        if self._runs:
+        if self._rows.runs:
             raise ModelError(
                 "a running gate watches one response, and this is a further turn of a conversation; attach anew for each turn"
             )
@@ -427,144 +418,53 @@ class Attachment:
         self, forward: Forward, positions: Positions, base: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> None:
         """A new batch: fix its coefficient now, or let the gate read the prompts."""
-        self.probability = self.coefficient = None
-        if not self._gate.reads:
-            self.coefficient = self._constant_coefficient(forward)
+        self._rows.begin(forward)
+        if not self._rows.reads:
             return
-        self._row_strength = self._strength_of(forward.batch).to(forward.device)
-        if self._runs:
-            self._running = self._new_run(forward)
-            self.coefficient = self._row_strength * self._running.value
         if positions.steered is None:
-            self._begin_reading(forward, positions)
+            self._rows.begin_reading(self._now, forward, positions)
             return
         # generated tokens are in this very forward, and the gate's last layer comes after the first steered one
         arguments = self._reader.without_cache(args, kwargs)
         self._reading_prompt = True
         try:
             with torch.no_grad():
-                if self._runs:
-                    self._settle(forward, positions, lambda: base(**arguments))
+                if self._rows.runs:
+                    self._rows.settle(self._now, forward, positions, lambda: base(**arguments))
                 else:
-                    self._begin_reading(forward, positions)
+                    self._rows.begin_reading(self._now, forward, positions)
                     base(**arguments)
         finally:
             self._reading_prompt = False
         self._fired.clear()
         self._passed.clear()
-        self._reading = self._watching = None
-
-    def _begin_reading(self, forward: Forward, positions: Positions) -> None:
-        if self._question is not None:
-            self._reading = begin_reading(self._question, forward, positions, self._prompt_lengths)
-
-    def _new_run(self, forward: Forward) -> RunningBatch:
-        """The state of a batch of which no response has begun."""
-        gate = self._gate
-        if isinstance(gate, RunningGate):
-            return RunningBatch(gate, forward.batch, forward.device)
-        assert isinstance(gate, RandomOpening)
-        if forward.ids is None:
-            raise ModelError("the tokens at which this control opens are drawn by the prompts' ids; give input_ids")
-        prompt = prompt_positions(forward, self._prompt_lengths).cpu()
-        opened = [gate.draw(ids[real].tolist()) for ids, real in zip(forward.ids.cpu(), prompt, strict=True)]
-        return RandomBatch(torch.tensor(opened, device=forward.device))
-
-    def _settle(self, forward: Forward, positions: Positions, run: Callable[[], object]) -> None:
-        """Read whole responses under a running gate, until its decisions are those under which they were read.
-
-        A decision depends on tokens before it alone, so every forward settles one more token at least.
-        """
-        steered = positions.steered
-        assert steered is not None
-        assert self._row_strength is not None
-        strength = self._row_strength.unsqueeze(1)
-        value = self._new_run(forward).value.unsqueeze(1).expand(steered.shape)
-        for _ in range(forward.length + 1):
-            self._weight = strength * value * steered
-            self._watching = RunningReading(torch.zeros(steered.shape, device=forward.device))
-            self._running = self._new_run(forward)
-            self._begin_reading(forward, positions)
-            run()  # the question's gate is asked at its end
-            for column in range(forward.length):
-                self._running.add(self._watching.scores[:, column], steered[:, column])
-            self.coefficient = strength.squeeze(1) * self._running.value
-            before, value = value, self._running.values()[:, :-1]
-            if torch.equal(before * steered, value * steered):
-                return
-        raise ModelError(
-            f"the running gate did not settle in {forward.length + 1} forwards of the same tokens: this model gives other "
-            "numbers for the same input each time; decode token by token instead"
-        )
-
-    def _watch(self, response: Tensor) -> None:
-        """Steer the response's tokens as was decided at each of them, and read the last column, the one that is new.
-
-        Args:
-            response: bool ``[batch, seq]``; without a cache it ends in all of the response so far.
-        """
-        assert self._running is not None
-        assert self._row_strength is not None
-        in_force = torch.zeros(response.shape, device=response.device)
-        values = self._running.values() if response.shape[1] > 1 else self._running.value.unsqueeze(1)
-        in_force[:, -values.shape[1] :] = values
-        self._weight = self._row_strength.unsqueeze(1) * in_force * response
-        self._watching = RunningReading(torch.zeros(response.shape, device=response.device))
-        self._new = response[:, -1]
-
-    def _go_on(self, forward: Forward) -> None:
-        """A decode forward: the coefficient of the prefill has to fit it."""
-        if self.coefficient is not None and len(self.coefficient) == forward.batch:
-            return
-        if not self._gate.reads and self._strength.dim() == 0:
-            self.coefficient = self._constant_coefficient(forward)
-            return
-        if self.coefficient is None:
-            raise ModelError(
-                "the prompt was read before attaching, so its gate and row strengths are unknown; run the prefill within attach",
-                code="prompt-read-before",
-            )
-        raise ModelError(
-            f"{forward.batch} rows go on after a prefill of {len(self.coefficient)}; "
-            "tell the attachment which: select_rows(rows)",
-            code="rows-changed",
-        )
-
-    def _constant_coefficient(self, forward: Forward) -> Tensor:
-        g = 1.0 if self._gate.kind == "always" else 0.0
-        return (g * self._strength_of(forward.batch)).to(forward.device)
-
-    def _strength_of(self, batch: int) -> Tensor:
-        if self._strength.dim() == 1 and len(self._strength) != batch:
-            raise ModelError(
-                f"{len(self._strength)} row strengths for a batch of {batch}; give one per row "
-                "(beams and several return sequences repeat each prompt: strength.repeat_interleave(n))"
-            )
-        return self._strength.expand(batch)
+        self._now.reading = self._now.watching = None
 
     def _edit(self, layer: int, activation: Tensor) -> Tensor | None:
         """What a layer's activations become; see :func:`trimtab.model.hook_points.hook_neurons`."""
         self._fired.add(layer)
-        if self._weight is None and self._reading is None and self._watching is None:
+        now = self._now
+        if now.idle:
             return None
         plan = self._plan_on(layer, activation.device)
         batched = activation.reshape(*self._shape, activation.shape[-1])  # some blocks flatten batch and seq
-        if plan.features is not None and self._reading is not None:
-            self._reading.add(plan.features, batched)
-        if plan.running is not None and self._watching is not None:
-            self._watching.add(plan.running, batched)
-        if plan.neurons is None or self._weight is None:
+        if plan.features is not None and now.reading is not None:
+            now.reading.add(plan.features, batched)
+        if plan.running is not None and now.watching is not None:
+            now.watching.add(plan.running, batched)
+        if plan.neurons is None or now.weight is None:
             return None
-        return plan.neurons.steer(batched, self._weight.to(activation.device)).reshape(activation.shape)
+        return plan.neurons.steer(batched, now.weight.to(activation.device)).reshape(activation.shape)
 
     def _add_direction(self, layer: int, stream: Tensor) -> Tensor | None:
         """What the output of a decoder block becomes; see :func:`trimtab.model.hook_points.hook_residual`."""
         self._passed.add(layer)
-        if self._weight is None:
+        weight = self._now.weight
+        if weight is None:
             return None
         plan = self._residual_plans[layer] = self._residual_plans[layer].to(stream.device)
         batched = stream.reshape(*self._shape, stream.shape[-1])
-        return plan.steer(batched, self._weight.to(stream.device)).reshape(stream.shape)
+        return plan.steer(batched, weight.to(stream.device)).reshape(stream.shape)
 
     def _plan_on(self, layer: int, device: torch.device) -> LayerPlan:
         plan = self._plans[layer]
@@ -573,7 +473,6 @@ class Attachment:
         return plan
 
     def _after_forward(self, *_: object) -> None:
-        steering, reading = self._weight is not None, self._reading is not None
         if missing := sorted(set(self._plans) - self._fired):
             raise ModelError(
                 f"the hooks of layers {missing} did not run in this forward, so the down projection is bypassed there; "
@@ -586,26 +485,7 @@ class Attachment:
                 "switch off whatever runs their parts without them",
                 code="hooks-did-not-run",
             )
-        if steering and not self._reading_prompt:
+        if self._now.weight is not None and not self._reading_prompt:
             for layer in self.calls:
                 self.calls[layer] += 1
-        if reading:
-            self._decide()
-        if self._new is not None and self._watching is not None and self._running is not None:
-            self._running.add(self._watching.scores[:, -1], self._new)
-            self.coefficient = self._row_strength * self._running.value  # type: ignore[operator]  # set with the batch
-
-    def _decide(self) -> None:
-        """p(fail) and the coefficient of each row, on the device throughout."""
-        assert self._reading is not None
-        assert self._question is not None
-        self.probability = torch.sigmoid(self._reading.logit())
-        threshold = self._question.cutoff
-        if self._question.mode == "hard":
-            g = (self.probability >= threshold).float()
-        else:
-            g = ((self.probability - threshold) / (1.0 - threshold)).clamp(0.0, 1.0)
-        if self._running is not None:
-            self._running.ask(g)
-            g = self._running.value
-        self.coefficient = self._strength_of(len(g)).to(g.device) * g
+        self._rows.after(self._now)

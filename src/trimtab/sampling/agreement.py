@@ -9,11 +9,10 @@ import torch
 
 from trimtab.errors import InputError
 from trimtab.model import LanguageModel, attach
-from trimtab.sampling.generate import Generation, Request
+from trimtab.sampling.batch import Request
+from trimtab.sampling.decoding import NEAR_TIE
+from trimtab.sampling.generate import Generation
 from trimtab.steering import Steering
-
-NEAR_TIE = 1e-3
-"""Two float32 logits so close that rounding decides between them."""
 
 
 @dataclass(frozen=True, slots=True)

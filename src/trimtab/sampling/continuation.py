@@ -6,8 +6,9 @@ from typing import Literal
 
 from trimtab.errors import InputError
 from trimtab.model import LanguageModel
+from trimtab.sampling.batch import Request
 from trimtab.sampling.decoding import SamplingSettings, row_seed
-from trimtab.sampling.generate import Generation, Request
+from trimtab.sampling.generate import Generation
 from trimtab.sampling.generator import TRANSFORMERS, Generator
 from trimtab.sampling.sample import SampleJob
 from trimtab.steering import Steering

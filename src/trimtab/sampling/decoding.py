@@ -41,6 +41,8 @@ class SamplingSettings(BaseModel):
         return self.model_copy(update={"n": 1, "temperature": 0.0, "top_p": 1.0})
 
 
+NEAR_TIE = 1e-3
+"""Two float32 logits so close that rounding may decide between them."""
 _GOLDEN, _MIX_1, _MIX_2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
 _UNIT = 2.0**-53
 

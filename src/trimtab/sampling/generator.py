@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from trimtab.model import LanguageModel
 from trimtab.moments import Moments, TokenScope
+from trimtab.sampling.batch import Request
 from trimtab.sampling.decoding import SamplingSettings
-from trimtab.sampling.generate import Generation, Request, generate_batch
+from trimtab.sampling.generate import Generation, generate_batch
 from trimtab.sampling.prefills import Prefills
 from trimtab.sampling.recorder import Recorder
 from trimtab.steering import Steering
@@ -39,6 +40,7 @@ class Generator(Protocol):
         steering: Steering | None = None,
         gate: Literal["auto", "on", "off"] = "auto",
         prefills: Prefills | None = None,
+        drafts: Mapping[str, Sequence[int]] | None = None,
     ) -> list[Generation]:
         """Answer all requests.
 
@@ -49,6 +51,7 @@ class Generator(Protocol):
             steering: None for the bare model.
             gate: ``auto`` asks the steering's gate, ``on`` steers every request, ``off`` none.
             prefills: of the same prompts under other conditions; an engine with a prefix cache of its own does without.
+            drafts: the bare model's greedy responses to the same requests, by id; an engine may do without.
 
         Raises:
             ModelError: a logit is NaN, or the model cannot be steered.
@@ -92,9 +95,10 @@ class TransformersGenerator:
         steering: Steering | None = None,
         gate: Literal["auto", "on", "off"] = "auto",
         prefills: Prefills | None = None,
+        drafts: Mapping[str, Sequence[int]] | None = None,
     ) -> list[Generation]:
         """As :func:`trimtab.sampling.generate.generate_batch`."""
-        return generate_batch(model, requests, settings, steering, gate, prefills=prefills)
+        return generate_batch(model, requests, settings, steering, gate, prefills=prefills, drafts=drafts)
 
     def generate_recorded(
         self,

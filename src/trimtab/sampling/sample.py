@@ -7,8 +7,9 @@ from trimtab.execution import LOCAL, Executor
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance, Progress, silent
 from trimtab.recording import StreamedParts
+from trimtab.sampling.batch import Request
 from trimtab.sampling.decoding import SamplingSettings, row_seed
-from trimtab.sampling.generate import Generation, Request
+from trimtab.sampling.generate import Generation
 from trimtab.sampling.generator import TRANSFORMERS, Generator
 from trimtab.store import AnyPath, Parts, Plan, make_plan, read_table
 from trimtab.tasks.prompts import CHAT, Prompt, check_prompts, render_prompt

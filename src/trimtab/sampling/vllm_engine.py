@@ -22,8 +22,9 @@ from trimtab.model import LanguageModel
 from trimtab.model.plan import question_of
 from trimtab.model.running import Course
 from trimtab.moments import MOMENTS, Moments, TokenScope
+from trimtab.sampling.batch import Request, end_tokens
 from trimtab.sampling.decoding import SamplingSettings
-from trimtab.sampling.generate import Generation, Request, end_tokens
+from trimtab.sampling.generate import Generation
 from trimtab.sampling.generator import RecordedGenerations
 from trimtab.sampling.prefills import Prefills
 from trimtab.steering import Steering
@@ -221,6 +222,7 @@ class VllmEngine:
         steering: Steering | None = None,
         gate: Literal["auto", "on", "off"] = "auto",
         prefills: Prefills | None = None,  # noqa: ARG002 vLLM has a prefix cache of its own
+        drafts: Mapping[str, Sequence[int]] | None = None,  # noqa: ARG002 and batches rows of any length
     ) -> list[Generation]:
         """Answer all requests; see :meth:`Generator.generate`.
 

@@ -14,7 +14,7 @@ from trimtab.ranking.residual import mean_difference_directions
 from trimtab.recording import Recording, RecordingSettings, record_job
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Entry, load_directions, read_table, save_directions, write_table
-from trimtab.study import find, gather, judge
+from trimtab.study import find, gather, tuning
 from trimtab.traces import Split
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def tune_direction(study: "Study") -> DirectionTuning:
 
     def work(folder: AnyPath) -> None:
         p_fail = find.p_fail(study, gate, Split.VALIDATION) if gate.reads else {}
-        accuracies = judge.grid_accuracies(study, steerings, gate, p_fail, chosen, "tune-direction")
+        accuracies = tuning.grid_accuracies(study, steerings, gate, p_fail, chosen, "tune-direction")
         rows = [DirectionPoint(*point, len(chosen), *each) for point, each in zip(points, accuracies, strict=True)]
         write_table(folder / POINTS, rows, DirectionPoint)
 

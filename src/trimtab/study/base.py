@@ -35,7 +35,7 @@ from trimtab.store import (
     write_json,
     write_text,
 )
-from trimtab.study import along, find, gather, judge
+from trimtab.study import along, answers, find, gather, judge, tuning
 from trimtab.study.settings import (
     KEYS,
     ModelSettings,
@@ -209,7 +209,7 @@ class StudyBase:
 
     def entry(self, verb: str, facts: Mapping[str, object], model: LanguageModel | None = None) -> Entry:
         """The cache entry of a verb: its version, the model where it reads one, and all that decides the result."""
-        versions = {**gather.VERSIONS, **find.VERSIONS, **judge.VERSIONS, **along.VERSIONS}
+        versions = {**gather.VERSIONS, **find.VERSIONS, **answers.VERSIONS, **tuning.VERSIONS, **judge.VERSIONS, **along.VERSIONS}
         reads_model = verb not in ("problems", "grade", "contrast")
         named = {"model": self.model_key(model)} if reads_model else {}
         repeat = {"repeat": self.settings.repeat} if verb in ("sample", "answers", "recur") else {}

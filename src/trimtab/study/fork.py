@@ -13,7 +13,7 @@ from transformers import DynamicCache
 from trimtab.analysis.token_record import JudgedResponse
 from trimtab.errors import InputError
 from trimtab.model import LanguageModel, attach
-from trimtab.sampling.generate import end_tokens
+from trimtab.sampling.batch import end_tokens
 from trimtab.steering import Steering
 from trimtab.tasks import grade_traces
 from trimtab.traces import Problem, Trace

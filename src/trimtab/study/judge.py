@@ -1,16 +1,13 @@
-"""From neurons to a verdict: answers under a steering, the grid on the validation split, the evaluation of every condition."""
+"""The evaluation of every condition, with its controls and baselines."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trimtab.analysis.dose import CALIBRATION, measure_doses
-from trimtab.dose import FACT, Dose
-from trimtab.errors import ConfigError, InputError, ModelError
+from trimtab.errors import ConfigError, InputError
 from trimtab.evaluation.controls import judged_with_controls
 from trimtab.evaluation.finetune import sft_lora
 from trimtab.evaluation.majority import majority, majority_at_cost
@@ -37,296 +34,38 @@ from trimtab.evaluation.rows import (
 )
 from trimtab.evaluation.runner import (
     Condition,
-    ConditionJob,
     SteeredTokens,
-    condition_job,
     first_token,
     other_batches,
     prompt_only,
     read_steered,
     standard_conditions,
 )
-from trimtab.evaluation.settings import Control, EvaluationSettings, TunePoint, best_point
+from trimtab.evaluation.settings import Control, EvaluationSettings, best_point
 from trimtab.evaluation.summary import condition_metrics, summarise
-from trimtab.execution import LOCAL, Executor
+from trimtab.execution import LOCAL
 from trimtab.gate import ALWAYS as ALWAYS_GATE
-from trimtab.gate import AnyGate, Gate, PromptGate, RandomOpening
-from trimtab.interventions import INTERVENTIONS
-from trimtab.model import LanguageModel, check_identity, down_weights
+from trimtab.gate import Gate, RandomOpening
+from trimtab.model import check_identity, down_weights
 from trimtab.sampling import SamplingSettings
-from trimtab.sampling.prefills import Prefills
 from trimtab.steering import Steering
-from trimtab.store import AnyPath, Entry, digest_of, openings, read_json, read_table, record_opening, write_json, write_table
-from trimtab.study import find, gather
-from trimtab.study.settings import check_grid
+from trimtab.store import AnyPath, digest_of, read_table, write_table
+from trimtab.study import find
 from trimtab.study.tokens import record_tokens
 from trimtab.study.values import Evaluation, Tuning
-from trimtab.tasks import Prompt
-from trimtab.traces import Problem, Split, Trace
+from trimtab.traces import Problem
 
 if TYPE_CHECKING:
     from trimtab.study.study import Study
+from trimtab.study.answers import OUTCOMES, Asked, answers, answers_entry, beginning_facts, correct_traces, plain
+from trimtab.study.tuning import steering_at
 
 logger = logging.getLogger(__name__)
 
-VERSIONS: Mapping[str, int] = {
-    "answers": 2,
-    "tune": 1,
-    "dose": 1,
-    "evaluate": 1,
-    "experiment": 3,
-    "sft": 1,
-    "trained": 1,
-    "tokens": 2,
-    "places": 1,
-}
+VERSIONS: Mapping[str, int] = {"evaluate": 1, "experiment": 3, "sft": 1, "trained": 1, "tokens": 2, "places": 1}
 """Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
 ADARAS_CRITERION = "adaras"
-STEERED = "steered"
-"""What a file of answers calls its condition: who asks for them gives it a name of its own."""
-OUTCOMES, POINTS, DOSES, STEERED_ROWS = "outcomes.parquet", "points.parquet", "doses.json", "steered.parquet"
-
-
-class Asked(NamedTuple):
-    """One condition on some problems with one way to sample.
-
-    Args:
-        condition: what is attached; its name is only for the eye.
-        problems: in order; all of one split, or some of them.
-        sampling: greedy, or with a seed.
-        model: None for the study's own.
-        prompt: None for the study's own, where the condition has none.
-    """
-
-    condition: Condition
-    problems: Sequence[Problem]
-    sampling: SamplingSettings
-    model: LanguageModel | None = None
-    prompt: Prompt | None = None
-
-
-def answers(
-    study: "Study", asked: Sequence[Asked], executor: Executor | None = None, what: str = "answers"
-) -> list[list[Outcome]]:
-    """Outcomes of every condition asked for, in order; those that any verb has made before are read.
-
-    A result is named by what was attached and to which problems, so ``tune``, ``evaluate`` and every experiment share it. New
-    answers to test problems are an opening of that split, noted in the ledger before the first of them.
-    """
-    asked = [each._replace(condition=_plain(each.condition)) for each in asked]
-    entries = [_answers_entry(study, each) for each in asked]
-    study.note_keys({entry.name: entry for entry in entries})
-    by_name = dict(zip((entry.name for entry in entries), asked, strict=True))
-    with study.cache.claim_all(entries) as missing:
-        jobs: list[tuple[LanguageModel, ConditionJob]] = []
-        opened = [p for entry in missing for p in by_name[entry.name].problems if p.split is Split.TEST]
-        if missing and study.settings.executor.kind == "local":
-            gather.check_grading(study, [p for entry in missing for p in by_name[entry.name].problems])
-        if opened:
-            study.open_test(what, list({problem.id: problem for problem in opened}.values()))
-        here = executor is LOCAL or (executor is None and study.settings.executor.kind == "local")
-        prefills: dict[int, Prefills] = {}
-        for entry in missing:
-            each = by_name[entry.name]
-            model = each.model or study.model
-            kept = prefills.setdefault(id(model), Prefills(each.sampling.batch_tokens)) if here else None
-            job = condition_job(
-                model,
-                replace(each.condition, name=UNSTEERED if each.condition.steering is None else STEERED),
-                each.problems,
-                each.sampling,
-                study.grader,
-                entry.folder,
-                prompt=each.prompt or study.settings.prompt,
-                checker=study.checker,
-                generator=study.generator,
-                label=f"{what}: {each.condition.name}",
-                prefills=kept,
-            )
-            jobs.append((model, job))
-        for model in {id(model): model for model, _ in jobs}.values():
-            study.run([job for other, job in jobs if other is model], model, executor)
-        for _, job in jobs:
-            write_table(job.parts.folder / OUTCOMES, job.outcomes(), Outcome)
-    stored = [study.remember(entry, lambda entry=entry: read_table(entry.folder / OUTCOMES, Outcome)) for entry in entries]
-    return [[replace(o, condition=each.condition.name) for o in rows] for each, rows in zip(asked, stored, strict=True)]
-
-
-def _plain(condition: Condition) -> Condition:
-    """The same answers under one form: without a steering there is no gate to ask, and a gate held open does not count."""
-    if condition.steering is None:
-        return replace(condition, gate="on")
-    if condition.gate == "on":
-        return replace(condition, steering=condition.steering.with_gate(ALWAYS_GATE))
-    return condition
-
-
-def _answers_entry(study: "Study", asked: Asked) -> Entry:
-    steering, prompt = asked.condition.steering, asked.condition.prompt or asked.prompt or study.settings.prompt
-    model = asked.model or study.model
-    facts = {
-        "steering": steering.digest if steering else None,
-        "gate": asked.condition.gate,
-        "problems": gather.problems_digest(asked.problems),
-        "sampling": asked.sampling.model_dump(mode="json"),
-        "prompt": prompt.model_dump(mode="json"),
-        "tokenizer": model.tokenizer_fingerprint,
-        **_beginning(asked.condition),
-        **study.grader_facts,
-    }
-    return study.entry("answers", {**facts, **study.engine_facts()}, model)
-
-
-def _beginning(condition: Condition) -> dict[str, object]:
-    """What a key says of a beginning alone; nothing of whole responses, whose keys are older."""
-    return {"first_tokens": condition.first_tokens} if condition.first_tokens else {}
-
-
-def steering_at(study: "Study", point: TunePoint, gate: AnyGate) -> Steering:
-    """The steering of a grid point, behind the gate."""
-    settings = study.settings
-    neurons = find.rankings(study, [point.criterion], settings.ranking.k)[point.criterion]
-    facts: dict[str, object] = {
-        "criterion": point.criterion,
-        "intervention": point.intervention,
-        "k": point.k,
-        "share": point.k / neurons.model.n_neurons,
-        "tune": {"n": point.n, "unsteered": point.unsteered, "always": point.always, "gated": point.gated},
-        "task": settings.task.source,
-        "seed": settings.sampling.seed,
-        **neurons.facts,
-    }
-    return Steering.of(neurons.top(point.k), point.strength, settings.tune.scope, gate, facts, INTERVENTIONS[point.intervention])
-
-
-def tune(study: "Study") -> Tuning:
-    """Run the grid of the settings on the validation split, and take the point with the highest gated accuracy.
-
-    With a hard gate a problem's response is the steered one when the gate fires and the unsteered one when it does not, so one
-    steered run serves both columns. A proportional gate steers each problem with its own strength and is run on its own.
-    """
-    settings, grid = study.settings, study.settings.tune
-    check_grid(settings)
-    gate = find.fit_gate(study)
-    found = find.rankings(study, settings.ranking.criteria, settings.ranking.k)
-    chosen = study.problems().split(Split.VALIDATION)[: grid.problems]
-    if not chosen:
-        raise ConfigError(
-            "tune needs problems of the validation split, and there are none; ask for some with validation=N",
-            code="no-validation-problems",
-        )
-    points = list(product(settings.ranking.criteria, grid.interventions, grid.k, grid.strengths))
-    facts = {
-        "gate": Steering.of(found[points[0][0]].top(1), 1.0, grid.scope, gate).digest if gate.reads else gate.kind,
-        "neurons": {criterion: study.keys[f"rank-{criterion}"] for criterion in settings.ranking.criteria},
-        "settings": grid.model_dump(mode="json"),
-        "sampling": settings.sampling.greedy().model_dump(mode="json"),
-        "prompt": settings.prompt.model_dump(mode="json"),
-        "problems": gather.problems_digest(chosen),
-        **study.grader_facts,
-    }
-    entry = study.entry("tune", {**facts, **study.engine_facts()})
-
-    def work(folder: AnyPath) -> None:
-        p_fail = find.p_fail(study, gate, Split.VALIDATION) if gate.reads else {}
-        write_table(folder / POINTS, _grid_points(study, points, gate, p_fail, chosen), TunePoint)
-
-    table = tuple(study.compute("tune", entry, work, lambda folder: read_table(folder / POINTS, TunePoint)))
-    best = best_point(table)
-    doses = _doses(study, dict.fromkeys((point.criterion, point.intervention, point.k) for point in table))
-    steering = steering_at(study, best, gate)
-    if (dose := doses.get((best.criterion, best.intervention, best.k))) is not None:
-        steering = replace(steering, facts={**steering.facts, FACT: dose.facts()})
-    return Tuning(table, best, steering, entry.name, doses)
-
-
-def _doses(study: "Study", choices: Collection[tuple[str, str, int]]) -> dict[tuple[str, str, int], Dose]:
-    """The dose of each choice at unit strength, on the first traces of the train split; empty where the model has none."""
-    settings, found = study.settings, study.traces()
-    traces = [trace for trace in found.traces if len(trace.response_ids) > 1][:CALIBRATION]
-    if not traces:
-        return {}
-    facts = {
-        "traces": [found.key, CALIBRATION],
-        "neurons": {criterion: study.keys[f"rank-{criterion}"] for criterion in settings.ranking.criteria},
-        "choices": [list(choice) for choice in choices],
-    }
-    entry = study.entry("dose", {**facts, **study.forward_facts()})
-
-    def work(folder: AnyPath) -> None:
-        ranked = find.rankings(study, settings.ranking.criteria, settings.ranking.k)
-        steerings = [Steering.of(ranked[c].top(k), 1.0, intervention=INTERVENTIONS[edit]) for c, edit, k in choices]
-        try:
-            measured = [dose.facts() for dose in measure_doses(study.model, steerings, traces)]
-        except ModelError as error:
-            logger.info("the doses of %s are not measured: %s", study.model.identity.name, error)
-            measured = []
-        write_json(folder / DOSES, {"unit": measured})
-
-    def read(folder: AnyPath) -> list[Dose | None]:
-        return [Dose.of({FACT: each}) for each in read_json(folder / DOSES)["unit"]]  # type: ignore[call-overload, index]
-
-    found_doses = study.compute("dose", entry, work, read)
-    return {choice: dose for choice, dose in zip(choices, found_doses, strict=False) if dose is not None}
-
-
-def _grid_points(
-    study: "Study",
-    points: Sequence[tuple[str, str, int, float]],
-    gate: PromptGate,
-    p_fail: Mapping[str, float],
-    chosen: Sequence[Problem],
-) -> list[TunePoint]:
-    found = find.rankings(study, study.settings.ranking.criteria, study.settings.ranking.k)
-    steerings = {
-        f"{criterion}-{intervention}-{k}-{strength:g}": Steering.of(
-            found[criterion].top(k), strength, study.settings.tune.scope, gate, intervention=INTERVENTIONS[intervention]
-        )
-        for criterion, intervention, k, strength in points
-    }
-    return [
-        TunePoint(*point, len(chosen), *accuracies)
-        for point, accuracies in zip(points, grid_accuracies(study, steerings, gate, p_fail, chosen), strict=True)
-    ]
-
-
-class GridAccuracies(NamedTuple):
-    """Of one point of a grid: the bare model, steered on every problem, and behind the gate."""
-
-    unsteered: float
-    always: float
-    gated: float
-
-
-def grid_accuracies(
-    study: "Study",
-    steerings: Mapping[str, Steering],
-    gate: AnyGate,
-    p_fail: Mapping[str, float],
-    chosen: Sequence[Problem],
-    what: str = "tune",
-) -> list[GridAccuracies]:
-    """The accuracies of every point of a grid on the same problems, see :func:`tune`.
-
-    Args:
-        steerings: by the name of the point, each behind ``gate``.
-        p_fail: by problem; read where the gate reads.
-        what: for progress and the ledger.
-    """
-    greedy, proportional = study.settings.sampling.greedy(), gate.reads and gate.mode == "proportional"
-    conditions = [Condition(UNSTEERED)]
-    for name, steering in steerings.items():
-        conditions.append(Condition(name, steering))
-        if proportional:
-            conditions.append(Condition(f"{name}-gated", steering, "auto"))
-    base, *rest = answers(study, [Asked(condition, chosen, greedy) for condition in conditions], what=what)
-    fires = [p_fail[problem.id] >= gate.cutoff for problem in chosen] if gate.reads else [True] * len(chosen)
-    table = []
-    for i in range(len(steerings)):
-        steered = rest[2 * i] if proportional else rest[i]
-        gated = rest[2 * i + 1] if proportional else [s if fire else b for b, s, fire in zip(base, steered, fires, strict=True)]
-        table.append(GridAccuracies(*map(_accuracy, (base, steered, gated))))
-    return table
+STEERED_ROWS = "steered.parquet"
 
 
 def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None, trained: Steering | None = None) -> Evaluation:
@@ -386,9 +125,7 @@ def evaluate(study: "Study", steering: Steering, tuning: Tuning | None = None, t
     judged = next(each for each in conditions if each.name == condition)
     bare = Condition(UNSTEERED)
     entries = {
-        each.name: [
-            _answers_entry(study, _asked(study, _plain(each), problems, sampling)) for sampling in response_settings(study)
-        ]
+        each.name: [answers_entry(study, _asked(study, plain(each), problems, sampling)) for sampling in response_settings(study)]
         for each in (bare, judged)
     }
     verdict, controls = judged_with_controls(
@@ -439,7 +176,7 @@ def _at_random(study: "Study", running: Condition, problems: Sequence[Problem]) 
 
 
 def _steered(study: "Study", condition: Condition, problems: Sequence[Problem]) -> list[SteeredTokens]:
-    entries = [_answers_entry(study, _asked(study, condition, problems, sampling)) for sampling in response_settings(study)]
+    entries = [answers_entry(study, _asked(study, condition, problems, sampling)) for sampling in response_settings(study)]
     return [row for entry in entries for row in read_steered(entry.folder)]
 
 
@@ -534,7 +271,7 @@ def _condition_digest(condition: Condition) -> dict[str, object]:
         "steering": steering.digest if steering else None,
         "gate": condition.gate,
         "prompt": prompt.model_dump(mode="json") if prompt else None,
-        **_beginning(condition),
+        **beginning_facts(condition),
     }
 
 
@@ -576,31 +313,3 @@ def _fine_tuned(study: "Study", problems: Sequence[Problem], settings: Evaluatio
     with entry.claim(), sft_lora(study.model, traces, settings.sft, entry.folder / "adapter", progress=study.progress) as tuned:
         asked = [Asked(Condition(SFT_LORA), problems, sampling, tuned) for sampling in response_settings(study)]
         return _by_condition(answers(study, asked, LOCAL, what="evaluate"))
-
-
-def correct_traces(study: "Study") -> list[Trace]:
-    """The correct side of the contrast: what found the neurons, and what fine-tuning may learn from."""
-    rows, _, _ = gather.contrast(study)
-    wanted = {row.trace_id for row in rows if row.correct}
-    return [trace for trace in study.traces().traces if trace.id in wanted]
-
-
-def open_test(study: "Study", what: str, problems: Sequence[Problem]) -> None:
-    """Note in the ledger that a verb opens test problems, once for each key it comes to."""
-    record_opening(
-        study.cache.ledger, what, f"{len(problems)} problems of {test_digest(study)}", study.model.identity.fingerprint
-    )
-
-
-def test_digest(study: "Study") -> str:
-    """The digest that the ledger counts by, of the test problems and the model's weights."""
-    return f"{study.problems().digests[Split.TEST][:16]}-{study.model.identity.fingerprint[:16]}"
-
-
-def ledger_openings(study: "Study") -> int:
-    """How often these test problems were opened with this model."""
-    return openings(study.cache.ledger, test_digest(study))
-
-
-def _accuracy(outcomes: Sequence[Outcome]) -> float:
-    return sum(outcome.correct for outcome in outcomes) / len(outcomes)

@@ -37,7 +37,7 @@ from trimtab.store import (
     write_json,
     write_text,
 )
-from trimtab.study import along, find, gather, judge
+from trimtab.study import along, answers, find, gather, judge, tuning
 from trimtab.study import train as training
 from trimtab.study.along import DirectionTuning
 from trimtab.study.settings import (
@@ -393,7 +393,7 @@ class Study(StudyBase):
 
     def tuned(self) -> Tuning:
         """The result of :meth:`tune` under the present settings."""
-        self._tuning = judge.tune(self)
+        self._tuning = tuning.tune(self)
         return self._tuning
 
     def trained(self, steering: Steering, learning_rate: float | None = None) -> Steering:
@@ -420,8 +420,8 @@ class Study(StudyBase):
             prompt: None is the task's.
             what: the verb that asks, for progress and the ledger.
         """
-        asked = judge.Asked(condition, problems, sampling or self.settings.sampling.greedy(), prompt=prompt)
-        return judge.answers(self, [asked], what=what)[0]
+        asked = answers.Asked(condition, problems, sampling or self.settings.sampling.greedy(), prompt=prompt)
+        return answers.answers(self, [asked], what=what)[0]
 
     def on(self, model: LanguageModel) -> "Study":
         """The same settings and problems on another model, on the same cache."""
@@ -435,13 +435,13 @@ class Study(StudyBase):
         """Note that test problems are opened: once for each verb that computes something new on them."""
         if self._opening and self._opening[-1] == "":
             return
-        judge.open_test(self, self._opening[-1] if self._opening else what, problems)
+        answers.open_test(self, self._opening[-1] if self._opening else what, problems)
         if self._opening:
             self._opening[-1] = ""
 
     def openings(self) -> int:
         """How often these test problems have been opened with this model."""
-        return judge.ledger_openings(self)
+        return answers.ledger_openings(self)
 
     @contextmanager
     def _verb(self, name: str) -> Iterator[None]:

@@ -13,7 +13,7 @@ from trimtab.gate import ALWAYS
 from trimtab.model import check_identity
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, digest_of
-from trimtab.study import judge
+from trimtab.study.answers import Asked, answers, correct_traces
 from trimtab.traces import Problem, Split
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ def train(study: "Study", steering: Steering, settings: TrainedSettings) -> Stee
 
 def _accuracies(study: "Study", candidates: Sequence[Steering], problems: Sequence[Problem]) -> list[float]:
     greedy = study.settings.sampling.greedy()
-    asked = [judge.Asked(Condition(TRAINED, each.with_gate(ALWAYS)), problems, greedy) for each in candidates]
-    return [sum(o.correct for o in rows) / len(rows) for rows in judge.answers(study, asked, what=TRAINED)]
+    asked = [Asked(Condition(TRAINED, each.with_gate(ALWAYS)), problems, greedy) for each in candidates]
+    return [sum(o.correct for o in rows) / len(rows) for rows in answers(study, asked, what=TRAINED)]
 
 
 def _values(study: "Study", steering: Steering, settings: TrainedSettings, rate: float) -> Trained:
     """One training, from the cache where it was made before."""
-    traces = judge.correct_traces(study)
+    traces = correct_traces(study)
     at = settings.at(rate)
     facts = {
         "traces": [study.keys["sample"], study.keys["contrast"]],

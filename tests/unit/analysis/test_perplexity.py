@@ -10,7 +10,8 @@ from trimtab.analysis import compare_perplexity, perplexity, perplexity_effect, 
 from trimtab.errors import InputError, MismatchError
 from trimtab.model import LanguageModel, attach
 from trimtab.sampling import SamplingSettings
-from trimtab.sampling.generate import Request, generate_batch
+from trimtab.sampling.batch import Request
+from trimtab.sampling.generate import generate_batch
 from trimtab.steering import Steering
 from trimtab.traces import Trace
 

@@ -25,7 +25,8 @@ from trimtab.gate import ALWAYS, Gate
 from trimtab.model import LanguageModel, attach, check_model
 from trimtab.recording.forward import record_batch
 from trimtab.sampling import SamplingSettings, way_of
-from trimtab.sampling.generate import Request, generate_batch
+from trimtab.sampling.batch import Request
+from trimtab.sampling.generate import generate_batch
 from trimtab.steering import PositionScope, Steering
 from trimtab.traces import Trace
 

@@ -12,8 +12,8 @@ from trimtab.errors import InputError, ModelError
 from trimtab.gate import Gate
 from trimtab.model import LanguageModel, attach
 from trimtab.sampling import Request, SamplingSettings, generate_batch
+from trimtab.sampling.batch import end_tokens
 from trimtab.sampling.decoding import row_seed
-from trimtab.sampling.generate import end_tokens
 from trimtab.steering import Steering
 from trimtab.tasks import render_prompt
 

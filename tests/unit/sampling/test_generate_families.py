@@ -10,7 +10,8 @@ from steering_oracle import logistic_gate, naive_probability, naive_steering, st
 from tiny_models import FAMILIES, VOCABULARY, WINDOW, tiny, word_tokenizer
 from tiny_testbed import settings
 from trimtab.model import LanguageModel, find_ffn, identify
-from trimtab.sampling.generate import Request, generate_batch
+from trimtab.sampling.batch import Request
+from trimtab.sampling.generate import generate_batch
 from trimtab.steering import Steering
 
 LENGTHS = (6, 3, 5, 4)

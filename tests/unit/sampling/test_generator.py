@@ -46,6 +46,7 @@ class Fake:
         steering=None,
         gate="auto",
         prefills=None,
+        drafts=None,
     ) -> list[Generation]:
         self.asked.append((len(requests), steering, gate))
         reads = steering is not None and gate == "auto"

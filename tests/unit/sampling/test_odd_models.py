@@ -10,7 +10,7 @@ from tiny_models import VOCABULARY, tiny, word_tokenizer
 from tiny_testbed import settings
 from trimtab.errors import InputError, ModelError
 from trimtab.model import LanguageModel, check_model, find_ffn, open_model
-from trimtab.sampling import Request, generate, generate_batch, way_of
+from trimtab.sampling import Request, generate_batch, way_of, ways
 
 NEW = 6
 
@@ -57,8 +57,8 @@ def test_a_model_whose_batches_cannot_be_proved_is_sampled_row_by_row(
     model = LanguageModel.of(tiny("qwen3"), word_tokenizer(pad_token="w0", eos_token="w1"))
     requests, sampled = _requests(), settings(max_new_tokens=NEW, temperature=1.0)
     expected = [generate_batch(model, [request], sampled)[0] for request in requests]
-    monkeypatch.setattr(generate, "_difference", lambda *_: 0.5)
-    generate._ways.clear()
+    monkeypatch.setattr(ways, "_difference", lambda *_: 0.5)
+    ways._ways.clear()
     with caplog.at_level(logging.WARNING):
         assert generate_batch(model, requests, sampled) == expected
     assert "row by row through model.generate, since a row in a padded batch differs from the row alone" in caplog.text
@@ -70,7 +70,7 @@ def test_where_rows_cannot_be_dropped_they_are_kept(monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise RuntimeError("states cannot be selected")
 
-    monkeypatch.setattr(generate, "keep_rows", refuse)
+    monkeypatch.setattr(ways, "keep_rows", refuse)
     assert str(way_of(model)).startswith("padded batches, finished rows kept, since a padded batch raised RuntimeError: states")
     model.hf_model.generation_config.eos_token_id = list(range(0, VOCABULARY, 3))
     assert len(generate_batch(model, _requests(), settings(max_new_tokens=NEW))) == 4

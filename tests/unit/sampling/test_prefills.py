@@ -123,9 +123,9 @@ def test_a_steered_prompt_is_read_under_its_steering(model: LanguageModel, scope
 def test_rows_that_cannot_be_selected_are_not_shared(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from trimtab.sampling import generate as loop
+    from trimtab.sampling import ways
 
-    monkeypatch.setitem(loop._ways, model.hf_model, replace(way_of(model), drops=False))
+    monkeypatch.setitem(ways._ways, model.hf_model, replace(way_of(model), drops=False))
     requests = _requests(model, 2)
     with _forwards(model) as shapes:
         generate_batch(model, requests, SAMPLED)

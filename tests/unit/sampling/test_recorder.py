@@ -13,7 +13,7 @@ from trimtab.gate import Gate
 from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments, TokenScope
 from trimtab.recording import record_batch
-from trimtab.sampling import Generation, Request, SamplingSettings, generate_batch, way_of
+from trimtab.sampling import Generation, Request, SamplingSettings, batch, generate_batch, way_of
 from trimtab.sampling import generate as loop
 from trimtab.sampling.decoding import row_seed
 from trimtab.sampling.recorder import Recorder
@@ -78,7 +78,7 @@ def test_when_ended_rows_are_dropped_does_not_matter(
 ) -> None:
     """Until it is dropped, an ended row goes on computing, and none of that counts."""
     usual, expected = _recorded(model, requests)
-    monkeypatch.setattr(loop, "DROP_SHARE", share)
+    monkeypatch.setattr(batch, "DROP_SHARE", share)
     generations, streamed = _recorded(model, requests)
     assert generations == usual
     _same_up_to_rounding(streamed, expected)

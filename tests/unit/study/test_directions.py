@@ -1,5 +1,6 @@
 """Directions through the verbs of a study: a steering without a neuron is evaluated, reported and viewed as any other."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,12 @@ from trimtab.evaluation.runner import Condition
 from trimtab.report import read_report
 from trimtab.study import Settings, Study
 from trimtab.study.view_data import build_view
+
+
+@pytest.fixture
+def study(finished: Path, tmp_path: Path) -> Study:
+    """A new study on a copy of the finished run, whose ledger notes what these tests open."""
+    return Study.from_toml(shutil.copytree(finished, tmp_path / "copy"))
 
 
 def _directions(study: Study) -> Directions:

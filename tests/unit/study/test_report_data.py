@@ -11,7 +11,7 @@ from trimtab.evaluation.rows import GATED, UNSTEERED
 from trimtab.evaluation.summary import break_down, summarise
 from trimtab.evaluation.verdict import judge
 from trimtab.report import Report, read_report
-from trimtab.sampling.generate import Way
+from trimtab.sampling.ways import Way
 from trimtab.study import Study
 from trimtab.study.demo_json import demo_json
 from trimtab.study.report_data import build_report

@@ -9,6 +9,7 @@ from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import Condition
 from trimtab.evaluation.settings import best_point
 from trimtab.interventions import INTERVENTIONS
+from trimtab.sampling.ways import drafts_hold
 from trimtab.steering import Steering
 from trimtab.store import openings
 from trimtab.study import Study, find
@@ -92,9 +93,11 @@ def test_the_whole_grid_reads_each_prompt_once(small: Small) -> None:
     study = small(task=MANY, sampling={"n": 4, "temperature": 1.0, "max_new_tokens": 12, "batch_tokens": 5000})
     for criterion in study.settings.ranking.criteria:
         study.rank(criterion)
+    assert drafts_hold(study.model), "which is proved by prompts of its own"
     read: list[int] = []
     hook = study.model.hf_model.register_forward_pre_hook(
-        lambda _, args, kwargs: read.append(len(kwargs["input_ids"]) if kwargs["input_ids"].shape[1] > 1 else 0), with_kwargs=True
+        lambda _, args, kwargs: read.append(0 if kwargs["past_key_values"].get_seq_length() else len(kwargs["input_ids"])),
+        with_kwargs=True,
     )
     with study, hook:
         tuning = study.tune(k=(2, 5), strengths=(10.0, 100.0), problems=12)

@@ -1,16 +1,14 @@
-"""Conversations with the prefix cache on, whose turns are steered in different ways; and threads that share an engine."""
+"""Conversations with the prefix cache on, whose turns are steered in different ways. Among the core tests, since
+engines that others start and stop in this process end those that these share."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
-from live_engines import BLOCK, answer, mild, prompts, sampling, tokens
-from trimtab.gate import ALWAYS
+from live_engines import BLOCK, answer, prompts, sampling, tokens
 from trimtab.gating.reading import predict
 from trimtab.model import LanguageModel
-from trimtab.sampling import Request, SamplingSettings, VllmEngine, VllmOptions
 from trimtab.steering import Steering
 from trimtab.vllm_plugin.offline import gate_outputs
 
@@ -56,18 +54,3 @@ def test_turns_of_a_chat_are_steered_each_by_its_own(
     assert cached[3] == blocks(first)  # the first turn's prompt, and nothing of what it said
     assert cached[4] == 0
     assert cached[5] >= blocks(second + LENGTH - 1)  # the unsteered turn, its answer included
-
-
-def test_threads_that_share_an_engine_take_turns(reasoner: LanguageModel) -> None:
-    settings = SamplingSettings(n=1, temperature=0.0, max_new_tokens=24)
-    requests = [Request(f"{i}/0", tuple(prompt)) for i, prompt in enumerate(prompts(reasoner))]
-    chosen = [None, *(mild(reasoner, ALWAYS, seed=seed) for seed in range(3))] * 3
-    with VllmEngine(VllmOptions(enforce_eager=True)) as engine:
-
-        def run(steering: Steering | None) -> list[tuple[int, ...]]:
-            return [one.response_ids for one in engine.generate(reasoner, requests, settings, steering, "on")]
-
-        alone = [run(steering) for steering in chosen[:4]]
-        assert len({str(each) for each in alone}) == 4
-        with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(run, chosen)) == alone * 3

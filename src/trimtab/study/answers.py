@@ -1,0 +1,166 @@
+"""Answers of a condition to some problems: made once whoever asks, named by what decides them, and counted as an opening."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from trimtab.evaluation.outcomes import Outcome
+from trimtab.evaluation.rows import (
+    UNSTEERED,
+)
+from trimtab.evaluation.runner import (
+    Condition,
+    ConditionJob,
+    condition_job,
+)
+from trimtab.execution import LOCAL, Executor
+from trimtab.gate import ALWAYS as ALWAYS_GATE
+from trimtab.model import LanguageModel
+from trimtab.sampling import SamplingSettings
+from trimtab.sampling.prefills import Prefills
+from trimtab.store import AnyPath, Entry, openings, read_table, record_opening, write_table
+from trimtab.study import gather
+from trimtab.tasks import Prompt
+from trimtab.traces import Problem, Split, Trace
+
+if TYPE_CHECKING:
+    from trimtab.study.study import Study
+
+logger = logging.getLogger(__name__)
+
+VERSIONS: Mapping[str, int] = {"answers": 2}
+"""Of each verb, as :data:`trimtab.study.find.VERSIONS`."""
+STEERED = "steered"
+"""What a file of answers calls its condition: who asks for them gives it a name of its own."""
+OUTCOMES = "outcomes.parquet"
+
+
+class Asked(NamedTuple):
+    """One condition on some problems with one way to sample.
+
+    Args:
+        condition: what is attached; its name is only for the eye.
+        problems: in order; all of one split, or some of them.
+        sampling: greedy, or with a seed.
+        model: None for the study's own.
+        prompt: None for the study's own, where the condition has none.
+    """
+
+    condition: Condition
+    problems: Sequence[Problem]
+    sampling: SamplingSettings
+    model: LanguageModel | None = None
+    prompt: Prompt | None = None
+
+
+def answers(
+    study: "Study", asked: Sequence[Asked], executor: Executor | None = None, what: str = "answers"
+) -> list[list[Outcome]]:
+    """Outcomes of every condition asked for, in order; those that any verb has made before are read.
+
+    A result is named by what was attached and to which problems, so ``tune``, ``evaluate`` and every experiment share it. New
+    answers to test problems are an opening of that split, noted in the ledger before the first of them.
+    """
+    asked = [each._replace(condition=plain(each.condition)) for each in asked]
+    entries = [answers_entry(study, each) for each in asked]
+    study.note_keys({entry.name: entry for entry in entries})
+    by_name = dict(zip((entry.name for entry in entries), asked, strict=True))
+    with study.cache.claim_all(entries) as missing:
+        jobs: list[tuple[LanguageModel, ConditionJob]] = []
+        opened = [p for entry in missing for p in by_name[entry.name].problems if p.split is Split.TEST]
+        if missing and study.settings.executor.kind == "local":
+            gather.check_grading(study, [p for entry in missing for p in by_name[entry.name].problems])
+        if opened:
+            study.open_test(what, list({problem.id: problem for problem in opened}.values()))
+        here = executor is LOCAL or (executor is None and study.settings.executor.kind == "local")
+        prefills: dict[int, Prefills] = {}
+        # the bare model first: its responses are the drafts of the others
+        for entry in sorted(missing, key=lambda entry: by_name[entry.name].condition.steering is not None):
+            each = by_name[entry.name]
+            model = each.model or study.model
+            kept = prefills.setdefault(id(model), Prefills(each.sampling.batch_tokens)) if here else None
+            job = condition_job(
+                model,
+                replace(each.condition, name=UNSTEERED if each.condition.steering is None else STEERED),
+                each.problems,
+                each.sampling,
+                study.grader,
+                entry.folder,
+                prompt=each.prompt or study.settings.prompt,
+                checker=study.checker,
+                generator=study.generator,
+                label=f"{what}: {each.condition.name}",
+                prefills=kept,
+                drafts=_drafts(study, each, missing) if here else None,
+            )
+            jobs.append((model, job))
+        for model in {id(model): model for model, _ in jobs}.values():
+            study.run([job for other, job in jobs if other is model], model, executor)
+        for _, job in jobs:
+            write_table(job.parts.folder / OUTCOMES, job.outcomes(), Outcome)
+    stored = [study.remember(entry, lambda entry=entry: read_table(entry.folder / OUTCOMES, Outcome)) for entry in entries]
+    return [[replace(o, condition=each.condition.name) for o in rows] for each, rows in zip(asked, stored, strict=True)]
+
+
+def _drafts(study: "Study", asked: Asked, missing: Sequence[Entry]) -> AnyPath | None:
+    """Where the bare model's answers to the same requests are, or will be before these are asked for."""
+    if asked.condition.steering is None or asked.sampling.temperature:
+        return None
+    bare = replace(asked.condition, name=UNSTEERED, steering=None, gate="on", first_tokens=0)
+    entry = answers_entry(study, asked._replace(condition=bare))
+    return entry.folder if entry.done or entry.name in {each.name for each in missing} else None
+
+
+def plain(condition: Condition) -> Condition:
+    """The same answers under one form: without a steering there is no gate to ask, and a gate held open does not count."""
+    if condition.steering is None:
+        return replace(condition, gate="on")
+    if condition.gate == "on":
+        return replace(condition, steering=condition.steering.with_gate(ALWAYS_GATE))
+    return condition
+
+
+def answers_entry(study: "Study", asked: Asked) -> Entry:
+    steering, prompt = asked.condition.steering, asked.condition.prompt or asked.prompt or study.settings.prompt
+    model = asked.model or study.model
+    facts = {
+        "steering": steering.digest if steering else None,
+        "gate": asked.condition.gate,
+        "problems": gather.problems_digest(asked.problems),
+        "sampling": asked.sampling.model_dump(mode="json"),
+        "prompt": prompt.model_dump(mode="json"),
+        "tokenizer": model.tokenizer_fingerprint,
+        **beginning_facts(asked.condition),
+        **study.grader_facts,
+    }
+    return study.entry("answers", {**facts, **study.engine_facts()}, model)
+
+
+def beginning_facts(condition: Condition) -> dict[str, object]:
+    """What a key says of a beginning alone; nothing of whole responses, whose keys are older."""
+    return {"first_tokens": condition.first_tokens} if condition.first_tokens else {}
+
+
+def correct_traces(study: "Study") -> list[Trace]:
+    """The correct side of the contrast: what found the neurons, and what fine-tuning may learn from."""
+    rows, _, _ = gather.contrast(study)
+    wanted = {row.trace_id for row in rows if row.correct}
+    return [trace for trace in study.traces().traces if trace.id in wanted]
+
+
+def open_test(study: "Study", what: str, problems: Sequence[Problem]) -> None:
+    """Note in the ledger that a verb opens test problems, once for each key it comes to."""
+    record_opening(
+        study.cache.ledger, what, f"{len(problems)} problems of {test_digest(study)}", study.model.identity.fingerprint
+    )
+
+
+def test_digest(study: "Study") -> str:
+    """The digest that the ledger counts by, of the test problems and the model's weights."""
+    return f"{study.problems().digests[Split.TEST][:16]}-{study.model.identity.fingerprint[:16]}"
+
+
+def ledger_openings(study: "Study") -> int:
+    """How often these test problems were opened with this model."""
+    return openings(study.cache.ledger, test_digest(study))
