@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 from jinja2 import TemplateError, TemplateRuntimeError
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -96,14 +96,14 @@ def _bounded() -> Iterator[None]:
     """
     steps = 0
 
-    def line(frame: FrameType, event: str, argument: object) -> object:  # noqa: ARG001  # as Python calls it
+    def line(frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG001  # as Python calls it
         nonlocal steps
         steps += 1
         if steps > MOST_STEPS:
             raise TemplateRuntimeError(f"it had not ended after {MOST_STEPS:,} steps")
         return line
 
-    def call(frame: FrameType, event: str, argument: object) -> object:  # noqa: ARG001
+    def call(frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG001
         return line if frame.f_code.co_filename == "<template>" else None  # as Jinja names what it compiles
 
     if sys.gettrace() is not None:
