@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from trimtab import Study
 from trimtab.cli.output import Output
 from trimtab.comparison import compare, inspect_logs
 from trimtab.comparison.text import render_flips
@@ -152,6 +153,11 @@ def test_links_in_a_circle(loop: Path) -> None:
 def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
     for call in (load_steering, lambda place: save_steering(steering(), place), lambda place: compare(place, place)):
         refused(lambda call=call: call(str(tmp_path / name)), "is no path", InputError)
+
+
+def test_problems_of_nobodys_home_are_not_found() -> None:
+    with pytest.raises(TrimtabError, match="nobody-of-this-name"):
+        Study("testbed:reasoner", task="local:~nobody-of-this-name/x.jsonl").problems()
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "./" + "x" * 5000, "~nobody-of-this-name/model"])

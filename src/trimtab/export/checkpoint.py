@@ -27,6 +27,7 @@ from trimtab.model.opening import GGUF, open_model
 from trimtab.neurons import ModelIdentity
 from trimtab.store.atomic import parse_json
 from trimtab.store.hub import download
+from trimtab.store.remote import at_home
 from trimtab.testbed.models import resolve
 
 DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -183,7 +184,7 @@ def checkpoint_of(source: str, revision: str | None = None, trust_remote_code: b
 
 
 def _folder(source: str, revision: str | None) -> Path:
-    folder = Path(resolve(source)).expanduser()
+    folder = at_home(resolve(source))
     if folder.is_dir():
         return folder
     if source.startswith((".", "/", "~")):

@@ -19,7 +19,7 @@ from trimtab.store.import_directions import from_steering_vector, read_direction
 from trimtab.store.ledger import openings, record_opening
 from trimtab.store.plan import Parts, Plan, make_plan
 from trimtab.store.records import Record, read_record
-from trimtab.store.remote import AnyPath, any_path, read_bytes
+from trimtab.store.remote import AnyPath, any_path, at_home, read_bytes
 from trimtab.store.tables import TableOf, read_arrow, read_table, table_of, write_arrow, write_table
 from trimtab.store.tensors import TensorSlice, load_tensors, open_tensor, open_tensors, save_tensors
 from trimtab.store.toml_writer import sealed_toml, to_toml
@@ -37,6 +37,7 @@ __all__ = [
     "TableOf",
     "TensorSlice",
     "any_path",
+    "at_home",
     "default_root",
     "digest_of",
     "from_steering_vector",

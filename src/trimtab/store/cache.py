@@ -28,7 +28,7 @@ from trimtab.store.atomic import (
     writing,
 )
 from trimtab.store.lock import LOCK_FILE, HeldElsewhereError, Lease, locked
-from trimtab.store.remote import AnyPath, as_os_errors, remove
+from trimtab.store.remote import AnyPath, as_os_errors, at_home, remove
 from trimtab.store.seal import KEY_DIGITS, is_key
 from trimtab.store.toml_writer import sealed_toml
 
@@ -252,7 +252,7 @@ def default_root() -> Path:
     import sys
 
     if chosen := os.environ.get("TRIMTAB_CACHE"):
-        return Path(chosen).expanduser()
+        return at_home(chosen)
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "trimtab"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab"

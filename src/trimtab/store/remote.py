@@ -49,6 +49,19 @@ _lost: set[str] = set()
 """Folders whose lock another process has taken over from this one."""
 
 
+def at_home(path: str | Path) -> Path:
+    """A path with the home folder of ``~`` and of ``~user``; where there is no such user, as it is, so that it is not found.
+
+    Example:
+        >>> at_home("~nobody-of-this-name/a.jsonl")
+        PosixPath('~nobody-of-this-name/a.jsonl')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def any_path(place: "str | os.PathLike[str] | AnyPath") -> AnyPath:
     """The path of what a user typed: text with ``://`` is a URL, and ``file://`` is a path on this machine like any other.
 

@@ -25,7 +25,7 @@ from trimtab.store import (
     write_text,
 )
 from trimtab.store.cache import KEY_FILE
-from trimtab.store.remote import check_regular
+from trimtab.store.remote import at_home, check_regular
 from trimtab.study import recur
 from trimtab.study.values import Problems, Traces
 from trimtab.tasks import grade_traces
@@ -60,7 +60,7 @@ def load_problems(study: "Study") -> Problems:
     else:
         task = settings.task
         local = task.source.startswith(LOCAL)
-        content = file_digest(Path(task.source.removeprefix(LOCAL)).expanduser()) if local else ""
+        content = file_digest(at_home(task.source.removeprefix(LOCAL))) if local else ""
         content = gym_version() if task.source.startswith(GYM) else content
         facts = {"task": {**task.model_dump(mode="json"), **({"source": LOCAL} if local else {})}, "content": content}
     entry = study.entry("problems", facts)

@@ -3,11 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from string import ascii_uppercase
 from typing import NamedTuple
 
 from trimtab.errors import InputError, NotEnoughDataError
+from trimtab.store import at_home
 from trimtab.tasks.benchmark import Benchmark, Entry
 from trimtab.tasks.benchmarks import BENCHMARKS
 from trimtab.tasks.benchmarks.choice import letter_of, lettered, yes_or_no
@@ -76,7 +76,7 @@ def _read(settings: TaskSettings) -> tuple[list[Problem], list[Origin], Counter[
         problems = [problem for split in Split for problem in _testbed(split, settings)]
         origins, left_out = [Origin(TESTBED, rows=len(problems))], Counter[str]()
     elif settings.source.startswith(LOCAL):
-        path = Path(settings.source.removeprefix(LOCAL)).expanduser()
+        path = at_home(settings.source.removeprefix(LOCAL))
         rows = list(read_rows(path))
         found = problems_of(rows, str(path), kind=settings.answer, fields=settings.fields)
         problems = _all_checked(found)

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
 from trimtab.errors import InputError
+from trimtab.store import at_home
 from trimtab.tasks.benchmark import ALL, Benchmark, Part
 from trimtab.tasks.files import Row, read_rows
 from trimtab.traces import Problem, Split
@@ -93,7 +94,7 @@ def pieces_of(benchmark: Benchmark, data: str = "", revision: str = "", wanted: 
         InputError: the hub cannot be reached and nothing is cached, another commit is cached than the one asked for, or the copy
             lacks a repository, a configuration or a split.
     """
-    path = Path(data).expanduser()
+    path = at_home(data)
     if data and not path.is_dir():
         rows = list(read_rows(path))
         return [Piece(Origin(str(path), rows=len(rows)), rows, ALL, benchmark.leaves_out, "row")]
