@@ -37,7 +37,7 @@ def test_only_the_testbed_reads_the_wordings() -> None:
 
 
 def test_who_imports_the_testbed() -> None:
-    models_only = {"model/opening", "lm_eval", "cli/tasks", "cli/serve", "export/checkpoint"}
+    models_only = {"model/opening", "lm_eval", "cli/serve", "export/checkpoint"}
     assert _outside(_importers("trimtab.testbed")) == {"tasks/loading", "tasks/grading/grade", "study/report_data"} | models_only
     for path in models_only:
         used = {name for name in _imports(ROOT / f"{path}.py") if name.startswith("trimtab.testbed")}
