@@ -182,15 +182,21 @@ def test_load_and_unload_while_requests_run(server: Server) -> None:
 def test_a_request_that_runs_keeps_the_steering_that_is_unloaded(server: Server) -> None:
     body = {"model": "reasoner", "prompt": "1", "max_tokens": 400, "temperature": 0, "ignore_eos": True, "stream": True}
     with server.http() as http:
-        assert http.post("/v1/trimtab/load", json={"name": "sun", "path": "sun"}).status_code == 200
-        with http.stream("POST", "/v1/completions", json={**body, "vllm_xargs": {"steering": "sun", "scope": "all"}}) as answer:
-            chunks = answer.iter_lines()
-            next(chunks)
-            with server.http() as other:
-                assert other.post("/v1/trimtab/unload", json={"name": "sun"}).status_code == 200
-                draining = get(server, "/v1/trimtab/status")["draining"]
-                taken = other.post("/v1/trimtab/load", json={"name": "ivy", "path": "ivy"})
-            text = "".join(re.findall(r'"text":"([^"]*)"', "".join(chunks)))
+        for _ in range(5):  # on a busy machine the request may end before it is looked at
+            assert http.post("/v1/trimtab/load", json={"name": "sun", "path": "sun"}).status_code == 200
+            with http.stream(
+                "POST", "/v1/completions", json={**body, "vllm_xargs": {"steering": "sun", "scope": "all"}}
+            ) as answer:
+                chunks = answer.iter_lines()
+                next(chunks)
+                with server.http() as other:
+                    assert other.post("/v1/trimtab/unload", json={"name": "sun"}).status_code == 200
+                    draining = get(server, "/v1/trimtab/status")["draining"]
+                    taken = other.post("/v1/trimtab/load", json={"name": "ivy", "path": "ivy"})
+                text = "".join(re.findall(r'"text":"([^"]*)"', "".join(chunks)))
+            if not taken.is_success:
+                break
+            assert http.post("/v1/trimtab/unload", json={"name": "ivy"}).status_code == 200
         assert [(one["name"], one["requests"]) for one in draining] == [("sun", 1)]  # type: ignore[union-attr,index]
         assert (taken.status_code, "still in use: 'sun' (1 requests)" in taken.text) == (400, True)
         assert set(text.split()) == {"sun"}

@@ -142,7 +142,9 @@ class Soak:
     async def swap(self) -> None:
         """Load and unload one after the other, until told to stop."""
         for name in cycle(RUN_TIME):
-            while not (await self.http.post("/v1/trimtab/load", json={"name": name, "path": name})).is_success:
+            until = time.monotonic() + 120
+            while not (answer := await self.http.post("/v1/trimtab/load", json={"name": name, "path": name})).is_success:
+                assert time.monotonic() < until, f"no slot for {name!r} in two minutes: {answer.text}"
                 await asyncio.sleep(0.05)  # requests still hold the slot
             self.seen["loads"] += 1
             self.loaded.append(name)
