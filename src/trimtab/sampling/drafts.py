@@ -99,7 +99,7 @@ def follow_drafts(
         block *= 2
     if not len(rows):
         return logits[:0]
-    used = rows.width + int(rows.made.max()) - 1
+    used = rows.width + int(rows.made[~rows.finished].max()) - 1
     if used < rows.filled:
         cache.crop(used - rows.filled)
     rows.filled = used
@@ -114,17 +114,19 @@ def _begin(rows: Rows, logits: Tensor, drafts: Tensor, output: Tensor, ends: Ten
     Returns:
         bool ``[row]``, which rows are their drafts so far and not finished.
     """
-    limit = drafts.shape[1]
+    limit, lengths = drafts.shape[1], (drafts != NOTHING).sum(1)
     first = logits.argmax(-1)
     output[:, 0] = first
     rows.made += 1
+    rows.finished |= torch.isin(first, ends) | (rows.made == limit)
     attachment = followers.attachment
     if attachment is not None and attachment.coefficient is not None:
-        idle = attachment.coefficient == 0.0
+        last = drafts.gather(1, lengths[:, None] - 1).squeeze(1)
+        idle = (attachment.coefficient == 0.0) & (torch.isin(last, ends) | (lengths == limit))
         output[:, :limit] = torch.where(idle[:, None], drafts, output[:, :limit])
+        rows.made = torch.where(idle, lengths, rows.made)
         rows.finished |= idle
-    rows.finished |= torch.isin(first, ends) | (rows.made == limit)
-    return (first == drafts[:, 0]) & ((drafts != NOTHING).sum(1) > 1) & ~rows.finished
+    return (first == drafts[:, 0]) & (lengths > 1) & ~rows.finished
 
 
 def _read_block(

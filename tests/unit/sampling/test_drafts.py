@@ -139,6 +139,32 @@ def test_what_a_gate_leaves_alone_is_not_forwarded(model: LanguageModel, request
     assert max(rows for rows, _ in shapes[1:]) <= fired
 
 
+@pytest.mark.parametrize("idle", [1, 11])
+def test_a_gate_that_parts_one_row_from_the_others(idle: int) -> None:
+    """One row of twelve is too few to be dropped, so it stays in the batch when it is finished."""
+    model = LanguageModel.of(tiny("qwen3"), word_tokenizer(pad_token="w0", eos_token="w1"))
+    rng = np.random.default_rng(0)
+    requests = [Request(str(n), tuple(rng.integers(2, VOCABULARY, n).tolist())) for n in range(3, 15)]
+    greedy = settings(max_new_tokens=8)
+    bare = generate_batch(model, requests, greedy)
+    assert all(one.finish == "length" for one in bare), "or rows would be dropped"
+    read = generate_batch(model, requests, greedy, steering_for(model.hf_model, gate=logistic_gate(threshold=0.5)))
+    gate = logistic_gate(threshold=sorted(one.p_fail or 0.0 for one in read)[idle])
+    for strength in (0.01, 1.0, 4.0):
+        steering = steering_for(model.hf_model, gate=gate, strength=strength)
+        plain = generate_batch(model, requests, greedy, steering)
+        assert sum((one.p_fail or 0.0) < gate.cutoff for one in plain) == idle
+        assert generate_batch(model, requests, greedy, steering, drafts=_ids(bare)) == plain
+
+
+def test_a_draft_that_is_cut_is_gone_on_with_where_the_gate_is_closed(
+    model: LanguageModel, requests: list[Request], bare: list[Generation]
+) -> None:
+    cut = {name: ids[:3] for name, ids in _ids(bare).items()}
+    steering = _steering(model, 8.0, gate=_reading_gate(0.999999))
+    assert _ids(generate_batch(model, requests, GREEDY, steering, drafts=cut)) == _ids(bare)
+
+
 def test_a_near_tie_is_decided_by_a_plain_step(
     model: LanguageModel, requests: list[Request], bare: list[Generation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
