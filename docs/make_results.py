@@ -1,4 +1,4 @@
-"""Writes the findings and tables of experiments into docs/results.md, between its two markers.
+"""Writes the findings and tables of experiments into docs/results.md, between its two markers; others stay as they are there.
 
 for name in ablate sweep ...; do trimtab experiment $name runs/everything --out found/$name; done
 python docs/make_results.py found
@@ -18,12 +18,14 @@ LONGEST = 30
 
 
 def main(folder: Path) -> None:
-    """Replace what stands between the markers."""
+    """Replace the sections of these experiments."""
     found = [read_findings(path) for path in sorted(folder.glob(f"*/{FINDINGS}"))]
     head, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    body = "\n".join(section(findings) for findings in found)
-    PAGE.write_text(f"{head}{BEGIN}\n\n{body}\n{END}{tail}")
+    body, _, tail = rest.partition(END)
+    sections = {part.partition("\n")[0]: f"## {part.strip()}\n" for part in body.split("\n## ")[1:]}
+    sections.update({findings.title: section(findings) for findings in found})
+    whole = "\n".join(sections[title] for title in sections)
+    PAGE.write_text(f"{head}{BEGIN}\n\n{whole}\n{END}{tail}")
     print(f"{PAGE}: {len(found)} experiments")
 
 
