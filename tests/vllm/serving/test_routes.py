@@ -181,23 +181,22 @@ def test_load_and_unload_while_requests_run(server: Server) -> None:
 
 def test_a_request_that_runs_keeps_the_steering_that_is_unloaded(server: Server) -> None:
     body = {"model": "reasoner", "prompt": "1", "max_tokens": 400, "temperature": 0, "ignore_eos": True, "stream": True}
-    with server.http() as http:
-        for _ in range(5):  # on a busy machine the request may end before it is looked at
+    with server.http() as http, server.http() as other:  # opened before the request, which ends within a second or two
+        assert other.get("/v1/trimtab/status").is_success
+        for _ in range(5):
             assert http.post("/v1/trimtab/load", json={"name": "sun", "path": "sun"}).status_code == 200
-            with http.stream(
-                "POST", "/v1/completions", json={**body, "vllm_xargs": {"steering": "sun", "scope": "all"}}
-            ) as answer:
+            asked = {**body, "vllm_xargs": {"steering": "sun", "scope": "all"}}
+            with http.stream("POST", "/v1/completions", json=asked) as answer:
                 chunks = answer.iter_lines()
                 next(chunks)
-                with server.http() as other:
-                    assert other.post("/v1/trimtab/unload", json={"name": "sun"}).status_code == 200
-                    draining = get(server, "/v1/trimtab/status")["draining"]
-                    taken = other.post("/v1/trimtab/load", json={"name": "ivy", "path": "ivy"})
+                assert other.post("/v1/trimtab/unload", json={"name": "sun"}).status_code == 200
+                draining = other.get("/v1/trimtab/status").json()["draining"]
+                taken = other.post("/v1/trimtab/load", json={"name": "ivy", "path": "ivy"})
                 text = "".join(re.findall(r'"text":"([^"]*)"', "".join(chunks)))
-            if not taken.is_success:
+            if draining:
                 break
-            assert http.post("/v1/trimtab/unload", json={"name": "ivy"}).status_code == 200
-        assert [(one["name"], one["requests"]) for one in draining] == [("sun", 1)]  # type: ignore[union-attr,index]
+            assert not taken.is_success or http.post("/v1/trimtab/unload", json={"name": "ivy"}).status_code == 200
+        assert [(one["name"], one["requests"]) for one in draining] == [("sun", 1)]
         assert (taken.status_code, "still in use: 'sun' (1 requests)" in taken.text) == (400, True)
         assert set(text.split()) == {"sun"}
         assert http.post("/v1/trimtab/load", json={"name": "ivy", "path": "ivy"}).status_code == 200

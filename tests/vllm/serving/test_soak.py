@@ -245,8 +245,13 @@ def test_soak(server: Server, p_fail: list[float], reasoner: LanguageModel, figu
     figures(f"soak of {number:,} requests at {CONCURRENCY} in {seconds:.0f} s: {len(run.wrong)} wrong, {seen}")
     assert not run.wrong[:5]
     assert {"malformed", "sent slowly", "read slowly", "dropped", "loads"} <= set(run.seen)
-    assert (status["slots"], status["draining"]) == ({"total": 4, "free": 1}, [])
-    assert {each["name"]: each["requests"] for each in status["steerings"]} == {"minus": 0, "six": 0, "gated": 0}
+    assert (status["slots"], status["draining"]) == ({"total": 5, "free": 1}, [])
+    assert {each["name"]: each["requests"] for each in status["steerings"]} == {
+        "minus": 0,
+        "six": 0,
+        "gated": 0,
+        "watchful": 0,
+    }
     assert status["engine"]["requests_running"] == 0
     if number >= 10_000:
         assert late - early < GROWTH
