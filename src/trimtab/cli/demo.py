@@ -29,7 +29,7 @@ from trimtab.study.settings import ModelSettings
 @click.option("--dry-run", is_flag=True, help="Print tokens, disk, memory and time, and write nothing.")
 @output_options
 def demo(out: AnyPath, model: str, dry_run: bool, as_json: bool, quiet: bool) -> None:
-    """Run the whole pipeline on the bundled reasoner: about two minutes on two cores, no download.
+    """Run the whole pipeline on the bundled reasoner: about three minutes on two cores, no download.
 
     A second call reads what the first one left. With --json one object with the verdict's figures is printed on stdout.
     """
