@@ -370,5 +370,5 @@ DEMO = Settings(
     evaluation=EvaluationSettings(control_problems=400, gates=("running", "running-random")),
     experiment=ExperimentSettings(other_models=("testbed:tuned", "testbed:second")),
 )
-"""The demo: the whole pipeline on the bundled reasoner. Fixed before its test split was opened, but for the controls that came
-later, two of which ask 400 problems so that the demo stays short."""
+"""The demo: the whole pipeline on the bundled reasoner. Fixed before its test split was opened, but for the controls and the
+running gate, which came later; two controls ask 400 problems so that the demo stays short."""
