@@ -10,7 +10,7 @@ from trimtab.steering import PositionScope, Steering
 from trimtab.vllm_plugin.config import PluginConfig
 from trimtab.vllm_plugin.hooks import StepBuffers, down_projections
 from trimtab.vllm_plugin.recording import Recording
-from trimtab.vllm_plugin.requests import RequestStates
+from trimtab.vllm_plugin.requests import NOBODY, RequestStates
 from trimtab.vllm_plugin.step import EngineSteering
 from trimtab.vllm_plugin.tables import Rank, SlotTables, plan_room
 
@@ -100,6 +100,18 @@ def engine(
     for slot, each in enumerate(loaded, 1):
         tables.load(slot, each, f"s{slot}")
     return EngineSteering(tables, step, RequestStates(4, CPU), recording, monitor)
+
+
+def step(made: EngineSteering, stack: Stack, batch: dict[str, tuple[int, Tensor]]) -> Tensor:
+    """One forward of requests that were begun: each its first position and its tokens."""
+    states = made.requests.states
+    req_indices = [states[name].req_index if name in states else NOBODY for name in batch]
+    start, count = (np.array(each) for each in zip(*((at, len(h)) for at, h in batch.values()), strict=True))
+    made.before_forward(req_indices, start, count)
+    with torch.no_grad():
+        output = stack(torch.cat([h for _, h in batch.values()]))
+    made.after_forward()
+    return output
 
 
 def by_hand(stack: Stack, h: Tensor, chosen: list[Steering | None], weight: list[float]) -> Tensor:

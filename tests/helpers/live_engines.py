@@ -1,7 +1,8 @@
 """vLLM engines of the bundled reasoner in this process, and what their answers are compared with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,19 @@ def effect_of_hooks(
         known = {"layout": model.layout, "identity": model.identity, "prompt_lengths": [len(prompt)]}
         with attach(model.hf_model, steering, **known | options):
             return (scored() - bare).double().numpy()
+
+
+@contextmanager
+def preemptions(llm: Any) -> Iterator[list[str]]:
+    """The ids of requests that the scheduler takes out meanwhile."""
+    scheduler = llm.llm_engine.engine_core.engine_core.scheduler
+    preempted: list[str] = []
+    original = scheduler._preempt_request
+
+    def noted(request: Any, *args: Any, **kwargs: Any) -> Any:
+        preempted.append(request.request_id)
+        return original(request, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler, "_preempt_request", noted)
+        yield preempted

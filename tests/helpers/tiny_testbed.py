@@ -1,5 +1,7 @@
 """Tiny random models that speak the testbed's language: whole runs in milliseconds, answers worth nothing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -64,3 +66,16 @@ def settings(**changes: object) -> SamplingSettings:
 def tree_bytes(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def forwards(model: LanguageModel) -> Iterator[list[tuple[int, ...]]]:
+    """The shapes of the token ids of every forward."""
+    shapes: list[tuple[int, ...]] = []
+    hook = model.hf_model.register_forward_pre_hook(
+        lambda _, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        yield shapes
+    finally:
+        hook.remove()

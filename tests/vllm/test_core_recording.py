@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_engines import answer, prompts, sampling, start, tokens
+from live_engines import answer, preemptions, prompts, sampling, start, tokens
 from trimtab.errors import InputError
 from trimtab.model import LanguageModel
 from trimtab.moments import MOMENTS, Moments
@@ -29,15 +29,8 @@ def recording(request: pytest.FixtureRequest, steerings: dict[str, str]) -> Any:
 
 def test_moments_are_those_of_a_recording_afterwards(recording: Any, reasoner: LanguageModel) -> None:
     asked = prompts(reasoner)
-    scheduler = recording.llm_engine.engine_core.engine_core.scheduler
-    preempted: list[str] = []
-    original = scheduler._preempt_request
-    scheduler._preempt_request = lambda request, *rest, **more: (
-        preempted.append(request.request_id),
-        original(request, *rest, **more),
-    )[1]
-    outputs = answer(recording, asked, [sampling(60, record=1)] * 6)
-    scheduler._preempt_request = original
+    with preemptions(recording) as preempted:
+        outputs = answer(recording, asked, [sampling(60, record=1)] * 6)
     assert preempted
     compare(recording, reasoner, asked, outputs)
     again = answer(recording, asked, [sampling(7, record=1)] * 6)  # prompts that are in the prefix cache

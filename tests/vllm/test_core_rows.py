@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_engines import Figures, answer, prompts, sampling, tokens
+from live_engines import Figures, answer, preemptions, prompts, sampling, tokens
 from live_rows import mixes, word
 from trimtab.model import LanguageModel
 from trimtab.vllm_plugin.offline import adapters_of, load, status, unload
@@ -31,17 +31,8 @@ def test_preempted_requests_go_on_as_they_were(cramped: Any, reasoner: LanguageM
     ]
     length = 90
     alone = [tokens(answer(cramped, [p], [sampling(length, **xargs)])[0]) for p, xargs in zip(asked, requests, strict=True)]
-    scheduler = cramped.llm_engine.engine_core.engine_core.scheduler
-    preempted: list[str] = []
-    original = scheduler._preempt_request
-
-    def noted(request: Any, *args: Any, **kwargs: Any) -> Any:
-        preempted.append(request.request_id)
-        return original(request, *args, **kwargs)
-
-    scheduler._preempt_request = noted
-    together = answer(cramped, asked, [sampling(length, **xargs) for xargs in requests])
-    scheduler._preempt_request = original
+    with preemptions(cramped) as preempted:
+        together = answer(cramped, asked, [sampling(length, **xargs) for xargs in requests])
     assert len(preempted) > 2
     for output, xargs, own in zip(together, requests, alone, strict=True):
         assert tokens(output)[:30] == own[:30], xargs

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_engines import Figures, answer, prompts, sampling, tokens
+from live_engines import Figures, answer, preemptions, prompts, sampling, tokens
 from running_gates import RUNNING, by_hooks
 from trimtab.gate import RunningGate
 from trimtab.model import LanguageModel
@@ -124,16 +124,7 @@ def test_preempted_responses_go_on_as_by_the_hooks(
     cramped: Any, reasoner: LanguageModel, steerings: dict[str, str], figures: Figures
 ) -> None:
     """More long responses than the cache holds: some are taken out, and computed again under what was decided before."""
-    scheduler = cramped.llm_engine.engine_core.engine_core.scheduler
-    preempted: list[str] = []
-    original = scheduler._preempt_request
-
-    def noted(request: Any, *args: Any, **kwargs: Any) -> Any:
-        preempted.append(request.request_id)
-        return original(request, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scheduler, "_preempt_request", noted)
+    with preemptions(cramped) as preempted:
         found = run(cramped, reasoner, steerings, 48, most=80, seed=1)
     figures(f"the same with {len(preempted)} preemptions, {found.counts['changes']} changes")
     print(found.counts)

@@ -1,7 +1,6 @@
 """A draft changes the time that a steered response takes, and no token of it."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from steering_oracle import logistic_gate, steering_for
 from tiny_models import FAMILIES, VOCABULARY, tiny, word_tokenizer
-from tiny_testbed import D_FF, settings, some_problems
+from tiny_testbed import D_FF, forwards, settings, some_problems
 from trimtab.errors import ModelError
 from trimtab.gate import ALWAYS, AnyGate, Gate, RandomOpening
 from trimtab.model import LanguageModel, attach, find_ffn, identify
@@ -51,18 +50,6 @@ def _reading_gate(threshold: float) -> Gate:
     rng = np.random.default_rng(0)
     weight = rng.normal(size=6).astype(np.float32)
     return Gate("logistic", layer=np.arange(6) % 2, index=rng.permutation(D_FF)[:6], weight=weight, bias=0.0, threshold=threshold)
-
-
-@contextmanager
-def _forwards(model: LanguageModel):
-    shapes: list[tuple[int, ...]] = []
-    hook = model.hf_model.register_forward_pre_hook(
-        lambda _, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
-    )
-    try:
-        yield shapes
-    finally:
-        hook.remove()
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 3.0, 8.0, 40.0, -8.0])
@@ -115,7 +102,7 @@ def test_a_response_that_never_departs_takes_a_forward_a_block(
     model: LanguageModel, requests: list[Request], bare: list[Generation]
 ) -> None:
     longest = max(len(one.response_ids) for one in bare)
-    with _forwards(model) as shapes:
+    with forwards(model) as shapes:
         assert generate_batch(model, requests, GREEDY, _steering(model, 1e-6), "on", drafts=_ids(bare)) == bare
     blocks, read = 0, 1
     while read < longest:
@@ -130,7 +117,7 @@ def test_what_a_gate_leaves_alone_is_not_forwarded(model: LanguageModel, request
     threshold = float(np.median([one.p_fail or 0.0 for one in read]))
     steering = _steering(model, 8.0, gate=_reading_gate(threshold))
     plain = generate_batch(model, requests, GREEDY, steering)
-    with _forwards(model) as shapes:
+    with forwards(model) as shapes:
         drafted = generate_batch(model, requests, GREEDY, steering, drafts=_ids(bare))
     assert drafted == plain != bare
     fired = sum((one.p_fail or 0.0) >= threshold for one in plain)
@@ -171,7 +158,7 @@ def test_a_near_tie_is_decided_by_a_plain_step(
     monkeypatch.setattr(drafting, "NEAR_TIE", 3.0)
     steering = _steering(model, 0.5)
     plain = generate_batch(model, requests, GREEDY, steering, "on")
-    with _forwards(model) as shapes:
+    with forwards(model) as shapes:
         assert generate_batch(model, requests, GREEDY, steering, "on", drafts=_ids(bare)) == plain
     assert any(length > 1 for _, length in shapes[1:])
     assert sum(length == 1 for _, length in shapes) > LIMIT / 4, "some token was near a tie"
@@ -185,7 +172,7 @@ def test_what_decides_at_each_token_or_at_random_is_written_token_by_token(model
     running = _steering(model, 8.0, gate=RandomOpening(np.array([2, 4]), 3))
     for steering, sampling in ((running, GREEDY), (_steering(model, 8.0), settings(max_new_tokens=8, temperature=1.0))):
         plain = generate_batch(model, requests, sampling, steering)
-        with _forwards(model) as shapes:
+        with forwards(model) as shapes:
             assert _ids(generate_batch(model, requests, sampling, steering, drafts=_unused(requests))) == _ids(plain)
         assert all(length == 1 for _, length in shapes[1:])
     with attach(model, running) as attachment, pytest.raises(ModelError, match="many tokens at a time"):
@@ -211,7 +198,7 @@ def test_every_family_that_proves_it_gives_the_same_tokens(family: str) -> None:
     for strength, gate in ((1.0, ALWAYS), (4.0, ALWAYS), (4.0, logistic_gate(threshold=0.5))):
         steering = steering_for(model.hf_model, gate=gate, strength=strength)
         plain = generate_batch(model, requests, greedy, steering)
-        with _forwards(model) as shapes:
+        with forwards(model) as shapes:
             drafted = generate_batch(model, requests, greedy, steering, drafts=_ids(bare))
         assert [one.response_ids for one in drafted] == [one.response_ids for one in plain]
         assert hold or all(length == 1 for _, length in shapes[1:])

@@ -1,13 +1,11 @@
 """A prompt is read once: by all requests that have it in a batch, and by all conditions that leave it alone."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
-from tiny_testbed import D_FF, settings, some_problems
+from tiny_testbed import D_FF, forwards, settings, some_problems
 from trimtab.gate import Gate
 from trimtab.model import LanguageModel
 from trimtab.sampling import Request, generate_batch, way_of
@@ -49,19 +47,6 @@ def _reading_gate(model: LanguageModel) -> Gate:
     )
 
 
-@contextmanager
-def _forwards(model: LanguageModel):
-    """The shapes of the token ids of every forward."""
-    shapes: list[tuple[int, ...]] = []
-    hook = model.hf_model.register_forward_pre_hook(
-        lambda _, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
-    )
-    try:
-        yield shapes
-    finally:
-        hook.remove()
-
-
 def _prompts_read(shapes: list[tuple[int, ...]]) -> int:
     return sum(rows for rows, length in shapes if length > 1)
 
@@ -72,7 +57,7 @@ def test_a_condition_that_starts_from_a_kept_prefill_gives_the_same_tokens(model
     steering = None if steered is None else _steering(model, steered)
     expected = generate_batch(model, requests, SETTINGS, steering, "on")
     generate_batch(model, requests, SETTINGS, prefills=kept)
-    with _forwards(model) as shapes:
+    with forwards(model) as shapes:
         actual = generate_batch(model, requests, SETTINGS, steering, "on", prefills=kept)
     assert actual == expected
     assert _prompts_read(shapes) == 0
@@ -90,7 +75,7 @@ def test_the_order_of_conditions_does_not_matter(model: LanguageModel) -> None:
 def test_requests_with_one_prompt_share_its_row(model: LanguageModel) -> None:
     requests = _requests(model, 3)
     apart = [generate_batch(model, [request], SAMPLED)[0] for request in requests]
-    with _forwards(model) as shapes:
+    with forwards(model) as shapes:
         assert generate_batch(model, requests, SAMPLED) == apart
     assert _prompts_read(shapes) == len(PROBLEMS)
     assert len({g.response_ids for g in apart[:3]}) > 1, "samples of a problem must differ"
@@ -101,7 +86,7 @@ def test_a_gate_reads_a_prompt_once_for_all_its_requests(model: LanguageModel) -
     steering = _steering(model, gate=_reading_gate(model))
     generate_batch(model, requests, SAMPLED, prefills=kept)
     apart = [generate_batch(model, [request], SAMPLED, steering)[0] for request in requests]
-    with _forwards(model) as shapes:
+    with forwards(model) as shapes:
         together = generate_batch(model, requests, SAMPLED, steering, prefills=kept)
     assert [g.response_ids for g in together] == [g.response_ids for g in apart]
     np.testing.assert_allclose([g.p_fail for g in together], [g.p_fail for g in apart], atol=1e-6)
@@ -115,7 +100,7 @@ def test_a_steered_prompt_is_read_under_its_steering(model: LanguageModel, scope
     steering = _steering(model, scope=scope)
     generate_batch(model, requests, SAMPLED, prefills=kept)
     apart = [generate_batch(model, [request], SAMPLED, steering)[0] for request in requests]
-    with _forwards(model) as shapes:
+    with forwards(model) as shapes:
         assert generate_batch(model, requests, SAMPLED, steering, prefills=kept) == apart
     assert _prompts_read(shapes) == len(PROBLEMS)
 
@@ -127,7 +112,7 @@ def test_rows_that_cannot_be_selected_are_not_shared(model: LanguageModel, monke
 
     monkeypatch.setitem(ways._ways, model.hf_model, replace(way_of(model), drops=False))
     requests = _requests(model, 2)
-    with _forwards(model) as shapes:
+    with forwards(model) as shapes:
         generate_batch(model, requests, SAMPLED)
     assert _prompts_read(shapes) == len(requests)
 
@@ -139,7 +124,7 @@ def test_no_more_is_kept_than_half_a_batch(model: LanguageModel) -> None:
     def kept(batch_tokens: int) -> bool:
         prefills = Prefills(batch_tokens)
         generate_batch(model, requests, SETTINGS, prefills=prefills)
-        with _forwards(model) as shapes:
+        with forwards(model) as shapes:
             generate_batch(model, requests, SETTINGS, prefills=prefills)
         return _prompts_read(shapes) == 0
 
@@ -155,7 +140,7 @@ def test_the_first_batches_stay(model: LanguageModel) -> None:
     for batch in (first, second, first, second):
         generate_batch(model, batch, SETTINGS, prefills=prefills)
     assert len(prefills) == 1
-    with _forwards(model) as shapes:
+    with forwards(model) as shapes:
         generate_batch(model, first, SETTINGS, prefills=prefills)
     assert _prompts_read(shapes) == 0
 

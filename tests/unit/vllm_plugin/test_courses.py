@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import layered_stack
 from layered_stack import D_FF, D_MODEL, LAYERS, Stack, engine, linear, steering
 from trimtab.errors import ModelError
 from trimtab.gate import Gate, RunningGate
@@ -16,7 +17,6 @@ from trimtab.steering import Steering
 from trimtab.vllm_plugin import courses
 from trimtab.vllm_plugin.courses import PAGE, Courses, Warned, Warns
 from trimtab.vllm_plugin.options import ResolvedOptions
-from trimtab.vllm_plugin.requests import NOBODY
 from trimtab.vllm_plugin.step import EngineSteering
 
 CPU = torch.device("cpu")
@@ -119,15 +119,9 @@ def entries(made: EngineSteering, slot: int, gate: int = 1, strength: float = 1.
 
 
 def step(made: EngineSteering, stack: Stack, batch: dict[str, tuple[int, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """One forward of requests that were begun: each its first position and its tokens."""
-    states = made.requests.states
-    req_indices = [states[name].req_index if name in states else NOBODY for name in batch]
-    start, count = (np.array(each) for each in zip(*((at, len(h)) for at, h in batch.values()), strict=True))
-    made.before_forward(req_indices, start, count)
-    with torch.no_grad():
-        output = stack(torch.cat([h for _, h in batch.values()]))
-    made.after_forward()
-    return dict(zip(batch, output.split(count.tolist()), strict=True))
+    """As :func:`layered_stack.step`, by request."""
+    output = layered_stack.step(made, stack, batch)
+    return dict(zip(batch, output.split([len(h) for _, h in batch.values()]), strict=True))
 
 
 asked_for = st.lists(

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layered_stack import D_FF, D_MODEL, LAYERS, Stack, engine, linear, steering
+from layered_stack import D_FF, D_MODEL, LAYERS, Stack, engine, linear, steering, step
 from trimtab.errors import ModelError
 from trimtab.gate import NEVER, Gate
 from trimtab.moments import MOMENTS
@@ -132,18 +132,6 @@ def embedded(tokens: int, seed: int = 1) -> torch.Tensor:
 
 def asked(made: EngineSteering, slot: int = 1, gate: int = 1, strength: float = 1.0, record: bool = False) -> dict[str, object]:
     return ResolvedOptions(slot, made.tables.digests.get(slot, ""), strength, "generated", gate, record).entries()
-
-
-def step(made: EngineSteering, stack: Stack, batch: dict[str, tuple[int, torch.Tensor]]) -> torch.Tensor:
-    """One forward of requests that were begun: each its first position and its tokens."""
-    states = made.requests.states
-    req_indices = [states[name].req_index if name in states else NOBODY for name in batch]
-    start, count = (np.array(each) for each in zip(*((at, len(h)) for at, h in batch.values()), strict=True))
-    made.before_forward(req_indices, start, count)
-    with torch.no_grad():
-        output = stack(torch.cat([h for _, h in batch.values()]))
-    made.after_forward()
-    return output
 
 
 def features(h: torch.Tensor, gate: Gate) -> np.ndarray:
