@@ -36,7 +36,9 @@ def one(browser: WebDriver, selector: str):
 
 
 def texts(browser: WebDriver, selector: str) -> list[str]:
-    return [element.text for element in browser.find_elements(By.CSS_SELECTOR, selector)]
+    """What the elements show, read in one step: the page may replace them between two."""
+    read = "return Array.from(document.querySelectorAll(arguments[0]), found => found.innerText.trim())"
+    return browser.execute_script(read, selector)
 
 
 def press(browser: WebDriver, *keys: str) -> None:

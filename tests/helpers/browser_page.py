@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -19,8 +20,9 @@ def resize(browser: WebDriver, width: int, height: int, *, dark: bool = False) -
 
 
 def until(browser: WebDriver, true: Callable[[WebDriver], object]) -> object:
-    """Wait until something is true of the page, and return it."""
-    return WebDriverWait(browser, SECONDS, poll_frequency=0.03).until(true)
+    """Wait until something is true of the page, and return it; a part that the page replaces meanwhile is looked for again."""
+    replaced = (NoSuchElementException, StaleElementReferenceException)
+    return WebDriverWait(browser, SECONDS, poll_frequency=0.03, ignored_exceptions=replaced).until(true)
 
 
 def saved(folder: Path, page: str) -> str:
