@@ -1,4 +1,4 @@
-"""trimtab: find the few neurons that decide whether a model reasons right, steer them when it fails, test whether it helped.
+"""trimtab: find the few neurons that decide whether a model reasons correctly, steer them when it fails, test whether it helped.
 
 Importing this package loads neither torch nor transformers; each name is imported when it is first used.
 """

@@ -21,8 +21,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u20
 
 
 def printable(text: str) -> str:
-    r"""Text of a file, a model or a library as a terminal may be shown it: what would move its cursor, colour or title, or turn
-    the direction of writing, or is half a character, stands as an escape.
+    r"""Text of a file, a model or a library as a terminal may be shown it: whatever would change its cursor,
+    colour, title or writing direction, and half a character, becomes an escape.
 
     Example:
         >>> print(printable("a\x1b[2Jb"))

@@ -1,4 +1,4 @@
-"""The dose of a steering: how large its edit is beside what the FFN of each layer writes, as a value that artifacts carry."""
+"""The dose of a steering: the size of its edit relative to the output of each layer's FFN, as a value that artifacts carry."""
 
 import math
 from collections.abc import Mapping

@@ -34,12 +34,12 @@ def add(neurons: Neurons) -> Edit:
 
 
 def scale(neurons: Neurons) -> Edit:
-    """Enhancement of neuron activation differential analysis: ``a' = 1.1 a`` at unit strength."""
+    """Amplify the neurons, ``a' = 1.1 a`` at unit strength: the enhancement of neuron activation differential analysis."""
     return Edit(np.full(len(neurons), ENHANCEMENT, np.float32), np.zeros(len(neurons), np.float32))
 
 
 def ablate(neurons: Neurons) -> Edit:
-    """Silence the neurons, ``a' = 0`` at unit strength: the causal test of neuron activation differential analysis."""
+    """Set the neurons to zero, ``a' = 0`` at unit strength: the causal test of neuron activation differential analysis."""
     return Edit(np.full(len(neurons), -1.0, np.float32), np.zeros(len(neurons), np.float32))
 
 
@@ -54,7 +54,7 @@ def softplus_add(neurons: Neurons) -> Edit:
 
 
 def ablate_and_add(neurons: Neurons) -> Edit:
-    """Silence the neurons that incorrect traces use, and move all of them by ``correct_mean - incorrect_mean``.
+    """Ablate the neurons that incorrect traces use, and move all of them by ``correct_mean - incorrect_mean``.
 
     ``gain = -1`` where ``|incorrect_mean| > |correct_mean|``, else 0; ``shift = correct_mean - incorrect_mean``. A constant is
     the same at every token, so a large one breaks tokens that have nothing to do with the failure; the gain acts only where such

@@ -1,4 +1,4 @@
-"""Analysis: what a set of neurons is and what steering it does, from a recording and from a few passes over traces."""
+"""Analysis of a set of neurons and of the effects of steering it, from a recording and from a few passes over traces."""
 
 from trimtab.analysis.activity import Magnitudes, NeuronMagnitude, NeuronTokens, TokenHit, TopTokens, magnitudes, top_tokens
 from trimtab.analysis.drift import Drift, LayerDrift, drift

@@ -1,4 +1,4 @@
-"""What each place of a steering adds to the logit of one token, and how large its edit is beside what the FFN writes.
+"""The contribution of each place of a steering to the logit of one token, and the size of its edit relative to the FFN's output.
 
 A place is a neuron or a direction. The edit of neuron n at a position is ``delta_n = strength * g * (gain_n * a_n + shift_n)``;
 it adds ``delta_n * W_down[:, n]`` to the residual stream. In a mixture of experts that is ``delta_n * r_n * W_down[e][:, n]``,
@@ -101,7 +101,7 @@ def _columns(model: LanguageModel, steering: Steering) -> NDArray[np.float32]:
 
 
 def why_not(model: LanguageModel, steering: Steering, readout: Readout) -> str:
-    """Why contributions cannot be told for this model, in a sentence; empty where they can."""
+    """Why contributions cannot be computed for this model, in a sentence; empty where they can."""
     try:
         direct_path(model, steering, readout)
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""How large a steering's edit is beside what the FFN of each layer writes, so that a strength can be judged before it is used.
+"""The size of a steering's edit relative to the output of each layer's FFN, so that a strength can be judged before it is used.
 
 At unit strength the dose of layer l is
 

@@ -27,7 +27,7 @@ Piece = TypeVar("Piece")
 
 @dataclass(frozen=True, slots=True)
 class AnalysisSettings:
-    """How much is looked at.
+    """How much is analysed.
 
     Args:
         traces: at most this many of each kind run through the model, drawn at random.

@@ -9,8 +9,8 @@ from trimtab.store import AnyPath, Cache, CacheRow, default_root
 
 @click.command("cache")
 @click.argument("run", type=RunPath(exists=True), required=False)
-@click.option("--prune", is_flag=True, help="List only what no study refers to.")
-@click.option("--yes", is_flag=True, help="With --prune: delete it.")
+@click.option("--prune", is_flag=True, help="List only results that no study refers to.")
+@click.option("--yes", is_flag=True, help="With --prune: delete them.")
 @output_options
 def cache_command(run: AnyPath | None, prune: bool, yes: bool, as_json: bool, quiet: bool) -> None:
     """List the results in RUN, or in the cache of studies without a path: sizes, and the studies that refer to them."""

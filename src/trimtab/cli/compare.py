@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 @click.command("compare")
 @click.argument("base", metavar="A")
 @click.argument("others", metavar="B...", nargs=-1, required=True)
-@click.option("--metric", help="Which of several: a metric, a scorer of Inspect, base or plus of evalplus.")
-@click.option("--filter", "filter_name", help="Which of several filters of lm-evaluation-harness.")
-@click.option("--condition", default="gated", show_default=True, help="The condition that is compared of runs of trimtab.")
+@click.option("--metric", help="The metric, where there are several: a name, a scorer of Inspect, base or plus of evalplus.")
+@click.option("--filter", "filter_name", help="The filter of lm-evaluation-harness, where there are several.")
+@click.option("--condition", default="gated", show_default=True, help="The condition to compare in runs of trimtab.")
 @click.option(
     "--allow",
     multiple=True,
@@ -38,11 +38,11 @@ def compare(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """A paired verdict on result files: is B better than A on the same documents?
+    """Judge result files by a paired test: is B better than A on the same documents?
 
     Reads lm-evaluation-harness (samples_*.jsonl or its folder), Inspect (.eval, .json), evalplus (eval_results.json), JSON lines,
-    CSV or Parquet with the columns id and correct, and runs of trimtab. Several B are all compared with A. What was measured
-    otherwise is refused, with a list of it.
+    CSV or Parquet with the columns id and correct, and runs of trimtab. Several B are all compared with A. Inputs that
+    were measured differently are refused, with a list of the differences.
     """
     from trimtab.comparison import compare
 

@@ -31,7 +31,7 @@ from trimtab.study.settings import ModelSettings
 def demo(out: AnyPath, model: str, dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Run the whole pipeline on the bundled reasoner: about three minutes on two cores, no download.
 
-    A second call reads what the first one left. With --json one object with the verdict's figures is printed on stdout.
+    A second call reads what the first one left. --json prints one object with the verdict's figures on stdout.
     """
     output = Output(as_json, quiet)
     settings = DEMO.model_copy(update={"model": ModelSettings(source=model)})

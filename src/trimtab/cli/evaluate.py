@@ -36,17 +36,19 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option("--model", required=True, help="Hub id, folder, or testbed:NAME.")
 @click.option("--task", required=True, help="A benchmark, local:PATH, or testbed.")
 @click.option(
-    "--steering", required=True, help="The artifact: a folder or a hub repository; or a control vector: a file .gguf or .svec."
+    "--steering", required=True, help="An artifact (a folder or a hub repository), or a control vector (a .gguf or .svec file)."
 )
-@click.option("--strength", type=float, help="In place of the artifact's; of a control vector 1.")
-@click.option("--scope", type=click.Choice(get_args(PositionScope)), help="In place of the artifact's, or of the vector's tool.")
-@click.option("--layer", "layers", type=click.IntRange(min=0), multiple=True, help="Of a control vector, only this layer.")
+@click.option("--strength", type=float, help="Replaces the artifact's; 1 for a control vector.")
+@click.option(
+    "--scope", type=click.Choice(get_args(PositionScope)), help="Replaces the artifact's, or that of the vector's tool."
+)
+@click.option("--layer", "layers", type=click.IntRange(min=0), multiple=True, help="Use only this layer of a control vector.")
 @click.option("--out", type=RunPath(), help="Keep everything here, with a report: a folder or a URL.")
 @task_options
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="At most this many problems.")
 @click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="Responses per problem and seed.")
-@click.option("--seeds", default="0", show_default=True, callback=_seeds, help="Seeds, with commas between.")
+@click.option("--seeds", default="0", show_default=True, callback=_seeds, help="Seeds, separated by commas.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Default: the benchmark's, or 1024.")
 @click.option(
     "--baseline",

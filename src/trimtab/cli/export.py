@@ -12,9 +12,9 @@ from trimtab.steering import Steering
 
 @click.command("export")
 @click.argument("steering")
-@click.option("--to", "target", type=click.Choice(TARGET_NAMES), required=True, help="What it is written for.")
+@click.option("--to", "target", type=click.Choice(TARGET_NAMES), required=True, help="The target format.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder of the export.")
-@click.option("--drop", multiple=True, type=click.Choice(PARTS), help="Leave a part out that the target cannot express.")
+@click.option("--drop", multiple=True, type=click.Choice(PARTS), help="Leave out a part that the target cannot express.")
 @click.option("--model", help="The base model, if it is not where the artifact says: a hub id, a folder, or testbed:NAME.")
 @click.option("--revision", help="Branch, tag or commit on the hub.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that the model's repository brings.")
@@ -36,8 +36,8 @@ def export_command(
 ) -> None:
     """Write STEERING, a folder or a hub repository, for another program.
 
-    What the target cannot express is refused and named. The base model's weights are read from its files and never opened as a
-    whole. Whether the export does what the hooks do is then shown by trimtab verify.
+    A part that the target cannot express is refused by name. The base model's weights are read from its files and never opened as
+    a whole. trimtab verify then shows whether the export does what the hooks do.
     """
     from trimtab.export.exporting import export_steering
 

@@ -52,8 +52,8 @@ def import_command(
     """Make an artifact, without a gate, of the list of neurons in FILE.
 
     FILE is a CSV of AdaRAS, a .pth of LAPE, a .json of hprobes, a .npy of H-Neurons' weights, JSON ({"neurons": [{"layer": 0,
-    "index": 7, "weight": 0.5}]} or a list of [layer, index, weight]), or the folder neurons/CRITERION of a run. Whether
-    steering them helps is then measured by trimtab evaluate --model M --task T --steering DIR.
+    "index": 7, "weight": 0.5}]} or a list of [layer, index, weight]), or the folder neurons/CRITERION of a run. trimtab
+    evaluate --model M --task T --steering DIR then measures whether steering them helps.
     """
     from trimtab.model import check_identity, open_model
 

@@ -21,13 +21,13 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "stage": ("trimtab.cli.run", "stage_command", "Bring one stage of a run up to date."),
         "experiment": ("trimtab.cli.run", "experiment_command", "Answer one question about what a run found."),
         "evaluate": ("trimtab.cli.evaluate", "evaluate_command", "Evaluate a steering on any task, controls included."),
-        "compare": ("trimtab.cli.compare", "compare", "A paired verdict on two result files, whichever tool wrote them."),
+        "compare": ("trimtab.cli.compare", "compare", "Judge two result files of any tool by a paired test."),
     },
     "Steer and deploy": {
         "generate": ("trimtab.cli.generate", "generate", "Generate with a steering, side by side with the bare model."),
         "import": ("trimtab.cli.import_neurons", "import_command", "Make an artifact of neurons that others found."),
-        "export": ("trimtab.cli.export", "export_command", "Write it as LoRA, IA3, merged weights, GGUF or a list."),
-        "verify": ("trimtab.cli.verify", "verify_command", "Prove an export in its own engine, against the hooks."),
+        "export": ("trimtab.cli.export", "export_command", "Export to LoRA, IA3, merged weights, GGUF or a list."),
+        "verify": ("trimtab.cli.verify", "verify_command", "Compare an export in its own engine with the hooks."),
         "verify-serving": (
             "trimtab.cli.verify_serving",
             "verify_serving_command",
@@ -68,8 +68,8 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="trimtab")
 def trimtab() -> None:
-    """Find the few neurons that decide whether a model reasons right, steer them only when it is about to fail, and test whether
-    it helped.
+    """Find the few neurons that decide whether a model reasons correctly, steer them only when it is about to fail, and test
+    whether it helped.
     """
 
 

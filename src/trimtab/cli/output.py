@@ -42,7 +42,7 @@ class Output:
         self.note(f"{stage:<11} {seconds:7.1f} s   {', '.join(f'{name}: {value}' for name, value in list(summary.items())[:4])}")
 
     def verdict(self, report: "Report") -> None:
-        """The verdict, the table of conditions, the verdict by domain and difficulty, and what the controls came to."""
+        """The verdict, the table of conditions, the verdict by domain and difficulty, and the results of the controls."""
         from trimtab.report.terminal import breakdown_table, verdict_table
 
         tables = [verdict_table(report), *(breakdown_table(breakdown) for breakdown in report.breakdowns)]

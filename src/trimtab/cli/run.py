@@ -39,8 +39,8 @@ def run_command(
 ) -> None:
     """Run the whole pipeline from CONFIG, a settings file: problems, traces, grades, neurons, gate, steering, verdict, report.
 
-    What is in the run directory already is read, so the same command goes on after a stop, and a changed setting computes only
-    what depends on it.
+    Results that are in the run directory are read, so the same command continues after a stop, and a changed setting computes
+    only the results that depend on it.
     """
     output = Output(as_json, quiet)
     settings = with_engine(with_executor(load_settings(config), executor), engine)

@@ -24,7 +24,7 @@ import click
 @click.option(
     "--max-dose",
     type=click.FloatRange(min=0.0, min_open=True),
-    help="The largest dose of a request, see docs/vllm.md; no limit without.",
+    help="The largest dose of a request, see docs/vllm.md; without it there is no limit.",
 )
 @click.option(
     "--over-dose",

@@ -31,7 +31,7 @@ def show(
 ) -> None:
     """Print an artifact: STEERING is a folder or a hub repository.
 
-    Its dose is how large the edit is beside what the FFN of each layer writes, at the artifact's strength. A run measures it on
+    Its dose is the size of the edit relative to the output of each layer's FFN, at the artifact's strength. A run measures it on
     its own traces; for any other artifact --model measures it on unsteered responses to eight questions.
     """
     if save and (source is None or not Path(steering).is_dir()):

@@ -30,7 +30,7 @@ ENGINE_HELP = "own is the target's own loader; vllm loads a lora or merged expor
 @click.option("--engine", type=click.Choice(ENGINE_NAMES), default="own", show_default=True, help=ENGINE_HELP)
 @click.option("--base-gguf", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The base model for llama.cpp.")
 @click.option(
-    "--lora-target-modules", metavar="NAME,...", default="", help="What the vLLM server to be checked is started with, if it is."
+    "--lora-target-modules", metavar="NAME,...", default="", help="The --lora-target-modules of the vLLM server to be checked."
 )
 @click.option("--allow-pickle", is_flag=True, help="Open an export to lm-eval, a pickle.")
 @model_options
@@ -57,8 +57,8 @@ def verify_command(
 ) -> None:
     """Load EXPORT with its target's own loader and compare it with the hooks.
 
-    Compared are effects, steered minus unsteered logits, on prompts with their responses. The result goes into the export's card.
-    Without --prompts and --task, eight built-in questions are asked. Exit code 1 when the two differ.
+    It compares effects, steered minus unsteered logits, on prompts with their responses. The result goes into the export's card.
+    Without --prompts and --task, eight built-in questions are asked. The exit code is 1 when the two differ.
     """
     if prompts is not None and task is not None:
         raise click.UsageError("--prompts and --task both say what to compare on; give one")

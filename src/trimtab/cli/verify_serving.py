@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which side of down_proj is edited.",
 )
-@click.option("--enforce-eager", is_flag=True, help="Compile nothing, which is quicker and proves nothing of graphs.")
+@click.option("--enforce-eager", is_flag=True, help="Compile nothing, which is quicker and proves nothing about graphs.")
 @model_options
 @output_options
 def verify_serving_command(
@@ -44,8 +44,8 @@ def verify_serving_command(
 
     One engine starts without the plugin and one with it, on the same new compile cache. Steered, unsteered and strength-0
     requests share a batch; tokens, log probabilities and the gate's p(fail) are compared with the hooks' and with those of the
-    first engine. Decoding is timed at batch 1 and 32. The output is a block to paste into an issue. Exit code 1 when a check
-    fails, which the last line names.
+    first engine. Decoding is timed at batch 1 and 32. The output is a block to paste into an issue. The exit code is 1
+    when a check fails, and the last line names it.
     """
     from trimtab.export.serving import verify_serving
     from trimtab.export.verify import asked, default_questions, questions_of

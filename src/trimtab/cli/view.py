@@ -12,14 +12,14 @@ from trimtab.store import AnyPath
 @click.argument("run", type=RunPath())
 @click.option("--out", type=RunPath(file_okay=True), help="Write the page here.  [default: RUN/view.html]")
 @click.option("--serve", "serving", is_flag=True, help="Serve it on 127.0.0.1, with all pairs, every neuron, and forks.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="Of --serve; 0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="For --serve; 0 takes a free one.")
 @output_options
 def view_command(run: AnyPath, out: AnyPath | None, serving: bool, port: int, as_json: bool, quiet: bool) -> None:
     """Look at every pair of responses of RUN, a folder that run, demo or evaluate --out left: where steered and unsteered part,
     with which probabilities, and which neurons did it.
 
     The page is one HTML file that loads nothing from anywhere. With --serve it is at an address that only this machine can open
-    and that nobody can guess, and a response can be gone on with from any token, at any strength.
+    and that nobody can guess, and a response can be continued from any token, at any strength.
     """
     from trimtab.report.view_page import render_view
     from trimtab.store import write_text

@@ -1,1 +1,1 @@
-"""Does it help: conditions, runner, paired statistics and the verdict."""
+"""Evaluation: conditions, runner, paired statistics and the verdict."""

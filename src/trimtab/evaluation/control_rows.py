@@ -1,4 +1,4 @@
-"""What the controls beside a verdict come to, as values that load no statistics: the report reads and writes them."""
+"""The results of the controls beside a verdict, as values that load no statistics: the report reads and writes them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -186,7 +186,7 @@ class Recurrence:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What a sceptic asks of a verdict; None where it was not run, or where there is nothing to ask."""
+    """The controls beside a verdict; None where one was not run, or has nothing to compare."""
 
     extraction: Extraction
     noise: Noise | None = None
@@ -196,7 +196,7 @@ class Controls:
 
     @property
     def sentences(self) -> dict[str, str]:
-        """What each came to, by what it is called, in reading order."""
+        """The result of each by its name, in reading order."""
         every = {
             "form of the answers": self.extraction,
             "noise (A/A)": self.noise,

@@ -109,7 +109,7 @@ def extraction(outcomes: Mapping[str, Sequence[Outcome]], condition: str) -> Ext
 
 
 def mostly_format(whole: PairedComparison, both: AnsweredGain | None) -> bool:
-    """Whether most of a gain (or loss) is that an answer was found, and not which one.
+    """Whether most of a gain (or loss) comes from finding an answer, and not from the answer found.
 
     It is when the interval of the whole gain leaves out 0, more than half of the gain comes from pairs in which not both
     conditions gave an answer, and the interval of the gain among the pairs in which both did includes 0 (or nobody did twice).

@@ -31,7 +31,7 @@ RECORD, WEIGHTS = "sft.json", "adapter_model.safetensors"
 
 
 class SftRecord(Record):
-    """sft.json: the settings and digests that decide the adapter, and what the training came to.
+    """sft.json: the settings and digests that decide the adapter, and the result of the training.
 
     ``parameters_share`` is the LoRA's parameters over the model's own.
     """

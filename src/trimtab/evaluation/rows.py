@@ -38,7 +38,7 @@ SOME_PROBLEMS = (AGAIN, FIRST_TOKEN)
 
 
 def is_claim(condition: str) -> bool:
-    """Whether an condition is neither the unsteered model nor a control."""
+    """Whether a condition is neither the unsteered model nor a control."""
     return condition != UNSTEERED and condition not in CONTROLS
 
 

@@ -59,7 +59,7 @@ class Condition:
         steering: None is the bare model.
         gate: ``auto`` asks the steering's gate, ``on`` steers every problem, ``off`` none.
         prompt: None is the task's own.
-        first_tokens: only so many tokens of a response are chosen under the steering, the others by the bare model; 0 for all.
+        first_tokens: only this many tokens of a response are chosen under the steering, the others by the bare model; 0 for all.
     """
 
     name: str

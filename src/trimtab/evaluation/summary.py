@@ -114,7 +114,7 @@ def condition_metrics(rows: Mapping[str, ConditionSummary]) -> dict[str, dict[st
 
 
 def correct(outcomes: Sequence[Outcome]) -> NDArray[np.bool_]:
-    """True per response where the verdict is correct."""
+    """True per response where the score is correct."""
     return np.array([outcome.correct for outcome in outcomes])
 
 

@@ -32,7 +32,7 @@ VALUES, RECORD = "trained.safetensors", "trained.json"
 
 
 class TrainedRecord(Record):
-    """trained.json: what a training came to."""
+    """trained.json: the result of a training."""
 
     traces: int
     parameters_trained: int
@@ -102,7 +102,7 @@ def trained_steering(steering: Steering, trained: Trained, **facts: object) -> S
 
 
 def save_trained(trained: Trained, folder: AnyPath) -> None:
-    """Write the values and what their training came to."""
+    """Write the values and the result of their training."""
     save_tensors(folder / VALUES, {"gain": trained.gain, "shift": trained.shift}, {})
     write_json(folder / RECORD, trained.record.model_dump())
 

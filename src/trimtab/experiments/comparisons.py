@@ -21,7 +21,7 @@ PUBLISHED_STRENGTH = 0.3
 
 
 class Part(NamedTuple):
-    """Frames of one part of an experiment, and the sentences that say what they came to."""
+    """Frames of one part of an experiment, and the sentences that state the results."""
 
     frames: tuple[Frame, ...] = ()
     sentences: tuple[str, ...] = ()

@@ -55,7 +55,7 @@ MAX_SHARE = 0.25
 
 
 class Tried(NamedTuple):
-    """The sources of a grouping and what they came to on the test split.
+    """The sources of a grouping and their results on the test split.
 
     Args:
         conditions: by ``always`` and ``gated``, the answers by source, with those of the run's own steering last.

@@ -87,7 +87,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class ServingProof:
-    """What was seen.
+    """The results of the checks.
 
     Args:
         facts: versions, machine, engine and steering, as text.

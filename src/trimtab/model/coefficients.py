@@ -35,7 +35,7 @@ class InForward:
 
 
 class Coefficients:
-    """Of the batch at hand.
+    """The coefficients of the batch at hand.
 
     Attributes:
         probability: float32 ``[batch]``, p(fail) that the gate read in the last prefill; None for a gate that reads nothing.

@@ -421,7 +421,7 @@ def paired_t(moments: ClassMoments, /) -> Ranking:
 
 @criterion("random")
 def random_neurons(moments: ClassMoments, /, seed: int = 0) -> Ranking:
-    """Neurons drawn at random: what a criterion has to beat.
+    """Neurons drawn at random: the baseline of every criterion.
 
     Order by a uniform draw per neuron, from all neurons of the model that have a value in both classes.
 

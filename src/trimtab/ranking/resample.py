@@ -166,7 +166,7 @@ class TraceMeans:
         return TraceContributions(value.reshape(-1, *self.shape).transpose(1, 0, 2), correct, times * copies)
 
     def shuffled(self, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """The verdicts permuted at random within each problem, bool ``[trace]``."""
+        """The labels permuted at random within each problem, bool ``[trace]``."""
         shuffled = np.empty_like(self.correct)
         by_problem = np.argsort(self.problem, kind="stable")
         shuffled[by_problem] = self.correct[np.lexsort((rng.random(len(self.problem)), self.problem))]

@@ -61,7 +61,7 @@ def matched(
 
 
 def labelled(parts: Iterable[tuple[Sequence[str], Moments]], rows: Iterable[ContrastRow]) -> Iterator[LabelledMoments]:
-    """Give the traces of a recording their problem and verdict, for :func:`class_moments`; arguments and errors of
+    """Give the traces of a recording their problem and score, for :func:`class_moments`; arguments and errors of
     :func:`matched`."""
     for chosen, moments in matched(parts, rows):
         yield moments, [row.problem_id for row in chosen], [row.correct for row in chosen]

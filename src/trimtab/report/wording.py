@@ -251,7 +251,7 @@ def random_spread(report: Report) -> list[tuple[str, int, float, float, float]]:
 
 
 def accuracy_intervals(rows: Sequence[ConditionSummary]) -> str:
-    """What the intervals of the accuracies are."""
+    """The kind of the intervals of the accuracies."""
     several = any(row.k > 1 for row in rows)
     return "95 % intervals, Wilson's or, of several responses, bootstrapped over problems" if several else "95 % Wilson intervals"
 

@@ -150,7 +150,7 @@ class Cache:
             yield [unique[name] for name in sorted(unique) if stack.enter_context(unique[name].claim())]
 
     def write_study(self, settings: Mapping[str, object], keys: Mapping[str, str]) -> None:
-        """Leave a study's settings and the keys it came to in ``studies/DIGEST.toml``: a reference that protects them."""
+        """Leave a study's settings and the keys of its results in ``studies/DIGEST.toml``: a reference that protects them."""
         path = self.root / STUDIES / f"{digest_of(settings)[:KEY_DIGITS]}.toml"
         known = _keys_of(path) if path.exists() else {}
         if not path.exists() or known != {**known, **keys}:

@@ -159,7 +159,7 @@ def tune_direction(study: "Study") -> DirectionTuning:
 
 
 def spread(n_layers: int, most: int) -> tuple[int, ...]:
-    """At most so many layers, evenly spaced, the last among them.
+    """At most this many layers, evenly spaced, the last among them.
 
     Example:
         >>> spread(4, 8), spread(24, 8)

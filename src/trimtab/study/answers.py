@@ -113,7 +113,7 @@ def _drafts(study: "Study", asked: Asked, missing: Sequence[Entry]) -> AnyPath |
 
 
 def plain(condition: Condition) -> Condition:
-    """The same answers under one form: without a steering there is no gate to ask, and a gate held open does not count."""
+    """The same answers in one form: without a steering there is no gate to ask, and a gate held open does not count."""
     if condition.steering is None:
         return replace(condition, gate="on")
     if condition.gate == "on":
@@ -150,7 +150,7 @@ def correct_traces(study: "Study") -> list[Trace]:
 
 
 def open_test(study: "Study", what: str, problems: Sequence[Problem]) -> None:
-    """Note in the ledger that a verb opens test problems, once for each key it comes to."""
+    """Note in the ledger that a verb opens test problems, once for each key of its results."""
     record_opening(
         study.cache.ledger, what, f"{len(problems)} problems of {test_digest(study)}", study.model.identity.fingerprint
     )

@@ -1,4 +1,4 @@
-"""What a study stands on: settings, model, executor, engine, grader, and the cache that keeps every result under its key."""
+"""The base of a study: settings, model, executor, engine, grader, and the cache that keeps every result under its key."""
 
 import logging
 import os
@@ -134,7 +134,7 @@ class StudyBase:
         return cls(path=path, settings=load_settings(file), progress=progress, note=note)
 
     def to_toml(self) -> str:
-        """All settings as ``run.toml`` holds them, with the key that each stage came to as a last table."""
+        """All settings as ``run.toml`` holds them, with the key of each stage as the last table."""
         stages = {stage: name for stage, name in sorted(self.keys.items()) if stage != name}
         return to_toml({**self.settings.stored(), KEYS: stages})
 
@@ -287,7 +287,7 @@ class StudyBase:
             (executor or self.executor).run(model or self.model, jobs, self.progress)
 
     def save(self) -> None:
-        """Leave ``run.toml`` in the study's path: the settings, and the key that each stage came to, earlier runs' among them."""
+        """Leave ``run.toml`` in the study's path: the settings, and the key of each stage, earlier runs' among them."""
         path = self.cache.root / RUN_FILE
         if path.exists():
             self.keys = {**stored_keys(path, self.settings), **self.keys}

@@ -1,4 +1,4 @@
-"""Going on from any token of a response in another way: unsteered, at another strength, or with another token."""
+"""Continuations of a response from any of its tokens: unsteered, at another strength, or with another token."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """A response that was gone on with.
+    """A response that was continued from one of its tokens.
 
     Args:
         kept: tokens of the old response before the fork.
@@ -50,7 +50,7 @@ def fork(
     forced: int | None = None,
     max_new_tokens: int,
 ) -> Fork:
-    """Take back a response's tokens from ``at`` on and go on greedily.
+    """Drop a response's tokens from ``at`` on and continue greedily.
 
     What was said before stays as it was said: its keys and values are those of the old response, steered where that was. The
     forward that chooses token ``at`` is the first at the new strength.

@@ -1,4 +1,4 @@
-"""From a task to a contrast: load problems, sample or import traces, grade them, choose which are compared."""
+"""From a task to a contrast: load problems, sample or import traces, grade them, choose those that are compared."""
 
 import hashlib
 import json

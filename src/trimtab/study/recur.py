@@ -31,7 +31,7 @@ CONTINUED = "continued.parquet"
 
 @dataclass(frozen=True, slots=True)
 class Continued:
-    """A trace of the contrast and what became of it: ``again`` of ``scored`` continuations have its class."""
+    """A trace of the contrast and its continuations: ``again`` of ``scored`` continuations have its class."""
 
     trace_id: str
     problem_id: str
@@ -45,7 +45,7 @@ class Continued:
 
 
 def continued(study: "Study", rows: Sequence[ContrastRow], found: Traces, contrast: Entry) -> tuple[list[Continued], Entry]:
-    """Continue some traces of a contrast and grade what comes of them; a trace of which nothing was scored is left out.
+    """Continue some traces of a contrast and grade the continuations; a trace of which nothing was scored is left out.
 
     Args:
         study: whose model, sampling and grader are used.

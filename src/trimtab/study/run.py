@@ -31,7 +31,7 @@ def run(
     until: Stage = "report",
     on_stage: OnStage = lambda stage, seconds, summary: None,  # noqa: ARG005
 ) -> None:
-    """From problems to the report. What is in the cache is read, so a run that was killed goes on where it was.
+    """Run from problems to the report. Results in the cache are read, so a run that was killed continues where it was.
 
     A study with a path leaves there, beside the cache: ``run.toml``, ``neurons/CRITERION/``, ``steering/``,
     ``outcomes.parquet`` and the report.
@@ -57,7 +57,7 @@ def run_stage(
     stage: Stage,
     on_stage: OnStage = lambda stage, seconds, summary: None,  # noqa: ARG005
 ) -> dict[str, object]:
-    """One stage, and whatever it needs that is not in the cache; returns what it came to in a few figures."""
+    """One stage, and whatever it needs that is not in the cache; returns a few figures of its result."""
     check_until(study.settings, stage)
     study.save()  # first, so that a run which is killed in its first stage can be gone on with from its folder
     start = time.perf_counter()

@@ -340,7 +340,7 @@ def check_grid(settings: Settings) -> None:
 
 
 def check_until(settings: Settings, until: Stage) -> Stage:
-    """Imported traces carry no verdict of the model itself, so a run on them ends with the ranking. Without experiments in the
+    """Imported traces carry no score of the model itself, so a run on them ends with the ranking. Without experiments in the
     settings there is no such stage.
 
     Raises:

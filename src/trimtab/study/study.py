@@ -84,8 +84,8 @@ def _takes(settings: type[BaseModel]) -> Callable[[Method], Method]:
 class Study(StudyBase):
     """A model on a task. Every verb is a method: it computes what is missing, keeps it, and returns a value that shows itself.
 
-    Results lie in a cache under keys made of all that decides them: the same call again is a read, another setting another key,
-    and what a killed call left is gone on with. Keyword arguments of a verb are the settings of its section in ``run.toml``,
+    Results are cached under keys made of all that decides them: a repeated call reads, another setting gets another key,
+    and a killed call continues where it was. Keyword arguments of a verb are the settings of its section in ``run.toml``,
     with the same names, defaults and messages; a study remembers them, so ``rank`` after ``sample(n=4)`` ranks by these traces.
 
     Args:

@@ -44,7 +44,7 @@ def serve_view(study: "Study", view: View, evaluation: Evaluation | None, port: 
     Args:
         study: whose model answers.
         view: the page.
-        evaluation: whose responses can be gone on with; None where there is no model.
+        evaluation: whose responses can be continued; None where there is no model.
         port: 0 takes a free one.
         ready: told of the address.
     """

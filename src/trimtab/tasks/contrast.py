@@ -1,4 +1,4 @@
-"""The contrast: which traces are compared, good against bad, within each problem."""
+"""The contrast: the traces that are compared, correct against incorrect, within each problem."""
 
 import random
 from collections.abc import Iterable

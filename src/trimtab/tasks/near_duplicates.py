@@ -1,4 +1,4 @@
-"""Problems that stand in two splits, exactly or nearly: what was found on one of them is no news on the other."""
+"""Problems that stand in two splits, exactly or nearly: a finding on one of them is not independent of the other."""
 
 from collections.abc import Sequence
 from enum import StrEnum

@@ -33,7 +33,7 @@ IGNORED, AND, OR = range(3)
 
 
 def places(tokens: int) -> int:
-    """Return how many records a response of so many tokens takes up, one before its first token among them, in whole pages."""
+    """Return how many records a response of this many tokens takes up, one before its first token among them, in whole pages."""
     return (tokens // PAGE + 1) * PAGE
 
 
@@ -234,7 +234,7 @@ class Courses:
         self.records[course.pages[0] * PAGE] = to_device(first, self.records.device)
 
     def rewind(self, req_index: int, tokens: int) -> None:
-        """Take back the tokens of a response after so many."""
+        """Take back the tokens of a response after this many."""
         course = self._running[req_index]
         self._tokens[req_index] = min(self._tokens[req_index], tokens)
         self._last[req_index] = self._place(course, int(self._tokens[req_index]))

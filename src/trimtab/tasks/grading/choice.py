@@ -1,4 +1,4 @@
-"""The graders of choices and of yes and no: what the last claim of a response names."""
+"""The graders of choices and of yes and no: they read the last claim of a response."""
 
 import re
 from collections.abc import Iterator, Sequence

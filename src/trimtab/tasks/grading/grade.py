@@ -1,4 +1,4 @@
-"""The verb ``grade``: a grader for problems of every kind, and a verdict with its reason for every trace."""
+"""The verb ``grade``: a grader for problems of every kind, and a score with its reason for every trace."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
