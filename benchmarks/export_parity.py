@@ -2,12 +2,12 @@
 
     python benchmarks/export_parity.py [--problems 200] [--keep FOLDER] [--vllm PYTHON]
 
-One row a target, then one line of figures. Exit code 1 when a target differs. Two steerings are used: neurons that are silenced
-(``suppress``, for lora, ia3 and merged), and the same neurons with shifts (``steer``, for gguf, lm-eval and the lists).
+It prints one row a target, then one line of figures. The exit code is 1 when a target differs. Two steerings are used: ablated
+neurons (as by ``ablate``, for lora, ia3 and merged), and the same neurons with shifts (as by ``add``, for gguf, lm-eval, lists).
 
 With --vllm, the interpreter of an environment with vLLM, LoRA and merged checkpoints are verified there, too (``--engine vllm``
-is what runs there). In bfloat16 that row is told and not judged: two programs round at other places even where nothing is
-exported.
+is what runs there). In bfloat16 that row is printed and not judged: two programs round at other places even where nothing
+is exported.
 """
 
 import argparse
@@ -35,7 +35,7 @@ IN_VLLM: tuple[TargetName, ...] = ("lora", "merged")
 
 
 def silencing(model: LanguageModel) -> Steering:
-    """200 neurons of all layers but the first, by a fixed draw, silenced at every position."""
+    """200 neurons of all layers but the first, by a fixed draw, ablated at every position."""
     flat = np.random.default_rng(0).permutation(np.arange(model.d_ff, model.identity.n_neurons))[:NEURONS]
     gains, shifts = np.full(NEURONS, -1.0, np.float32), np.zeros(NEURONS, np.float32)
     return Steering(flat // model.d_ff, flat % model.d_ff, gains, shifts, 1.0, "all", ALWAYS, model.identity)

@@ -1,7 +1,7 @@
 """How well each kind of gate predicts failure on problems it was not fitted on: ``python benchmarks/gate_kinds.py RUN``.
 
-Fits every kind on the train split of a finished run and prints AUROC and Brier score on its validation split. What has to be
-recorded goes to a temporary folder.
+Fits every kind on the train split of a finished run and prints AUROC and Brier score on its validation split. Recordings go
+to a temporary folder.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 Token ids have to be equal, the beginning of the sequence among them. At every position of every prompt the most likely token is
 compared: at least 98 % have to be equal, and where they differ, the two tokens have to be nearly tied: llama.cpp quantises
 activations too, so two that are closer than its rounding may change places. Differences are listed. The last line has the
-figures; exit code 1 when something differs that should not.
+figures; the exit code is 1 when something differs that should not.
 """
 
 import argparse

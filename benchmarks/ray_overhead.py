@@ -1,4 +1,4 @@
-"""What Ray costs: one actor against this process, two actors against one, and a part that does nothing.
+"""The cost of Ray: one actor against this process, two actors against one, and a part that does nothing.
 
 Samples from the bundled reasoner, one thread each. Start-up is measured apart: the clock of a pool starts when each of its actors
 has opened the model, of which none begins before all have. Run it on an idle machine with two cores:

@@ -1,4 +1,4 @@
-"""What makes a sceptic believe the demo's verdict: ``python benchmarks/safeguards.py --out runs/safeguards``.
+"""Safeguards of the demo's verdict: ``python benchmarks/safeguards.py --out runs/safeguards``.
 
 Runs the demo, unchanged, on every bundled model (three training seeds, the negative control, the fine-tuned one), then on
 the reasoner: the cheap baselines (a majority vote, fine-tuning on the same traces), 20 steerings ranked from labels shuffled

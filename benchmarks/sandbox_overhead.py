@@ -1,8 +1,8 @@
-"""What grading a program costs beside running it: ``python benchmarks/sandbox_overhead.py``.
+"""The cost of grading a program over running it: ``python benchmarks/sandbox_overhead.py``.
 
 A program with one test that takes no time is graded many times, one at a time, through the whole path: the program is found in
-the response, a process is started, isolated and ended, and the test runs in the tester. Wall time is what a user waits, and is
-read on an idle machine; processor time is that of all processes of a program together, and hardly depends on what else runs.
+the response, a process is started, isolated and ended, and the test runs in the tester. Wall time is the user's waiting time,
+read on an idle machine; processor time is that of all processes of a program together, and hardly depends on other load.
 A bare ``python -S -c pass`` is timed in turn with it, as the floor of any design that starts a process for each program.
 """
 

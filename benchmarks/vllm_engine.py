@@ -1,4 +1,4 @@
-"""What steering costs in vLLM, and whether the verdict stays the same.
+"""The cost of steering in vLLM, and whether the verdict stays the same.
 
     python benchmarks/vllm_engine.py [RUN] [--requests 128] [--tokens 96] [--repeats 9] [--threads 2] [--eager] [--problems 1000]
         [--models 12x768 bundled]

@@ -41,7 +41,7 @@ MEASUREMENTS = (
     help="Virtual environment with TransformerLens and nnsight (make bench-peers).",
 )
 @click.option("--traces", type=click.Path(path_type=Path, exists=True), help="File of real traces, whose padding is measured.")
-@click.option("--ranked-traces", type=click.IntRange(min=8), help="Rank at most so many traces, 1.4 MB of disk each.")
+@click.option("--ranked-traces", type=click.IntRange(min=8), help="Rank at most this many traces, 1.4 MB of disk each.")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results.json", show_default=False)
 def main(
     quick: bool,

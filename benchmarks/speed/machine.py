@@ -1,4 +1,4 @@
-"""Where and with what a run was measured."""
+"""The machine and the versions of a measurement."""
 
 import os
 import platform

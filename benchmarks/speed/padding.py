@@ -1,4 +1,4 @@
-"""What of a batch is padding, and what is a question that was forwarded before, on real traces whose file is given."""
+"""The shares of a batch that are padding and repeated questions, on real traces whose file is given."""
 
 import re
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What ``record`` could still leave out: padding, by packed rows, and the repeated question, by a shared prefix.
+"""Work that ``record`` could still leave out: padding, by packed rows, and the repeated question, by a shared prefix.
 
 It takes neither; these rows say why. Both forward fewer positions than the padded batch beside them and end with the same hidden
 states, on the decoder stack alone, with nothing recorded.

@@ -24,7 +24,7 @@ class Sizes:
         packed: tokens of the rows that are packed into one.
         prefixes: traces of one problem, tokens of their prompt and of each response, where the prompt is forwarded once.
         ranked_traces, ranked_layers, ranked_d_ff: of the synthetic moments whose ranking is measured.
-        ranked_at_most: so many of these traces are written; the time of the others is extrapolated.
+        ranked_at_most: this many of these traces are written; the time of the others is extrapolated.
     """
 
     layers: int = 12

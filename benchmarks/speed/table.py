@@ -1,4 +1,4 @@
-"""The figures that issue and documents name, and the table that a person reads."""
+"""The figures that the documents name, and the table for people."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What every way is given. Nothing here imports trimtab: some ways run in an environment without it."""
+"""The input of every way. Nothing here imports trimtab: some ways run in an environment without it."""
 
 import json
 from collections.abc import Callable, Sequence
