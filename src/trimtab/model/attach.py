@@ -1,8 +1,8 @@
 """Steer a transformers model: one plan when attaching, one fused index operation per steered layer and forward."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import get_ident
 from types import TracebackType
@@ -178,7 +178,7 @@ class Attachment:
         self._only_scored, self._reached = True, False
         self._thread: int | None = None
         self._thread_in_forward: int | None = None
-        self._reading_prompt = False
+        self._reading_prompt = self._reading_beginning = False
         self._shape = (0, 0)
         self._fired: set[int] = set()
         self._passed: set[int] = set()
@@ -268,6 +268,29 @@ class Attachment:
         self._conversation.select_rows(rows)
 
     @property
+    def needs_whole_prompts(self) -> bool:
+        """Whether one forward has to read all of a prompt, since all of it is steered."""
+        return self._scope == "all"
+
+    @contextmanager
+    def reading_beginning(self) -> Iterator[None]:
+        """The forward within reads, as one row, the tokens that all prompts of the next batch begin with.
+
+        Nothing in it is steered; a gate that reads whole prompts reads them in it. The prefill that follows goes on from its
+        cache, repeated for each prompt.
+
+        Raises:
+            ModelError: where :attr:`needs_whole_prompts`.
+        """
+        if self.needs_whole_prompts:
+            raise ModelError("scope 'all' steers every token of the prompt, so each prompt has to be read in one forward")
+        self._reading_beginning = True
+        try:
+            yield
+        finally:
+            self._reading_beginning = False
+
+    @property
     def runs(self) -> bool:
         """Whether its gate decides again at each token."""
         return self._rows.runs
@@ -334,6 +357,10 @@ class Attachment:
         if forward.ids is None and self._outer_ids is not None and self._outer_ids.shape == (forward.batch, forward.length):
             forward = forward._replace(ids=self._outer_ids)  # a wrapper embeds the tokens itself
         self._refuse_second_thread(forward)
+        if self._reading_beginning:
+            self._shape = (forward.batch, forward.length)
+            self._rows.read_beginning(self._now, forward)
+            return
         first, self._first_of_generate = self._first_of_generate, False
         turn = self._turn(forward, first)
         positions = turn.positions
@@ -364,7 +391,7 @@ class Attachment:
 
     def _turn(self, forward: Forward, first: bool) -> "_Turn":
         """What this forward is to the conversation: its beginning, a further turn, or generated tokens."""
-        if forward.past == 0:
+        if forward.past == 0 or self._rows.follows_beginning(forward):
             return self._prefill(forward, first)
         every = every_position(forward)
         generated, self._generated_next = self._generated_next, False
@@ -485,6 +512,8 @@ class Attachment:
                 "switch off whatever runs their parts without them",
                 code="hooks-did-not-run",
             )
+        if self._reading_beginning:
+            return
         if self._now.weight is not None and not self._reading_prompt:
             for layer in self.calls:
                 self.calls[layer] += 1

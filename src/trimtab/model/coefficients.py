@@ -1,6 +1,7 @@
 """Strength times g of each row of a batch: what a gate has decided, once from the prompt or again at each token."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +35,13 @@ class InForward:
         return self.weight is None and self.reading is None and self.watching is None
 
 
+class _Beginning(NamedTuple):
+    """What all prompts of the next batch begin with: its tokens, and the gate's reading of them."""
+
+    ids: list[int]
+    reading: GateReading | None
+
+
 class Coefficients:
     """The coefficients of the batch at hand.
 
@@ -55,6 +63,7 @@ class Coefficients:
         self._question = question_of(gate)
         self._running: RunningBatch | None = None
         self._row_strength: Tensor | None = None
+        self._beginning: _Beginning | None = None
         self.probability: Tensor | None = None
         self.value: Tensor | None = None
 
@@ -88,10 +97,23 @@ class Coefficients:
             self._running = self._new_run(forward)
             self.value = self._row_strength * self._running.value
 
+    def read_beginning(self, now: InForward, forward: Forward) -> None:
+        """Let the gate read the one row that all prompts of the next batch begin with."""
+        assert forward.ids is not None
+        self._beginning = None
+        end = torch.full((forward.batch,), forward.length - 1, device=forward.device)
+        self.begin_reading(now, forward, Positions(None, end))
+        self._beginning = _Beginning(forward.ids[0].tolist(), now.reading)
+
+    def follows_beginning(self, forward: Forward) -> bool:
+        """Whether this forward reads the prompts from after their beginning on."""
+        return self._beginning is not None and forward.past == len(self._beginning.ids)
+
     def begin_reading(self, now: InForward, forward: Forward, positions: Positions) -> None:
-        """Let the gate read the prompts of this forward."""
+        """Let the gate read the prompts of this forward, from after their beginning on where that was read."""
         if self._question is not None:
-            now.reading = begin_reading(self._question, forward, positions, self._prompt_lengths)
+            earlier = None if self._beginning is None else self._beginning.reading
+            now.reading = begin_reading(self._question, forward, positions, self._prompt_lengths, earlier)
 
     def decide(self, reading: GateReading) -> None:
         """p(fail) and the coefficient of each row, on the device throughout."""
@@ -151,6 +173,7 @@ class Coefficients:
 
     def after(self, now: InForward) -> None:
         """At the end of a forward: decide by what was read."""
+        self._beginning = None
         if now.reading is not None:
             self.decide(now.reading)
         if now.new is not None and now.watching is not None and self._running is not None:
@@ -214,7 +237,8 @@ class Coefficients:
         if forward.ids is None:
             raise ModelError("the tokens at which this control opens are drawn by the prompts' ids; give input_ids")
         prompt = prompt_positions(forward, self._prompt_lengths).cpu()
-        opened = [gate.draw(ids[real].tolist()) for ids, real in zip(forward.ids.cpu(), prompt, strict=True)]
+        beginning = [] if self._beginning is None else self._beginning.ids
+        opened = [gate.draw([*beginning, *ids[real].tolist()]) for ids, real in zip(forward.ids.cpu(), prompt, strict=True)]
         return RandomBatch(torch.tensor(opened, device=forward.device))
 
     def _constant(self, forward: Forward) -> Tensor:

@@ -224,20 +224,29 @@ class GateReading(Protocol):
         ...
 
 
-def begin_reading(gate: PromptGate, forward: Forward, positions: Positions, prompt_lengths: Tensor | None) -> GateReading:
+def begin_reading(
+    gate: PromptGate,
+    forward: Forward,
+    positions: Positions,
+    prompt_lengths: Tensor | None,
+    beginning: GateReading | None = None,
+) -> GateReading:
     """Begin to read a prefill.
 
     Args:
         positions: of the forward; the last prompt token is where the default gate reads.
         prompt_lengths: int64 ``[batch]``, None when the prefill holds prompts only.
+        beginning: this gate's reading of one row that all prompts begin with, where an earlier forward read it.
 
     Raises:
         ModelError: an attention mask that does not show which positions are padding.
     """
     if isinstance(gate, AttentionGate):
-        return _Attention(gate, prompt_positions(forward, prompt_lengths))
+        assert beginning is None or isinstance(beginning, _Attention)
+        return _Attention(gate, prompt_positions(forward, prompt_lengths), beginning)
     if gate.pooling == "mean":
-        return _Mean(gate, prompt_positions(forward, prompt_lengths))
+        assert beginning is None or isinstance(beginning, _Mean)
+        return _Mean(gate, prompt_positions(forward, prompt_lengths), beginning)
     assert positions.prompt_end is not None
     return _LastToken(gate, positions.prompt_end)
 
@@ -259,23 +268,30 @@ class _LastToken:
 class _Mean:
     """``w . mean_t a_t`` over the prompt's tokens, which is the mean of ``w . a_t``."""
 
-    def __init__(self, gate: Gate, prompt: Tensor) -> None:
-        self._gate, self._prompt = gate, prompt
+    def __init__(self, gate: Gate, prompt: Tensor, beginning: "_Mean | None" = None) -> None:
+        self._gate, self._prompt, self._beginning = gate, prompt, beginning
         self._scores = torch.zeros(prompt.shape, device=prompt.device)
 
     def add(self, features: FeaturePlan, activation: Tensor) -> None:
         self._scores = self._scores + features.scores(features.values(activation)).to(self._scores.device)
 
     def logit(self) -> Tensor:
+        total, tokens = self._sums()
+        if self._beginning is not None:
+            earlier, more = self._beginning._sums()
+            total, tokens = total + earlier, tokens + more
+        return total / tokens + self._gate.bias
+
+    def _sums(self) -> tuple[Tensor, Tensor]:
         # what stands at padding may be anything, NaN too, so it is taken out rather than multiplied by 0
-        return self._scores.where(self._prompt, 0.0).sum(1) / self._prompt.sum(1) + self._gate.bias
+        return self._scores.where(self._prompt, 0.0).sum(1), self._prompt.sum(1)
 
 
 class _Attention:
     """Attention pooling: a token's weight needs every layer's part of its score, so the features are kept until then."""
 
-    def __init__(self, gate: AttentionGate, prompt: Tensor) -> None:
-        self._gate, self._prompt = gate, prompt
+    def __init__(self, gate: AttentionGate, prompt: Tensor, beginning: "_Attention | None" = None) -> None:
+        self._gate, self._prompt, self._beginning = gate, prompt, beginning
         self._scores = torch.zeros(prompt.shape, device=prompt.device)
         self._kept: list[tuple[Tensor, Tensor]] = []
 
@@ -286,11 +302,23 @@ class _Attention:
 
     def logit(self) -> Tensor:
         gate, device = self._gate, self._prompt.device
-        scores = torch.tanh(self._scores + gate.query_bias)
-        weight = torch.softmax(scores.masked_fill(~self._prompt, -torch.inf), dim=1)
+        prompt, raw, kept = self._prompt, self._scores, self._kept
+        if self._beginning is not None:
+            prompt, raw, kept = self._joined(self._beginning)
+        weight = torch.softmax(torch.tanh(raw + gate.query_bias).masked_fill(~prompt, -torch.inf), dim=1)
         pooled = torch.empty(len(weight), len(gate.layer), device=device)
-        for column, values in self._kept:
-            real = values.to(device).masked_fill(~self._prompt.unsqueeze(-1), 0.0)
+        for column, values in kept:
+            real = values.to(device).masked_fill(~prompt.unsqueeze(-1), 0.0)
             pooled[:, column.to(device)] = torch.bmm(weight.unsqueeze(1), real).squeeze(1)
         hidden, offset, output = (torch.tensor(array, device=device) for array in (gate.hidden, gate.offset, gate.output))
         return torch.relu(pooled @ hidden.T + offset) @ output + gate.bias
+
+    def _joined(self, beginning: "_Attention") -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """Prompt, scores and features with the one row of the beginning before every row."""
+
+        def join(first: Tensor, rest: Tensor) -> Tensor:
+            return torch.cat((first.expand(len(rest), *first.shape[1:]), rest), 1)
+
+        pairs = zip(beginning._kept, self._kept, strict=True)
+        kept = [(column, join(first, rest)) for (_, first), (column, rest) in pairs]
+        return join(beginning._prompt, self._prompt), join(beginning._scores, self._scores), kept

@@ -1,6 +1,7 @@
 """A batch of sequences while it is generated: which they are, their tokens, mask and positions, and how a response ends."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
@@ -44,18 +45,24 @@ class Rows:
         finished: bool ``[row]``.
     """
 
-    def __init__(self, requests: Sequence[Request], model: LanguageModel, room: int) -> None:
-        """Left-padded prompts, with room for more columns."""
+    def __init__(self, requests: Sequence[Request], model: LanguageModel, room: int, shared: int = 0) -> None:
+        """Left-padded prompts, with room for more columns.
+
+        The first ``shared`` tokens, which are the same in all prompts, come before the padding: they are in the cache already,
+        and the next forward reads the rest.
+        """
         pad, device = cast("int", model.tokenizer.pad_token_id), model.device
         self.width = self.filled = max(len(request.prompt_ids) for request in requests)
         self.origin = torch.arange(len(requests), device=device)
         self.input_ids = torch.full((len(requests), self.width), pad, device=device)
         self.mask = torch.zeros((len(requests), self.width + room), dtype=torch.long, device=device)
         for row, request in enumerate(requests):
-            start = self.width - len(request.prompt_ids)
-            self.input_ids[row, start:] = torch.tensor(request.prompt_ids, device=device)
+            start = self.width - len(request.prompt_ids) + shared
+            self.input_ids[row, start:] = torch.tensor(request.prompt_ids[shared:], device=device)
             self.mask[row, start : self.width] = 1
-        self.positions = (self.mask[:, : self.width].cumsum(-1) - 1).clamp_(min=0)
+        self.mask[:, :shared] = 1
+        self.positions = (self.mask[:, : self.width].cumsum(-1) - 1).clamp_(min=0)[:, shared:]
+        self.input_ids = self.input_ids[:, shared:]
         self.seeds = torch.tensor([request.seed for request in requests], device=device)
         self.lengths = torch.tensor([len(request.prompt_ids) for request in requests], device=device)
         self.made = torch.zeros(len(requests), dtype=torch.long, device=device)
@@ -128,7 +135,17 @@ class Followers(NamedTuple):
 
     @property
     def need_prompts(self) -> bool:
+        """Whether the forward that reads the prompts has to run under them."""
         return self.recorder is not None or (self.attachment is not None and self.attachment.reads_prompts)
+
+    @property
+    def need_whole_prompts(self) -> bool:
+        """Whether one forward has to read every token of the prompts."""
+        return any(follower is not None and follower.needs_whole_prompts for follower in self)
+
+    def reading_beginning(self) -> AbstractContextManager[None]:
+        """The forward within reads what all prompts begin with; a recorder that has not begun reads nothing."""
+        return nullcontext() if self.attachment is None else self.attachment.reading_beginning()
 
     def select_rows(self, rows: Tensor) -> None:
         if self.attachment is not None and self.attachment.coefficient is not None:

@@ -15,7 +15,7 @@ from trimtab.model.running import Course
 from trimtab.sampling.batch import NOTHING, Followers, Request, Rows, drop_finished, end_tokens, forward, numbers
 from trimtab.sampling.decoding import SamplingSettings, draw_tokens, grouped_attention, keep_rows, new_cache, uniforms
 from trimtab.sampling.drafts import draft_ids, follow_drafts
-from trimtab.sampling.prefills import Prefills
+from trimtab.sampling.prefills import Prefills, shared_tokens
 from trimtab.sampling.recorder import Recorder
 from trimtab.sampling.ways import way_of
 from trimtab.steering import Steering
@@ -49,8 +49,8 @@ def generate_batch(
     """Generate all requests as one batch, in their order.
 
     The gate reads the prefill that starts the generation, so a gated run costs one model and one pass. A prompt that several
-    requests have in common is read once. Each row draws from its own seed. A recorder reads the same forwards and changes no
-    token.
+    requests have in common is read once, and so is a beginning that all prompts have in common, such as solved examples. Each
+    row draws from its own seed. A recorder reads the same forwards and changes no token.
 
     ``prefills`` keep what earlier calls read of the same prompts: this call does not read them again, unless a gate or the
     steering needs their activations.
@@ -70,7 +70,7 @@ def generate_batch(
         raise ModelError(f"this model cannot be recorded while it is sampled ({way.reason}); record its traces afterwards")
     if steering is not None and recorder is not None:
         raise InputError("moments of a steered model would not be those that a ranking contrasts; record without a steering")
-    context, known = nullcontext(), None
+    context, known, shared = nullcontext(), None, shared_tokens(model, requests)
     if steering is not None:
         if drafts is not None and settings.temperature == 0.0 and not way.by_generate:
             known = draft_ids(model, requests, drafts, settings)
@@ -81,7 +81,7 @@ def generate_batch(
         with grouped_attention(model.hf_model) if way.grouped else nullcontext(), recorder or nullcontext():
             if attachment is not None and attachment.runs:
                 known = None  # its gate decides between one token and the next
-            return _loop(model, requests, settings, Followers(attachment, recorder), prefills, known, way.drops)
+            return _loop(model, requests, settings, Followers(attachment, recorder), prefills, known, way.drops, shared)
 
 
 def _read_prompts(
@@ -91,10 +91,12 @@ def _read_prompts(
     followers: Followers,
     prefills: Prefills | None,
     drops: bool,
+    shared: int,
 ) -> tuple[Tensor, DynamicCache]:
     """The logits of each response's first token, ``[row, vocabulary]``, and the cache, from one forward over distinct prompts.
 
-    Where rows of this model's cache cannot be selected, each request has a row of its own.
+    Where rows of this model's cache cannot be selected, each request has a row of its own. The first ``shared`` tokens, with
+    which all prompts begin, are read by themselves, in one row.
     """
     numbers = {prompt: row for row, prompt in enumerate(dict.fromkeys(request.prompt_ids for request in requests))}
     repeated = drops and len(numbers) < len(requests)
@@ -103,10 +105,14 @@ def _read_prompts(
     if prefills is not None and not followers.need_prompts:
         found = prefills.get(prompts, model.hf_model.config, room)
     if found is None:
-        if followers.recorder is not None:
-            followers.recorder.begin([len(prompt) for prompt in prompts])
-        rows = Rows([Request("", prompt) for prompt in prompts], model, room)
+        rows = Rows([Request("", prompt) for prompt in prompts], model, room, shared)
         cache = new_cache(model.hf_model.config, rows.filled + room)
+        if shared:
+            with followers.reading_beginning():
+                forward(model, Rows([Request("", prompts[0][:shared])], model, 0), cache)
+            keep_rows(cache, torch.zeros(len(prompts), dtype=torch.long, device=model.device))
+        if followers.recorder is not None:
+            followers.recorder.begin([len(prompt) - shared for prompt in prompts])
         logits = forward(model, rows, cache)[:, -1]
         if prefills is not None and not followers.need_prompts:
             prefills.keep(prompts, logits, cache)
@@ -129,13 +135,15 @@ def _loop(
     prefills: Prefills | None,
     drafts: Tensor | None,
     drops: bool,
+    shared: int,
 ) -> list[Generation]:
     attachment, recorder = followers
     ends = torch.tensor(end_tokens(model, settings.stop), device=model.device)
     # a row that departs from its draft leaves the draft's columns behind
     room = settings.max_new_tokens * (1 if drafts is None else 2)
-    rows = Rows(requests, model, room)
-    logits, cache = _read_prompts(model, requests, room, followers, prefills, drops)
+    shared = 0 if followers.need_whole_prompts else shared
+    rows = Rows(requests, model, room, shared)
+    logits, cache = _read_prompts(model, requests, room, followers, prefills, drops, shared)
     output = torch.full((len(requests), settings.max_new_tokens + 1), NOTHING, device=model.device)
     probability: list[float] | None = None
     if attachment is not None and attachment.probability is not None:

@@ -1,4 +1,4 @@
-"""Prompts that are read once for many conditions: a steering that begins after the prompt starts from the bare model's cache."""
+"""Prompts that are read once: for many conditions, where steering begins after the prompt, and what all prompts begin with."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 
+from trimtab.model import LanguageModel
+from trimtab.sampling.batch import Request
 from trimtab.sampling.decoding import PreallocatedLayer
+from trimtab.sampling.ways import gaps_hold
+
+SHARED, SAVED = 8, 256
+"""Tokens that all prompts begin with, at least, and that reading them once has to save, or they are read with the rest."""
 
 Prompts = tuple[tuple[int, ...], ...]
 
@@ -17,6 +23,24 @@ class _Prefill(NamedTuple):
 
     logits: Tensor
     layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+def shared_tokens(model: LanguageModel, requests: Sequence[Request]) -> int:
+    """How many tokens all prompts begin with, at most all but the last of the shortest; 0 where reading them once would not pay.
+
+    It depends on the prompts and the model alone, so that all conditions of a batch read them alike, bit for bit.
+
+    Example:
+        >>> examples = tuple(range(300))  # doctest: +SKIP
+        >>> shared_tokens(opened, [Request("a", (*examples, 7, 8)), Request("b", (*examples, 9))])  # doctest: +SKIP
+        300
+    """
+    prompts = {request.prompt_ids for request in requests}
+    first, last = min(prompts), max(prompts)  # what these two begin with, all do
+    most = min(map(len, prompts)) - 1
+    shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
+    shared = min(shared, most)
+    return shared if shared >= SHARED and shared * (len(prompts) - 1) >= SAVED and gaps_hold(model) else 0
 
 
 def kept_positions(batch_tokens: int) -> int:

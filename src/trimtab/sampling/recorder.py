@@ -53,6 +53,7 @@ class Recorder:
         self._prompt: DenseSums | None = None
         self._lengths = torch.zeros(len(ids), dtype=torch.int64)
         self._prompt_row = self._origin = torch.arange(len(ids))
+        self._begun = False
         self._sums: list[list[Tensor]] = [[] for _ in self._down]
         self._scratch: dict[torch.device, Tensor] = {}
         self._ended = torch.zeros(len(self._names), len(ids), model.n_layers, model.d_ff)
@@ -67,11 +68,19 @@ class Recorder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._hooks.close()
 
+    @property
+    def needs_whole_prompts(self) -> bool:
+        """Whether a scope holds more of a prompt than its last token."""
+        return not {"response", "last-prompt"}.issuperset(self._scopes)
+
     def begin(self, lengths: Sequence[int]) -> None:
         """The next forward is the prefill of left-padded prompts of these lengths; every one after it adds one token a row.
 
+        Where the beginning of the prompts was read before, the lengths are those of the rest.
+
         Where sequences have a prompt in common, it may stand there once: :meth:`repeat_rows` says whose it is.
         """
+        self._begun = True
         self._lengths = torch.tensor(lengths)
         self._prompt_row = self._origin = torch.arange(len(lengths))
         width = max(lengths)
@@ -137,6 +146,8 @@ class Recorder:
 
     def _hook(self, layer: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def accumulate(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if not self._begun:
+                return
             activation = inputs[0].reshape(len(self._origin), -1, inputs[0].shape[-1])  # some blocks flatten batch and seq
             if self._sums[layer]:
                 self._add(self._sums[layer], activation.squeeze(1))

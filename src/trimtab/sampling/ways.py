@@ -50,7 +50,7 @@ _BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotI
 _PROOF_LIMIT = {torch.float32: 1e-3, torch.float64: 1e-3}
 _COARSE_LIMIT = 0.1
 _ways: WeakKeyDictionary[nn.Module, Way] = WeakKeyDictionary()
-_drafting: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_gaps: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @torch.inference_mode()
@@ -140,26 +140,31 @@ def _farthest(logits: Tensor, origin: Tensor, alone: Sequence[Tensor], made: Ten
 
 
 @torch.inference_mode()
-def drafts_hold(model: LanguageModel) -> bool:
-    """Whether several tokens of each row may be read in one forward and some of them taken back by the mask; found once a model.
+def gaps_hold(model: LanguageModel) -> bool:
+    """Whether several tokens of each row may be read on top of a cache of which the mask hides columns in between; found once.
 
-    Only in float32 and wider, where another order of addition does not decide between tokens, and only with caches of this
-    package, whose columns the mask can hide. The proof: three rows read three tokens each, keep one, two and three of them, and
-    give the logits that ``model.generate`` gives for each row alone, there and one token on. A model that counts distances by
-    columns fails it.
+    Only with caches of this package, whose columns the mask can hide. The proof: three rows read three tokens each, keep one, two
+    and three of them, and give the logits that ``model.generate`` gives for each row alone, there and one token on. A model that
+    counts distances by columns fails it.
     """
-    if model.hf_model not in _drafting:
-        way, limit = way_of(model), _PROOF_LIMIT.get(model.hf_model.dtype)
+    if model.hf_model not in _gaps:
+        way, limit = way_of(model), _PROOF_LIMIT.get(model.hf_model.dtype, _COARSE_LIMIT)
         try:
             with grouped_attention(model.hf_model) if way.grouped else nullcontext():
-                _drafting[model.hf_model] = limit is not None and way.drops and _drafts_differ(model) <= limit
+                _gaps[model.hf_model] = way.drops and _gaps_differ(model) <= limit
         except _BROKEN as error:
-            logger.info("%s reads no drafts: %s: %s", model.identity.name, type(error).__name__, error)
-            _drafting[model.hf_model] = False
-    return _drafting[model.hf_model]
+            logger.info("%s reads nothing over gaps: %s: %s", model.identity.name, type(error).__name__, error)
+            _gaps[model.hf_model] = False
+    return _gaps[model.hf_model]
 
 
-def _drafts_differ(model: LanguageModel) -> float:
+def drafts_hold(model: LanguageModel) -> bool:
+    """Whether drafts give the plain tokens: where :func:`gaps_hold`, in float32 and wider alone, where another order of addition
+    does not decide between tokens."""
+    return model.hf_model.dtype in _PROOF_LIMIT and gaps_hold(model)
+
+
+def _gaps_differ(model: LanguageModel) -> float:
     requests = _proof_requests(model)
     ids, alone = zip(*(_alone(model, request) for request in requests), strict=True)
     tokens = torch.stack(ids)
