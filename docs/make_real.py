@@ -1,14 +1,26 @@
-"""Writes the figures of a real model's run beside the testbed's into docs/results-real.md, between its two markers.
+"""Writes the figures of a real model's runs beside the testbed's into docs/results-real.md, between its two markers.
 
-make demo demo-real
-python docs/make_real.py runs/real/report.json runs/demo/report.json
+make demo demo-real-seeds
+python docs/make_real.py runs/demo/report.json runs/real-0/report.json runs/real-1/report.json runs/real-2/report.json
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trimtab.evaluation.rows import ADARAS, ALWAYS, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED, ConditionSummary
+from trimtab.evaluation.rows import (
+    ADARAS,
+    AGAIN,
+    ALWAYS,
+    FIRST_TOKEN,
+    GATED,
+    NEGATIVE,
+    RANDOM,
+    RANDOM_NORM,
+    UNSTEERED,
+    ConditionSummary,
+)
+from trimtab.findings import Cell
 from trimtab.report import read_report
 from trimtab.report.data import Report
 from trimtab.stats.values import Estimate
@@ -18,20 +30,23 @@ BEGIN, END = "<!-- made by make_real.py: begin -->", "<!-- made by make_real.py:
 NOT_RUN = "not run"
 
 
-def main(real: Path, testbed: Path) -> None:
+def main(testbed: Path, real: Sequence[Path]) -> None:
     """Replace what stands between the markers."""
-    reports = read_report(real), read_report(testbed)
+    reports = [read_report(path) for path in real]
     head, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, tail = rest.partition(END)
-    body = "\n\n".join([table(reports), *stability(reports[0]), *verdict(reports[0])])
+    parts = [table([*reports, read_report(testbed)])]
+    for number, report in enumerate(reports):
+        parts += [f"### Splits {number}", verdict(report), *experiments(report)]
+    body = "\n\n".join(parts)
     PAGE.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}")
     print(PAGE)
 
 
 def table(reports: Sequence[Report]) -> str:
-    """One row a figure, one column a model."""
+    """One row a figure, one column a run, the testbed's last."""
     rows: list[tuple[str, Callable[[Report], str]]] = [
-        ("model", lambda report: report.run.model.name),
+        ("model", lambda report: report.run.model.name.rpartition("/")[2]),
         ("test problems", lambda report: str(report.verdict.n)),
         ("contrast", contrast),
         ("unsteered accuracy", lambda report: accuracy(report, UNSTEERED)),
@@ -40,7 +55,7 @@ def table(reports: Sequence[Report]) -> str:
             lambda report: NOT_RUN if report.gate is None else interval(report.gate.assessment.auroc),
         ),
         (
-            "the same from the text alone",
+            "AUROC from the text alone",
             lambda report: NOT_RUN if report.gate is None else interval(report.gate.assessment.text_auroc),
         ),
         ("difference", lambda report: NOT_RUN if report.gate is None else interval(report.gate.assessment.difference)),
@@ -49,13 +64,19 @@ def table(reports: Sequence[Report]) -> str:
         ("steered always", lambda report: gain(report, ALWAYS)),
         ("AdaRAS's own criterion and constant", lambda report: gain(report, ADARAS)),
         ("negative control: the opposite strength", lambda report: gain(report, NEGATIVE)),
+        ("the unsteered model again (A/A)", lambda report: gain(report, AGAIN)),
+        ("the steered first token alone", lambda report: gain(report, FIRST_TOKEN)),
         ("random sets of neurons, each", lambda report: sets(report, RANDOM)),
         ("random sets of equal norm, each", lambda report: sets(report, RANDOM_NORM)),
-        ("random sets that gain as much as steered always", lambda report: against_random(report)),
-        ("verdict", lambda report: report.verdict.word),
+        ("random sets that gain as much as steered always", against_random),
+        ("ablated, the chosen criterion's neurons", lambda report: caused(report, "{criterion}, ablated")),
+        ("ablated, random neurons of the same layers", lambda report: caused(report, "random, ablated (for {criterion})")),
+        ("amplified by 1.1", lambda report: caused(report, "{criterion}, amplified by 1.1")),
         ("openings of the test split", lambda report: str(report.run.ledger_openings)),
+        ("verdict", lambda report: report.verdict.word),
     ]
-    lines = ["| | SmolLM2-135M-Instruct | the testbed's reasoner |", "|---|---|---|"]
+    names = [*(f"SmolLM2, splits {number}" for number in range(len(reports) - 1)), "the testbed's reasoner"]
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     return "\n".join([*lines, *(f"| {name} | {' | '.join(cell(report) for report in reports)} |" for name, cell in rows)])
 
 
@@ -111,16 +132,28 @@ def interval(estimate: Estimate | None) -> str:
     return NOT_RUN if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def stability(report: Report) -> list[str]:
-    """What the experiment of this name found, where it was run."""
-    found = [findings for findings in report.experiments if findings.name == "stability"]
-    return ["Stability of the neurons:\n\n" + "\n".join(f"- {sentence}" for sentence in findings.sentences) for findings in found]
+def caused(report: Report, label: str) -> str:
+    """A row of the experiment ``causal``, gain and interval in points; ``{criterion}`` is that of the chosen neurons."""
+    wanted = label.format(criterion=report.neurons.criterion)
+    rows = (row for found in report.experiments for frame in found.frames if frame.name == "causal" for row in frame.rows)
+    row = next((row for row in rows if row["label"] == wanted), None)
+    return NOT_RUN if row is None else f"{points(row['value'])} [{points(row['low'])}, {points(row['high'])}]"
 
 
-def verdict(report: Report) -> list[str]:
+def points(share: Cell) -> str:
+    """A gain in points, with its sign."""
+    return NOT_RUN if share is None else f"{100 * float(share):+.1f}"
+
+
+def experiments(report: Report) -> list[str]:
+    """What the experiments of a run found, sentence by sentence."""
+    return [f"{found.title}:\n\n" + "\n".join(f"- {sentence}" for sentence in found.sentences) for found in report.experiments]
+
+
+def verdict(report: Report) -> str:
     """The sentence of the verdict, and what has to stand beside it."""
-    return ["\n".join(f"> {sentence}" for sentence in (report.verdict.sentence, *report.claims))]
+    return "\n>\n".join(f"> {sentence}" for sentence in (report.verdict.sentence, *report.claims))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]])

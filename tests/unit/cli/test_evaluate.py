@@ -12,7 +12,6 @@ from steering_samples import neuron_set
 from tiny_testbed import save_tiny_testbed
 from trimtab.cli.main import main
 from trimtab.cli.view import view_command
-from trimtab.evaluation.outcomes import read_outcomes_json
 from trimtab.model import open_model
 from trimtab.steering import Steering
 from trimtab.store import openings
@@ -61,8 +60,8 @@ def test_a_verdict_with_controls_a_report_and_a_ledger(cli, tmp_path: Path) -> N
     shown = CliRunner().invoke(view_command, [str(tmp_path / "run"), "--out", str(tmp_path / "view.html"), "--quiet"])
     assert shown.exit_code == 0, shown.output
     assert (tmp_path / "view.html").read_bytes() == page, "the folder shows the artifact that it judged"
-    rows, _ = read_outcomes_json(tmp_path / "outcomes.json")
-    assert {row.condition for row in rows} >= {"unsteered", "always", "random-0"}
+    exported = json.loads((tmp_path / "outcomes.json").read_bytes())
+    assert {row["condition"] for row in exported["outcomes"]} >= {"unsteered", "always", "random-0"}
     assert cli(*SMALL, "--out", tmp_path / "run", "--quiet")[0] == 0
     assert openings(tmp_path / "run" / "ledger.jsonl") == 1, "a cached read opens nothing"
     assert cli(*SMALL, "--seeds", "0,1", "--temperature", 1.0, "--out", tmp_path / "run", "--quiet")[0] == 0
