@@ -97,4 +97,4 @@ def test_the_whole_pipeline_on_a_tiny_model(settings: Settings, tmp_path: Path, 
     report = read_report(tmp_path / "run" / "report.json")
     assert report.verdict.n == 12
     assert report.gate is not None
-    assert [findings.name for findings in report.experiments] == ["stability", "causal"]
+    assert [findings.name for findings in report.experiments] == ["causal", "stability"]
