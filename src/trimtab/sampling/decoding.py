@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache, PretrainedConfig, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -134,10 +134,19 @@ class PreallocatedLayer(DynamicLayer):
         self.keys, self.values = keys[:, :, :length], values[:, :, :length]
 
 
+def sees_everything(config: PretrainedConfig, capacity: int) -> bool:
+    """Whether every layer attends to all of this many columns: it has no window, or one that is at least as wide."""
+    layers = DynamicCache(config=config).layers
+    return bool(layers) and all(
+        type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and capacity <= layer.sliding_window)
+        for layer in layers
+    )
+
+
 def new_cache(config: PretrainedConfig, capacity: int) -> DynamicCache:
-    """A cache for one batch: preallocated where every layer attends to everything, the model's own dynamic cache otherwise."""
+    """A cache for one batch: preallocated where :func:`sees_everything`, the model's own dynamic cache otherwise."""
     cache = DynamicCache(config=config)
-    if cache.layers and all(type(layer) is DynamicLayer for layer in cache.layers):
+    if sees_everything(config, capacity):
         cache.layers[:] = [PreallocatedLayer(capacity) for _ in cache.layers]
     return cache
 

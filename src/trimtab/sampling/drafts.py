@@ -16,13 +16,15 @@ from transformers import DynamicCache
 
 from trimtab.model import LanguageModel
 from trimtab.sampling.batch import NOTHING, Followers, Request, Rows, drop_finished, end_tokens, forward
-from trimtab.sampling.decoding import NEAR_TIE, SamplingSettings
+from trimtab.sampling.decoding import NEAR_TIE, SamplingSettings, sees_everything
 from trimtab.sampling.ways import drafts_hold
 
 FIRST_BLOCK, BLOCK = 4, 16
 """Tokens of a draft that the first forward reads; each reads twice as many as the one before, up to the second number."""
 LOGITS = 2**26
 """Logits that a forward may give, 256 MiB of float32: a large vocabulary makes the blocks shorter."""
+ROOM = 2
+"""Columns of the cache for each token of a response: a row that departs from its draft leaves the draft's columns behind."""
 DEPARTED_SHARE = 0.1
 """Once this share of the batch has departed, all rows are written token by token from where they are."""
 
@@ -32,11 +34,12 @@ def draft_ids(
 ) -> Tensor | None:
     """The drafts, int64 ``[request, token]``, each cut at its end and at the limit; None where they would not pay or not hold.
 
-    They hold where :func:`trimtab.sampling.ways.drafts_hold` and every request has one.
+    They hold where :func:`trimtab.sampling.ways.drafts_hold`, every request has one, and no window is narrower than all columns.
     """
     if not all(drafts.get(request.id) for request in requests) or _most(model, len(requests)) < FIRST_BLOCK:
         return None
-    if not drafts_hold(model):
+    columns = max(len(request.prompt_ids) for request in requests) + ROOM * settings.max_new_tokens
+    if not sees_everything(model.hf_model.config, columns) or not drafts_hold(model):
         return None
     ends = set(end_tokens(model, settings.stop))
     ids = torch.full((len(requests), settings.max_new_tokens), NOTHING)

@@ -14,7 +14,7 @@ from trimtab.model import Attachment, LanguageModel, attach
 from trimtab.model.running import Course
 from trimtab.sampling.batch import NOTHING, Followers, Request, Rows, drop_finished, end_tokens, forward, numbers
 from trimtab.sampling.decoding import SamplingSettings, draw_tokens, grouped_attention, keep_rows, new_cache, uniforms
-from trimtab.sampling.drafts import draft_ids, follow_drafts
+from trimtab.sampling.drafts import ROOM, draft_ids, follow_drafts
 from trimtab.sampling.prefills import Prefills, shared_tokens
 from trimtab.sampling.recorder import Recorder
 from trimtab.sampling.ways import way_of
@@ -70,7 +70,7 @@ def generate_batch(
         raise ModelError(f"this model cannot be recorded while it is sampled ({way.reason}); record its traces afterwards")
     if steering is not None and recorder is not None:
         raise InputError("moments of a steered model would not be those that a ranking contrasts; record without a steering")
-    context, known, shared = nullcontext(), None, shared_tokens(model, requests)
+    context, known, shared = nullcontext(), None, shared_tokens(model, requests, settings.max_new_tokens)
     if steering is not None:
         if drafts is not None and settings.temperature == 0.0 and not way.by_generate:
             known = draft_ids(model, requests, drafts, settings)
@@ -139,8 +139,7 @@ def _loop(
 ) -> list[Generation]:
     attachment, recorder = followers
     ends = torch.tensor(end_tokens(model, settings.stop), device=model.device)
-    # a row that departs from its draft leaves the draft's columns behind
-    room = settings.max_new_tokens * (1 if drafts is None else 2)
+    room = settings.max_new_tokens * (1 if drafts is None else ROOM)
     shared = 0 if followers.need_whole_prompts else shared
     rows = Rows(requests, model, room, shared)
     logits, cache = _read_prompts(model, requests, room, followers, prefills, drops, shared)

@@ -9,7 +9,7 @@ from transformers import DynamicCache, PretrainedConfig
 
 from trimtab.model import LanguageModel
 from trimtab.sampling.batch import Request
-from trimtab.sampling.decoding import PreallocatedLayer
+from trimtab.sampling.decoding import PreallocatedLayer, sees_everything
 from trimtab.sampling.ways import gaps_hold
 
 SHARED, SAVED = 8, 256
@@ -25,14 +25,15 @@ class _Prefill(NamedTuple):
     layers: tuple[tuple[Tensor, Tensor], ...]
 
 
-def shared_tokens(model: LanguageModel, requests: Sequence[Request]) -> int:
+def shared_tokens(model: LanguageModel, requests: Sequence[Request], room: int) -> int:
     """How many tokens all prompts begin with, at most all but the last of the shortest; 0 where reading them once would not pay.
 
-    It depends on the prompts and the model alone, so that all conditions of a batch read them alike, bit for bit.
+    It depends on prompts and model alone, so that all conditions of a batch read them alike, bit for bit; ``room`` are the
+    columns for what is generated, which have to lie within the model's window together with the prompts.
 
     Example:
         >>> examples = tuple(range(300))  # doctest: +SKIP
-        >>> shared_tokens(opened, [Request("a", (*examples, 7, 8)), Request("b", (*examples, 9))])  # doctest: +SKIP
+        >>> shared_tokens(opened, [Request("a", (*examples, 7, 8)), Request("b", (*examples, 9))], 20)  # doctest: +SKIP
         300
     """
     prompts = {request.prompt_ids for request in requests}
@@ -40,7 +41,10 @@ def shared_tokens(model: LanguageModel, requests: Sequence[Request]) -> int:
     most = min(map(len, prompts)) - 1
     shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
     shared = min(shared, most)
-    return shared if shared >= SHARED and shared * (len(prompts) - 1) >= SAVED and gaps_hold(model) else 0
+    if shared < SHARED or shared * (len(prompts) - 1) < SAVED:
+        return 0
+    fits = sees_everything(model.hf_model.config, max(map(len, prompts)) + room)
+    return shared if fits and gaps_hold(model) else 0
 
 
 def kept_positions(batch_tokens: int) -> int:
@@ -54,7 +58,8 @@ class Prefills:
     The same prompts in the same batch give the same bits, so what is generated from a kept prefill is what would be generated
     anyway. The first batches are kept and not the last, since each condition begins with the first again.
 
-    Only caches that this package allocates are kept; a model with windows or recurrent states reads its prompts every time.
+    Only caches that this package allocates are kept; a model with recurrent states, or with windows that a batch outgrows, reads
+    its prompts every time.
     """
 
     def __init__(self, batch_tokens: int) -> None:
@@ -78,11 +83,10 @@ class Prefills:
             config: of the model.
             room: positions for what is generated.
         """
-        found = self._kept.get(tuple(prompts))
-        if found is None:
+        found, capacity = self._kept.get(tuple(prompts)), max(map(len, prompts)) + room
+        if found is None or not sees_everything(config, capacity):
             return None
         cache = DynamicCache(config=config)
-        capacity = max(map(len, prompts)) + room
         layers = [PreallocatedLayer(capacity) for _ in found.layers]
         for layer, (keys, values) in zip(layers, found.layers, strict=True):
             layer.update(keys, values)

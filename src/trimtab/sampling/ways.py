@@ -1,6 +1,7 @@
 """How batches of a model are generated: the fastest way that the model itself proves, found once."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -9,11 +10,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import DynamicCache, GenerationConfig
 
 from trimtab.model import LanguageModel
 from trimtab.sampling.batch import Request, Rows, end_tokens, forward, numbers
-from trimtab.sampling.decoding import PreallocatedLayer, grouped_attention, keep_rows, new_cache
+from trimtab.sampling.decoding import PreallocatedLayer, grouped_attention, keep_rows, new_cache, sees_everything
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +115,21 @@ def _alone(model: LanguageModel, request: Request) -> tuple[Tensor, Tensor]:
 
 
 def _difference(model: LanguageModel, requests: Sequence[Request], alone: Sequence[Tensor], tokens: Tensor, drops: bool) -> float:
-    """The largest relative difference of a row's logits in a batch from the row's alone, along the same tokens."""
+    """The largest relative difference of a row's logits in a batch from the row's alone, along the same tokens.
+
+    A model with windows is tried with the cache of short batches, which lie within them, and with that of long ones.
+    """
+    config = model.hf_model.config
+    caches = [new_cache(config, max(_PROOF_LENGTHS) + _PROOF_TOKENS)]
+    if not sees_everything(config, sys.maxsize):
+        caches.append(new_cache(config, sys.maxsize))
+    return max(_difference_with(cache, model, requests, alone, tokens, drops) for cache in caches)
+
+
+def _difference_with(
+    cache: DynamicCache, model: LanguageModel, requests: Sequence[Request], alone: Sequence[Tensor], tokens: Tensor, drops: bool
+) -> float:
     rows = Rows(requests, model, _PROOF_TOKENS)
-    cache = new_cache(model.hf_model.config, rows.filled + _PROOF_TOKENS)
     worst = 0.0
     for step in range(_PROOF_TOKENS):
         worst = max(worst, _farthest(forward(model, rows, cache), rows.origin, alone, rows.made))

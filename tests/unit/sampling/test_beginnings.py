@@ -81,7 +81,7 @@ GATES = {
 
 
 def test_the_forwards_read_the_beginning_in_one_row(model: LanguageModel, requests: list[Request]) -> None:
-    assert shared_tokens(model, requests) == SHARED
+    assert shared_tokens(model, requests, 20) == SHARED
     with forwards(model) as shapes:
         generate_batch(model, requests, GREEDY)
     longest = max(len(request.prompt_ids) for request in requests)
@@ -197,13 +197,13 @@ def test_a_recorder_sums_up_the_same(
 
 
 def test_only_a_beginning_that_saves_forwards_counts(model: LanguageModel, requests: list[Request]) -> None:
-    assert shared_tokens(model, requests[:1]) == 0
-    assert shared_tokens(model, [Request(str(i), requests[0].prompt_ids) for i in range(40)]) == 0
-    assert shared_tokens(model, requests[:2]) == 0
+    assert shared_tokens(model, requests[:1], 20) == 0
+    assert shared_tokens(model, [Request(str(i), requests[0].prompt_ids) for i in range(40)], 20) == 0
+    assert shared_tokens(model, requests[:2], 20) == 0
     short = [Request(str(i), (*range(5, 11), i + 5, 9)) for i in range(100)]
-    assert shared_tokens(model, short) == 0
+    assert shared_tokens(model, short, 20) == 0
     one_ends_there = [*requests, Request("short", requests[0].prompt_ids[:SHARED])]
-    assert shared_tokens(model, one_ends_there) == SHARED - 1
+    assert shared_tokens(model, one_ends_there, 20) == SHARED - 1
     found = generate_batch(model, one_ends_there, GREEDY)
     assert found[:-1] == generate_batch(model, requests, GREEDY)
 
