@@ -7,7 +7,8 @@ RUN is a finished run of the testbed, such as that of ``trimtab demo``. Needs vL
 layers and width 768 and for the bundled model, three engines wait in processes of their own: without the plugin
 (``VLLM_PLUGINS=``), with the plugin installed and not asked for, and with it and a steering of 50 neurons, once behind a gate of
 4096 features that fires on every prompt and once behind a running gate on the same features that opens at the first token. They
-take turns on the same requests, so that every ratio is of neighbours in time. Then the test problems of RUN are answered
+take turns on the same requests, so that every ratio is of neighbours in time; the time to the first token is that of single
+requests with prompts of 256 tokens, one after the other. Then the test problems of RUN are answered
 unsteered and gated, by vLLM and by transformers. The last line is one JSON object.
 """
 
@@ -34,6 +35,8 @@ from trimtab.testbed.models import resolve
 from trimtab.testbed.random_model import byte_tokenizer, random_qwen3
 
 NEURONS, FEATURES, PROMPT_TOKENS = 50, 4096, 32
+FIRST_REQUESTS, FIRST_PROMPT_TOKENS = 8, 256
+"""Single requests for one token each, of which a pass for the time to the first token consists."""
 BUNDLED, LARGE = "bundled", "12x768"
 MARK = "trimtab-benchmark "
 KINDS = {"absent": ("unsteered",), "unused": ("unsteered",), "plugin": ("unsteered", "steered", "gated", "running")}
@@ -56,10 +59,10 @@ class Worker:
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.start = self._read()
 
-    def seconds(self, kind: str) -> float:
-        """One pass over all requests."""
+    def seconds(self, kind: str, first: bool = False) -> float:
+        """One pass over all requests, or over the single ones for a first token."""
         assert self._process.stdin is not None
-        print(kind, file=self._process.stdin, flush=True)
+        print(json.dumps({"kind": kind, "first": first}), file=self._process.stdin, flush=True)
         return self._read()["seconds"]
 
     def stop(self) -> None:
@@ -100,7 +103,9 @@ def work(settings: dict[str, Any]) -> None:
         llm = LLM(settings["model"], **arguments)
     tell(start=time.perf_counter() - began, added=added)
     vocabulary = llm.llm_engine.model_config.get_vocab_size()
-    ids = np.random.default_rng(0).integers(8, vocabulary, (settings["requests"], PROMPT_TOKENS)).tolist()
+    draw = np.random.default_rng(0)
+    ids = draw.integers(8, vocabulary, (settings["requests"], PROMPT_TOKENS)).tolist()
+    single = draw.integers(8, vocabulary, (FIRST_REQUESTS, FIRST_PROMPT_TOKENS)).tolist()
     options = {
         "unsteered": None,
         "steered": {"steering": "s", "gate": "on"},
@@ -108,13 +113,19 @@ def work(settings: dict[str, Any]) -> None:
         "running": {"steering": "r"},
     }
     for line in sys.stdin:
+        wanted = json.loads(line)
+        tokens, batches = (1, [[row] for row in single]) if wanted["first"] else (settings["tokens"], [ids])
         asked = SamplingParams(
-            temperature=0.0, max_tokens=settings["tokens"], ignore_eos=True, detokenize=False, extra_args=options[line.strip()]
+            temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False, extra_args=options[wanted["kind"]]
         )
         began = time.perf_counter()
-        outputs = llm.generate([{"prompt_token_ids": row} for row in ids], asked, use_tqdm=False)
+        outputs = [
+            output
+            for rows in batches
+            for output in llm.generate([{"prompt_token_ids": row} for row in rows], asked, use_tqdm=False)
+        ]
         seconds = time.perf_counter() - began
-        assert all(len(output.outputs[0].token_ids) == settings["tokens"] for output in outputs)
+        assert all(len(output.outputs[0].token_ids) == tokens for output in outputs)
         tell(seconds=seconds)
 
 
@@ -154,12 +165,15 @@ def speed(label: str, model: str, folder: Path, given: argparse.Namespace) -> di
     print(f"{label}: {model}", flush=True)
     passes = [(name, kind) for name, kinds in KINDS.items() for kind in kinds]
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in passes}
+    first: dict[tuple[str, str], list[float]] = {key: [] for key in passes}
     with workers(model, steerings_of(model, folder / f"steering-{label}"), given) as started:
         for name, kind in passes:
             started[name].seconds(kind)  # the first pass warms up
+            started[name].seconds(kind, first=True)
         for repeat in range(given.repeats):
             for name, kind in passes[:: 1 if repeat % 2 else -1]:
                 seconds[name, kind].append(started[name].seconds(kind))
+                first[name, kind].append(started[name].seconds(kind, first=True))
         added = started["plugin"].start["added"]
         starts = {name: round(worker.start["start"], 2) for name, worker in started.items()}
     base, own = seconds["absent", "unsteered"], seconds["plugin", "unsteered"]
@@ -173,13 +187,21 @@ def speed(label: str, model: str, folder: Path, given: argparse.Namespace) -> di
         "gated over unsteered": ratio(own, seconds["plugin", "gated"]),
         "running over unsteered": ratio(own, seconds["plugin", "running"]),
     }
+    # the time of one over that of the other, so the throughput the other way round
+    latency = {f"{kind} over absent": ratio(first["plugin", kind], first["absent", "unsteered"]) for kind in KINDS["plugin"]}
     rate = given.requests * given.tokens / statistics.median(base)
     for name, (low, middle, high) in ratios.items():
         print(f"  {name:<34} {middle:.3f}  ({low:.3f} to {high:.3f})")
+    milliseconds = 1000 * statistics.median(first["absent", "unsteered"]) / FIRST_REQUESTS
+    for name, (low, middle, high) in latency.items():
+        print(f"  time to the first token, {name:<24} {middle:.3f}  ({low:.3f} to {high:.3f})")
+    print(f"  first token without plugin {milliseconds:.1f} ms")
     print(f"  without plugin {rate:,.0f} tokens/s; the plugin adds {added:.2f} s to the start")
     return {
         "tokens_per_second": round(rate),
         "throughput": ratios,
+        "first_token": latency,
+        "first_token_ms": round(milliseconds, 2),
         "start_seconds": starts,
         "plugin_start_seconds": round(added, 2),
     }
