@@ -115,7 +115,7 @@ def _read_prompts(
             followers.recorder.begin([len(prompt) - shared for prompt in prompts])
         logits = forward(model, rows, cache)[:, -1]
         if prefills is not None and not followers.need_prompts:
-            prefills.keep(prompts, logits, cache)
+            prefills.keep(prompts, logits, cache, shared)
     else:
         logits, cache = found
     if repeated:

@@ -1,6 +1,6 @@
 """Prompts that are read once: for many conditions, where steering begins after the prompt, and what all prompts begin with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,10 +19,14 @@ Prompts = tuple[tuple[int, ...], ...]
 
 
 class _Prefill(NamedTuple):
-    """Logits ``[row, vocabulary]`` of the first token of each response, and keys and values of every layer."""
+    """Logits ``[row, vocabulary]`` of the first token of each response, and keys and values of every layer.
+
+    ``beginning`` is one row of the columns that all rows have in common, and ``rest`` are the other columns.
+    """
 
     logits: Tensor
-    layers: tuple[tuple[Tensor, Tensor], ...]
+    beginning: tuple[tuple[Tensor, Tensor], ...]
+    rest: tuple[tuple[Tensor, Tensor], ...]
 
 
 def shared_tokens(model: LanguageModel, requests: Sequence[Request], room: int) -> int:
@@ -87,31 +91,36 @@ class Prefills:
         if found is None or not sees_everything(config, capacity):
             return None
         cache = DynamicCache(config=config)
-        layers = [PreallocatedLayer(capacity) for _ in found.layers]
-        for layer, (keys, values) in zip(layers, found.layers, strict=True):
+        layers = [PreallocatedLayer(capacity) for _ in found.rest]
+        for layer, common, (keys, values) in zip(layers, found.beginning, found.rest, strict=True):
+            layer.update(*(part.expand(len(keys), -1, -1, -1) for part in common))
             layer.update(keys, values)
         cache.layers[:] = layers
         return found.logits, cache
 
-    def keep(self, prompts: Sequence[tuple[int, ...]], logits: Tensor, cache: DynamicCache) -> None:
+    def keep(self, prompts: Sequence[tuple[int, ...]], logits: Tensor, cache: DynamicCache, shared: int = 0) -> None:
         """Keep what a forward over these prompts has given, if there is room for it.
 
         Args:
             prompts: in order.
             logits: ``[row, vocabulary]``.
             cache: after that forward.
+            shared: columns at its beginning that are the same in all rows; they are kept once.
         """
         layers = [layer.filled for layer in cache.layers if isinstance(layer, PreallocatedLayer)]
         if len(layers) < len(cache.layers):
             return
-        of_layers = sum(keys.nbytes + values.nbytes for keys, values in layers)
-        a_position = of_layers // (len(prompts) * cache.get_seq_length())
-        size = of_layers + logits.nbytes
+        beginning = [tuple(part[:1, :, :shared] for part in layer) for layer in layers]
+        rest = [tuple(part[:, :, shared:] for part in layer) for layer in layers]
+        a_position = sum(part.nbytes for layer in layers for part in layer) // (len(prompts) * cache.get_seq_length())
+        size = logits.nbytes + sum(part.nbytes for layer in (*beginning, *rest) for part in layer)
         if self._bytes + size > kept_positions(self._batch_tokens) * a_position:
             return
-        self._kept[tuple(prompts)] = _Prefill(logits, tuple((_whole(keys), _whole(values)) for keys, values in layers))
+        self._kept[tuple(prompts)] = _Prefill(logits, _wholes(beginning), _wholes(rest))
         self._bytes += size
 
 
-def _whole(part: Tensor) -> Tensor:
-    return part.clone(memory_format=torch.contiguous_format)
+def _wholes(layers: Iterable[Iterable[Tensor]]) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Copies of keys and values that hold nothing else in memory."""
+    copies = (tuple(part.clone(memory_format=torch.contiguous_format) for part in layer) for layer in layers)
+    return tuple((keys, values) for keys, values in copies)

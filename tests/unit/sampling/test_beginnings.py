@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
 
 from steering_oracle import logistic_gate, steering_for
 from tiny_models import FAMILIES, VOCABULARY, tiny, word_tokenizer
@@ -15,6 +16,7 @@ from trimtab.gate import ALWAYS, AnyGate, AttentionGate, Gate, RandomOpening, Ru
 from trimtab.model import LanguageModel, attach, find_ffn, identify
 from trimtab.sampling import Generation, Request, generate_batch
 from trimtab.sampling import prefills as reading
+from trimtab.sampling.decoding import new_cache
 from trimtab.sampling.prefills import Prefills, shared_tokens
 from trimtab.sampling.recorder import Recorder
 from trimtab.sampling.ways import gaps_hold
@@ -160,6 +162,26 @@ def test_samples_of_one_problem_share_prompt_and_beginning(
     assert [rows for rows, length in shapes if length > 1] == [1, len(requests)]
     with _read_whole(monkeypatch):
         assert [one.response_ids for one in found] == [g.response_ids for g in generate_batch(model, several, drawn, gated)]
+
+
+def test_of_kept_prompts_the_beginning_is_kept_once(model: LanguageModel, requests: list[Request]) -> None:
+    longest = max(len(one.prompt_ids) for one in requests)
+    a_position = sum(layer.keys[0, :, 0].nbytes * 2 for layer in _read(model).layers)
+    logits = len(requests) * model.identity.vocab_size * 4
+    needed = -(-(logits + (SHARED + len(requests) * (longest - SHARED)) * a_position) // a_position)
+    for positions, kept in ((needed - 1, 0), (needed, 1)):
+        prefills = Prefills(2 * positions)
+        bare = generate_batch(model, requests, GREEDY, prefills=prefills)
+        assert len(prefills) == kept
+        with forwards(model) as shapes:
+            assert generate_batch(model, requests, GREEDY, prefills=prefills) == bare
+        assert ((1, SHARED) in shapes) is not bool(kept)
+
+
+def _read(model: LanguageModel) -> DynamicCache:
+    cache = new_cache(model.hf_model.config, 3)
+    model.hf_model(torch.tensor([[5, 6, 7]], device=model.device), past_key_values=cache)
+    return cache
 
 
 def test_kept_prefills_and_drafts_go_on_from_it(model: LanguageModel, requests: list[Request]) -> None:
