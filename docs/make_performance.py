@@ -198,13 +198,13 @@ def scaling_figure(details: Row) -> "go.Figure":
         for number, (verb, by_dimension) in enumerate((verb, details[verb]) for verb in details if verb in DRAWN)
     ]
     figure = together(frames, "Seconds against one size at a time")
-    figure.update_yaxes({"type": "log", "range": None, "autorange": True, "nticks": 6})
+    figure.update_yaxes({"type": "log", "range": None, "autorange": True, "dtick": "D2"})
     traces: Any = figure.data
     palette, seen = colours(trace.name for trace in traces), set()
     for trace in traces:
-        trace.update(
-            line={"color": palette[trace.name]}, marker={"color": palette[trace.name]}, showlegend=trace.name not in seen
-        )
+        colour = palette[trace.name]
+        marker = {"color": colour, "symbol": "circle"}
+        trace.update(line={"color": colour}, marker=marker, showlegend=trace.name not in seen)
         seen.add(trace.name)
     return figure
 

@@ -34,9 +34,9 @@ def measure(sizes: Sizes, workshop: Path) -> dict[str, dict[str, list[Row]]]:
 
 def of_verbs(sizes: Sizes, workshop: Path, measured: alone.Measure) -> dict[str, dict[str, list[Row]]]:
     """As :func:`measure`, by what measures a point."""
-    recorded = dict(zip(("traces", "tokens", "layers", "neurons"), sizes.recorded_base, strict=True))
-    evaluated = dict(zip(("problems", "conditions", "tokens"), sizes.evaluated_base, strict=True))
-    ranked = dict(zip(("traces", "neurons"), sizes.ranked_base, strict=True))
+    recorded: Point = dict(zip(("traces", "tokens", "layers", "neurons"), sizes.recorded_base, strict=True))
+    evaluated: Point = dict(zip(("problems", "conditions", "tokens"), sizes.evaluated_base, strict=True))
+    ranked: Point = dict(zip(("traces", "neurons"), sizes.ranked_base, strict=True))
     endless = save_random_model(workshop / "curve-endless", LAYERS, WIDTH, D_FF, endless=True)
 
     def record(way: str, point: Point) -> Row:

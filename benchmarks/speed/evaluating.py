@@ -135,8 +135,8 @@ def sums(n: int) -> list[Problem]:
 def open_gate(model: LanguageModel) -> Gate:
     """Reads neurons of all layers after every prompt, and opens on all of them."""
     read = np.linspace(0, model.n_layers * model.d_ff - 1, GATE_FEATURES).astype(np.int64)
-    place = {"layer": read // model.d_ff, "index": read % model.d_ff}
-    return Gate("logistic", **place, weight=np.full(len(read), 1e-6, np.float32), bias=5.0, threshold=0.5)
+    weight = np.full(len(read), 1e-6, np.float32)
+    return Gate("logistic", "hard", read // model.d_ff, read % model.d_ff, weight, bias=5.0, threshold=0.5)
 
 
 def compared(work: Work, pairs: int) -> dict[str, object]:
@@ -227,8 +227,8 @@ def near_ties(work: Work, plain: Responses, ours: Responses) -> int:
             raise click.ClickException(
                 f"{len(differing)} responses of {name} differ from the plain way's, so no time is measured"
             )
-        ways = ([Generation(r.id, way[name][r.id], "stop") for r in differing] for way in (plain, ours))
-        apart = partings(work.model, differing, *ways, steering, each.condition.gate)
+        theirs, own = ([Generation(r.id, way[name][r.id], "stop") for r in differing] for way in (plain, ours))
+        apart = partings(work.model, differing, theirs, own, steering, each.condition.gate)
         if far := [one for one in apart if not one.near_tie]:
             raise click.ClickException(
                 f"{far[0].id} of {name} differs at token {far[0].step}, where two logits differ by {far[0].gap}"
