@@ -1,18 +1,26 @@
-"""Writes the figures of benchmarks/results.json into docs/design/performance.md, between its two markers.
+"""Writes the figures of benchmarks/results*.json into docs/design/performance.md, between its two markers.
 
 make bench-peers && make bench && python docs/make_performance.py
+
+Each file has a section that begins with its machine. Where a file holds scaling curves, docs/images/scaling.svg is drawn too,
+with a Chrome or Chromium.
 """
 
 import json
+import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 ROOT = Path(__file__).parents[1]
-PAGE, RESULTS = ROOT / "docs" / "design" / "performance.md", ROOT / "benchmarks" / "results.json"
+PAGE, IMAGE = ROOT / "docs" / "design" / "performance.md", ROOT / "docs" / "images" / "scaling.svg"
 BEGIN, END = "<!-- made by make_performance.py: begin -->", "<!-- made by make_performance.py: end -->"
 Row = Mapping[str, Any]
+DRAWN = ("record", "evaluate", "rank, adaras")
 
 TARGETS: Mapping[str, str] = {
     "record_over_forward_12x768": ">= 0.95",
@@ -24,13 +32,20 @@ TARGETS: Mapping[str, str] = {
 }
 
 
-def main(results: Path) -> None:
+def main(files: Sequence[Path]) -> None:
     """Replace what stands between the markers."""
-    measured = json.loads(results.read_text())
+    from trimtab.report.plots import svg
+
+    measured = [json.loads(file.read_text()) for file in files]
     head, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, tail = rest.partition(END)
-    PAGE.write_text(f"{head}{BEGIN}\n\n{section(measured)}\n\n{END}{tail}")
-    print(f"{PAGE}: the figures of {results}")
+    sections = "\n\n".join(section(results) for results in measured)
+    PAGE.write_text(f"{head}{BEGIN}\n\n{sections}\n\n{END}{tail}")
+    print(f"{PAGE}: the figures of {', '.join(file.name for file in files)}")
+    for results in measured:
+        if "curves" in results["details"]:
+            IMAGE.write_bytes(svg(scaling_figure(results["details"]["curves"]), IMAGE.stem))
+            print(IMAGE)
 
 
 def section(results: Row) -> str:
@@ -42,7 +57,9 @@ def section(results: Row) -> str:
         f"load {machine['load_before'][0]} before the run; "
         + ", ".join(f"{name} {number}" for name, number in results["versions"].items() if number)
     )
-    parts = [where + ".", _ratios(results["ratios"])]
+    parts = [where + "."]
+    if any(ratio is not None for ratio in results["ratios"].values()):
+        parts.append(_ratios(results["ratios"]))
     parts += [write(details[name]) for name, write in SECTIONS.items() if name in details]
     return "\n\n".join(parts)
 
@@ -111,29 +128,85 @@ def _mega(count: float | None) -> float | None:
     return None if count is None else round(count / 1e6)
 
 
-def _scaling(details: Row) -> str:
+def _evaluate(details: Row) -> str:
     head = (
-        "traces x tokens",
-        "record, s",
-        "bare forward, s",
-        "record, peak MB",
-        "bare forward, peak MB",
-        "difference",
-        "on disk, kB",
+        "",
+        "plain over ours",
+        "least to most",
+        "of processor time",
+        "plain, s",
+        "ours, s",
+        "responses",
+        "as the bare model's",
+        "tokens shared",
+        "near ties",
     )
     rows = [
-        (
-            f"{row['traces']} x {row['tokens']}",
-            row["record_seconds"],
-            row["bare_seconds"],
-            *(record, bare, None if record is None or bare is None else round(record - bare, 1)),
-            round(row["record_disk_bytes"] / 1e3),
+        (name, *[None] * (len(head) - 1))
+        if row is None
+        else (
+            f"{name}, {row['conditions']} conditions",
+            *(row["ratio"], _range(row), row["processor_ratio"], _median(row["seconds_a"]), _median(row["seconds_b"])),
+            *(row["responses"], f"{row['unchanged_responses']:.0%}", row["shared_tokens"], row["near_ties"]),
         )
-        for rows in details.values()
-        for row in rows
-        for record, bare in [(row["record_peak_mb"], row["bare_peak_mb"])]
+        for name, row in details.items()
     ]
-    return table("Scaling, 2 layers of 128 x 384", head, rows)
+    return table("Evaluating conditions", head, rows)
+
+
+def _median(seconds: Sequence[float]) -> float:
+    return round(statistics.median(seconds), 2)
+
+
+def _curves(details: Row) -> str:
+    """One line a curve, its points from the smallest on; an exponent stands between two of them."""
+    head = ("", "sizes", "seconds", "exponents", "peak, MB", "exponents", "on disk, kB")
+    columns = ("size", "seconds", "exponent", "peak_mb", "memory_exponent", "disk_kb")
+    rows = [
+        (f"{verb}: {dimension}", *(_points(points, column) for column in columns))
+        for verb, by_dimension in details.items()
+        for dimension, points in by_dimension.items()
+    ]
+    return f"{table('Scaling', head, rows)}\n\n![Seconds against sizes, on logarithmic axes](../images/{IMAGE.name})"
+
+
+def _points(points: Sequence[Row], column: str) -> str:
+    measured = points[1:] if column.endswith("exponent") else points
+    return ", ".join("-" if point[column] is None else f"{point[column]:g}" for point in measured)
+
+
+def scaling_figure(details: Row) -> "go.Figure":
+    """A panel a verb: seconds against the size over its base, both logarithmic; a dimension has one colour in all panels."""
+    from trimtab.findings import Frame
+    from trimtab.report.look import colours
+    from trimtab.report.plots import together
+
+    frames = [
+        Frame(
+            verb.replace(", ", "-").replace(" ", "-"),
+            verb,
+            [
+                {"x": point["size"] / points[0]["size"], "value": point["seconds"], "series": dimension}
+                for dimension, points in by_dimension.items()
+                for point in points
+            ],
+            plot="curves",
+            x_label="times the smallest",
+            y_label="seconds" if number == 0 else "",
+            log_x=True,
+        )
+        for number, (verb, by_dimension) in enumerate((verb, details[verb]) for verb in details if verb in DRAWN)
+    ]
+    figure = together(frames, "Seconds against one size at a time")
+    figure.update_yaxes({"type": "log", "range": None, "autorange": True, "dtick": "D2"})
+    traces: Any = figure.data
+    palette, seen = colours(trace.name for trace in traces), set()
+    for trace in traces:
+        colour = palette[trace.name]
+        marker = {"color": colour, "symbol": "circle"}
+        trace.update(line={"color": colour}, marker=marker, showlegend=trace.name not in seen)
+        seen.add(trace.name)
+    return figure
 
 
 def _sharing(details: Row) -> str:
@@ -185,10 +258,11 @@ SECTIONS = {
     "sample": _sample,
     "decode": _decode,
     "drafts": _drafts,
+    "evaluate": _evaluate,
     "compiled": _compiled,
     "published": _others("The published way"),
     "peers": _others("Ways that keep every activation"),
-    "scaling": _scaling,
+    "curves": _curves,
     "sharing": _sharing,
     "padding": _padding,
     "ranking": _ranking,
@@ -196,4 +270,4 @@ SECTIONS = {
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
+    main([Path(name) for name in sys.argv[1:]] or sorted((ROOT / "benchmarks").glob("results*.json"), key=lambda file: file.stem))

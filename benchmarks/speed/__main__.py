@@ -7,7 +7,20 @@ from pathlib import Path
 
 import click
 
-from benchmarks.speed import compiled, decoding, drafts, machine, others, padding, ranking, recording, sampling, scaling, sharing
+from benchmarks.speed import (
+    compiled,
+    curves,
+    decoding,
+    drafts,
+    evaluating,
+    machine,
+    others,
+    padding,
+    ranking,
+    recording,
+    sampling,
+    sharing,
+)
 from benchmarks.speed.sizes import FULL, QUICK, Sizes
 from benchmarks.speed.table import ratios_of, table
 from benchmarks.speed.workers import ROOT
@@ -18,11 +31,12 @@ MEASUREMENTS = (
     "record",
     "decode",
     "drafts",
+    "evaluate",
     "compiled",
     "sample",
     "published",
     "peers",
-    "scaling",
+    "curves",
     "sharing",
     "ranking",
     "padding",
@@ -42,6 +56,12 @@ MEASUREMENTS = (
 )
 @click.option("--traces", type=click.Path(path_type=Path, exists=True), help="File of real traces, whose padding is measured.")
 @click.option("--ranked-traces", type=click.IntRange(min=8), help="Rank at most this many traces, 1.4 MB of disk each.")
+@click.option("--demo-problems", type=click.IntRange(min=1), help="Test problems of the demo that are evaluated; 200 by default.")
+@click.option(
+    "--real-model",
+    type=click.Path(path_type=Path, exists=True),
+    help="A GGUF file or folder, such as that of make demo-real, whose conditions are evaluated too.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results.json", show_default=False)
 def main(
     quick: bool,
@@ -50,21 +70,25 @@ def main(
     peers: Path,
     traces: Path | None,
     ranked_traces: int | None,
+    demo_problems: int | None,
+    real_model: Path | None,
     out: Path,
 ) -> None:
     """Measure what identification and steering cost beside the model itself, and other ways beside ours."""
-    sizes = (QUICK if quick else FULL).with_(pairs=pairs, ranked_at_most=ranked_traces)
+    sizes = (QUICK if quick else FULL).with_(pairs=pairs, ranked_at_most=ranked_traces, demo_problems=demo_problems)
     before = machine.machine()
     python = peers / "bin" / "python" if (peers / "bin" / "python").exists() else None
     versions = {**machine.versions(), **others.peer_versions(python)}
     results: dict[str, object] = {}
-    for details in measure(sizes, set(only or MEASUREMENTS), python, traces):
+    for details in measure(sizes, set(only or MEASUREMENTS), python, traces, real_model):
         results = {"machine": before, "versions": versions, "ratios": ratios_of(details), "details": details}
         out.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")  # what is measured survives a stop
     click.echo(table(results))
 
 
-def measure(sizes: Sizes, wanted: set[str], peers: Path | None, traces: Path | None) -> Iterator[Mapping[str, object]]:
+def measure(
+    sizes: Sizes, wanted: set[str], peers: Path | None, traces: Path | None, real_model: Path | None
+) -> Iterator[Mapping[str, object]]:
     """Every measurement that is wanted, by its name: what is there after each of them."""
     details: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="trimtab-bench-") as name:
@@ -77,11 +101,14 @@ def measure(sizes: Sizes, wanted: set[str], peers: Path | None, traces: Path | N
             "drafts": lambda: drafts.measure(
                 open_random_model(workshop / "endless", *shape, endless=True), open_model("testbed:reasoner"), sizes
             ),
+            "evaluate": lambda: evaluating.measure(
+                open_random_model(workshop / "endless", *shape, endless=True), real_model, sizes, workshop
+            ),
             "compiled": lambda: compiled.measure(sizes, workshop),
             "sample": lambda: sampling.measure(twelve, sizes),
             "published": lambda: others.published(workshop / "model", sizes, workshop),
             "peers": lambda: others.keeping_everything(workshop / "model", sizes, workshop, peers),
-            "scaling": lambda: scaling.measure(sizes, workshop),
+            "curves": lambda: curves.measure(sizes, workshop),
             "sharing": lambda: sharing.measure(open_model("testbed:reasoner"), sizes, workshop),
             "ranking": lambda: ranking.measure(sizes, workshop),
         }

@@ -39,7 +39,7 @@ def _at(details: object, path: tuple[str, ...]) -> float | None:
 def _lines(name: str, detail: object) -> list[str]:
     """One line a row; a row is what says what it is."""
     if detail is None:
-        return [f"{name}: not installed"]
+        return [f"{name}: left out, not installed or not given"]
     if isinstance(detail, list):
         return [line for row in detail for line in _lines(name, row)]
     if isinstance(detail, Mapping) and "what" not in detail:

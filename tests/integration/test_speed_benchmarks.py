@@ -5,14 +5,16 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks is no part of the package
 
-from benchmarks.speed import compiled, decoding, padding, ranking, sharing
+from benchmarks.speed import alone, compiled, curves, decoding, evaluating, padding, ranking, sharing
 from benchmarks.speed.__main__ import MEASUREMENTS, main
 from benchmarks.speed.sizes import QUICK
 from benchmarks.speed.table import PATHS, ratios_of, table
@@ -20,7 +22,11 @@ from benchmarks.speed.timing import Spent, in_turn
 from benchmarks.speed.ways.job import Job
 from benchmarks.speed.workload import open_random_model, random_traces, save_job, spread
 from docs import make_performance
+from steering_samples import CoinGrader
+from study_samples import with_sections
+from tiny_testbed import save_tiny_testbed
 from trimtab.model import LanguageModel
+from trimtab.study import Study
 
 SHAPE = (2, 128, 64)
 
@@ -79,6 +85,99 @@ def test_steered_chains_do_as_many_steps_as_unsteered(tmp_path: Path) -> None:
     assert len(row["ratio_by_repetition"]) == 2  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return open_random_model(Path(tmp_path_factory.mktemp("endless")) / "model", *SHAPE, endless=True)
+
+
+def test_conditions_are_evaluated_in_both_ways(endless: LanguageModel) -> None:
+    row = evaluating.compared(evaluating.random_work(endless, 3, 6), pairs=2)
+    assert (row["conditions"], row["responses"], row["shared_tokens"], row["near_ties"]) == (5, 15, 0, 0)
+    assert len(row["seconds_a"]) == len(row["seconds_b"]) == 2  # type: ignore[arg-type]
+    shared = evaluating.compared(evaluating.few_shot_work(endless, QUICK), pairs=1)
+    # the questions have their first words in common too
+    assert shared["shared_tokens"] == len((evaluating.SOLVED + "What is 10").encode())
+
+
+def test_the_plain_way_shares_nothing_and_ours_all(endless: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = evaluating.few_shot_work(endless, QUICK)
+    seen: list[tuple[bool, bool, int]] = []
+    answer = evaluating.TRANSFORMERS.generate
+
+    def watched(model, requests, settings, steering, gate, prefills, drafts):
+        seen.append((prefills is not None, drafts is not None, evaluating.prefills.shared_tokens(model, requests)))
+        return answer(model, requests, settings, steering, gate, prefills, drafts)
+
+    monkeypatch.setattr(type(evaluating.TRANSFORMERS), "generate", lambda self, *given: watched(*given))
+    evaluating.responses(work, plainly=True)
+    assert seen == [(False, False, 0)] * 3
+    seen.clear()
+    evaluating.responses(work, plainly=False)
+    assert [one[:2] for one in seen] == [(True, False), (True, True), (True, True)]
+    assert all(shared > len(evaluating.SOLVED) for *_, shared in seen)
+
+
+def test_a_response_that_differs_stops_the_benchmark(endless: LanguageModel) -> None:
+    work = evaluating.random_work(endless, 2, 5, conditions=2)
+    plain = evaluating.responses(work, plainly=True)
+    changed = {**plain, "always": {name: (*ids[:-1], ids[-1] + 1) for name, ids in plain["always"].items()}}
+    assert evaluating.near_ties(work, plain, plain) == 0
+    with pytest.raises(click.ClickException, match="2 responses of always differ"):
+        evaluating.near_ties(work, plain, changed)
+    gap = replace(work, exact=False)
+    with pytest.raises(click.ClickException, match="of always differs at token 4, where two logits differ by"):
+        evaluating.near_ties(gap, plain, changed)
+
+
+def test_the_demos_conditions_are_evaluated_in_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Study, "grader", property(lambda study: CoinGrader()))  # a random model answers nothing right
+    settings = with_sections(
+        evaluating.demo_settings(QUICK),
+        task={"train": 48, "validation": 36, "test": 6},
+        sampling={"n": 4, "max_new_tokens": 12},
+        ranking={"k": 10},
+        gate={"features": 16},
+        tune={"k": [2], "strengths": [10.0], "problems": 8},
+    )
+    model = save_tiny_testbed(tmp_path / "model")
+    with Study(str(model), settings=settings, path=tmp_path / "run") as study:
+        work = evaluating.demo_work(study)
+        plain, ours = evaluating.responses(work, plainly=True), evaluating.responses(work, plainly=False)
+        assert evaluating.near_ties(work, plain, ours) == 0
+    names = {each.condition.name for each in work.asked}
+    assert {"unsteered", "gated", "always", "negative", "random-4", "random-norm-4"} <= names
+    assert {"unsteered-again", "first-token", "running", "running-random"} <= names
+    assert {name: len(ids) for name, ids in ours.items()} == dict.fromkeys(names, 6)
+
+
+def test_exponents_are_the_slopes_between_neighbours() -> None:
+    rows = [{"size": 1, "seconds": 2.0, "peak_mb": 5.0}, {"size": 4, "seconds": 8.0, "peak_mb": 5.0}]
+    rows += [{"size": 16, "seconds": 128.0, "peak_mb": -0.1}]
+    found = curves.with_exponents(rows)
+    assert [row["exponent"] for row in found] == [None, 1.0, 2.0]
+    assert [row["memory_exponent"] for row in found] == [None, 0.0, None]
+
+
+def test_curves_of_every_verb_are_measured_and_shown(tmp_path: Path) -> None:
+    found = curves.of_verbs(QUICK, tmp_path, alone.measured)
+    assert {verb: list(by_dimension) for verb, by_dimension in found.items()} == {
+        "record": ["traces", "tokens", "layers", "neurons"],
+        "bare forward": ["traces", "tokens", "layers", "neurons"],
+        "evaluate": ["problems", "conditions", "tokens"],
+        "rank, adaras": ["traces", "neurons"],
+        "rank, auroc": ["traces", "neurons"],
+    }
+    rows = found["evaluate"]["conditions"]
+    assert [row["size"] for row in rows] == [2, 4]
+    assert isinstance(rows[1]["exponent"], float)
+    shown = make_performance.SECTIONS["curves"](found)
+    assert "| record: traces | 2, 4 |" in shown
+    figure = make_performance.scaling_figure(found)
+    drawn: Any = figure.data
+    assert len({trace.line.color for trace in drawn}) == len({trace.name for trace in drawn}) == 6
+    assert sum(trace.showlegend for trace in drawn) == 6
+
+
 def test_synthetic_moments_are_ranked(tmp_path: Path) -> None:
     ranking.write_moments(tmp_path / "ranked", 40, QUICK)
     for criterion in ranking.CRITERIA:
@@ -110,7 +209,7 @@ def test_what_was_not_measured_is_null() -> None:
     assert set(ratios) == set(PATHS)
     assert {name for name, value in ratios.items() if value is not None} == {"steered_over_unsteered_decode_b1_k50"}
     shown = table({"machine": {"cores": 2}, "versions": {}, "ratios": ratios, "details": details})
-    assert "peers, nnsight: not installed" in shown
+    assert "peers, nnsight: left out, not installed or not given" in shown
     assert "decode, batch 1, K 50: ratio 1.25  (w)" in shown
 
 
@@ -195,4 +294,6 @@ def test_everything_runs(tmp_path: Path) -> None:
     assert missing == {"transformer_lens_over_ours_record", "nnsight_over_ours_record"}
     bare = results["details"]["peers"]["bare"]
     assert bare["peak_bytes"] is None or bare["peak_bytes"] > 0
-    assert all(f"**{title}" in make_performance.section(results) for title in ("Scaling", "Ranking", "Forwarding less"))
+    assert all(
+        f"**{title}" in make_performance.section(results) for title in ("Scaling", "Ranking", "Forwarding less", "Evaluating")
+    )
