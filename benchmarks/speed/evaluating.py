@@ -158,7 +158,7 @@ def compared(work: Work, pairs: int) -> dict[str, object]:
         "what": "seconds of the plain way over those with drafts, kept prefills and shared beginnings",
         "conditions": len(work.asked),
         "responses": sum(map(len, ours.values())),
-        "shared_tokens": prefills.shared_tokens(work.model, list(requests.values())),
+        "shared_tokens": prefills.shared_tokens(work.model, list(requests.values()), first.sampling.max_new_tokens),
         "unchanged_responses": round(sum(one == other for one, other in steered) / len(steered), 3),
         "near_ties": ties,
         **measured.to_json(),

@@ -105,7 +105,7 @@ def test_the_plain_way_shares_nothing_and_ours_all(endless: LanguageModel, monke
     answer = evaluating.TRANSFORMERS.generate
 
     def watched(model, requests, settings, steering, gate, prefills, drafts):
-        seen.append((prefills is not None, drafts is not None, evaluating.prefills.shared_tokens(model, requests)))
+        seen.append((prefills is not None, drafts is not None, evaluating.prefills.shared_tokens(model, requests, 6)))
         return answer(model, requests, settings, steering, gate, prefills, drafts)
 
     monkeypatch.setattr(type(evaluating.TRANSFORMERS), "generate", lambda self, *given: watched(*given))
