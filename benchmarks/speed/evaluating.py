@@ -117,7 +117,7 @@ def few_shot_work(model: LanguageModel, sizes: Sizes) -> Work:
 
 
 def real_work(path: Path, sizes: Sizes) -> Work:
-    """The products of ``make demo-real`` behind their solved examples."""
+    """The sums of ``make demo-real`` behind their solved examples."""
     settings = load_settings(ROOT / "examples" / "real.toml")
     model = open_model(path, dtype="float32")
     rows = [row for row in real_problems() if row["split"] == "validation"][: sizes.real_problems]
