@@ -120,3 +120,18 @@ def test_a_steering_ships_back_to_the_same_file_as_a_control_vector(tmp_path: Pa
     np.testing.assert_allclose(found["direction.2"], 2 * weights[2][:, [7]] @ shift[2:], rtol=1e-5)
     with pytest.raises(InputError, match="is a GGUF file, of which an export to merged makes no use"):
         export_steering(steering, "merged", tmp_path / "merged")
+
+
+def test_the_header_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entry by entry in Python, which takes long for a large vocabulary."""
+    parsed: list[str] = []
+    reader = gguf.GGUFReader
+
+    def counted(path: str) -> gguf.GGUFReader:
+        parsed.append(str(path))
+        return reader(path)
+
+    monkeypatch.setattr(gguf, "GGUFReader", counted)
+    open_model(_write(tmp_path / "tiny.gguf"), device="cpu")
+    assert len(parsed) <= 1
+    assert gguf.GGUFReader is counted
