@@ -56,18 +56,19 @@ class DenseSums:
                 weights[row, i, start:end] = 1.0
         self._weights = weights.to(device)
         self._layers: list[Tensor | None] = [None] * n_layers
+        self._room: Tensor | None = None
 
     def hook(self, layer: int) -> Hook:
         """To be called before the down projection of a layer."""
 
         def accumulate(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-            self._layers[layer] = self._summed(inputs[0])
+            self.see(layer, inputs[0])
 
         return accumulate
 
     def see(self, layer: int, activation: Tensor) -> None:
         """Take in a layer's ``[batch, seq, width]``, wherever they were seen."""
-        self._layers[layer] = self._summed(activation)
+        self._layers[layer] = self._summed(activation, layer=layer)
 
     def collect(self, scope: int) -> dict[str, NDArray[np.float32]]:
         """Float32 ``[batch, layer, d_ff]`` by moment; waits for the device."""
@@ -79,18 +80,31 @@ class DenseSums:
                 array[:, layer] = moment
         return arrays
 
-    def _summed(self, activation: Tensor, weights: Tensor | None = None) -> Tensor:
+    def _zeros(self, layer: int | None, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """For the sums of a layer.
+
+        Those of all layers are allocated together, before the second one runs: a small tensor that stays after each large
+        activation that goes would keep the heap from shrinking, at the size of all activations.
+        """
+        if layer is not None and self._room is None:
+            self._room = like.new_zeros(len(self._layers), *shape)
+        if layer is None or self._room is None or self._room.shape[1:] != shape or self._room.device != like.device:
+            return like.new_zeros(shape)
+        return self._room[layer]
+
+    def _summed(self, activation: Tensor, weights: Tensor | None = None, layer: int | None = None) -> Tensor:
         """The sums of ``[batch, seq, width]``, or of the same with both axes in one, as ``[moment, batch, scope, width]``.
 
         Args:
             activation: of one layer.
             weights: of the tokens, ``[batch, scope, seq]``; None is 1 within each scope.
+            layer: whose sums they are, where it is a whole layer.
         """
         weights = self._weights.to(activation.device) if weights is None else weights
         batch, scopes, _ = weights.shape
         width = activation.shape[-1]
         activation = activation.reshape(batch, -1, width)
-        total = weights.new_zeros(len(self.names), batch, scopes, width)
+        total = self._zeros(layer, (len(self.names), batch, scopes, width), weights)
         block_bytes = _CPU_BLOCK_BYTES if activation.device.type == "cpu" else _DEVICE_BLOCK_BYTES
         tokens = max(1, block_bytes // (4 * width))
         space = weights.new_empty(tokens * width)

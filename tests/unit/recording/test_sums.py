@@ -81,3 +81,13 @@ def test_blocks_cover_every_span_once_and_hold_their_bound() -> None:
             seen[rows, columns] += 1
         assert seen.max() == 1
         assert all(seen[row, start:stop].all() for row, scopes in enumerate(SPANS) for start, stop in scopes)
+
+
+def test_sums_of_all_layers_are_one_allocation() -> None:
+    """Of 64 layers on eight traces, recording took 559 MB where the bare forward takes 62, since the heap could not shrink."""
+    summed = DenseSums(SPANS, ("sum", "magnitude"), 3, torch.device("cpu"))
+    for layer in range(3):
+        summed.see(layer, torch.full((len(SPANS), SEQ, WIDTH), float(layer)))
+    kept = [total for total in summed._layers if total is not None]
+    assert len({total.untyped_storage().data_ptr() for total in kept}) == 1
+    assert [total.max().item() > 0 for total in kept] == [False, True, True]
