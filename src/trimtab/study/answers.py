@@ -1,6 +1,7 @@
 """Answers of a condition to some problems: made once whoever asks, named by what decides them, and counted as an opening."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +20,7 @@ from trimtab.gate import ALWAYS as ALWAYS_GATE
 from trimtab.model import LanguageModel
 from trimtab.sampling import SamplingSettings
 from trimtab.sampling.prefills import Prefills
-from trimtab.store import AnyPath, Entry, openings, read_table, record_opening, write_table
+from trimtab.store import AnyPath, Entry, digest_of, openings, read_table, record_opening, write_table
 from trimtab.study import gather
 from trimtab.tasks import Prompt
 from trimtab.traces import Problem, Split, Trace
@@ -54,6 +55,28 @@ class Asked(NamedTuple):
     prompt: Prompt | None = None
 
 
+PROMPT_SETS = 2
+"""Sets of problems whose prompts are kept: an experiment goes to and fro between the validation and the test split."""
+
+
+class KeptPrompts:
+    """The prefills of the last calls that asked for other problems, for as long as no model's weights change."""
+
+    def __init__(self) -> None:
+        self._sets: OrderedDict[tuple[str, int], tuple[LanguageModel, Prefills]] = OrderedDict()
+
+    def of(self, model: LanguageModel, asked: Sequence["Asked"], batch_tokens: int) -> Prefills:
+        """Those of a model on the problems that are asked together, begun where these are new or the model is another."""
+        key = digest_of(sorted({gather.problems_digest(each.problems) for each in asked})), batch_tokens
+        known, prefills = self._sets.pop(key, (None, None))
+        if prefills is None or known is not model:
+            prefills = Prefills(batch_tokens)
+        self._sets[key] = model, prefills
+        while len(self._sets) > PROMPT_SETS:
+            self._sets.popitem(last=False)
+        return prefills
+
+
 def answers(
     study: "Study", asked: Sequence[Asked], executor: Executor | None = None, what: str = "answers"
 ) -> list[list[Outcome]]:
@@ -74,12 +97,13 @@ def answers(
         if opened:
             study.open_test(what, list({problem.id: problem for problem in opened}.values()))
         here = executor is LOCAL or (executor is None and study.settings.executor.kind == "local")
-        prefills: dict[int, Prefills] = {}
+        prompts, prefills = study.kept_prompts or KeptPrompts(), dict[int, Prefills]()
         # the bare model first: its responses are the drafts of the others
         for entry in sorted(missing, key=lambda entry: by_name[entry.name].condition.steering is not None):
             each = by_name[entry.name]
             model = each.model or study.model
-            kept = prefills.setdefault(id(model), Prefills(each.sampling.batch_tokens)) if here else None
+            if here and id(model) not in prefills:
+                prefills[id(model)] = prompts.of(model, [by_name[entry.name] for entry in missing], each.sampling.batch_tokens)
             job = condition_job(
                 model,
                 replace(each.condition, name=UNSTEERED if each.condition.steering is None else STEERED),
@@ -91,7 +115,7 @@ def answers(
                 checker=study.checker,
                 generator=study.generator,
                 label=f"{what}: {each.condition.name}",
-                prefills=kept,
+                prefills=prefills.get(id(model)),
                 drafts=_drafts(study, each, missing) if here else None,
             )
             jobs.append((model, job))

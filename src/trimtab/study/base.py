@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from trimtab.study.answers import KeptPrompts
+
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -94,6 +96,7 @@ class StudyBase:
         self._told: set[str] = set()
         self._saved: dict[str, str] = {}
         self._opening: list[str] = []
+        self.kept_prompts: KeptPrompts | None = None
         self._tuning: Tuning | None = None
         self._judged: tuple[Evaluation, Tuning | None] | None = None
         self._open = ExitStack()

@@ -445,10 +445,13 @@ class Study(StudyBase):
 
     @contextmanager
     def _verb(self, name: str) -> Iterator[None]:
+        """Within, test problems are opened once, and prompts that were read for one condition are kept for the next."""
         self._opening.append(name)
+        outer, self.kept_prompts = self.kept_prompts, self.kept_prompts or answers.KeptPrompts()
         try:
             yield
         finally:
+            self.kept_prompts = outer
             self._opening.pop()
 
     def _record_for(self, ranking: Mapping[str, object]) -> None:

@@ -1,0 +1,52 @@
+"""Prompts that one condition has read are kept for the next for as long as an experiment runs, and no longer."""
+
+import numpy as np
+import pytest
+
+from tiny_testbed import forwards
+from trimtab.evaluation.runner import Condition
+from trimtab.experiments.search import Search
+from trimtab.interventions import ablate
+from trimtab.steering import Steering
+from trimtab.study import Study
+from trimtab.study.answers import PROMPT_SETS, Asked, KeptPrompts
+from trimtab.traces import Split
+
+
+def _prompts_read(study: Study, search: Search, steering: Steering) -> int:
+    with forwards(study.model) as shapes:
+        search.answers(Split.VALIDATION, steering, problems=search.split(Split.VALIDATION)[:10])
+    return sum(rows for rows, length in shapes if length > 8)
+
+
+def _steerings(search: Search, n: int) -> list[Steering]:
+    return [search.always(search.neurons("adaras", 3), strength, ablate) for strength in np.linspace(0.31, 0.37, n).tolist()]
+
+
+@pytest.fixture
+def search(study: Study) -> Search:
+    return Search(study, study.tuned(), frozenset({Split.VALIDATION}), "sweep")
+
+
+def test_an_experiment_reads_the_prompts_of_a_split_once(study: Study, search: Search) -> None:
+    first, second, third = _steerings(search, 3)
+    with study._verb("sweep"):
+        assert _prompts_read(study, search, first) > 0
+        assert _prompts_read(study, search, second) == 0
+    assert study.kept_prompts is None
+    assert _prompts_read(study, search, third) > 0, "weights may change between two calls of a user"
+
+
+def test_two_sets_of_problems_are_kept_for_one_model(study: Study) -> None:
+    kept, model = KeptPrompts(), study.model
+    problems = study.problems().split(Split.VALIDATION)
+    asked = [[Asked(Condition("bare"), problems[i : i + 3], study.settings.sampling.greedy())] for i in range(PROMPT_SETS + 1)]
+    first = kept.of(model, asked[0], 100)
+    assert kept.of(model, asked[0], 100) is first
+    assert kept.of(model, asked[0], 200) is not first
+    kept = KeptPrompts()
+    sets = [kept.of(model, each, 100) for each in asked]
+    assert kept.of(model, asked[-1], 100) is sets[-1]
+    assert kept.of(model, asked[0], 100) is not sets[0], "the oldest has gone"
+    other = study.model.of(study.model.hf_model, study.model.tokenizer)
+    assert kept.of(other, asked[-1], 100) is not sets[-1]
