@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import log_softmax
+from transformers import DynamicCache
 
 from trimtab.analysis.contributions import DirectPath, EditWatch, direct_path, why_no_dose, why_not
 from trimtab.analysis.passes import Readout, find_readout, steered_pass
@@ -25,6 +26,9 @@ from trimtab.gate import RunningGate
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance
 from trimtab.recording.tokens import n_forwarded, right_padded
+from trimtab.sampling import Request
+from trimtab.sampling.decoding import keep_rows, new_cache
+from trimtab.sampling.prefills import shared_tokens
 from trimtab.steering import Steering
 from trimtab.store import AnyPath, Parts, Plan, digest_of, load_tensors, make_plan
 from trimtab.traces import Trace
@@ -233,7 +237,8 @@ class TokenPass:
         contributions: float32 ``[token, place]``; None without a path.
         dose: float32 ``[token]``.
         p_fail: float32 ``[token]``; None without a probe.
-        watch: what was seen, of all positions.
+        watch: what was seen, of all positions from ``shared`` on.
+        shared: tokens that all prompts begin with, which a forward of their own has read.
     """
 
     counts: list[int]
@@ -244,6 +249,7 @@ class TokenPass:
     dose: Tensor
     p_fail: NDArray[np.float32] | None
     watch: EditWatch
+    shared: int
 
 
 @torch.inference_mode()
@@ -257,18 +263,23 @@ def pass_tokens(
     """Run a batch, each row at its own strength, and gather the positions that chose its tokens."""
     traces = [response.trace for response in batch]
     ids = right_padded(model, traces)
-    everywhere = acting(batch, steering.scope, ids.shape[1])
+    shared, cache = _beginning(model, batch, steering, ids)
+    ids = ids[:, shared:]
+    everywhere = acting(batch, steering.scope, shared + ids.shape[1])[:, shared:]
     watch = EditWatch(model, steering, everywhere, path, probe)
     strength = torch.tensor([response.strength for response in batch])
     with ExitStack() as hooks:
         watch.install(hooks)
         if strength.any():
             # after the watch's hooks, which see what the model computed
-            hooks.enter_context(steered_pass(model, traces, steering, "on", strength))
+            attachment = hooks.enter_context(steered_pass(model, traces, steering, "on", strength))
+            if shared:
+                attachment.note_beginning(traces[0].prompt_ids[:shared])
         watch.install_last(hooks)
-        hidden = model.layout.base(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
+        forward = model.layout.base(input_ids=ids.to(model.device), past_key_values=cache, use_cache=cache is not None)
+        hidden = forward.last_hidden_state
     rows = torch.cat([torch.full((len(t.response_ids),), row) for row, t in enumerate(traces)])
-    columns = torch.cat([torch.arange(len(t.prompt_ids) - 1, n_forwarded(t)) for t in traces])
+    columns = torch.cat([torch.arange(len(t.prompt_ids) - 1, n_forwarded(t)) for t in traces]) - shared
     chosen = torch.tensor([token for trace in traces for token in trace.response_ids])
     picked = hidden[rows.to(hidden.device), columns.to(hidden.device)]
     weight = everywhere[rows, columns]
@@ -281,14 +292,33 @@ def pass_tokens(
             row, column, here = rows[on], columns[on], on.to(hidden.device)
             factor = path.norm_factor(watch.stream[row.to(hidden.device), column.to(hidden.device)], picked[here]).cpu()
             contributions[on] = path.contributions(watch.delta(row, column), chosen[on], factor)
-    p_fail = None if probe is None else np.concatenate([_running(probe, t, watch.features[i]) for i, t in enumerate(traces)])
+    p_fail = (
+        None if probe is None else np.concatenate([_running(probe, t, watch.features[i], shared) for i, t in enumerate(traces)])
+    )
     counts = [len(t.response_ids) for t in traces]
-    return TokenPass(counts, picked, chosen, weight, contributions, watch.dose[rows, columns], p_fail, watch)
+    return TokenPass(counts, picked, chosen, weight, contributions, watch.dose[rows, columns], p_fail, watch, shared)
 
 
-def _running(probe: RunningGate, trace: Trace, features: Tensor) -> NDArray[np.float32]:
+def _beginning(
+    model: LanguageModel, batch: Sequence[JudgedResponse], steering: Steering, ids: Tensor
+) -> tuple[int, DynamicCache | None]:
+    """How many tokens all prompts begin with, and a cache of them for each row; 0 and None where each is read whole."""
+    if steering.scope == "all":
+        return 0, None
+    requests = [Request(response.trace.id, response.trace.prompt_ids) for response in batch]
+    width = ids.shape[1]
+    shared = shared_tokens(model, requests, width - max(len(request.prompt_ids) for request in requests))
+    if not shared:
+        return 0, None
+    cache = new_cache(model.hf_model.config, width)
+    model.layout.base(input_ids=ids[:1, :shared].to(model.device), past_key_values=cache, use_cache=True)
+    keep_rows(cache, torch.zeros(len(batch), dtype=torch.long, device=model.device))
+    return shared, cache
+
+
+def _running(probe: RunningGate, trace: Trace, features: Tensor, shared: int) -> NDArray[np.float32]:
     """Running p(fail) of a response, ``[T]``; that of no token at all is the bias alone."""
-    read = features[len(trace.prompt_ids) : n_forwarded(trace)].numpy()
+    read = features[len(trace.prompt_ids) - shared : n_forwarded(trace) - shared].numpy()
     p = probe.probability(read) if len(read) else 1 / (1 + np.exp(-np.array([probe.bias])))
     return np.append(p, p[-1:])[: len(trace.response_ids)].astype(np.float32)
 
@@ -319,7 +349,7 @@ def _tensors(
         "contribution": contributions.gather(-1, largest).numpy(),
         "dose": found.dose.numpy(),
         **({} if found.p_fail is None else {"p_fail": found.p_fail}),
-        **_hits(batch, found.watch.activations),
+        **_hits(batch, found.watch.activations, found.shared),
     }
 
 
@@ -336,14 +366,14 @@ def _probabilities(readout: Readout, hidden: Tensor, chosen: Tensor) -> tuple[Te
     return own, ids, alternatives
 
 
-def _hits(batch: Sequence[JudgedResponse], activations: Tensor) -> dict[str, NDArray[Any]]:
+def _hits(batch: Sequence[JudgedResponse], activations: Tensor, shared: int) -> dict[str, NDArray[Any]]:
     """Where each neuron is most active among the generated tokens of unsteered responses, ``[neuron, hit]``; row -1 for none."""
     n_neurons = activations.shape[-1]
     value = np.zeros((n_neurons, CONTEXTS), np.float32)
     row, token = (np.full((n_neurons, CONTEXTS), -1, np.int32) for _ in range(2))
     bare = [i for i, response in enumerate(batch) if response.strength == 0 and len(response.trace.response_ids) > 1]
     if bare:
-        spans = [(len(batch[i].trace.prompt_ids), n_forwarded(batch[i].trace)) for i in bare]
+        spans = [(len(batch[i].trace.prompt_ids) - shared, n_forwarded(batch[i].trace) - shared) for i in bare]
         seen = torch.cat([activations[i, start:stop] for i, (start, stop) in zip(bare, spans, strict=True)])
         rows = np.concatenate([np.full(stop - start, i) for i, (start, stop) in zip(bare, spans, strict=True)])
         places = np.concatenate([np.arange(stop - start) for start, stop in spans])

@@ -290,6 +290,17 @@ class Attachment:
         finally:
             self._reading_beginning = False
 
+    def note_beginning(self, ids: Sequence[int]) -> None:
+        """The forward that follows goes on from a cache of these tokens, with which all of its rows begin; they were read before
+        attaching.
+
+        Raises:
+            ModelError: where :attr:`needs_whole_prompts`, or the gate reads more of a prompt than its last token.
+        """
+        if self.needs_whole_prompts or self._rows.reads:
+            raise ModelError("this steering acts on prompts, or its gate reads them, so they have to be read within attach")
+        self._rows.note_beginning(ids)
+
     @property
     def runs(self) -> bool:
         """Whether its gate decides again at each token."""

@@ -1,6 +1,6 @@
 """Strength times g of each row of a batch: what a gate has decided, once from the prompt or again at each token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -104,6 +104,10 @@ class Coefficients:
         end = torch.full((forward.batch,), forward.length - 1, device=forward.device)
         self.begin_reading(now, forward, Positions(None, end))
         self._beginning = _Beginning(forward.ids[0].tolist(), now.reading)
+
+    def note_beginning(self, ids: Sequence[int]) -> None:
+        """What all prompts of the next batch begin with was read elsewhere, and no gate reads it."""
+        self._beginning = _Beginning(list(ids), None)
 
     def follows_beginning(self, forward: Forward) -> bool:
         """Whether this forward reads the prompts from after their beginning on."""

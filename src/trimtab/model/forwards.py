@@ -142,7 +142,7 @@ def prompt_positions(forward: Forward, prompt_lengths: Tensor | None) -> Tensor:
     if prompt_lengths is None:
         return attended(forward)
     real = _real_tokens(forward)
-    return real & (real.cumsum(1) <= prompt_lengths.to(forward.device).unsqueeze(1))
+    return real & (real.cumsum(1) <= prompt_lengths.to(forward.device).unsqueeze(1) - forward.past)
 
 
 def _place_known(forward: Forward, scope: PositionScope, prompt_lengths: Tensor) -> Positions:
@@ -153,7 +153,7 @@ def _place_known(forward: Forward, scope: PositionScope, prompt_lengths: Tensor)
             code="prompt-lengths",
         )
     real = _real_tokens(forward)
-    lengths = prompt_lengths.to(forward.device).unsqueeze(1)
+    lengths = prompt_lengths.to(forward.device).unsqueeze(1) - forward.past  # a beginning that is cached has no padding
     number = real.cumsum(1) - 1
     if bool(((lengths < 1) | (lengths > real.sum(1, keepdim=True))).any()):
         raise ModelError(
@@ -189,7 +189,7 @@ def _real_tokens(forward: Forward) -> Tensor:
             "prompt_lengths need the plain attention mask [batch, seq] (or none), and a prepared one was given, as a static "
             "cache does; use the default cache, or leave prompt_lengths out"
         )
-    return mask.to(forward.device).bool()
+    return mask[:, -forward.length :].to(forward.device).bool()
 
 
 def attended(forward: Forward) -> Tensor:

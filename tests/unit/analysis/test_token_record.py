@@ -1,7 +1,7 @@
 """The record of tokens against a naive forward each, on every family."""
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,24 @@ from expert_oracle import D_EXPERT, visits
 from tiny_models import FAMILIES, MIXTURES
 from trimtab.analysis.contributions import direct_path, why_no_dose, why_not
 from trimtab.analysis.passes import find_readout
-from trimtab.analysis.token_record import JudgedResponse, TokenRecord, TokensJob, mean_doses, pass_tokens, tokens_job
+from trimtab.analysis.token_record import (
+    Hit,
+    JudgedResponse,
+    TokenRecord,
+    TokenRows,
+    TokensJob,
+    mean_doses,
+    pass_tokens,
+    tokens_job,
+)
 from trimtab.directions import Directions
 from trimtab.errors import InputError, ModelError
 from trimtab.gating.running import RunningProbe
 from trimtab.model import LanguageModel, down_weights
 from trimtab.model.hook_points import watch_neurons
 from trimtab.neurons import Neurons
+from trimtab.sampling import prefills
+from trimtab.sampling.ways import gaps_hold
 from trimtab.steering import Steering
 
 LAST = 2
@@ -267,3 +278,43 @@ def test_a_response_without_a_token_is_refused(tmp_path: Path) -> None:
     opened = model("qwen3")
     with pytest.raises(InputError, match="no token to record"):
         tokens_job(opened, {"a": JudgedResponse(trace("a", 4, 0), 0.0)}, steering_of(opened), tmp_path, batch_tokens=40)
+
+
+@pytest.mark.parametrize("scope", ["generated", "last-and-generated", "all"])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in REFUSED])
+def test_a_common_beginning_is_read_once_and_nothing_is_recorded_otherwise(
+    family: str, scope: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = model(family)
+    rng = np.random.default_rng(2)
+    probe = RunningProbe(np.array([2, 0, 1, 0]), np.array([7, 3, 9, 1]), rng.normal(0, 3, 4), -0.4, 0)
+    gate = probe.gate().with_threshold(0.5) if family not in MIXTURES else None
+    beginning = tuple(rng.integers(2, 90, 11).tolist())
+    responses = {}
+    for n in range(6):
+        own = trace(f"{n}", 3 + n % 2, 4 + n)
+        responses[f"{n}"] = JudgedResponse(replace(own, prompt_ids=(*beginning, n + 2, *own.prompt_ids)), 2.0 * (n % 2))
+    steering = replace(steering_of(opened, (0, 1)), scope=scope)  # type: ignore[arg-type]
+
+    def recorded(saved: int) -> tuple[dict[str, TokenRows], list[list[Hit]], list[tuple[int, ...]]]:
+        monkeypatch.setattr(prefills, "SAVED", saved)
+        shapes: list[tuple[int, ...]] = []
+        hook = opened.layout.base.register_forward_hook(
+            lambda _, given, output: shapes.append(tuple(output.last_hidden_state.shape[:2]))
+        )
+        job = tokens_job(opened, responses, steering, tmp_path / str(saved), batch_tokens=1000, probe=gate)
+        job.run(opened, job.missing(), lambda items, tokens: None)
+        hook.remove()
+        return *TokenRecord(tmp_path / str(saved)).read(), shapes
+
+    (found, hits, shapes), (whole, expected, _) = recorded(1), recorded(10**9)
+    assert ((1, len(beginning)) in shapes) is (gaps_hold(opened) and scope != "all")
+    assert found.keys() == whole.keys()
+    for name, row in whole.items():
+        for field in fields(row):
+            one, other = getattr(found[name], field.name), getattr(row, field.name)
+            if other is not None:
+                np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4, err_msg=f"{name} {field.name}")
+    assert [[(hit.response, hit.token) for hit in each] for each in hits] == [
+        [(hit.response, hit.token) for hit in e] for e in expected
+    ]

@@ -255,3 +255,9 @@ def test_an_attachment_refuses_a_beginning_that_it_steers(model: LanguageModel) 
     with attach(model, _steering(model)) as attachment, attachment.reading_beginning():
         out = model.hf_model(torch.tensor([[5, 6, 7]], device=model.device), use_cache=True)
     assert torch.equal(out.logits, model.hf_model(torch.tensor([[5, 6, 7]], device=model.device), use_cache=True).logits)
+
+
+def test_a_beginning_that_a_gate_has_to_read_is_read_within_attach(model: LanguageModel) -> None:
+    for steering in (_steering(model, _gate("last")), _steering(model, scope="all")):
+        with attach(model, steering) as attachment, pytest.raises(ModelError, match="read within attach"):
+            attachment.note_beginning([5, 6, 7])
