@@ -280,10 +280,15 @@ class Attachment:
         cache, repeated for each prompt.
 
         Raises:
-            ModelError: where :attr:`needs_whole_prompts`.
+            ModelError: where :attr:`needs_whole_prompts`, where a gate reads prompts of known lengths, or a forward within that
+                is not of one row on an empty cache.
         """
         if self.needs_whole_prompts:
             raise ModelError("scope 'all' steers every token of the prompt, so each prompt has to be read in one forward")
+        if self._rows.reads and self._prompt_lengths is not None:
+            raise ModelError(
+                "with prompt_lengths the gate reads prompts in a forward of their own, without a cache, so each has to be whole"
+            )
         self._reading_beginning = True
         try:
             yield
@@ -402,7 +407,7 @@ class Attachment:
 
     def _turn(self, forward: Forward, first: bool) -> "_Turn":
         """What this forward is to the conversation: its beginning, a further turn, or generated tokens."""
-        if forward.past == 0 or self._rows.follows_beginning(forward):
+        if forward.past == 0 or self._rows.beginning_of(forward):
             return self._prefill(forward, first)
         every = every_position(forward)
         generated, self._generated_next = self._generated_next, False
@@ -437,7 +442,7 @@ class Attachment:
         positions = place(forward, self._scope, self._prompt_lengths, generating)
         if self._scope == "all" or self._prompt_lengths is not None:
             return _Turn(positions, starts=not (generating and not first))
-        earlier = self._conversation.begin(forward.ids, attended(forward))
+        earlier = self._conversation.begin(forward.ids, attended(forward), self._rows.beginning_of(forward))
         steered = positions.steered
         if earlier is not None:
             self._refuse_next_turn()

@@ -88,6 +88,8 @@ class Coefficients:
 
     def begin(self, forward: Forward) -> None:
         """A new batch: what is known of it before the gate has read its prompts."""
+        if not self.beginning_of(forward):
+            self._beginning = None  # of a batch that never followed
         self.probability = self.value = None
         if not self._gate.reads:
             self.value = self._constant(forward)
@@ -98,9 +100,17 @@ class Coefficients:
             self.value = self._row_strength * self._running.value
 
     def read_beginning(self, now: InForward, forward: Forward) -> None:
-        """Let the gate read the one row that all prompts of the next batch begin with."""
-        assert forward.ids is not None
+        """Let the gate read the one row that all prompts of the next batch begin with.
+
+        Raises:
+            ModelError: several rows, embeddings, or something cached.
+        """
         self._beginning = None
+        if forward.ids is None or forward.batch != 1 or forward.past:
+            raise ModelError(
+                "what all prompts begin with is read in one forward, as one row of input_ids on an empty cache; "
+                "repeat the cache for the rows of the batch afterwards"
+            )
         end = torch.full((forward.batch,), forward.length - 1, device=forward.device)
         self.begin_reading(now, forward, Positions(None, end))
         self._beginning = _Beginning(forward.ids[0].tolist(), now.reading)
@@ -109,9 +119,10 @@ class Coefficients:
         """What all prompts of the next batch begin with was read elsewhere, and no gate reads it."""
         self._beginning = _Beginning(list(ids), None)
 
-    def follows_beginning(self, forward: Forward) -> bool:
-        """Whether this forward reads the prompts from after their beginning on."""
-        return self._beginning is not None and forward.past == len(self._beginning.ids)
+    def beginning_of(self, forward: Forward) -> list[int]:
+        """The tokens that its prompts begin with, where this forward reads them from after these on; none otherwise."""
+        known = [] if self._beginning is None else self._beginning.ids
+        return known if forward.past == len(known) else []
 
     def begin_reading(self, now: InForward, forward: Forward, positions: Positions) -> None:
         """Let the gate read the prompts of this forward, from after their beginning on where that was read."""

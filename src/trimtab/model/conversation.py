@@ -34,25 +34,30 @@ class Conversation:
     def begun(self) -> bool:
         return bool(self._ids)
 
-    def begin(self, ids: Tensor | None, real: Tensor) -> Tensor | None:
+    def begin(self, ids: Tensor | None, real: Tensor, before: Sequence[int] = ()) -> Tensor | None:
         """Take in a prefill.
 
         Args:
             ids: int64 ``[batch, seq]``, None for embeddings.
             real: bool ``[batch, seq]``, which of them are no padding.
+            before: tokens that every row begins with, which are cached already.
 
         Returns:
             bool ``[batch, seq]``, what is in scope from earlier turns, if every row repeats the conversation so far and goes on;
             None for a new conversation.
         """
+        if before:
+            first = torch.tensor(before, device=real.device).expand(len(real), -1)
+            real = torch.cat((torch.ones_like(first, dtype=torch.bool), real), 1)
+            ids = None if ids is None else torch.cat((first, ids), 1)
         remembered = None if ids is None or not self._known else self._found_again(ids, real)
         self._ids, self._real, self._sampled, self._known = [_copied(ids, real)], [real], None, ids is not None
         self._scope = [torch.zeros_like(real) if remembered is None else remembered]
-        return remembered
+        return None if remembered is None else remembered[:, len(before) :]
 
     def mark(self, scope: Tensor) -> None:
-        """Say what is in scope of the part that was taken in last, bool ``[batch, seq]``."""
-        self._scope[-1] = scope
+        """Say what is in scope of the last columns, those of a forward, bool ``[batch, seq]``."""
+        self._scope[-1] = torch.cat((self._scope[-1][:, : -scope.shape[1]], scope), 1)
 
     def add_generated(self, ids: Tensor | None, like: Tensor) -> None:
         """Take in one more column, of generated tokens; ``like`` is bool ``[batch, 1]`` and all True."""

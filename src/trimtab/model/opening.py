@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from threading import RLock
 from typing import cast
 
 import torch
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 GGUF = ".gguf"
 PLAIN_TEMPLATE = "{{ bos_token or '' }}{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 """The chat template of a GGUF file that has none: the messages, a line each."""
+_header_lock = RLock()
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -258,19 +260,20 @@ def _require_gguf() -> None:
 
 @contextmanager
 def _header_read_once() -> Iterator[None]:
-    """Within, the header of a GGUF file is parsed once.
+    """Within, the header of a GGUF file is parsed once. One thread at a time: another would give back the reader of the first.
 
     transformers parses it for the configuration, for the weights and for the tokenizer anew, entry by entry in Python: 16 seconds
     each time for the 262,144 tokens of Gemma 3.
     """
     import gguf
 
-    reader = gguf.GGUFReader
-    gguf.GGUFReader = cache(reader)  # type: ignore[misc]  # transformers looks it up there at every call
-    try:
-        yield
-    finally:
-        gguf.GGUFReader = reader
+    with _header_lock:
+        reader = gguf.GGUFReader
+        gguf.GGUFReader = cache(reader)  # type: ignore[misc]  # transformers looks it up there at every call
+        try:
+            yield
+        finally:
+            gguf.GGUFReader = reader
 
 
 def _placement(device: str) -> torch.device | None:

@@ -88,9 +88,11 @@ class DenseSums:
         """
         if layer is not None and self._room is None:
             self._room = like.new_zeros(len(self._layers), *shape)
-        if layer is None or self._room is None or self._room.shape[1:] != shape or self._room.device != like.device:
+        room = self._room
+        again = layer is None or self._layers[layer] is not None  # its part of the room holds what it has summed up before
+        if again or room is None or room.shape[1:] != shape or room.device != like.device:
             return like.new_zeros(shape)
-        return self._room[layer]
+        return room[layer]
 
     def _summed(self, activation: Tensor, weights: Tensor | None = None, layer: int | None = None) -> Tensor:
         """The sums of ``[batch, seq, width]``, or of the same with both axes in one, as ``[moment, batch, scope, width]``.

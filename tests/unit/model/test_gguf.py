@@ -1,6 +1,7 @@
 """A GGUF file opens with the weights, the tokenizer and the chat template that it holds."""
 
 from pathlib import Path
+from threading import Event, Thread
 
 import gguf
 import numpy as np
@@ -12,6 +13,7 @@ from trimtab.errors import InputError, ModelError
 from trimtab.export.exporting import export_steering
 from trimtab.gate import ALWAYS
 from trimtab.model import check_model, down_weights, open_model, open_tokenizer
+from trimtab.model.opening import _header_read_once
 from trimtab.steering import Steering
 
 WORDS = [f"w{number}" for number in range(94)]
@@ -135,3 +137,21 @@ def test_the_header_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     open_model(_write(tmp_path / "tiny.gguf"), device="cpu")
     assert len(parsed) <= 1
     assert gguf.GGUFReader is counted
+
+
+def test_two_threads_that_open_files_leave_the_reader_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, opens, goes_on = gguf.GGUFReader, Event(), Event()
+    monkeypatch.setattr(gguf, "GGUFReader", reader)  # put back whatever happens
+
+    def open_first() -> None:
+        with _header_read_once():
+            opens.set()
+            goes_on.wait(0.2)
+
+    first = Thread(target=open_first)
+    first.start()
+    opens.wait()
+    with _header_read_once():
+        goes_on.set()
+        first.join()
+    assert gguf.GGUFReader is reader

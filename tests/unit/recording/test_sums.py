@@ -91,3 +91,14 @@ def test_sums_of_all_layers_are_one_allocation() -> None:
     kept = [total for total in summed._layers if total is not None]
     assert len({total.untyped_storage().data_ptr() for total in kept}) == 1
     assert [total.max().item() > 0 for total in kept] == [False, True, True]
+
+
+def test_a_layer_that_runs_again_is_summed_up_anew() -> None:
+    first, second = _activation(torch.float32), -2 * _activation(torch.float32)
+    expected = _recorded(second, MOMENTS)
+    summed = DenseSums(SPANS, MOMENTS, 1, torch.device("cpu"))
+    for activation in (first, second):
+        summed.hook(0)(torch.nn.Identity(), (activation,))
+    for scope, sums in enumerate(expected):
+        for name, array in summed.collect(scope).items():
+            np.testing.assert_array_equal(array, sums[name])

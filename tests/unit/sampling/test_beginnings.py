@@ -13,7 +13,7 @@ from tiny_models import FAMILIES, VOCABULARY, tiny, word_tokenizer
 from tiny_testbed import D_FF, forwards, settings, some_problems
 from trimtab.errors import ModelError
 from trimtab.gate import ALWAYS, AnyGate, AttentionGate, Gate, RandomOpening, RunningGate
-from trimtab.model import LanguageModel, attach, find_ffn, identify
+from trimtab.model import Attachment, LanguageModel, attach, find_ffn, identify
 from trimtab.sampling import Generation, Request, generate_batch
 from trimtab.sampling import prefills as reading
 from trimtab.sampling.decoding import new_cache
@@ -261,3 +261,91 @@ def test_a_beginning_that_a_gate_has_to_read_is_read_within_attach(model: Langua
     for steering in (_steering(model, _gate("last")), _steering(model, scope="all")):
         with attach(model, steering) as attachment, pytest.raises(ModelError, match="read within attach"):
             attachment.note_beginning([5, 6, 7])
+
+
+PROMPTS = torch.tensor([[*range(5, 17), 20 + row, 9, 40 - row] for row in range(3)])
+BEGINNING = 12
+
+
+def _begun(model: LanguageModel, attachment: Attachment) -> DynamicCache:
+    """The beginning of the prompts, read in one row, for three."""
+    cache = DynamicCache(config=model.hf_model.config)
+    with attachment.reading_beginning():
+        model.hf_model(PROMPTS[:1, :BEGINNING], past_key_values=cache)
+    cache.batch_repeat_interleave(len(PROMPTS))
+    return cache
+
+
+def _probability(model: LanguageModel, attachment: Attachment, ids: torch.Tensor, **options: object) -> torch.Tensor:
+    model.hf_model(ids, use_cache=True, **options)
+    assert attachment.probability is not None
+    return attachment.probability
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_a_beginning_that_no_prompt_followed_is_forgotten(model: LanguageModel, pooling: str) -> None:
+    steering = _steering(model, _gate(pooling))
+    with attach(model, steering) as attachment:
+        expected = _probability(model, attachment, PROMPTS)
+    with attach(model, steering) as attachment:
+        _begun(model, attachment)
+        assert torch.equal(_probability(model, attachment, PROMPTS), expected)
+    broken = model.layout.down[1].register_forward_hook(lambda *_: 1 / 0)
+    with attach(model, steering) as attachment:
+        with pytest.raises(ZeroDivisionError):
+            _begun(model, attachment)
+        broken.remove()
+        assert torch.equal(_probability(model, attachment, PROMPTS), expected)
+        found = _probability(model, attachment, PROMPTS[:, BEGINNING:], past_key_values=_begun(model, attachment))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_random_opening_is_drawn_by_the_prompts_that_are_read(model: LanguageModel) -> None:
+    def drawn(begun: bool) -> list[int | None]:
+        with attach(model, _steering(model, GATES["random"])) as attachment:
+            if begun:
+                _begun(model, attachment)
+            model.hf_model.generate(PROMPTS, max_new_tokens=10, min_new_tokens=10, do_sample=False)
+            return [course.opened_at for course in attachment.courses]
+
+    assert drawn(begun=True) == drawn(begun=False)
+
+
+def test_a_beginning_is_one_forward_of_one_row(model: LanguageModel) -> None:
+    ids = PROMPTS[:1, :BEGINNING]
+    embedded = model.hf_model.get_input_embeddings()(ids)
+    with attach(model, _steering(model, _gate("mean"))) as attachment, attachment.reading_beginning():
+        cache = DynamicCache(config=model.hf_model.config)
+        model.hf_model(ids, past_key_values=cache)
+        for wrong in ({"input_ids": PROMPTS}, {"inputs_embeds": embedded}, {"input_ids": ids, "past_key_values": cache}):
+            with pytest.raises(ModelError, match="in one forward, as one row of input_ids"):
+                model.hf_model(**wrong, use_cache=True)
+        with pytest.raises(ModelError, match="in one forward, as one row of input_ids"):
+            model.hf_model.generate(ids, max_new_tokens=3, min_new_tokens=3)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_a_gate_that_scores_responses_reads_prompts_whole(model: LanguageModel, pooling: str) -> None:
+    with attach(model, _steering(model, _gate(pooling)), prompt_lengths=[13, 13, 14]) as attachment:
+        begun = attachment.reading_beginning()
+        with pytest.raises(ModelError, match="each has to be whole"):
+            begun.__enter__()
+
+
+@pytest.mark.parametrize("read_anew", [False, True])
+def test_a_conversation_goes_on_after_a_beginning(model: LanguageModel, read_anew: bool) -> None:
+    """What was generated in its first turn stays steered in the second."""
+    marked: list[list[int]] = []
+    for begun in (False, True):
+        with attach(model, _steering(model)) as attachment:
+            cache = _begun(model, attachment) if begun else DynamicCache(config=model.hf_model.config)
+            said = model.hf_model.generate(
+                PROMPTS, past_key_values=cache, max_new_tokens=4, min_new_tokens=4, do_sample=False, pad_token_id=0
+            )
+            more = torch.cat((said, PROMPTS[:, :3]), 1)
+            model.hf_model.generate(
+                more, past_key_values=None if read_anew else cache, max_new_tokens=4, min_new_tokens=4, do_sample=False
+            )
+            marked.append(attachment._conversation.scope().int().tolist())
+    assert marked[0] == marked[1]
+    assert sum(marked[0][0]) == 7
