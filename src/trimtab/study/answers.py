@@ -76,6 +76,10 @@ class KeptPrompts:
             self._sets.popitem(last=False)
         return prefills
 
+    def forget(self) -> None:
+        """Free their memory, before a training that needs it."""
+        self._sets.clear()
+
 
 def answers(
     study: "Study", asked: Sequence[Asked], executor: Executor | None = None, what: str = "answers"

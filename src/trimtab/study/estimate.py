@@ -9,6 +9,7 @@ from trimtab.model import LanguageModel
 from trimtab.report.wording import duration
 from trimtab.sampling import SamplingSettings, generate_batch, plan_requests
 from trimtab.sampling.prefills import kept_positions
+from trimtab.study.answers import PROMPT_SETS
 from trimtab.study.base import open_configured
 from trimtab.study.settings import Settings, Stage
 from trimtab.tasks import load_problems
@@ -87,7 +88,8 @@ def estimate(config: Settings, until: Stage) -> Cost:
     return Cost(
         tokens=tokens,
         disk_bytes=_disk(config, model, counts[Split.TRAIN] * config.sampling.n, greedy),
-        memory_bytes=_weights(model) + _cache(model, config.sampling.batch_tokens + kept_positions(config.sampling.batch_tokens)),
+        memory_bytes=_weights(model)
+        + _cache(model, config.sampling.batch_tokens + PROMPT_SETS * kept_positions(config.sampling.batch_tokens)),
         tokens_per_second=speed,
         seconds=sum(tokens.values()) / speed,
     )

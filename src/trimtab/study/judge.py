@@ -309,6 +309,8 @@ def _fine_tuned(study: "Study", problems: Sequence[Problem], settings: Evaluatio
     """A LoRA on the same correct traces; in this process, where its weights are."""
     traces = correct_traces(study)
     facts = {"traces": [study.keys["sample"], study.keys["contrast"]], "settings": settings.sft.model_dump(mode="json")}
+    if study.kept_prompts is not None:
+        study.kept_prompts.forget()
     entry = study.entry("sft", {**facts, **study.forward_facts()})
     with entry.claim(), sft_lora(study.model, traces, settings.sft, entry.folder / "adapter", progress=study.progress) as tuned:
         asked = [Asked(Condition(SFT_LORA), problems, sampling, tuned) for sampling in response_settings(study)]

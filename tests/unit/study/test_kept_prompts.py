@@ -50,3 +50,6 @@ def test_two_sets_of_problems_are_kept_for_one_model(study: Study) -> None:
     assert kept.of(model, asked[0], 100) is not sets[0], "the oldest has gone"
     other = study.model.of(study.model.hf_model, study.model.tokenizer)
     assert kept.of(other, asked[-1], 100) is not sets[-1]
+    kept.forget()
+    assert kept.of(other, asked[-1], 100) is not sets[-1]
+    assert len(kept._sets) == 1
