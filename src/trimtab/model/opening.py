@@ -39,6 +39,8 @@ from trimtab.testbed.models import resolve
 logger = logging.getLogger(__name__)
 
 GGUF = ".gguf"
+GGUF_PACKAGES = ("gguf", "accelerate")
+"""What transformers reads a GGUF file with."""
 PLAIN_TEMPLATE = "{{ bos_token or '' }}{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 """The chat template of a GGUF file that has none: the messages, a line each."""
 _header_lock = RLock()
@@ -254,8 +256,10 @@ def _origin(source: str, revision: str | None, trust_remote_code: bool) -> _Orig
 
 
 def _require_gguf() -> None:
-    if find_spec("gguf") is None:
-        raise ModelError("a GGUF file needs the package gguf; install it: pip install 'trimtab[gguf]'", code="no-gguf")
+    if missing := [name for name in GGUF_PACKAGES if find_spec(name) is None]:
+        raise ModelError(
+            f"a GGUF file needs the package {' and '.join(missing)}; install it: pip install 'trimtab[gguf]'", code="no-gguf"
+        )
 
 
 @contextmanager
