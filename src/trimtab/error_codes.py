@@ -276,7 +276,7 @@ CODES = {
         "Check the id, download the model while online, or install the package that is named.",
     ),
     "model/no-gguf": Explained(
-        "A GGUF file is read by the package gguf, which is not installed.",
+        "A GGUF file is read with the packages gguf and accelerate, and one of them is not installed.",
         "`pip install 'trimtab[gguf]'`",
     ),
     "model/missing-weights": Explained(

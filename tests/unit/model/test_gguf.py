@@ -1,5 +1,7 @@
 """A GGUF file opens with the weights, the tokenizer and the chat template that it holds."""
 
+import re
+import tomllib
 from pathlib import Path
 from threading import Event, Thread
 
@@ -12,8 +14,8 @@ from tiny_models import tiny
 from trimtab.errors import InputError, ModelError
 from trimtab.export.exporting import export_steering
 from trimtab.gate import ALWAYS
-from trimtab.model import check_model, down_weights, open_model, open_tokenizer
-from trimtab.model.opening import _header_read_once
+from trimtab.model import check_model, down_weights, open_model, open_tokenizer, opening
+from trimtab.model.opening import GGUF_PACKAGES, _header_read_once
 from trimtab.steering import Steering
 
 WORDS = [f"w{number}" for number in range(94)]
@@ -107,6 +109,16 @@ def test_a_missing_file(tmp_path: Path) -> None:
         open_model(tmp_path / "absent.gguf")
     with pytest.raises(ModelError, match=r"GGUF file absent\.gguf does not exist"):
         open_model("absent.gguf")
+
+
+@pytest.mark.parametrize("package", GGUF_PACKAGES)
+def test_without_a_package_it_says_what_to_install(tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh environment with the extra alone has no accelerate unless the extra names it."""
+    monkeypatch.setattr(opening, "find_spec", lambda name: None if name == package else True)
+    with pytest.raises(ModelError, match=rf"the package {package}; install it: pip install 'trimtab\[gguf\]'"):
+        open_model(_write(tmp_path / "tiny.gguf"))
+    extras = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert package in {re.split(r"[<>=]", requirement)[0] for requirement in extras["gguf"]}
 
 
 def test_a_steering_ships_back_to_the_same_file_as_a_control_vector(tmp_path: Path) -> None:
