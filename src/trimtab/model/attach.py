@@ -300,7 +300,7 @@ class Attachment:
         attaching.
 
         Raises:
-            ModelError: where :attr:`needs_whole_prompts`, or the gate reads more of a prompt than its last token.
+            ModelError: where :attr:`needs_whole_prompts`, or the gate reads prompts.
         """
         if self.needs_whole_prompts or self._rows.reads:
             raise ModelError("this steering acts on prompts, or its gate reads them, so they have to be read within attach")

@@ -50,7 +50,8 @@ def generate_batch(
 
     The gate reads the prefill that starts the generation, so a gated run costs one model and one pass. A prompt that several
     requests have in common is read once, and so is a beginning that all prompts have in common, such as solved examples. Each
-    row draws from its own seed. A recorder reads the same forwards and changes no token.
+    row draws from its own seed. A recorder reads the same forwards and changes no token; only where it, or steering, needs whole
+    prompts, a common beginning is not read by itself, so that logits differ by rounding.
 
     ``prefills`` keep what earlier calls read of the same prompts: this call does not read them again, unless a gate or the
     steering needs their activations.
