@@ -40,7 +40,7 @@ def output_options(command: Command) -> Command:
 
 def executor_option(command: Command) -> Command:
     """``--executor``."""
-    text = "The executor: local, or ray with any keys of [executor], such as ray,actors=8,num_gpus=1."
+    text = "The executor: local, processes or ray, and keys of [executor] after commas, such as ray,actors=8,num_gpus=1."
     return click.option("--executor", "executor", metavar="KIND[,KEY=VALUE...]", help=text)(command)
 
 

@@ -254,13 +254,15 @@ def condition_job(
     checker: StepChecker | None = None,
     generator: Generator = TRANSFORMERS,
     label: str = "",
+    requests: Mapping[str, Request] | None = None,
     prefills: Prefills | None = None,
     drafts: AnyPath | None = None,
 ) -> ConditionJob:
     """Store the plan of :func:`evaluate_condition` and generate nothing yet.
 
-    ``prefills`` are shared with jobs of other conditions, of one model and in this process. ``drafts`` is the folder of the bare
-    model's answers to the same requests, finished when this job runs; see :mod:`trimtab.sampling.drafts`.
+    ``requests`` are those of :func:`trimtab.sampling.requests_of`, if they are known. ``prefills`` are shared with jobs of other
+    conditions, of one model and in one process. ``drafts`` is the folder of the bare model's answers to the same requests,
+    finished when this job runs; see :mod:`trimtab.sampling.drafts`.
     """
     facts = {
         "condition": condition.name,
@@ -268,7 +270,8 @@ def condition_job(
         "steering": condition.steering.digest if condition.steering else None,
         **({"first_tokens": condition.first_tokens} if condition.first_tokens else {}),
     }
-    requests, plan = plan_requests(model, problems, settings, condition.prompt or prompt, {**facts, **generator.facts})
+    asked = condition.prompt or prompt
+    requests, plan = plan_requests(model, problems, settings, asked, {**facts, **generator.facts}, requests)
     parts = Parts(folder)
     parts.ensure_plan(plan)
     by_id = {problem.id: problem for problem in problems}

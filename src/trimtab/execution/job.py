@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trimtab.errors import ConfigError, MismatchError
+from trimtab.errors import ConfigError, ExecutionError, MismatchError
 from trimtab.model import LanguageModel
 from trimtab.progress import Advance, Progress
 from trimtab.store import Plan
@@ -77,6 +77,31 @@ class Executor(Protocol):
     def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
         """A function without a model applied to each item, in order; both can be sent to another process."""
         ...
+
+
+Key = tuple[int, int]
+"""Number of a job, number of a part."""
+
+
+def work_label(jobs: Sequence[Job]) -> str:
+    """Name of the work of several processes in progress messages; they tell of whole parts."""
+    return f"{jobs[0].label if len(jobs) == 1 else f'{jobs[0].label.split()[0]}, {len(jobs)} jobs'}, parts"
+
+
+def refuse_failed(jobs: Sequence[Job], failed: Mapping[Key, str]) -> None:
+    """Raise ExecutionError for parts that were given up, with the cause of each and the problems that it has."""
+    if not failed:
+        return
+    lines = []
+    for (number, part), error in sorted(failed.items()):
+        ids = jobs[number].plan.parts[part]
+        lines.append(f"  {jobs[number].label}, part {part}: {error}\n    problems: {', '.join(ids)}")
+    raise ExecutionError(
+        f"{len(failed)} parts could not be computed, all others are written:\n"
+        + "\n".join(lines)
+        + "\nFix the cause and run the same command again: it computes these parts alone",
+        code="failed-parts",
+    )
 
 
 def items_done(job: Job, missing: Sequence[int]) -> tuple[int, int]:
@@ -151,10 +176,13 @@ LOCAL = LocalExecutor()
 class ExecutorSettings(BaseModel):
     """Settings of the executor. They decide how fast parts are computed, never their content, so they are not in a run's digest.
 
-    Everything but ``kind`` is for ``ray``.
+    ``workers`` and ``threads`` are for ``processes``, the others for ``ray``.
 
     Args:
-        kind: ``local`` is this process; ``ray`` the actors of a Ray cluster, each with a model of its own.
+        kind: ``local`` is this process; ``processes`` several on the cores of this machine, and ``ray`` the actors of a Ray
+            cluster, each with a model of its own.
+        workers: how many processes; 0 for as many as this process would use threads, divided by ``threads``.
+        threads: of each process, and of this one meanwhile.
         address: ``HOST:PORT`` of a cluster, ``auto`` for the one on this machine, ``local`` for a new one. Empty takes
             ``RAY_ADDRESS``, else the cluster on this machine, else a new one.
         actors: how many; 0 for as many as fit, one for each GPU that an actor asks for, else for each thread of the CPUs.
@@ -167,12 +195,26 @@ class ExecutorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["local", "ray"] = "local"
+    kind: Literal["local", "processes", "ray"] = "local"
+    workers: int = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=1)
     address: str = ""
     actors: int = Field(default=0, ge=0)
     num_gpus: float = Field(default=-1.0, ge=-1.0)
     num_cpus: float = Field(default=0.0, ge=0.0)
     batch_size: int = Field(default=1, ge=1)
+
+
+KEYS: Mapping[str, Sequence[str]] = {
+    "local": (),
+    "processes": ("workers", "threads"),
+    "ray": ("address", "actors", "num_gpus", "num_cpus", "batch_size"),
+}
+"""Of the settings, those of each kind."""
+ACCEPTED = (
+    f"write local, processes with any of {' and '.join(KEYS['processes'])}, or ray with any of {', '.join(KEYS['ray'])}, such as "
+    "processes,workers=4 or ray,actors=8,num_gpus=1"
+)
 
 
 def with_choice(settings: ExecutorSettings, choice: str) -> ExecutorSettings:
@@ -188,10 +230,9 @@ def with_choice(settings: ExecutorSettings, choice: str) -> ExecutorSettings:
     kind, *pairs = choice.split(",")
     chosen = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
     try:
+        if kind in KEYS and (strange := ", ".join(key for key in chosen if key not in KEYS[kind])):
+            raise ConfigError(f"executor {choice!r} is not accepted: {kind} has no {strange}; {ACCEPTED}")
         return ExecutorSettings.model_validate({**settings.model_dump(), "kind": kind, **chosen})
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in error.errors())
-        raise ConfigError(
-            f"executor {choice!r} is not accepted: {wrong}; write local, ray, or ray with any of address, actors, num_gpus, "
-            "num_cpus and batch_size, such as ray,actors=8,num_gpus=1"
-        ) from error
+        raise ConfigError(f"executor {choice!r} is not accepted: {wrong}; {ACCEPTED}") from error

@@ -21,7 +21,8 @@ from warnings import catch_warnings, simplefilter
 import torch
 
 from trimtab.errors import ConfigError, ExecutionError
-from trimtab.execution.job import ExecutorSettings, Item, Job, Value, model_facts, package_facts
+from trimtab.execution.job import ExecutorSettings, Item, Job, Key, Value, refuse_failed, work_label
+from trimtab.execution.worker import Setting
 from trimtab.model import LanguageModel
 from trimtab.progress import Progress
 
@@ -183,9 +184,6 @@ INIT_DEATHS = 10
 IN_FLIGHT = 2
 """Tasks that an actor holds, so that it need not wait for the next one."""
 
-_Key = tuple[int, int]
-"""Number of the job, number of the part."""
-
 
 class RayExecutor:
     """Runs jobs by ``map_batches`` over their missing parts, in a pool of actors that each hold the model.
@@ -255,10 +253,9 @@ class RayExecutor:
         if not waiting:
             return
         total = sum(len(job.plan.parts) for job in jobs)
-        label = jobs[0].label if len(jobs) == 1 else f"{jobs[0].label.split()[0]}, {len(jobs)} jobs"
-        failed: dict[_Key, str] = {}
-        lost: dict[_Key, str] = {}
-        with progress(f"{label}, parts", total, total - len(waiting)) as advance:
+        failed: dict[Key, str] = {}
+        lost: dict[Key, str] = {}
+        with progress(work_label(jobs), total, total - len(waiting)) as advance:
             for _ in range(ROUNDS):
                 lost = dict.fromkeys(waiting, f"its actor died {ROUNDS * (TASK_RETRIES + 1)} times")
                 with threads_joined(), closing(self._rows(model, jobs, waiting)) as rows:
@@ -273,7 +270,7 @@ class RayExecutor:
                 waiting = list(lost)
                 if not waiting:
                     break
-        _refuse_failed(jobs, failed | lost)
+        refuse_failed(jobs, failed | lost)
         _refuse_unseen(jobs)
 
     @property
@@ -289,18 +286,17 @@ class RayExecutor:
         task, shared = ray.remote(apply), ray.put(function)
         return ray.get([task.remote(shared, item, str(Path.cwd())) for item in items])
 
-    def _rows(self, model: LanguageModel, jobs: Sequence[Job], keys: Sequence[_Key]) -> Generator[dict[str, Any]]:
+    def _rows(self, model: LanguageModel, jobs: Sequence[Job], keys: Sequence[Key]) -> Generator[dict[str, Any]]:
         """The answers of the actors, in the order in which they come.
 
         They are taken from the blocks and not from ``iter_rows``, whose threads outlive the iterator.
         """
         ray, pool = import_ray(), self.pool
         pool = left_of(pool, live_nodes())
-        from trimtab.execution.ray_worker import Briefing, PartWriter, Work
+        from trimtab.execution.ray_worker import PartWriter, Work
 
-        hf_model = model_facts(model) | ({"device": "cuda"} if pool.num_gpus else {})
+        setting = Setting.of(model, **({"device": "cuda"} if pool.num_gpus else {}))
         work = ray.put(Work(self._open_model, jobs))
-        briefing = Briefing(package_facts(), hf_model, torch.get_num_threads(), str(Path.cwd()), work)
         tasks = ceil(len(keys) / self._settings.batch_size)
         items = [{"job": job, "part": part} for job, part in keys]
         with catch_warnings():
@@ -309,7 +305,7 @@ class RayExecutor:
             data = ray.data.from_items(items, override_num_blocks=tasks).map_batches(
                 PartWriter,
                 batch_size=None,
-                fn_constructor_args=(briefing,),
+                fn_constructor_args=(setting, work),
                 compute=ray.data.ActorPoolStrategy(size=min(pool.actors, tasks), max_tasks_in_flight_per_actor=IN_FLIGHT),
                 num_cpus=pool.num_cpus,
                 num_gpus=pool.num_gpus,
@@ -327,21 +323,6 @@ class RayExecutor:
                 f"Ray could not go on: {str(error).strip().splitlines()[-1]}\nFix: look at the actors' logs (`ray logs`); what "
                 "was written is kept, run the same command again"
             ) from error
-
-
-def _refuse_failed(jobs: Sequence[Job], failed: Mapping[_Key, str]) -> None:
-    if not failed:
-        return
-    lines = []
-    for (number, part), error in sorted(failed.items()):
-        ids = jobs[number].plan.parts[part]
-        lines.append(f"  {jobs[number].label}, part {part}: {error}\n    problems: {', '.join(ids)}")
-    raise ExecutionError(
-        f"{len(failed)} parts could not be computed, all others are written:\n"
-        + "\n".join(lines)
-        + "\nFix the cause and run the same command again: it computes these parts alone",
-        code="failed-parts",
-    )
 
 
 def _refuse_unseen(jobs: Sequence[Job]) -> None:

@@ -35,11 +35,11 @@ def monitor(search: Search) -> Findings:
     """
     after = search.settings.monitor.after
     probe = _fit(search)
-    validation = _read(search, probe, Split.VALIDATION)
-    probe = probe.calibrated([_logit(p) for p in validation.probability], validation.failed)
-    validation = _read(search, probe, Split.VALIDATION)
-    threshold = youden(validation.failed, validation.highest(after))
-    test = _read(search, probe, Split.TEST)
+    responses, failed = _responses(search, Split.VALIDATION)
+    probe, scores = probe.calibrated(probe.read(search.model, responses), failed)
+    threshold = youden(failed, Readings.of(scores, failed).highest(after))
+    responses, failed = _responses(search, Split.TEST)
+    test = Readings.of(probe.read(search.model, responses), failed)
     parts = (_auroc(test, _gate_auroc(search)), Part((_course(test),)), _warnings(test, threshold, after), *_ability(search))
     question = "Can a failure be seen while the response is written, how early, and what does steering cost elsewhere?"
     return gathered("monitor", "Monitor and general ability", question, Split.TEST, parts)
@@ -56,14 +56,9 @@ def _fit(search: Search) -> RunningProbe:
     return fit_running_probe(search.model, responses, failed, neurons.layer, neurons.index)
 
 
-def _read(search: Search, probe: RunningProbe, split: Split) -> Readings:
+def _responses(search: Search, split: Split) -> tuple[list[Trace], NDArray[np.bool_]]:
     responses = readable(greedy_responses(search, search.split(split)))
-    failed = np.array(failed_of(responses, search.answers(split, None, label="unsteered")))
-    return Readings.of(probe.read(search.model, responses), failed)
-
-
-def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.log(p) - np.log1p(-p)
+    return responses, np.array(failed_of(responses, search.answers(split, None, label="unsteered")))
 
 
 def _auroc(test: Readings, gate: float | None) -> Part:

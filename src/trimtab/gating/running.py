@@ -69,10 +69,13 @@ class RunningProbe:
             scored |= {response.id: self.scores(values) for response, values in zip(batch, features, strict=True)}
         return [scored[response.id] for response in responses]
 
-    def calibrated(self, scores: Sequence[NDArray[np.float64]], failed: NDArray[np.bool_]) -> "RunningProbe":
-        """Platt scaling on the last scores of other responses, so that p is a share of failures there."""
+    def calibrated(
+        self, scores: Sequence[NDArray[np.float64]], failed: NDArray[np.bool_]
+    ) -> tuple["RunningProbe", list[NDArray[np.float64]]]:
+        """Platt scaling on the last scores of other responses, so that p is a share of failures there; they are scaled too."""
         slope, intercept = calibrate(np.array([score[-1] for score in scores]), failed)
-        return replace(self, weight=slope * self.weight, bias=slope * self.bias + intercept)
+        probe = replace(self, weight=slope * self.weight, bias=slope * self.bias + intercept)
+        return probe, [slope * score + intercept for score in scores]
 
     def gate(self) -> RunningGate:
         """The gate with this probe's weights, which has no threshold yet."""

@@ -5,7 +5,7 @@ from trimtab.sampling.decoding import SamplingSettings
 from trimtab.sampling.generate import Generation, generate_batch
 from trimtab.sampling.generator import TRANSFORMERS, Generator, RecordedGenerations, TransformersGenerator
 from trimtab.sampling.imported import import_traces, read_labels
-from trimtab.sampling.sample import SampleJob, plan_requests, read_traces, sample_job, sample_traces
+from trimtab.sampling.sample import SampleJob, plan_requests, read_traces, requests_of, sample_job, sample_traces
 from trimtab.sampling.vllm_engine import VllmEngine, VllmOptions
 from trimtab.sampling.ways import Way, way_of
 
@@ -26,6 +26,7 @@ __all__ = [
     "plan_requests",
     "read_labels",
     "read_traces",
+    "requests_of",
     "sample_job",
     "sample_traces",
     "way_of",

@@ -79,6 +79,10 @@ class Prefills:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __reduce__(self) -> tuple[type["Prefills"], tuple[int]]:
+        """Nothing of it goes to another process, which keeps what it reads itself."""
+        return Prefills, (self._batch_tokens,)
+
     def get(self, prompts: Sequence[tuple[int, ...]], config: PretrainedConfig, room: int) -> tuple[Tensor, DynamicCache] | None:
         """Logits and a cache of its own with room for more tokens, or None where these prompts are not kept as one batch.
 

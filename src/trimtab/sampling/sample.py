@@ -16,24 +16,37 @@ from trimtab.tasks.prompts import CHAT, Prompt, check_prompts, render_prompt
 from trimtab.traces import Problem, Trace
 
 
+def requests_of(
+    model: LanguageModel, problems: Sequence[Problem], settings: SamplingSettings, prompt: Prompt = CHAT
+) -> dict[str, Request]:
+    """One request per problem and sample, by trace id.
+
+    Raises:
+        InputError: the chat template fails, or leaves the question out.
+    """
+    prompts = [render_prompt(model.tokenizer, problem.question, prompt) for problem in problems]
+    check_prompts([problem.question for problem in problems], prompts)
+    return {
+        (name := f"{problem.id}/{i}"): Request(name, prompt_ids, row_seed(settings.seed, problem.id, i))
+        for problem, prompt_ids in zip(problems, prompts, strict=True)
+        for i in range(settings.n)
+    }
+
+
 def plan_requests(
     model: LanguageModel,
     problems: Sequence[Problem],
     settings: SamplingSettings,
     prompt: Prompt = CHAT,
     facts: Mapping[str, object] | None = None,
-) -> tuple[dict[str, Request], Plan]:
+    requests: Mapping[str, Request] | None = None,
+) -> tuple[Mapping[str, Request], Plan]:
     """One request per problem and sample, and the length-sorted batches they run in.
 
-    ``facts`` join what the plan's digest covers: a folder that was begun with others is not resumed.
+    ``facts`` join what the plan's digest covers: a folder that was begun with others is not resumed. ``requests`` are those of
+    :func:`requests_of` where they are known already; a chat template takes half a millisecond a prompt.
     """
-    requests = {}
-    prompts = [render_prompt(model.tokenizer, problem.question, prompt) for problem in problems]
-    check_prompts([problem.question for problem in problems], prompts)
-    for problem, prompt_ids in zip(problems, prompts, strict=True):
-        for sample in range(settings.n):
-            trace_id = f"{problem.id}/{sample}"
-            requests[trace_id] = Request(trace_id, prompt_ids, row_seed(settings.seed, problem.id, sample))
+    requests = requests_of(model, problems, settings, prompt) if requests is None else requests
     plan = make_plan(
         list(requests),
         [len(request.prompt_ids) + settings.max_new_tokens for request in requests.values()],

@@ -15,10 +15,10 @@ from trimtab.evaluation.runner import (
     ConditionJob,
     condition_job,
 )
-from trimtab.execution import LOCAL, Executor
+from trimtab.execution import Executor
 from trimtab.gate import ALWAYS as ALWAYS_GATE
 from trimtab.model import LanguageModel
-from trimtab.sampling import SamplingSettings
+from trimtab.sampling import Request, SamplingSettings, requests_of
 from trimtab.sampling.prefills import Prefills
 from trimtab.store import AnyPath, Entry, digest_of, openings, read_table, record_opening, write_table
 from trimtab.study import gather
@@ -59,26 +59,41 @@ PROMPT_SETS = 2
 """Sets of problems whose prompts are kept: an experiment goes to and fro between the validation and the test split."""
 
 
+class _Kept(NamedTuple):
+    """What a model has read and been asked; the requests by digest of the problems, prompt, number of samples and seed."""
+
+    model: LanguageModel
+    prefills: Prefills
+    requests: dict[tuple[str, Prompt, int, int], dict[str, Request]]
+
+
 class KeptPrompts:
-    """The prefills of the last calls that asked for other problems, for as long as no model's weights change."""
+    """The prompts of the last calls that asked for other problems: tokens and, while no model's weights change, prefills."""
 
     def __init__(self) -> None:
-        self._sets: OrderedDict[tuple[str, int], tuple[LanguageModel, Prefills]] = OrderedDict()
+        self._sets: OrderedDict[tuple[str, int], _Kept] = OrderedDict()
 
-    def of(self, model: LanguageModel, asked: Sequence["Asked"], batch_tokens: int) -> Prefills:
+    def of(self, model: LanguageModel, asked: Sequence["Asked"], batch_tokens: int) -> _Kept:
         """Those of a model on the problems that are asked together, begun where these are new or the model is another."""
         key = digest_of(sorted({gather.problems_digest(each.problems) for each in asked})), batch_tokens
-        known, prefills = self._sets.pop(key, (None, None))
-        if prefills is None or known is not model:
-            prefills = Prefills(batch_tokens)
-        self._sets[key] = model, prefills
+        kept = self._sets.pop(key, None)
+        if kept is None or kept.model is not model:
+            kept = _Kept(model, Prefills(batch_tokens), {})
+        self._sets[key] = kept
         while len(self._sets) > PROMPT_SETS:
             self._sets.popitem(last=False)
-        return prefills
+        return kept
 
     def forget(self) -> None:
         """Free their memory, before a training that needs it."""
         self._sets.clear()
+
+
+def _requests(kept: _Kept, asked: Asked, prompt: Prompt) -> dict[str, Request]:
+    key = gather.problems_digest(asked.problems), prompt, asked.sampling.n, asked.sampling.seed
+    if key not in kept.requests:
+        kept.requests[key] = requests_of(kept.model, asked.problems, asked.sampling, prompt)
+    return kept.requests[key]
 
 
 def answers(
@@ -96,18 +111,17 @@ def answers(
     with study.cache.claim_all(entries) as missing:
         jobs: list[tuple[LanguageModel, ConditionJob]] = []
         opened = [p for entry in missing for p in by_name[entry.name].problems if p.split is Split.TEST]
-        if missing and study.settings.executor.kind == "local":
+        if missing and study.settings.executor.kind != "ray":
             gather.check_grading(study, [p for entry in missing for p in by_name[entry.name].problems])
         if opened:
             study.open_test(what, list({problem.id: problem for problem in opened}.values()))
-        here = executor is LOCAL or (executor is None and study.settings.executor.kind == "local")
-        prompts, prefills = study.kept_prompts or KeptPrompts(), dict[int, Prefills]()
-        # the bare model first: its responses are the drafts of the others
-        for entry in sorted(missing, key=lambda entry: by_name[entry.name].condition.steering is not None):
+        prompts, kept = study.kept_prompts or KeptPrompts(), dict[int, _Kept]()
+        for entry in missing:
             each = by_name[entry.name]
             model = each.model or study.model
-            if here and id(model) not in prefills:
-                prefills[id(model)] = prompts.of(model, [by_name[entry.name] for entry in missing], each.sampling.batch_tokens)
+            if id(model) not in kept:
+                kept[id(model)] = prompts.of(model, [by_name[entry.name] for entry in missing], each.sampling.batch_tokens)
+            prompt = each.prompt or study.settings.prompt
             job = condition_job(
                 model,
                 replace(each.condition, name=UNSTEERED if each.condition.steering is None else STEERED),
@@ -115,16 +129,19 @@ def answers(
                 each.sampling,
                 study.grader,
                 entry.folder,
-                prompt=each.prompt or study.settings.prompt,
+                prompt=prompt,
                 checker=study.checker,
                 generator=study.generator,
                 label=f"{what}: {each.condition.name}",
-                prefills=prefills.get(id(model)),
-                drafts=_drafts(study, each, missing) if here else None,
+                requests=_requests(kept[id(model)], each, each.condition.prompt or prompt),
+                prefills=kept[id(model)].prefills,
+                drafts=_drafts(study, each, missing),
             )
             jobs.append((model, job))
         for model in {id(model): model for model, _ in jobs}.values():
-            study.run([job for other, job in jobs if other is model], model, executor)
+            # the bare model first: its responses are the drafts of the others
+            for drafted in (False, True):
+                study.run([job for other, job in jobs if other is model and (job.drafts is not None) is drafted], model, executor)
         for _, job in jobs:
             write_table(job.parts.folder / OUTCOMES, job.outcomes(), Outcome)
     stored = [study.remember(entry, lambda entry=entry: read_table(entry.folder / OUTCOMES, Outcome)) for entry in entries]

@@ -7,15 +7,15 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import torch
+import transformers
 
 from trimtab.errors import ConfigError
-from trimtab.execution import LOCAL, Executor, Job
+from trimtab.execution import LOCAL, Executor, Job, ProcessExecutor
 from trimtab.model import LanguageModel, checkpoint_dtype, open_model
 from trimtab.progress import Progress, silent
 from trimtab.sampling import TRANSFORMERS, Generator, VllmEngine
@@ -170,18 +170,22 @@ class StudyBase:
 
     @cached_property
     def executor(self) -> Executor:
-        """The executor of the parts; its cluster is left when the study is closed."""
-        settings, model = self.settings.executor, self.settings.model
+        """The executor of the parts; its cluster is left, and its processes end, when the study is closed."""
+        settings, model, vllm = self.settings.executor, self.settings.model, self.settings.engine == "vllm"
         if settings.kind == "local":
             return LOCAL
         if self._given is not None:
             raise ConfigError(
-                "a model given in memory cannot be sent to a cluster; give a hub id or a folder that every node can read"
+                "a model given in memory cannot be sent to other processes; give a hub id, or a folder that every node can read"
             )
+        opening = partial(open_configured, model)
+        if settings.kind == "processes":
+            if vllm:
+                raise ConfigError("an engine of vLLM uses all cores by itself; leave out --executor processes, or use ray")
+            return self._open.enter_context(ProcessExecutor(settings, opening, note=self.note))
         from trimtab.execution.ray_executor import RayExecutor
 
-        gpus = self.settings.vllm.tensor_parallel_size if self.settings.engine == "vllm" else 1
-        opening = partial(open_configured, model)
+        gpus = self.settings.vllm.tensor_parallel_size if vllm else 1
         executor = RayExecutor(settings, opening, on_cpu=model.device == "cpu", gpus=gpus, note=self.note)
         return self._open.enter_context(executor)
 
@@ -235,7 +239,7 @@ class StudyBase:
         """The facts of a forward that decide the last bits."""
         return {
             "torch": torch.__version__.partition("+")[0],
-            "transformers": version("transformers"),
+            "transformers": transformers.__version__,
             "dtype": str(self.model.hf_model.dtype),
             "device": self.model.device.type,
             "attention": str(self.model.hf_model.config._attn_implementation),

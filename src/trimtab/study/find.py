@@ -253,8 +253,8 @@ def fit_running_gate(study: "Study") -> RunningGate:
         by_problem = {grade.problem_id: grade.score != "correct" for grade in greedy.grades}
         responses = readable(greedy.traces)
         labels = np.array([by_problem[trace.problem_id] for trace in responses])
-        probe = probe.calibrated(probe.read(study.model, responses), labels)
-        readings = Readings.of(probe.read(study.model, responses), labels)
+        probe, scores = probe.calibrated(probe.read(study.model, responses), labels)
+        readings = Readings.of(scores, labels)
         gate = set_thresholds(probe.gate(), settings, readings)
         baselines = TimedBaselines.fit(study.model, _questions(study, train), train, np.array([failed_by[t.id] for t in train]))
         beside = [baselines.scores(study.model, _questions(study, responses), responses, share) for share in SHARES]

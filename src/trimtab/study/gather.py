@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,11 @@ def tell_clusters(study: "Study", problems: Problems) -> None:
 
 def problems_digest(problems: Sequence[Problem]) -> str:
     """Digest of ids, questions, gold answers and tests, in order; a part of cache keys."""
+    return _digest(tuple(problems))
+
+
+@lru_cache(maxsize=32)  # a key asks for it, of the same problems over and over
+def _digest(problems: tuple[Problem, ...]) -> str:
     return digest_of([asdict(problem) for problem in problems])
 
 

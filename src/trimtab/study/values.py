@@ -41,6 +41,11 @@ class Problems:
     all: tuple[Problem, ...]
     digests: Mapping[Split, str]
     facts: Mapping[str, object] = field(default_factory=dict)
+    _by_split: Mapping[Split, tuple[Problem, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        by_split = {split: tuple(problem for problem in self.all if problem.split is split) for split in Split}
+        object.__setattr__(self, "_by_split", by_split)
 
     @property
     def clusters(self) -> dict[str, str]:
@@ -51,7 +56,7 @@ class Problems:
 
     def split(self, split: Split | str) -> list[Problem]:
         """The problems of one split, in order."""
-        return [problem for problem in self.all if problem.split is Split(split)]
+        return list(self._by_split[Split(split)])
 
     def __len__(self) -> int:
         return len(self.all)

@@ -15,9 +15,12 @@ def test_the_command_line_wins_over_the_file_key_by_key() -> None:
     assert with_choice(base, "local") == base.model_copy(update={"kind": "local"})
 
 
-@pytest.mark.parametrize("choice", ["spark", "ray,workers=3", "ray,actors=many", "ray,actors", "ray,num_cpus=-1", ""])
+@pytest.mark.parametrize(
+    "choice",
+    ["spark", "ray,workers=3", "processes,actors=2", "local,workers=1", "ray,actors=many", "ray,actors", "ray,num_cpus=-1", ""],
+)
 def test_a_bad_choice_names_what_is_accepted(choice: str) -> None:
-    with pytest.raises(ConfigError, match="such as ray,actors=8,num_gpus=1"):
+    with pytest.raises(ConfigError, match="such as processes,workers=4 or ray,actors=8,num_gpus=1"):
         with_choice(ExecutorSettings(), choice)
 
 

@@ -1,15 +1,21 @@
 """Prompts that one condition has read are kept for the next for as long as an experiment runs, and no longer."""
 
+from multiprocessing.reduction import ForkingPickler
+
 import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerBase
 
 from tiny_testbed import forwards
 from trimtab.evaluation.runner import Condition
 from trimtab.experiments.search import Search
 from trimtab.interventions import ablate
+from trimtab.sampling import sample
+from trimtab.sampling.prefills import Prefills
 from trimtab.steering import Steering
 from trimtab.study import Study
 from trimtab.study.answers import PROMPT_SETS, Asked, KeptPrompts
+from trimtab.tasks import Prompt
 from trimtab.traces import Split
 
 
@@ -35,6 +41,31 @@ def test_an_experiment_reads_the_prompts_of_a_split_once(study: Study, search: S
         assert _prompts_read(study, search, second) == 0
     assert study.kept_prompts is None
     assert _prompts_read(study, search, third) > 0, "weights may change between two calls of a user"
+
+
+def test_a_chat_template_renders_the_problems_of_an_experiment_once(
+    study: Study, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[str] = []
+    render = sample.render_prompt
+
+    def counted(tokenizer: PreTrainedTokenizerBase, question: str, prompt: Prompt) -> tuple[int, ...]:
+        rendered.append(question)
+        return render(tokenizer, question, prompt)
+
+    monkeypatch.setattr(sample, "render_prompt", counted)
+    first, second = _steerings(search, 5)[3:]
+    with study._verb("sweep"):
+        for steering in (first, second):
+            search.answers(Split.VALIDATION, steering, problems=search.split(Split.VALIDATION)[:10])
+    assert len(rendered) == len(set(rendered)) == 10
+
+
+def test_kept_prompts_arrive_empty_in_another_process_and_once_for_all_jobs() -> None:
+    sent = Prefills(400)
+    first, second = ForkingPickler.loads(ForkingPickler.dumps((sent, sent)))
+    assert first is second
+    assert (len(first), first._batch_tokens) == (0, 400)
 
 
 def test_two_sets_of_problems_are_kept_for_one_model(study: Study) -> None:

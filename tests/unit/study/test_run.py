@@ -20,7 +20,7 @@ from trimtab.recording import record as recording
 from trimtab.report import read_report
 from trimtab.steering import Steering
 from trimtab.store import cache, openings, read_table
-from trimtab.study import STAGES, Settings, Study, run, run_stage
+from trimtab.study import STAGES, Settings, Study, run, run_stage, with_executor
 from trimtab.study.demo_json import demo_json
 from trimtab.study.estimate import estimate
 from trimtab.testbed.problems import split_of
@@ -43,6 +43,14 @@ def test_every_stage_leaves_its_result_and_its_key(study: Study, finished: Path)
     assert set(keys) >= {"problems", "sample", "grade", "contrast", "record", "rank-adaras", "gate", "tune", "evaluate"}
     assert all((finished / name / cache.KEY_FILE).exists() for name in keys.values())
     assert {"problems", "grade", "gate", "tune", "evaluate"} <= set(study.seconds)
+
+
+def test_several_processes_leave_the_files_of_one(finished: Path, settings: Settings, tmp_path: Path) -> None:
+    """Drafts and kept prompts among them: the bare model's responses are written first, and each process keeps what it reads."""
+    spread = with_executor(settings, "processes,workers=2")
+    with Study(path=tmp_path / "run", settings=spread) as study:
+        run(study)
+    assert results(tmp_path / "run") == results(finished)
 
 
 def test_problems_keep_to_their_splits(study: Study) -> None:
