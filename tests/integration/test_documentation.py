@@ -29,7 +29,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", *(str(page.relative_to(ROOT)) for page 
 MARKS = ("download", "long", "vllm")
 ELSEWHERE = ("vllm ", "trimtab serve", "curl ", "TRIMTAB_VLLM=", "ray ", "tests/vllm/")
 """Commands of other programs, which tests/vllm and tests/cluster run in their own way."""
-OTHER_ENGINE = ("--engine vllm", "--executor ray", "s3://")
+OTHER_ENGINE = ("--engine vllm", "--executor ray", "--executor processes", "s3://")
 RUN_BY_OTHERS = ("docs/deploy.md",)
 """Its commands need artifacts of several kinds; tests/integration/test_deploy_page.py runs each."""
 BLOCK = re.compile(r"^(?:<!-- (?P<mark>\w+) -->\n)?```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^```", re.M | re.S)

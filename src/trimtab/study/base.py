@@ -289,9 +289,10 @@ class StudyBase:
         return dict(read_json(path, "")) if path.exists() else {}  # type: ignore[call-overload]
 
     def run(self, jobs: Sequence[Job], model: LanguageModel | None = None, executor: Executor | None = None) -> None:
-        """Have the executor write the missing parts of some jobs."""
+        """Have the executor write the missing parts of some jobs; a model that is open here alone writes its own here."""
         if jobs:
-            (executor or self.executor).run(model or self.model, jobs, self.progress)
+            elsewhere = self.executor if model is None or model is self.model else LOCAL
+            (executor or elsewhere).run(model or self.model, jobs, self.progress)
 
     def save(self) -> None:
         """Leave ``run.toml`` in the study's path: the settings, and the key of each stage, earlier runs' among them."""

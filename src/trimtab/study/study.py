@@ -19,6 +19,7 @@ from trimtab.evaluation.finetune_training import TrainedSettings
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.runner import Condition
 from trimtab.evaluation.settings import DirectionSettings, EvaluationSettings
+from trimtab.execution import ExecutorSettings
 from trimtab.experiments import EXPERIMENTS, ExperimentName, Search
 from trimtab.findings import Findings
 from trimtab.gate import PromptGate, RunningGate
@@ -424,8 +425,9 @@ class Study(StudyBase):
         return answers.answers(self, [asked], what=what)[0]
 
     def on(self, model: LanguageModel) -> "Study":
-        """The same settings and problems on another model, on the same cache."""
-        other = Study(model, settings=self.settings.model_copy(update={"model": ModelSettings(source=IN_MEMORY)}), path=self.path)
+        """The same settings and problems on another model, on the same cache; it is open in this process alone, and runs here."""
+        changed = {"model": ModelSettings(source=IN_MEMORY), "executor": ExecutorSettings()}
+        other = Study(model, settings=self.settings.model_copy(update=changed), path=self.path)
         other.progress, other.note, other._opening = self.progress, self.note, self._opening
         return other
 

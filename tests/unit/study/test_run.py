@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from cluster_jobs import line_job
 from study_samples import results, with_sections
 from trimtab.errors import ConfigError, StoreError
 from trimtab.evaluation.outcomes import Outcome
 from trimtab.evaluation.rows import ADARAS, AGAIN, ALWAYS, FIRST_TOKEN, GATED, NEGATIVE, RANDOM, RANDOM_NORM, UNSTEERED
+from trimtab.execution import LOCAL
 from trimtab.recording import record as recording
 from trimtab.report import read_report
 from trimtab.steering import Steering
@@ -51,6 +53,21 @@ def test_several_processes_leave_the_files_of_one(finished: Path, settings: Sett
     with Study(path=tmp_path / "run", settings=spread) as study:
         run(study)
     assert results(tmp_path / "run") == results(finished)
+
+
+def test_another_model_of_a_run_in_processes_runs_in_this_one(finished: Path, settings: Settings) -> None:
+    """It is open here alone, so no process could be told what to open."""
+    with Study(path=finished, settings=with_executor(settings, "processes,workers=2")) as study:
+        other = study.on(study.model.of(study.model.hf_model, study.model.tokenizer))
+        assert other.executor is LOCAL
+        asked: list[object] = []
+        job = line_job(finished.parent / "lines", 2)
+        study.executor.run = lambda *given: asked.append(given)  # type: ignore[method-assign]
+        study.run([job], other.model)
+        assert not asked
+        assert not job.missing()
+        study.run([job])
+        assert asked
 
 
 def test_problems_keep_to_their_splits(study: Study) -> None:
