@@ -8,8 +8,9 @@ layers and width 768 and for the bundled model, three engines wait in processes 
 (``VLLM_PLUGINS=``), with the plugin installed and not asked for, and with it and a steering of 50 neurons, once behind a gate of
 4096 features that fires on every prompt and once behind a running gate on the same features that opens at the first token. They
 take turns on the same requests, so that every ratio is of neighbours in time; the time to the first token is that of single
-requests with prompts of 256 tokens, one after the other. Then the test problems of RUN are answered
-unsteered and gated, by vLLM and by transformers. The last line is one JSON object.
+requests with prompts of 256 tokens, one after the other. Then the test problems of RUN are answered unsteered and gated, by vLLM
+and by transformers; and under all conditions of its verdict by vLLM, as ``evaluate`` does, and token by token. The last line
+is one JSON object.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,35 @@ def verdict(path: Path, given: argparse.Namespace) -> dict[str, object]:
     return found
 
 
+def evaluated(path: Path, given: argparse.Namespace) -> dict[str, object]:
+    """Seconds in which a run's conditions are answered and graded: token by token, as ``evaluate`` does it, and by vLLM."""
+    from benchmarks.speed import evaluating
+    from trimtab.evaluation.runner import read_response_ids
+    from trimtab.sampling import TRANSFORMERS, VllmEngine, VllmOptions
+    from trimtab.study import Study
+
+    found: dict[str, object] = {}
+    answers: dict[str, dict[str, tuple[int, ...]]] = {}
+    with tempfile.TemporaryDirectory() as scratch, Study.from_toml(path) as study:
+        work = evaluating.demo_work(study, given.problems)
+        names = [each.condition.name for each in work.asked]
+        with VllmEngine(VllmOptions(enforce_eager=given.eager)) as engine:
+            first = replace(work, asked=[each._replace(problems=each.problems[:8]) for each in work.asked[:2]])
+            evaluating.evaluate(first, Path(scratch, "start"), plainly=True, generator=engine)
+            for way, generator in (("plain", TRANSFORMERS), ("ours", TRANSFORMERS), ("vllm", engine)):
+                folder, began = Path(scratch, way), time.perf_counter()
+                evaluating.evaluate(work, folder, plainly=way != "ours", generator=generator)
+                found[way] = round(time.perf_counter() - began, 2)
+                names = [each.condition.name for each in work.asked]
+                answers[way] = {
+                    f"{name}, {i}": ids for name in names for i, ids in (read_response_ids(folder / name) or {}).items()
+                }
+                print(f"{len(names)} conditions, {way:<6} {found[way]:>7} s", flush=True)
+    differ = sum(ids != answers["vllm"][name] for name, ids in answers["plain"].items())
+    print(f"{differ} of {len(answers['plain'])} responses of vLLM differ from the plain way's")
+    return {**found, "conditions": len(names), "responses": len(answers["plain"]), "differ": differ}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?")
@@ -262,7 +292,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="Of each engine; only one runs at a time.")
     parser.add_argument("--problems", type=int, default=1000)
-    parser.add_argument("--models", nargs="+", choices=[LARGE, BUNDLED], default=[LARGE, BUNDLED])
+    parser.add_argument("--models", nargs="*", choices=[LARGE, BUNDLED], default=[LARGE, BUNDLED])
     parser.add_argument("--eager", action="store_true", help="Compile nothing: to try this script, not to measure.")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -279,6 +309,7 @@ def main() -> None:
             figures[label] = speed(label, models[label], folder, given)
     if given.run is not None:
         figures["verdict"] = verdict(given.run, given)
+        figures["evaluate"] = evaluated(given.run, given)
     print(json.dumps(figures))
 
 

@@ -26,7 +26,7 @@ from trimtab.gate import Gate
 from trimtab.model import LanguageModel, open_model
 from trimtab.progress import silent
 from trimtab.ranking import random_like
-from trimtab.sampling import TRANSFORMERS, Generation, SamplingSettings, plan_requests, prefills
+from trimtab.sampling import TRANSFORMERS, Generation, Generator, SamplingSettings, plan_requests, prefills
 from trimtab.sampling.agreement import partings
 from trimtab.study import DEMO, Settings, Study, judge, load_settings
 from trimtab.study.answers import Asked
@@ -86,9 +86,12 @@ def demo_settings(sizes: Sizes) -> Settings:
     return DEMO.model_copy(update={"task": task, "tune": tune})
 
 
-def demo_work(study: Study) -> Work:
-    """What the demo's ``evaluate`` answers, controls and running gates included; its steering is found and tuned first."""
-    tuning, problems = study.tune(), study.problems().split(Split.TEST)
+def demo_work(study: Study, n: int | None = None) -> Work:
+    """What the demo's ``evaluate`` answers, controls and running gates included; its steering is found and tuned first.
+
+    Of the test problems all, or the first ``n``.
+    """
+    tuning, problems = study.tune(), study.problems().split(Split.TEST)[:n]
     conditions = judge._conditions(study, tuning.steering, tuning)
     running = next(condition for condition in conditions if condition.name == RUNNING)
     study.answers(running, problems)  # its random control opens where it has opened
@@ -179,11 +182,11 @@ def spent(work: Work, *, plainly: bool) -> Spent:
         return timed(lambda: evaluate(work, Path(folder), plainly=plainly))
 
 
-def evaluate(work: Work, folder: Path, *, plainly: bool) -> None:
+def evaluate(work: Work, folder: Path, *, plainly: bool, generator: Generator = TRANSFORMERS) -> None:
     """Every condition into a folder of its name.
 
     ``plainly`` neither keeps prefills nor follows drafts, and reads every prompt from its first token on. Otherwise it does as
-    :func:`trimtab.study.answers.answers`, which answers by the bare model first.
+    :func:`trimtab.study.answers.answers`, which answers by the bare model first. Another generator does without all of that.
     """
     bare = work.asked[0]
     kept = None if plainly else prefills.Prefills(bare.sampling.batch_tokens)
@@ -198,7 +201,7 @@ def evaluate(work: Work, folder: Path, *, plainly: bool) -> None:
                 work.grader,
                 folder / each.condition.name,
                 prompt=work.prompt,
-                generator=TRANSFORMERS,
+                generator=generator,
                 prefills=kept,
                 drafts=folder / bare.condition.name if steered and not plainly else None,
             )

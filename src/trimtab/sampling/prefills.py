@@ -1,7 +1,9 @@
 """Prompts that are read once: for many conditions, where steering begins after the prompt, and what all prompts begin with."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -73,15 +75,16 @@ class Prefills:
             batch_tokens: of the sampling; as many bytes are kept as :func:`kept_positions` take in a cache.
         """
         self._batch_tokens = batch_tokens
+        self._name = uuid4().hex
         self._kept: dict[Prompts, _Prefill] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __reduce__(self) -> tuple[type["Prefills"], tuple[int]]:
-        """Nothing of it goes to another process, which keeps what it reads itself."""
-        return Prefills, (self._batch_tokens,)
+    def __reduce__(self) -> tuple[object, tuple[str, int]]:
+        """Nothing of it goes to another process, which keeps under its name what it reads itself."""
+        return _arrived, (self._name, self._batch_tokens)
 
     def get(self, prompts: Sequence[tuple[int, ...]], config: PretrainedConfig, room: int) -> tuple[Tensor, DynamicCache] | None:
         """Logits and a cache of its own with room for more tokens, or None where these prompts are not kept as one batch.
@@ -122,6 +125,20 @@ class Prefills:
             return
         self._kept[tuple(prompts)] = _Prefill(logits, _wholes(beginning), _wholes(rest))
         self._bytes += size
+
+
+ARRIVED = 2
+"""Prefills of other processes that are kept here; a worker goes to and fro between the validation and the test split."""
+_here: OrderedDict[str, Prefills] = OrderedDict()
+
+
+def _arrived(name: str, batch_tokens: int) -> Prefills:
+    """What this process keeps under a name: the same for every job that comes with it."""
+    prefills = _here.pop(name) if name in _here else Prefills(batch_tokens)  # which is false while it is empty
+    _here[name] = prefills
+    while len(_here) > ARRIVED:
+        _here.popitem(last=False)
+    return prefills
 
 
 def _wholes(layers: Iterable[Iterable[Tensor]]) -> tuple[tuple[Tensor, Tensor], ...]:

@@ -12,7 +12,7 @@ from trimtab.sampling.prefills import kept_positions
 from trimtab.study.answers import PROMPT_SETS
 from trimtab.study.base import open_configured
 from trimtab.study.settings import Settings, Stage
-from trimtab.tasks import load_problems
+from trimtab.tasks import Prompt, load_problems
 from trimtab.tasks.files import read_rows
 from trimtab.traces import Problem, Split
 
@@ -27,7 +27,8 @@ class Cost:
     Args:
         tokens: generated tokens by stage.
         disk_bytes: of the moments, by far the largest files.
-        memory_bytes: weights, the key-value cache of one batch, and the prompts that are kept for other conditions.
+        memory_bytes: in each process: weights, the key-value cache of one batch, and the prompts that are kept for other
+            conditions.
         tokens_per_second: measured on the first steps of the run's own first batch; None when nothing is generated.
         seconds: tokens over that speed; None when nothing is generated, for reading imported traces is not measured.
     """
@@ -46,7 +47,7 @@ class Cost:
         lines = [f"{stage:<12}{tokens:>14,} tokens at most" for stage, tokens in self.tokens.items()]
         lines += [
             f"{'disk':<12}{self.disk_bytes / 1e6:>14,.1f} MB at most",
-            f"{'memory':<12}{self.memory_bytes / 1e6:>14,.1f} MB for weights, one batch's cache and kept prompts",
+            f"{'memory':<12}{self.memory_bytes / 1e6:>14,.1f} MB a process: weights, one batch's cache and kept prompts",
         ]
         if self.tokens_per_second is None or self.seconds is None:
             return "\n".join([*lines, "time is not estimated: nothing is generated, and reading imported traces is not measured"])
@@ -84,7 +85,7 @@ def estimate(config: Settings, until: Stage) -> Cost:
     if recurrence.traces:
         tokens["contrast"] = recurrence.traces * recurrence.times * limit
     sampled = [problem for problem in problems if problem.split is Split.TRAIN] or problems
-    speed = _speed(model, sampled, config.sampling)
+    speed = _speed(model, sampled, config.sampling, config.prompt)
     return Cost(
         tokens=tokens,
         disk_bytes=_disk(config, model, counts[Split.TRAIN] * config.sampling.n, greedy),
@@ -112,9 +113,9 @@ def _cache(model: LanguageModel, tokens: int) -> int:
     return 2 * model.n_layers * heads * width * tokens * model.hf_model.dtype.itemsize
 
 
-def _speed(model: LanguageModel, problems: list[Problem], sampling: SamplingSettings) -> float:
+def _speed(model: LanguageModel, problems: list[Problem], sampling: SamplingSettings, prompt: Prompt) -> float:
     """Tokens per second of the run's own first batch, over a few steps."""
-    requests, plan = plan_requests(model, problems, sampling)
+    requests, plan = plan_requests(model, problems, sampling, prompt)
     batch = [requests[name] for name in plan.parts[0]]
     probe = sampling.greedy().model_copy(update={"max_new_tokens": min(PROBE_TOKENS, sampling.max_new_tokens)})
     start = time.perf_counter()

@@ -7,7 +7,9 @@ import pytest
 
 from study_samples import with_sections
 from trimtab.study import Settings
+from trimtab.study import estimate as module
 from trimtab.study.estimate import estimate
+from trimtab.tasks import Prompt
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,16 @@ def test_continued_traces_count(settings: Settings) -> None:
     assert "contrast" not in estimate(settings, "report").tokens
     continued = with_sections(settings, contrast={"recurrence": {"traces": 9, "times": 5}})
     assert estimate(continued, "report").tokens["contrast"] == 9 * 5 * 12
+
+
+def test_the_first_batch_is_asked_as_the_run_asks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base model has no chat template, and solved examples are most of a prompt."""
+    asked: list[Prompt] = []
+    plan = module.plan_requests
+    monkeypatch.setattr(module, "plan_requests", lambda *given: (asked.append(given[3]), plan(*given))[1])
+    plain = with_sections(settings, prompt={"style": "plain", "template": "1 + 1 = 2\n{question} ="})
+    estimate(plain, "report")
+    assert asked == [plain.prompt]
 
 
 def test_imported_traces_have_no_speed_rather_than_a_wrong_one(settings: Settings, tmp_path: Path) -> None:

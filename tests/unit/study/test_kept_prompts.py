@@ -11,7 +11,7 @@ from trimtab.evaluation.runner import Condition
 from trimtab.experiments.search import Search
 from trimtab.interventions import ablate
 from trimtab.sampling import sample
-from trimtab.sampling.prefills import Prefills
+from trimtab.sampling.prefills import ARRIVED, Prefills
 from trimtab.steering import Steering
 from trimtab.study import Study
 from trimtab.study.answers import PROMPT_SETS, Asked, KeptPrompts
@@ -61,11 +61,15 @@ def test_a_chat_template_renders_the_problems_of_an_experiment_once(
     assert len(rendered) == len(set(rendered)) == 10
 
 
-def test_kept_prompts_arrive_empty_in_another_process_and_once_for_all_jobs() -> None:
-    sent = Prefills(400)
-    first, second = ForkingPickler.loads(ForkingPickler.dumps((sent, sent)))
-    assert first is second
+def test_kept_prompts_arrive_empty_in_another_process_and_are_one_there_for_all_jobs() -> None:
+    sent = [Prefills(400 + i) for i in range(ARRIVED + 1)]
+    first, second, again = (ForkingPickler.loads(ForkingPickler.dumps(sent[i])) for i in (0, 1, 0))
+    assert again is first
+    assert first is not second
     assert (len(first), first._batch_tokens) == (0, 400)
+    for other in sent[1:]:
+        ForkingPickler.loads(ForkingPickler.dumps(other))
+    assert ForkingPickler.loads(ForkingPickler.dumps(sent[0])) is not first, "the oldest has gone"
 
 
 def test_two_sets_of_problems_are_kept_for_one_model(study: Study) -> None:
