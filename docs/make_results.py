@@ -2,6 +2,8 @@
 
 for name in ablate sweep ...; do trimtab experiment $name runs/everything --out found/$name; done
 python docs/make_results.py found
+trimtab experiment ablate runs/real-0 --out found-real/ablate
+python docs/make_results.py found-real docs/results-real.md
 """
 
 import sys
@@ -17,16 +19,16 @@ LONGEST = 30
 """Longer tables are left to the run's own report."""
 
 
-def main(folder: Path) -> None:
-    """Replace the sections of these experiments."""
+def main(folder: Path, page: Path = PAGE) -> None:
+    """Replace the sections of these experiments on a page."""
     found = [read_findings(path) for path in sorted(folder.glob(f"*/{FINDINGS}"))]
-    head, _, rest = PAGE.read_text().partition(BEGIN)
+    head, _, rest = page.read_text().partition(BEGIN)
     body, _, tail = rest.partition(END)
     sections = {part.partition("\n")[0]: f"## {part.strip()}\n" for part in body.split("\n## ")[1:]}
     sections.update({findings.title: section(findings) for findings in found})
     whole = "\n".join(sections[title] for title in sections)
-    PAGE.write_text(f"{head}{BEGIN}\n\n{whole}\n{END}{tail}")
-    print(f"{PAGE}: {len(found)} experiments")
+    page.write_text(f"{head}{BEGIN}\n\n{whole}\n{END}{tail}")
+    print(f"{page}: {len(found)} experiments")
 
 
 def section(findings: Findings) -> str:
@@ -60,4 +62,4 @@ def escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -85,7 +85,8 @@ Key = tuple[int, int]
 
 def work_label(jobs: Sequence[Job]) -> str:
     """Name of the work of several processes in progress messages; they tell of whole parts."""
-    return f"{jobs[0].label if len(jobs) == 1 else f'{jobs[0].label.split()[0]}, {len(jobs)} jobs'}, parts"
+    first = jobs[0].label
+    return f"{first}, parts" if len(jobs) == 1 else f"{first.split()[0].rstrip(':')}, {len(jobs)} jobs, parts"
 
 
 def refuse_failed(jobs: Sequence[Job], failed: Mapping[Key, str]) -> None:
