@@ -129,7 +129,9 @@ class PreallocatedLayer(DynamicLayer):
         if self._buffers is None:
             return
         length = self.get_seq_length()
-        keys, values = (buffer.index_select(0, beam_idx.to(buffer.device)) for buffer in self._buffers)
+        keys, values = (buffer.new_empty(len(beam_idx), *buffer.shape[1:]) for buffer in self._buffers)
+        for new, old in zip((keys, values), self._buffers, strict=True):  # what is not filled is neither read nor written
+            new[:, :, :length] = old[:, :, :length].index_select(0, beam_idx.to(old.device))
         self._buffers = keys, values
         self.keys, self.values = keys[:, :, :length], values[:, :, :length]
 
