@@ -1,17 +1,12 @@
 """The same bytes from every number of actors, from actors that are killed, and from a node that goes away."""
 
-import os
-import random
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cluster_jobs import open_and_sign, slowed
+from cluster_jobs import killing, open_and_sign, slowed
 from cluster_work import do_all, first_jobs, record_jobs
 from steering_samples import CoinGrader
 from tiny_testbed import tree_bytes
@@ -23,7 +18,6 @@ from trimtab.study import Study, parse_settings, run, with_executor
 
 pytestmark = pytest.mark.slow
 
-KILL_EVERY_S = 4.0
 PART_S = 1.0
 
 
@@ -58,32 +52,6 @@ def test_local_then_ray_then_local(model: LanguageModel, model_folder: Path, tmp
     assert jobs[2].missing() == list(range(len(jobs[2].plan.parts)))
     do_all(model, tmp_path, LOCAL)
     assert tree_bytes(tmp_path) == expected
-
-
-@contextmanager
-def killing(signatures: Path) -> Iterator[list[int]]:
-    """Every few seconds ``kill -9`` one of the processes that signed; yields those that were killed."""
-    killed: list[int] = []
-    ended: set[int] = set()
-    over, draw = threading.Event(), random.Random(0)
-
-    def kill() -> None:
-        while not over.wait(KILL_EVERY_S):
-            signed = [int(path.name) for path in signatures.glob("*") if int(path.name) not in ended]
-            if signed:
-                victim = draw.choice(signed)
-                ended.add(victim)
-                with suppress(ProcessLookupError):  # Ray ended it, and has begun another
-                    os.kill(victim, signal.SIGKILL)
-                    killed.append(victim)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.usefixtures("cluster")

@@ -1,9 +1,12 @@
 """Jobs and openers that live tests send to the actors of a cluster, whose processes import this file."""
 
 import os
+import random
 import signal
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,3 +110,29 @@ def open_with_full_disk(model: Path) -> LanguageModel:
 
     os.fsync = full
     return open_model(model)
+
+
+@contextmanager
+def killing(signatures: Path, every_s: float = 4.0) -> Iterator[list[int]]:
+    """Every few seconds ``kill -9`` one of the processes that signed; yields those that were killed."""
+    killed: list[int] = []
+    ended: set[int] = set()
+    over, draw = threading.Event(), random.Random(0)
+
+    def kill() -> None:
+        while not over.wait(every_s):
+            signed = [int(path.name) for path in signatures.glob("*") if int(path.name) not in ended]
+            if signed:
+                victim = draw.choice(signed)
+                ended.add(victim)
+                with suppress(ProcessLookupError):  # it was ended, and another begun
+                    os.kill(victim, signal.SIGKILL)
+                    killed.append(victim)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster_jobs import line_job, open_and_sign, open_never
-from cluster_work import do_all, first_jobs
+from cluster_jobs import killing, line_job, open_and_sign, open_never, slowed
+from cluster_work import do_all, first_jobs, record_jobs
 from tiny_testbed import save_tiny_testbed, tree_bytes
 from trimtab.errors import ConfigError, ExecutionError
 from trimtab.execution import LOCAL, ExecutorSettings, ProcessExecutor
@@ -59,6 +59,19 @@ def test_a_process_that_dies_is_replaced_and_one_that_always_does_gives_its_part
         executor.run(model, [job], silent)
     assert f"part 2: its process ended 3 times, the last time with exit code {-signal.SIGKILL}" in str(caught.value)
     assert job.missing() == [2]
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_every_few_seconds(model: LanguageModel, model_folder: Path, tmp_path: Path) -> None:
+    do_all(model, tmp_path / "here", LOCAL)
+    signatures = tmp_path / "processes"
+    signatures.mkdir()
+    opening = partial(open_and_sign, model_folder, signatures)
+    with ProcessExecutor(TWO, opening) as executor, killing(signatures, every_s=3.0) as killed:
+        executor.run(model, slowed(first_jobs(model, tmp_path / "there"), 1.0), silent)
+    assert len(killed) >= 2
+    LOCAL.run(model, record_jobs(model, tmp_path / "there"), silent)
+    assert tree_bytes(tmp_path / "there") == tree_bytes(tmp_path / "here")
 
 
 def test_a_process_that_cannot_open_the_model_ends_the_run_with_its_message(model: LanguageModel, tmp_path: Path) -> None:
@@ -111,6 +124,7 @@ with ProcessExecutor(ExecutorSettings(kind="processes", workers=2), partial(open
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_is_told_what_it_lacks(model_folder: Path, tmp_path: Path) -> None:
     script, helpers = tmp_path / "script.py", Path(__file__).parents[2] / "helpers"
     script.write_text(SCRIPT.format(helpers=str(helpers), model=str(model_folder), out=str(tmp_path / "lines")))
