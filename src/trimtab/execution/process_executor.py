@@ -11,6 +11,7 @@ from typing import Self
 
 import torch
 
+from trimtab.display import counted
 from trimtab.errors import ConfigError, ExecutionError
 from trimtab.execution.job import ExecutorSettings, Item, Job, Key, Value, refuse_failed, work_label
 from trimtab.execution.worker import Answer, Setting, Worker
@@ -119,7 +120,7 @@ class ProcessExecutor:
         """What became of each part, in the order in which they end."""
         self._calls += 1
         if not self._processes:
-            self._note(f"processes: {self.workers} with {self._threads} threads each")
+            self._note(f"processes: {self.workers}, with {counted(self._threads, 'thread')} each")
         self._processes += [self._begin(model) for _ in range(self.workers - len(self._processes))]
         queues = [deque(key for key in keys if key[1] % self.workers == place) for place in range(self.workers)]
         deaths = Counter[Key]()
