@@ -1,10 +1,12 @@
 """The executor of this machine's cores: processes that each hold the model write the parts, this process only counts them."""
 
-import multiprocessing
-import signal
+import json
+import subprocess
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Self
@@ -20,15 +22,16 @@ from trimtab.progress import Progress
 
 ATTEMPTS = 3
 """So often a part may end its process before it is given up and reported."""
-FORKED = "forkserver" in multiprocessing.get_all_start_methods()
-CONTEXT = multiprocessing.get_context("forkserver") if FORKED else multiprocessing.get_context("spawn")
-"""A fork of this process would inherit locks of the threads of torch; that of a server that has only imported it does not."""
 GRACE_S = 1.0
 """For a process whose pipe is closed to end by itself, so that its exit code is its own."""
-NEVER_BEGAN = (
-    "a process ended with exit code {} before it had begun; its messages stand above. In a script, call trimtab under "
-    "`if __name__ == '__main__':`, since each process imports the script"
-)
+NEVER_BEGAN = "a process ended with exit code {} before it had begun; its messages stand above"
+BOOT = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from trimtab.execution.process_executor import serve
+serve(int(sys.argv[2]))
+"""
+"""Not a process of multiprocessing, which would import the user's script once more, and cannot where that came from stdin."""
 
 
 class ProcessExecutor:
@@ -69,12 +72,6 @@ class ProcessExecutor:
     def __enter__(self) -> Self:
         """Compute with as many threads as each of the processes from now on, so that this one writes the same bytes."""
         torch.set_num_threads(self._threads)
-        if FORKED:
-            from multiprocessing import forkserver  # not on every system
-
-            # the server imports torch once for all of them, while this process opens the model
-            CONTEXT.set_forkserver_preload(["trimtab.execution.worker", "trimtab.evaluation.runner"])
-            forkserver.ensure_running()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -172,19 +169,24 @@ class _Process:
     """
 
     def __init__(self, setting: Setting, open_model: Callable[[], LanguageModel]) -> None:
-        self.connection, theirs = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(target=serve, args=(theirs, setting, open_model), daemon=True)
-        self._process.start()
+        self.connection, theirs = Pipe()
+        command = [sys.executable, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno())]
+        # in a session of its own, since Ctrl-C goes to all processes of a terminal's; the driver ends this one
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True)
         theirs.close()
+        self._send((setting, open_model))
         self.key: Key | None = None
         self.answered = False
         self._call = 0
 
     def ask(self, call: int, jobs: Sequence[Job], key: Key) -> None:
         """Send it a part, and the jobs of this call if it does not have them."""
-        with suppress(BrokenPipeError):  # it died: so its answers end, and there it is noticed
-            self.connection.send((None if call == self._call else tuple(jobs), key))
+        self._send((None if call == self._call else tuple(jobs), key))
         self._call, self.key = call, key
+
+    def _send(self, what: object) -> None:
+        with suppress(BrokenPipeError):  # it died: so its answers end, and there it is noticed
+            self.connection.send(what)
 
     def answer(self) -> tuple[Key, Answer | None]:
         """What it computed, and the answer; None when the process is gone."""
@@ -200,17 +202,17 @@ class _Process:
     def end(self, grace_s: float = 0.0) -> int:
         """Kill it, unless it ends by itself in time, and return how it ended: an exit code, or a signal's number below 0."""
         self.connection.close()
-        self._process.join(grace_s)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_s)
         self._process.kill()
-        self._process.join()
-        return self._process.exitcode or 0
+        return self._process.wait()
 
 
-def serve(connection: Connection, setting: Setting, open_model: Callable[[], LanguageModel]) -> None:
+def serve(descriptor: int) -> None:
     """Write the parts that come through a pipe, until its other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the driver ends this one
-    worker, jobs = Worker(setting, open_model), ()
+    connection, jobs = Connection(descriptor), ()
     with suppress(EOFError, OSError):
+        worker = Worker(*connection.recv())
         while True:
             new, (number, part) = connection.recv()
             jobs = jobs if new is None else new
