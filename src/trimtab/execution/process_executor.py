@@ -170,7 +170,7 @@ class _Process:
 
     def __init__(self, setting: Setting, open_model: Callable[[], LanguageModel]) -> None:
         self.connection, theirs = Pipe()
-        command = [sys.executable, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno())]
+        command = [sys.executable, "-c", BOOT, json.dumps(list(map(str, sys.path))), str(theirs.fileno())]
         # in a session of its own, since Ctrl-C goes to all processes of a terminal's; the driver ends this one
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True)
         theirs.close()
