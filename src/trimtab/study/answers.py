@@ -138,10 +138,11 @@ def answers(
                 drafts=_drafts(study, each, missing),
             )
             jobs.append((model, job))
+        written = {job.parts.folder for _, job in jobs}
         for model in {id(model): model for model, _ in jobs}.values():
             # the bare model first: its responses are the drafts of the others
             for drafted in (False, True):
-                study.run([job for other, job in jobs if other is model and (job.drafts is not None) is drafted], model, executor)
+                study.run([job for other, job in jobs if other is model and (job.drafts in written) is drafted], model, executor)
         for _, job in jobs:
             write_table(job.parts.folder / OUTCOMES, job.outcomes(), Outcome)
     stored = [study.remember(entry, lambda entry=entry: read_table(entry.folder / OUTCOMES, Outcome)) for entry in entries]
@@ -149,12 +150,16 @@ def answers(
 
 
 def _drafts(study: "Study", asked: Asked, missing: Sequence[Entry]) -> AnyPath | None:
-    """Where the bare model's answers to the same requests are, or will be before these are asked for."""
+    """Where the bare model's answers to the same requests are, or will be before these are asked for.
+
+    On Ray they are not waited for: every call starts a pool of its own.
+    """
     if asked.condition.steering is None or asked.sampling.temperature:
         return None
     bare = replace(asked.condition, name=UNSTEERED, steering=None, gate="on", first_tokens=0)
     entry = answers_entry(study, asked._replace(condition=bare))
-    return entry.folder if entry.done or entry.name in {each.name for each in missing} else None
+    awaited = study.settings.executor.kind != "ray" and entry.name in {each.name for each in missing}
+    return entry.folder if entry.done or awaited else None
 
 
 def plain(condition: Condition) -> Condition:

@@ -1,5 +1,6 @@
 """Prompts that one condition has read are kept for the next for as long as an experiment runs, and no longer."""
 
+from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
@@ -7,14 +8,17 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from tiny_testbed import forwards
-from trimtab.evaluation.runner import Condition
+from trimtab.evaluation.runner import Condition, ConditionJob
+from trimtab.execution import Job, LocalExecutor
 from trimtab.experiments.search import Search
 from trimtab.interventions import ablate
+from trimtab.model import LanguageModel
+from trimtab.progress import Progress
 from trimtab.sampling import sample
 from trimtab.sampling.prefills import ARRIVED, Prefills
 from trimtab.steering import Steering
 from trimtab.study import Study
-from trimtab.study.answers import PROMPT_SETS, Asked, KeptPrompts
+from trimtab.study.answers import PROMPT_SETS, Asked, KeptPrompts, answers
 from trimtab.tasks import Prompt
 from trimtab.traces import Split
 
@@ -59,6 +63,34 @@ def test_a_chat_template_renders_the_problems_of_an_experiment_once(
         for steering in (first, second):
             search.answers(Split.VALIDATION, steering, problems=search.split(Split.VALIDATION)[:10])
     assert len(rendered) == len(set(rendered)) == 10
+
+
+class Here(LocalExecutor):
+    """Runs jobs in this process and remembers what each call was given."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[ConditionJob]] = []
+
+    def run(self, model: LanguageModel, jobs: Sequence[Job], progress: Progress) -> None:
+        self.calls.append([job for job in jobs if isinstance(job, ConditionJob)])
+        super().run(model, jobs, progress)
+
+
+@pytest.mark.parametrize(("kind", "calls"), [("processes", [["bare"], ["steered"]]), ("ray", [["bare", "steered"]])])
+def test_drafts_are_waited_for_where_a_second_call_starts_no_second_pool(
+    small: Callable[..., Study], search: Search, kind: str, calls: list[list[str]]
+) -> None:
+    study, executor = small(executor={"kind": kind}), Here()
+    study.__dict__["executor"] = executor
+    problems, (steering,) = study.problems().split(Split.VALIDATION), _steerings(search, 1)
+    greedy = study.settings.sampling.greedy()
+    bare, steered = Asked(Condition("bare"), problems, greedy), Asked(Condition("steered", steering), problems, greedy)
+    answers(study, [steered, bare])
+    asked = [{job.label for job in jobs} for jobs in executor.calls]
+    assert asked == [{f"answers: {name}" for name in names} for names in calls]
+    answers(study, [steered._replace(condition=Condition("later", steering.with_strength(0.7)))])
+    (later,) = executor.calls[-1]
+    assert later.drafts == next(job.parts.folder for jobs in executor.calls for job in jobs if job.label.endswith("bare"))
 
 
 def test_kept_prompts_arrive_empty_in_another_process_and_are_one_there_for_all_jobs() -> None:
