@@ -78,6 +78,19 @@ class MonitorSettings(BaseModel):
     other_tasks: tuple[TaskSettings, ...] = ()
 
 
+class AblateSettings(BaseModel):
+    """What of ``ablate`` takes long.
+
+    Args:
+        trained_layers: layers of which all neurons are trained, evenly spread from the first to the last; the best on the
+            validation split is shown.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trained_layers: int = Field(default=8, ge=1)
+
+
 class ExperimentSettings(BaseModel):
     """Settings of all experiments.
 
@@ -94,6 +107,7 @@ class ExperimentSettings(BaseModel):
     domains: int = Field(default=10, ge=2)
     other_models: tuple[str, ...] = ()
     seed: int = 0
+    ablate: AblateSettings = AblateSettings()
     sweep: SweepSettings = SweepSettings()
     stability: StabilitySettings = StabilitySettings()
     monitor: MonitorSettings = MonitorSettings()

@@ -12,9 +12,6 @@ from trimtab.ranking import random_like
 from trimtab.steering import Steering
 from trimtab.traces import Split
 
-MOST_LAYERS = 8
-"""The best layer is looked for among this many, evenly spread, where the model has more."""
-
 
 def trained_part(search: Search, base: Sequence[Outcome]) -> Part:
     """What trained values reach where the closed form stands, behind the same gate.
@@ -29,7 +26,7 @@ def trained_part(search: Search, base: Sequence[Outcome]) -> Part:
     rate = trained.facts["trained"]["learning_rate"]  # type: ignore[index]
     seeds = range(search.settings.seed, search.settings.seed + search.settings.random_sets)
     drawn = [search.trained(random_like(full, seed), rate) for seed in seeds]
-    layer, whole = _best_layer(search, rate)
+    layer, whole, tried = _best_layer(search, rate)
     conditions: dict[str, list[Outcome] | list[list[Outcome]]] = {
         "closed form": _answers(search, full),
         "trained": _answers(search, trained),
@@ -43,7 +40,7 @@ def trained_part(search: Search, base: Sequence[Outcome]) -> Part:
         f"Values of the chosen {len(full)} neurons: closed form and trained",
         base,
         rows,
-        note=f"Learning rate {rate:g}, chosen on the validation split for the chosen neurons; the layer was chosen there too.",
+        note=f"Learning rate {rate:g}, chosen on the validation split for the chosen neurons; there the layer, too, of {tried}.",
         reading="What the same neurons can do where their gains and shifts are learned from the same correct responses.",
         chosen="closed form",
     )
@@ -59,8 +56,8 @@ def _answers(search: Search, steering: Steering) -> list[Outcome]:
     return search.answers(Split.TEST, steering, "auto", label="trained")
 
 
-def _best_layer(search: Search, rate: float) -> tuple[int, Steering]:
-    """All neurons of each layer, trained at one rate: the layer with the best accuracy on the validation split.
+def _best_layer(search: Search, rate: float) -> tuple[int, Steering, int]:
+    """All neurons of each layer, trained at one rate: the layer with the best accuracy on the validation split, of how many.
 
     Ties go to the first.
     """
@@ -68,7 +65,8 @@ def _best_layer(search: Search, rate: float) -> tuple[int, Steering]:
     problems = search.split(Split.VALIDATION)[: search.tune.problems]
     candidates: dict[int, Steering] = {}
     having = [layer for layer in range(model.n_layers) if model.width(layer)]
-    for layer in (having[i] for i in np.unique(np.linspace(0, len(having) - 1, MOST_LAYERS).round().astype(int))):
+    places = np.linspace(0, len(having) - 1, search.settings.ablate.trained_layers)
+    for layer in (having[i] for i in np.unique(places.round().astype(int))):
         index = np.arange(model.width(layer))
         zeros = np.zeros(len(index), np.float32)
         facts: dict[str, object] = {"criterion": f"all neurons of layer {layer}"}
@@ -81,4 +79,4 @@ def _best_layer(search: Search, rate: float) -> tuple[int, Steering]:
         for layer, each in candidates.items()
     }
     best = max(found, key=found.__getitem__)
-    return best, candidates[best]
+    return best, candidates[best], len(candidates)
