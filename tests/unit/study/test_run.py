@@ -276,7 +276,7 @@ def test_the_estimate_bounds_the_run(study: Study, settings: Settings, finished:
     assert math.isfinite(cost.seconds)
     early = estimate(settings, "rank")
     assert (early.tokens["tune"], early.tokens["evaluate"]) == (0, 0)
-    assert "MB for weights" in str(cost)
+    assert "MB a process: weights" in str(cost)
     json.dumps(cost.to_json(), allow_nan=False)
 
 
