@@ -1,7 +1,9 @@
 """Prompts that one condition has read are kept for the next for as long as an experiment runs, and no longer."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +33,12 @@ def _prompts_read(study: Study, search: Search, steering: Steering) -> int:
 
 def _steerings(search: Search, n: int) -> list[Steering]:
     return [search.always(search.neurons("adaras", 3), strength, ablate) for strength in np.linspace(0.31, 0.37, n).tolist()]
+
+
+@pytest.fixture
+def study(finished: Path, tmp_path: Path) -> Study:
+    """On a copy, since these tests ask for more answers, and others compare the folder."""
+    return Study.from_toml(shutil.copytree(finished, tmp_path / "finished"))
 
 
 @pytest.fixture
