@@ -67,7 +67,7 @@ def test_processes_that_are_killed_every_few_seconds(model: LanguageModel, model
     signatures = tmp_path / "processes"
     signatures.mkdir()
     opening = partial(open_and_sign, model_folder, signatures)
-    with ProcessExecutor(TWO, opening) as executor, killing(signatures, every_s=3.0) as killed:
+    with ProcessExecutor(TWO, opening) as executor, killing(signatures, every_s=5.0) as killed:
         executor.run(model, slowed(first_jobs(model, tmp_path / "there"), 1.0), silent)
     assert len(killed) >= 2
     LOCAL.run(model, record_jobs(model, tmp_path / "there"), silent)
